@@ -1,0 +1,102 @@
+//! Every error a client can see: its code, HTTP status, whose fault it is, and whether trying
+//! again is safe. The form on the wire is RFC 9457 `application/problem+json`.
+
+/// Whose doing an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    Caller,
+    Script,
+    Platform,
+}
+
+impl Blame {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Script => "script",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($variant:ident $code:literal $status:literal $blame:ident $retry:ident $title:literal;)+) => {
+        /// A problem's code. `docs/errors/<code>.md` explains each to users.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)+
+        }
+
+        impl Code {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// The HTTP status the problem is answered with.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)+ }
+            }
+
+            pub const fn blame(self) -> Blame {
+                match self { $(Self::$variant => Blame::$blame,)+ }
+            }
+
+            /// True when the platform knows that nothing was done, so that the same request may
+            /// simply be sent again.
+            pub const fn is_safe_to_retry(self) -> bool {
+                match self { $(Self::$variant => codes!(@retry $retry),)+ }
+            }
+
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+        }
+    };
+    (@retry safe) => { true };
+    (@retry unsafe) => { false };
+}
+
+codes! {
+    BadRequest           "bad_request"            400 Caller   safe   "The request is malformed";
+    Unauthenticated      "unauthenticated"        401 Caller   safe   "A valid credential is needed";
+    Forbidden            "forbidden"              403 Caller   safe   "This credential may not do that";
+    NotFound             "not_found"              404 Caller   safe   "There is nothing here";
+    UnknownHost          "unknown_host"           404 Caller   safe   "No app answers on this host";
+    NoRoute              "no_route"               404 Caller   safe   "The app has no route for this path";
+    MethodNotAllowed     "method_not_allowed"     405 Caller   safe   "The path exists, but not for this method";
+    RequestTimeout       "request_timeout"        408 Caller   safe   "The request came in too slowly";
+    Conflict             "conflict"               409 Caller   safe   "The change contradicts what exists";
+    BodyTooLarge         "body_too_large"         413 Caller   safe   "The request body is over the limit";
+    UriTooLong           "uri_too_long"           414 Caller   safe   "The request's address is over the limit";
+    UnsupportedMedia     "unsupported_media_type" 415 Caller   safe   "The body is not of a type understood here";
+    CompileError         "compile_error"          422 Caller   safe   "The script does not compile";
+    InvalidInput         "invalid_input"          422 Caller   safe   "A field has a value that is not allowed";
+    LimitOutOfRange      "limit_out_of_range"     422 Caller   safe   "A limit is outside its range";
+    TooManyRequests      "too_many_requests"      429 Caller   safe   "Too many requests";
+    Internal             "internal"               500 Platform unsafe "The platform failed";
+    ScriptError          "script_error"           500 Script   unsafe "The script failed";
+    InvalidResponse      "invalid_response"       502 Script   unsafe "The script's answer is not a valid response";
+    WorkerLost           "worker_lost"            502 Platform unsafe "The worker that ran the script was lost";
+    Overloaded           "overloaded"             503 Platform safe   "All workers are busy";
+    Unavailable          "unavailable"            503 Platform safe   "The database cannot be reached";
+    Timeout              "timeout"                504 Script   unsafe "The script took longer than its time limit";
+    FuelExhausted        "fuel_exhausted"         507 Script   unsafe "The script used up its CPU limit";
+    MemoryExceeded       "memory_exceeded"        507 Script   unsafe "The script used up its memory limit";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_page() {
+        let errors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors");
+        for code in Code::ALL {
+            let page = format!("{errors}/{}.md", code.as_str());
+            let text = std::fs::read_to_string(&page).unwrap_or_default();
+            assert!(text.contains(code.title()), "{page} is missing or lacks the title {:?}", code.title());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One execution: what is to run, and what came of it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::guest_abi::InvocationType;
+use crate::host_call::LogLevel;
+use crate::id::{AppId, ExecutionId, ScriptId};
+use crate::limits::ScriptLimits;
+use crate::name::{AppSlug, ScriptName};
+use crate::script::{Bundle, BundleHash, Diagnostic};
+
+/// One version of a script, ready to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptTarget {
+    pub app: AppId,
+    pub app_slug: AppSlug,
+    pub script: ScriptId,
+    pub name: ScriptName,
+    pub version: u32,
+    pub bundle: BundleHash,
+    pub limits: ScriptLimits,
+}
+
+/// An execution to be admitted and run.
+#[derive(Debug)]
+pub struct Invocation {
+    pub execution: ExecutionId,
+    pub request_id: Arc<str>,
+    pub invocation_type: InvocationType,
+    pub target: Arc<ScriptTarget>,
+    /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
+    pub input: Vec<u8>,
+}
+
+/// A bundle to be compiled in a worker, only to learn whether it compiles.
+#[derive(Debug)]
+pub struct Compilation {
+    pub app: AppId,
+    pub bundle: Arc<Bundle>,
+    pub limits: ScriptLimits,
+}
+
+/// What the pool is asked to do.
+#[derive(Debug)]
+pub enum Work {
+    Run(Invocation),
+    Compile(Compilation),
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutionStatus {
+    Ok,
+    ScriptError,
+    FuelExhausted,
+    MemoryExceeded,
+    Timeout,
+    WorkerLost,
+    InvalidResponse,
+    Cancelled,
+    DepthExceeded,
+}
+
+impl ExecutionStatus {
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::ScriptError,
+        Self::FuelExhausted,
+        Self::MemoryExceeded,
+        Self::Timeout,
+        Self::WorkerLost,
+        Self::InvalidResponse,
+        Self::Cancelled,
+        Self::DepthExceeded,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ScriptError => "script_error",
+            Self::FuelExhausted => "fuel_exhausted",
+            Self::MemoryExceeded => "memory_exceeded",
+            Self::Timeout => "timeout",
+            Self::WorkerLost => "worker_lost",
+            Self::InvalidResponse => "invalid_response",
+            Self::Cancelled => "cancelled",
+            Self::DepthExceeded => "depth_exceeded",
+        }
+    }
+}
+
+/// A script's answer, checked: status 100-599 without 101, header names and values well formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// Where and why a script failed. Line and column count from 1; 0 means unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScriptFailure {
+    pub message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub script: String,
+    pub line: u32,
+    pub column: u32,
+}
+
+impl ScriptFailure {
+    pub fn without_position(message: impl Into<String>) -> Self {
+        Self { message: message.into(), script: String::new(), line: 0, column: 0 }
+    }
+}
+
+/// A line that a script logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogEntry {
+    pub level: LogLevel,
+    pub message: String,
+    /// JSON text; empty when the script gave no data.
+    pub data: String,
+}
+
+/// What an execution used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub fuel: u64,
+    pub peak_memory_bytes: u64,
+    pub host_calls: u32,
+    /// From dispatch to result, without the time in the queue.
+    pub duration_us: u64,
+    /// Time in the queue before dispatch.
+    pub queued_us: u64,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub status: ExecutionStatus,
+    /// Present exactly when the status is `Ok`.
+    pub response: Option<Response>,
+    pub failure: Option<ScriptFailure>,
+    pub usage: Usage,
+    /// The record's logs, for callers that show them (test invoke).
+    pub logs: Arc<[LogEntry]>,
+}
+
+/// The pool's answer to a piece of [`Work`].
+#[derive(Debug)]
+pub enum WorkResult {
+    Ran(Outcome),
+    Compiled,
+    Rejected(Diagnostic),
+    /// Compiling failed for another reason than the source's grammar.
+    NotCompiled(ExecutionStatus),
+    /// Nothing was started.
+    Refused(Refusal),
+}
+
+/// Why work was not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("all workers are busy and the queue is full")]
+    Overloaded,
+    #[error("the platform is shutting down")]
+    ShuttingDown,
+    #[error("the script's code could not be read from the database")]
+    BundleUnavailable,
+}
+
+/// One execution as it is kept.
+#[derive(Debug, Clone)]
+pub struct ExecutionRecord {
+    pub id: ExecutionId,
+    pub request_id: Arc<str>,
+    pub target: Arc<ScriptTarget>,
+    pub invocation_type: InvocationType,
+    pub status: ExecutionStatus,
+    pub http_status: Option<u16>,
+    /// Microseconds since the Unix epoch.
+    pub started_at_us: i64,
+    pub usage: Usage,
+    pub failure: Option<ScriptFailure>,
+    pub logs: Arc<[LogEntry]>,
+}

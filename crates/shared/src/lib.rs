@@ -1,0 +1,24 @@
+//! Domain types, limits, wire frames and ports.
+//!
+//! What every crate may know. No server, database or process is named here, and the whole crate
+//! builds for `wasm32-unknown-unknown`, because the guest speaks the same types.
+
+#![forbid(unsafe_code)]
+
+pub mod fault;
+pub mod guest_abi;
+pub mod host_call;
+pub mod http;
+pub mod id;
+#[cfg(feature = "host")]
+pub mod invocation;
+pub mod limits;
+pub mod name;
+#[cfg(feature = "host")]
+pub mod ports;
+pub mod route;
+pub mod script;
+pub mod wire;
+
+/// Version of the SDK that scripts see as `ctx.sdk_version`: `major.minor`.
+pub const SDK_VERSION: &str = "0.1";

@@ -1,0 +1,214 @@
+//! Every limit of the platform, with its unit and the reason for the number.
+//!
+//! `docs/limits.md` says the same to users.
+
+use serde::{Deserialize, Serialize};
+
+/// Fuel an execution may burn unless its script says otherwise: about 1 s of CPU on a small server.
+pub const FUEL_DEFAULT: u64 = 10_000_000_000;
+/// Most fuel a script may ask for: about 30 s of CPU, a tenth of the longest wall-clock limit.
+pub const FUEL_MAX: u64 = 300_000_000_000;
+/// Least fuel that lets a script do anything at all.
+pub const FUEL_MIN: u64 = 100_000;
+
+/// Linear memory of the guest in MiB.
+pub const MEMORY_MB_DEFAULT: u32 = 32;
+/// A copy or fill of this much memory is the longest stretch without a check of the clock.
+pub const MEMORY_MB_MAX: u32 = 256;
+/// The interpreter itself takes about 1 MiB.
+pub const MEMORY_MB_MIN: u32 = 2;
+
+/// Wall-clock time from dispatch to result, in milliseconds.
+pub const TIMEOUT_MS_DEFAULT: u32 = 10_000;
+pub const TIMEOUT_MS_MAX: u32 = 300_000;
+pub const TIMEOUT_MS_MIN: u32 = 10;
+
+/// Rhai operations; 0 means no limit, because one operation may be arbitrarily long and fuel is
+/// what bounds CPU.
+pub const MAX_OPERATIONS_DEFAULT: u64 = 0;
+
+/// Nested function calls. The ceiling is what fits the guest's stack, see the attack tests.
+pub const MAX_CALL_LEVELS_DEFAULT: u32 = 64;
+pub const MAX_CALL_LEVELS_MAX: u32 = 128;
+
+/// Nesting of expressions, checked when a script is compiled.
+pub const MAX_EXPR_DEPTH_DEFAULT: u32 = 64;
+pub const MAX_EXPR_DEPTH_MAX: u32 = 128;
+
+/// Body of a response in bytes.
+pub const RESPONSE_BYTES_DEFAULT: u32 = 1 << 20;
+pub const RESPONSE_BYTES_MAX: u32 = 16 << 20;
+
+/// Source of one script. A larger one is refused with 413.
+pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Source of a script with all its modules.
+pub const BUNDLE_BYTES_MAX: usize = 4 << 20;
+/// Fuel for compiling a bundle, about 2 s of CPU: a megabyte of ordinary source takes a tenth.
+pub const COMPILE_FUEL: u64 = 20_000_000_000;
+/// Wall clock for compiling a bundle, in milliseconds.
+pub const COMPILE_TIMEOUT_MS: u32 = 10_000;
+/// Memory for compiling a bundle, in MiB.
+pub const COMPILE_MEMORY_MB: u32 = 64;
+
+/// Request body accepted on a route unless it says otherwise.
+pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
+/// Largest body limit a route may set.
+pub const BODY_BYTES_MAX: u32 = 32 << 20;
+
+/// Log lines kept with one execution.
+pub const LOG_LINES_MAX: u32 = 1_000;
+/// Bytes of log kept with one execution.
+pub const LOG_BYTES_MAX: u32 = 256 << 10;
+/// Host calls one execution may make, log lines not counted.
+pub const HOST_CALLS_MAX: u32 = 1_000;
+
+/// Headers of a response: count and bytes of names and values together.
+pub const RESPONSE_HEADERS_MAX: usize = 64;
+pub const RESPONSE_HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// Longest message of a script error that is kept.
+pub const ERROR_MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// Nesting of JSON that the platform accepts.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Body of a frame that carries a host call. Checked before a byte of it is read.
+pub const HOST_CALL_BYTES_MAX: usize = 1 << 20;
+/// What a result may carry besides the body: headers, an error message, fixed fields.
+pub const RESULT_OVERHEAD_BYTES: usize = RESPONSE_HEADER_BYTES_MAX + ERROR_MESSAGE_BYTES_MAX + 1024;
+/// Largest body of any frame from a worker.
+pub const FRAME_FROM_WORKER_BYTES_MAX: usize = RESPONSE_BYTES_MAX as usize + RESULT_OVERHEAD_BYTES;
+/// Largest body of any frame to a worker: the largest request with its headers.
+pub const FRAME_TO_WORKER_BYTES_MAX: usize = BODY_BYTES_MAX as usize + (128 << 10);
+
+/// How long after its deadline an execution that ignores it is ended by killing its worker.
+pub const KILL_GRACE_MS: u64 = 250;
+/// How long a graceful stop waits for running executions.
+pub const DRAIN_MS: u64 = 30_000;
+
+const _: () = {
+    assert!(FUEL_MIN < FUEL_DEFAULT && FUEL_DEFAULT <= FUEL_MAX);
+    assert!(MEMORY_MB_MIN < MEMORY_MB_DEFAULT && MEMORY_MB_DEFAULT <= MEMORY_MB_MAX);
+    assert!(TIMEOUT_MS_MIN < TIMEOUT_MS_DEFAULT && TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX);
+    assert!(RESPONSE_BYTES_DEFAULT <= RESPONSE_BYTES_MAX && BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+    assert!(SOURCE_BYTES_MAX <= BUNDLE_BYTES_MAX && BUNDLE_BYTES_MAX < FRAME_TO_WORKER_BYTES_MAX);
+    assert!(HOST_CALL_BYTES_MAX <= FRAME_FROM_WORKER_BYTES_MAX);
+};
+
+/// The limits one version of a script runs under, all of them resolved and within the ceilings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptLimits {
+    pub fuel: u64,
+    pub memory_mb: u32,
+    pub timeout_ms: u32,
+    pub max_operations: u64,
+    pub max_call_levels: u32,
+    pub max_expr_depth: u32,
+    pub response_bytes: u32,
+}
+
+impl Default for ScriptLimits {
+    fn default() -> Self {
+        Self {
+            fuel: FUEL_DEFAULT,
+            memory_mb: MEMORY_MB_DEFAULT,
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            max_operations: MAX_OPERATIONS_DEFAULT,
+            max_call_levels: MAX_CALL_LEVELS_DEFAULT,
+            max_expr_depth: MAX_EXPR_DEPTH_DEFAULT,
+            response_bytes: RESPONSE_BYTES_DEFAULT,
+        }
+    }
+}
+
+impl ScriptLimits {
+    /// The limits for compiling a bundle rather than running it.
+    pub fn for_compilation(self) -> Self {
+        Self { fuel: COMPILE_FUEL, memory_mb: COMPILE_MEMORY_MB, timeout_ms: COMPILE_TIMEOUT_MS, ..self }
+    }
+}
+
+/// What a deploy may set; what is absent keeps the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsPatch {
+    pub fuel: Option<u64>,
+    pub memory_mb: Option<u32>,
+    pub timeout_ms: Option<u32>,
+    pub max_operations: Option<u64>,
+    pub max_call_levels: Option<u32>,
+    pub max_expr_depth: Option<u32>,
+    pub response_bytes: Option<u32>,
+}
+
+/// A limit outside its range, with everything needed to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("limit {field} is {value}; it may be {floor} to {ceiling}")]
+pub struct LimitOutOfRange {
+    pub field: &'static str,
+    pub value: u64,
+    pub floor: u64,
+    pub ceiling: u64,
+}
+
+impl LimitsPatch {
+    /// Fills in the defaults and checks every value against its ceiling.
+    pub fn resolve(self) -> Result<ScriptLimits, LimitOutOfRange> {
+        let base = ScriptLimits::default();
+        let limits = ScriptLimits {
+            fuel: self.fuel.unwrap_or(base.fuel),
+            memory_mb: self.memory_mb.unwrap_or(base.memory_mb),
+            timeout_ms: self.timeout_ms.unwrap_or(base.timeout_ms),
+            max_operations: self.max_operations.unwrap_or(base.max_operations),
+            max_call_levels: self.max_call_levels.unwrap_or(base.max_call_levels),
+            max_expr_depth: self.max_expr_depth.unwrap_or(base.max_expr_depth),
+            response_bytes: self.response_bytes.unwrap_or(base.response_bytes),
+        };
+        check("fuel", limits.fuel, FUEL_MIN, FUEL_MAX)?;
+        check("memory_mb", limits.memory_mb.into(), MEMORY_MB_MIN.into(), MEMORY_MB_MAX.into())?;
+        check("timeout_ms", limits.timeout_ms.into(), TIMEOUT_MS_MIN.into(), TIMEOUT_MS_MAX.into())?;
+        check("max_call_levels", limits.max_call_levels.into(), 1, MAX_CALL_LEVELS_MAX.into())?;
+        check("max_expr_depth", limits.max_expr_depth.into(), 1, MAX_EXPR_DEPTH_MAX.into())?;
+        check("response_bytes", limits.response_bytes.into(), 0, RESPONSE_BYTES_MAX.into())?;
+        Ok(limits)
+    }
+}
+
+fn check(field: &'static str, value: u64, floor: u64, ceiling: u64) -> Result<(), LimitOutOfRange> {
+    if (floor..=ceiling).contains(&value) {
+        return Ok(());
+    }
+    Err(LimitOutOfRange { field, value, floor, ceiling })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_set_gives_the_defaults() {
+        assert_eq!(LimitsPatch::default().resolve(), Ok(ScriptLimits::default()));
+    }
+
+    #[test]
+    fn a_value_above_the_ceiling_names_field_value_and_ceiling() {
+        let patch = LimitsPatch { memory_mb: Some(257), ..LimitsPatch::default() };
+        let error = patch.resolve().unwrap_err();
+        assert_eq!((error.field, error.value, error.ceiling), ("memory_mb", 257, 256));
+        assert_eq!(error.to_string(), "limit memory_mb is 257; it may be 2 to 256");
+    }
+
+    #[test]
+    fn a_value_at_the_ceiling_passes() {
+        let patch = LimitsPatch {
+            fuel: Some(FUEL_MAX),
+            memory_mb: Some(MEMORY_MB_MAX),
+            timeout_ms: Some(TIMEOUT_MS_MAX),
+            max_operations: Some(u64::MAX),
+            max_call_levels: Some(MAX_CALL_LEVELS_MAX),
+            max_expr_depth: Some(MAX_EXPR_DEPTH_MAX),
+            response_bytes: Some(RESPONSE_BYTES_MAX),
+        };
+        assert!(patch.resolve().is_ok());
+    }
+}

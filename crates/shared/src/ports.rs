@@ -1,0 +1,38 @@
+//! The seams between the cores. Each is one method; in a split deployment the same traits are
+//! implemented over the network and the cores do not change. A new port needs an ADR.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::invocation::{ExecutionRecord, Work, WorkResult};
+use crate::route::RoutingTable;
+use crate::script::{Bundle, BundleHash};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Dispatcher and admin API → pool.
+pub trait Invoke: Send + Sync {
+    fn invoke(&self, work: Work) -> BoxFuture<'_, WorkResult>;
+}
+
+/// Router ← store. The answer is the routing table as of the last commit; it must be cheap, since
+/// it is asked for on every request.
+pub trait RouteSource: Send + Sync {
+    fn current(&self) -> Arc<RoutingTable>;
+}
+
+/// A bundle that should exist could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("bundle {0} could not be read")]
+pub struct BundleUnavailable(pub BundleHash);
+
+/// Pool ← store.
+pub trait BundleSource: Send + Sync {
+    fn bundle(&self, hash: BundleHash) -> BoxFuture<'_, Result<Arc<Bundle>, BundleUnavailable>>;
+}
+
+/// Pool → recorder (ADR 0003). Never blocks: the recorder sheds what it cannot keep up with.
+pub trait RecordSink: Send + Sync {
+    fn record(&self, record: ExecutionRecord);
+}

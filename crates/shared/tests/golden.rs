@@ -1,0 +1,142 @@
+//! The bytes of every frame, frozen. A change here is a new protocol version.
+
+use shared::wire::codec::{self, FrameError, HEADER_BYTES, Header};
+use shared::wire::frame::{
+    AddBundle, Compile, Done, DropBundle, Ending, Execute, FromWorker, HelloParent, HelloWorker, HostCall,
+    HostReply, PROTOCOL_VERSION, ToWorker,
+};
+
+fn frame<B: serde::Serialize>(kind: u8, slot: u16, generation: u32, body: &B) -> String {
+    let mut bytes = Vec::new();
+    codec::encode(&mut bytes, kind, slot, generation, body);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn protocol_version_is_what_these_bytes_belong_to() {
+    assert_eq!(PROTOCOL_VERSION, 1);
+}
+
+#[test]
+fn frames_to_the_worker_are_frozen() {
+    let hello = HelloWorker { protocol: 1, slots: 16, image_cache_bytes: 8 << 20 };
+    assert_eq!(
+        frame(ToWorker::Hello as u8, 0, 0, &hello),
+        "0600000000000000000000000110 80808004".replace(' ', "")
+    );
+    let add = AddBundle { handle: 7, load: b"xyz" };
+    assert_eq!(
+        frame(ToWorker::AddBundle as u8, 0, 0, &add),
+        "0500000001000000000000000703 78797a".replace(' ', "")
+    );
+    assert_eq!(
+        frame(ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle: 300 }),
+        "020000000200000000000000ac02"
+    );
+    let execute = Execute {
+        handle: 7,
+        fuel: 1000,
+        memory_bytes: 65536,
+        output_bytes: 512,
+        timeout_ms: 10_000,
+        clock_ms: -1,
+        seed: [0xab; 16],
+        input: &[1, 2],
+    };
+    assert_eq!(
+        frame(ToWorker::Execute as u8, 3, 0x0102_0304, &execute),
+        format!("1e000000 0300 0300 04030201 07 e807 808004 8004 904e 01 {} 020102", "ab".repeat(16))
+            .replace(' ', "")
+    );
+    let compile = Compile { handle: 7, timeout_ms: 100 };
+    assert_eq!(
+        frame(ToWorker::Compile as u8, 1, 2, &compile),
+        "020000000400010002000000 0764".replace(' ', "")
+    );
+    let reply = HostReply { status: 1, body: b"no" };
+    assert_eq!(
+        frame(ToWorker::HostReply as u8, 1, 2, &reply),
+        "040000000500010002000000 01026e6f".replace(' ', "")
+    );
+    assert_eq!(frame(ToWorker::Cancel as u8, 1, 2, &()), "000000000600010002000000");
+    assert_eq!(frame(ToWorker::Stop as u8, 0, 0, &()), "000000000700000000000000");
+}
+
+#[test]
+fn frames_from_the_worker_are_frozen() {
+    let hello = HelloParent { protocol: 1, slots: 16, guest: [0xcd; 32] };
+    assert_eq!(
+        frame(FromWorker::Hello as u8, 0, 0, &hello),
+        format!("22000000 0000 0000 00000000 01 10 {}", "cd".repeat(32)).replace(' ', "")
+    );
+    let call = HostCall { op: 0x8001, args: &[9] };
+    assert_eq!(
+        frame(FromWorker::HostCall as u8, 15, 1, &call),
+        "05000000 0100 0f00 01000000 818002 0109".replace(' ', "")
+    );
+    assert_eq!(
+        frame(FromWorker::Notice as u8, 15, 1, &call),
+        "05000000 0200 0f00 01000000 818002 0109".replace(' ', "")
+    );
+    for (number, ending) in [
+        Ending::Answered,
+        Ending::Compiled,
+        Ending::Rejected,
+        Ending::FuelExhausted,
+        Ending::MemoryExceeded,
+        Ending::Timeout,
+        Ending::Cancelled,
+        Ending::StackOverflow,
+        Ending::Trapped,
+        Ending::OutputTooLarge,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let done = Done { ending, fuel: 5, peak_memory_bytes: 1 << 16, output: b"ok" };
+        assert_eq!(
+            frame(FromWorker::Done as u8, 2, 9, &done),
+            format!("08000000 0300 0200 09000000 {number:02x} 05 808004 026f6b").replace(' ', "")
+        );
+    }
+}
+
+#[test]
+fn header_with_a_reserved_byte_is_refused() {
+    let mut bytes = [0; HEADER_BYTES];
+    bytes[5] = 1;
+    assert_eq!(Header::decode(bytes), Err(FrameError::Reserved));
+}
+
+#[test]
+fn short_header_is_not_a_header_yet() {
+    assert!(Header::peek(&[0; HEADER_BYTES - 1]).is_none());
+}
+
+#[test]
+fn trailing_bytes_are_refused() {
+    let mut bytes = Vec::new();
+    codec::encode_body(&mut bytes, &DropBundle { handle: 1 });
+    assert_eq!(codec::decode_body(&bytes), Ok(DropBundle { handle: 1 }));
+    bytes.push(0);
+    assert_eq!(codec::decode_body::<DropBundle>(&bytes), Err(FrameError::Trailing));
+}
+
+#[test]
+fn declared_length_beyond_the_body_allocates_nothing() {
+    // 2^32 - 1 bytes announced, none present.
+    let bytes = [0x00, 0x05, 0x05, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    assert_eq!(codec::decode_body::<Done<'_>>(&bytes), Err(FrameError::Body));
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_bodies_never_panic(bytes: Vec<u8>) {
+        let _ = codec::decode_body::<Done<'_>>(&bytes);
+        let _ = codec::decode_body::<HostCall<'_>>(&bytes);
+        let _ = codec::decode_body::<HelloParent>(&bytes);
+        let _ = codec::decode_body::<shared::guest_abi::GuestOutput<'_>>(&bytes);
+        let _ = codec::decode_body::<shared::guest_abi::LoadReply<'_>>(&bytes);
+        let _ = codec::decode_body::<shared::host_call::LogLine<'_>>(&bytes);
+    }
+}
