@@ -1,1 +1,12 @@
+//! The worker process: it locks itself down, then runs guests for a parent it hears on one socket.
+//!
+//! It knows slots, handles and bytes. What must not be here: a tenant, a table, a path, a secret,
+//! or what a host call means.
 
+mod channel;
+mod jail;
+mod sandbox;
+mod scheduler;
+mod worker;
+
+pub use worker::main;

@@ -1,6 +1,8 @@
 //! Every error a client can see: its code, HTTP status, whose fault it is, and whether trying
 //! again is safe. The form on the wire is RFC 9457 `application/problem+json`.
 
+use serde::Serialize;
+
 /// Whose doing an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -86,9 +88,60 @@ codes! {
     MemoryExceeded       "memory_exceeded"        507 Script   unsafe "The script used up its memory limit";
 }
 
+/// A problem as clients see it: RFC 9457 with our members.
+///
+/// `E` holds further members, such as the position of a compile error.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem<'a, E = ()> {
+    /// Where the code is explained, relative to the server.
+    pub r#type: String,
+    pub title: &'static str,
+    pub status: u16,
+    pub detail: &'a str,
+    pub code: &'static str,
+    pub request_id: &'a str,
+    pub fault: &'static str,
+    pub retry: &'static str,
+    #[serde(flatten)]
+    pub extra: E,
+}
+
+impl<'a, E> Problem<'a, E> {
+    pub fn new(code: Code, detail: &'a str, request_id: &'a str, extra: E) -> Self {
+        Self {
+            r#type: format!("/api/v1/errors/{}", code.as_str()),
+            title: code.title(),
+            status: code.status(),
+            detail,
+            code: code.as_str(),
+            request_id,
+            fault: code.blame().as_str(),
+            retry: if code.is_safe_to_retry() { "safe" } else { "unsafe" },
+            extra,
+        }
+    }
+}
+
+/// Content type of a [`Problem`].
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_is_flat_json() {
+        let problem = Problem::new(Code::Timeout, "too slow", "r1", ());
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "type": "/api/v1/errors/timeout", "title": "The script took longer than its time limit",
+                "status": 504, "detail": "too slow", "code": "timeout", "request_id": "r1",
+                "fault": "script", "retry": "unsafe"
+            })
+        );
+    }
 
     #[test]
     fn every_code_has_a_page() {

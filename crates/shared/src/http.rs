@@ -29,6 +29,28 @@ impl PairBlock {
     }
 }
 
+#[cfg(feature = "host")]
+impl PairBlock {
+    /// The decoded pairs of a URL's query or of a form body, in order.
+    pub fn from_urlencoded(text: &str) -> Self {
+        let mut block = Self::default();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            block.push(name.as_bytes(), value.as_bytes());
+        }
+        block
+    }
+}
+
+/// Request extension: the client's address, seen through trusted proxies.
+#[cfg(feature = "host")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub std::net::IpAddr);
+
+/// Request extension: the id by which logs, records and problems name this request.
+#[cfg(feature = "host")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub std::sync::Arc<str>);
+
 /// Bytes that are not a [`PairBlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed name/value block")]

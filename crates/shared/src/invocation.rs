@@ -5,12 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use crate::guest_abi::InvocationType;
+use crate::fault::Code;
+use crate::guest_abi::{GuestHttp, GuestInput, InvocationType};
 use crate::host_call::LogLevel;
 use crate::id::{AppId, ExecutionId, ScriptId};
 use crate::limits::ScriptLimits;
 use crate::name::{AppSlug, ScriptName};
 use crate::script::{Bundle, BundleHash, Diagnostic};
+use crate::wire::codec;
 
 /// One version of a script, ready to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,33 @@ pub struct Invocation {
     pub target: Arc<ScriptTarget>,
     /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
     pub input: Vec<u8>,
+}
+
+impl Invocation {
+    /// An execution for an HTTP request, with a new id.
+    pub fn http(target: Arc<ScriptTarget>, request_id: Arc<str>, http: GuestHttp<'_>) -> Self {
+        let execution = ExecutionId::new();
+        let limits = &target.limits;
+        let mut input = Vec::with_capacity(256 + http.headers.len() + http.query.len() + http.body.len());
+        codec::encode_body(
+            &mut input,
+            &GuestInput {
+                execution_id: execution.to_bytes(),
+                request_id: &request_id,
+                app: target.app_slug.as_str(),
+                script: target.name.as_str(),
+                version: target.version,
+                invocation_type: InvocationType::Http,
+                trigger_depth: 0,
+                fuel: limits.fuel,
+                memory_mb: limits.memory_mb,
+                timeout_ms: limits.timeout_ms,
+                response_bytes: limits.response_bytes,
+                http: Some(http),
+            },
+        );
+        Self { execution, request_id, invocation_type: InvocationType::Http, target, input }
+    }
 }
 
 /// A bundle to be compiled in a worker, only to learn whether it compiles.
@@ -89,6 +118,31 @@ impl ExecutionStatus {
             Self::InvalidResponse => "invalid_response",
             Self::Cancelled => "cancelled",
             Self::DepthExceeded => "depth_exceeded",
+        }
+    }
+}
+
+impl ExecutionStatus {
+    /// The problem that a caller is told of; none when the script answered.
+    pub const fn problem(self) -> Option<Code> {
+        match self {
+            Self::Ok => None,
+            Self::ScriptError => Some(Code::ScriptError),
+            Self::FuelExhausted => Some(Code::FuelExhausted),
+            Self::MemoryExceeded => Some(Code::MemoryExceeded),
+            Self::Timeout => Some(Code::Timeout),
+            Self::InvalidResponse => Some(Code::InvalidResponse),
+            // A cancelled caller is gone, and nobody waits for an event that ran too deep.
+            Self::WorkerLost | Self::Cancelled | Self::DepthExceeded => Some(Code::WorkerLost),
+        }
+    }
+}
+
+impl Refusal {
+    pub const fn problem(self) -> Code {
+        match self {
+            Self::Overloaded | Self::ShuttingDown => Code::Overloaded,
+            Self::BundleUnavailable => Code::Unavailable,
         }
     }
 }

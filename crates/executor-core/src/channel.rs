@@ -1,0 +1,116 @@
+//! The worker's end of the socket: whole frames in, whole frames out.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use shared::limits::FRAME_TO_WORKER_BYTES_MAX;
+use shared::wire::codec::{FrameError, HEADER_BYTES, Header};
+
+/// Room for a batch of ordinary frames; a larger frame enlarges the buffer for as long as it lasts.
+const INBOUND_BYTES: usize = 256 << 10;
+
+/// Why a worker cannot go on talking to its parent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChannelError {
+    #[error("the parent closed the socket")]
+    Closed,
+    #[error("the socket failed: {0}")]
+    Socket(#[source] Errno),
+    #[error("a frame of {0} bytes is over the limit")]
+    TooLong(u32),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// A framed, connected Unix socket.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    inbound: Vec<u8>,
+    /// The unread part of `inbound`.
+    start: usize,
+    end: usize,
+    /// Frames to be sent by the next [`Channel::flush`].
+    pub(crate) outbound: Vec<u8>,
+}
+
+impl Channel {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket, inbound: vec![0; INBOUND_BYTES], start: 0, end: 0, outbound: Vec::new() }
+    }
+
+    /// The next whole frame that has already been received.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<(Header, &[u8])>, ChannelError> {
+        let unread = &self.inbound[self.start..self.end];
+        let Some(header) = Header::peek(unread).transpose()? else {
+            return Ok(None);
+        };
+        let body_bytes = header.body_bytes as usize;
+        if body_bytes > FRAME_TO_WORKER_BYTES_MAX {
+            return Err(ChannelError::TooLong(header.body_bytes));
+        }
+        if unread.len() < HEADER_BYTES + body_bytes {
+            return Ok(None);
+        }
+        let body = self.start + HEADER_BYTES;
+        self.start = body + body_bytes;
+        Ok(Some((header, &self.inbound[body..body + body_bytes])))
+    }
+
+    /// Takes in what the parent has sent. Waits for something if `wait` is set.
+    pub(crate) fn receive(&mut self, wait: bool) -> Result<(), ChannelError> {
+        self.make_room()?;
+        let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut self.inbound[self.end..], flags) {
+                Ok(0) => return Err(ChannelError::Closed),
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(());
+                }
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(ChannelError::Socket(errno)),
+            }
+        }
+    }
+
+    /// Sends everything in `outbound`. The parent always reads, so this waits only for it.
+    pub(crate) fn flush(&mut self) -> Result<(), ChannelError> {
+        let mut sent = 0;
+        while sent < self.outbound.len() {
+            match send(self.socket.as_raw_fd(), &self.outbound[sent..], MsgFlags::MSG_NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(ChannelError::Closed),
+                Err(errno) => return Err(ChannelError::Socket(errno)),
+            }
+        }
+        self.outbound.clear();
+        Ok(())
+    }
+
+    /// Moves the unread part to the front and makes sure that the frame it begins fits.
+    fn make_room(&mut self) -> Result<(), ChannelError> {
+        if self.start > 0 {
+            self.inbound.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let needed = match Header::peek(&self.inbound[..self.end]).transpose()? {
+            Some(header) if header.body_bytes as usize > FRAME_TO_WORKER_BYTES_MAX => {
+                return Err(ChannelError::TooLong(header.body_bytes));
+            }
+            Some(header) => HEADER_BYTES + header.body_bytes as usize,
+            None => HEADER_BYTES,
+        };
+        if needed > self.inbound.len() {
+            self.inbound.resize(needed, 0);
+        } else if self.inbound.len() > INBOUND_BYTES && self.end <= INBOUND_BYTES && needed <= INBOUND_BYTES {
+            self.inbound.truncate(INBOUND_BYTES);
+            self.inbound.shrink_to_fit();
+        }
+        Ok(())
+    }
+}

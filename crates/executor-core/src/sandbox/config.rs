@@ -1,0 +1,33 @@
+//! The wasmtime settings that compiler and runtime must share.
+//!
+//! `build.rs` includes this file, so that the guest is compiled for exactly the engine that will
+//! run it; wasmtime refuses a module whose settings differ.
+
+use wasmtime::Config;
+
+/// Stack of the guest's native code. The deepest call chain that `limits.rs` allows fits.
+const WASM_STACK_BYTES: usize = 512 << 10;
+/// Stack of a fiber: the guest's, and room for the imports that run on it.
+const FIBER_STACK_BYTES: usize = 768 << 10;
+
+/// Settings for a guest that is deterministic, metered and confined.
+///
+/// `memory_reservation` and the guard size stay at their defaults, 4 GiB and 32 MiB: they are what
+/// lets a bad address fault instead of reading a neighbour (RUSTSEC-2026-0088).
+pub(crate) fn shared_config() -> Config {
+    let mut config = Config::new();
+    config.consume_fuel(true);
+    config.max_wasm_stack(WASM_STACK_BYTES);
+    config.async_stack_size(FIBER_STACK_BYTES);
+    // What Rust needs and no more. Relaxed SIMD would differ between machines; plain SIMD had
+    // out-of-sandbox loads on x86-64 in 2026.
+    config.wasm_relaxed_simd(false);
+    config.wasm_simd(false);
+    config.wasm_memory64(false);
+    config.wasm_multi_memory(false);
+    config.wasm_tail_call(false);
+    // Nobody reads a guest's backtrace, and collecting one takes time an attacker controls.
+    config.wasm_backtrace_max_frames(None);
+    config.generate_address_map(false);
+    config
+}

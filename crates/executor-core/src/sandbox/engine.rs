@@ -1,0 +1,82 @@
+//! The engine and the embedded guest, ready to be instantiated.
+
+use wasmtime::{Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
+
+use super::config::shared_config;
+use super::imports;
+use super::machine::GuestState;
+
+/// The guest as native code, made by `build.rs`.
+static GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest.cwasm"));
+
+/// Hash of the guest's WebAssembly: executions are pinned to it.
+pub(crate) const GUEST_SHA256: [u8; 32] = *include_bytes!(concat!(env!("OUT_DIR"), "/guest.sha256"));
+
+/// Largest linear memory of any guest; each execution has its own, smaller cap.
+const MEMORY_BYTES_MAX: usize = (shared::limits::MEMORY_MB_MAX as usize) << 20;
+/// Functions the guest calls indirectly; the exact number is checked when it is instantiated.
+const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Bookkeeping of one instance.
+const INSTANCE_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SandboxError {
+    #[error("no address space for even one slot: {0}")]
+    AddressSpace(#[source] wasmtime::Error),
+    #[error("the embedded guest does not load: {0}")]
+    Guest(#[source] wasmtime::Error),
+}
+
+/// Everything needed to make instances of the guest.
+pub(crate) struct Sandbox {
+    pub(crate) engine: Engine,
+    pub(crate) guest: InstancePre<GuestState>,
+    pub(crate) slots: u16,
+}
+
+impl Sandbox {
+    /// Reserves address space for `slots` guests, or for as many as this machine has room for:
+    /// boards with 39-bit addresses have less of it than servers.
+    pub(crate) fn load(slots: u16) -> Result<Self, SandboxError> {
+        let (engine, slots) = reserve(slots.max(1))?;
+        // SAFETY: the bytes are what `build.rs` got from this version of wasmtime for this target;
+        // they are part of this executable, so whoever could change them could change this code.
+        let module = unsafe { Module::deserialize(&engine, GUEST) }.map_err(SandboxError::Guest)?;
+        let mut linker = Linker::new(&engine);
+        imports::define(&mut linker).map_err(SandboxError::Guest)?;
+        let guest = linker.instantiate_pre(&module).map_err(SandboxError::Guest)?;
+        Ok(Self { engine, guest, slots })
+    }
+}
+
+fn reserve(wanted: u16) -> Result<(Engine, u16), SandboxError> {
+    let mut slots = wanted;
+    loop {
+        let mut config = shared_config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+        match Engine::new(&config) {
+            Ok(engine) => return Ok((engine, slots)),
+            Err(_) if slots > 1 => slots /= 2,
+            Err(error) => return Err(SandboxError::AddressSpace(error)),
+        }
+    }
+}
+
+/// One memory, table and stack for each slot, and one more: a script that is compiled while another
+/// instance of its slot still lives.
+fn pool(slots: u16) -> PoolingAllocationConfig {
+    let count = u32::from(slots) + 1;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(count);
+    pool.total_memories(count);
+    pool.total_tables(count);
+    pool.total_stacks(count);
+    pool.max_memories_per_module(1);
+    pool.max_tables_per_module(1);
+    pool.max_memory_size(MEMORY_BYTES_MAX);
+    pool.table_elements(TABLE_ELEMENTS_MAX);
+    pool.max_core_instance_size(INSTANCE_BYTES_MAX);
+    // Give memory back at once: batching would leave a tenant's pages mapped for a while.
+    pool.decommit_batch_size(1);
+    pool
+}

@@ -1,0 +1,209 @@
+//! Memory images: the state of a guest right after it loaded a script.
+//!
+//! Every execution starts from such an image. Restoring writes **every** byte of linear memory and
+//! every mutable global (`build.rs` proves that the stack pointer is the only one), so nothing of
+//! the last execution is left, whatever pages it touched.
+
+use std::collections::{HashMap, hash_map};
+use std::sync::Arc;
+
+use wasmtime::{Result, Val};
+
+use super::machine::Machine;
+
+/// Granularity at which an image is compared with the guest's initial memory.
+const PAGE: usize = 4096;
+/// Buffer for inputs that is part of every image, so that most executions need not ask for one.
+pub(super) const INPUT_BYTES: usize = 8 << 10;
+
+/// Where a stretch of an image comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Zero,
+    /// Same as in the guest's initial memory.
+    Base,
+    /// Differs; stored from this offset of the image's own bytes.
+    Own(usize),
+}
+
+#[derive(Debug)]
+struct Run {
+    start: usize,
+    end: usize,
+    source: Source,
+}
+
+/// A whole linear memory, stored as its difference from the initial one.
+#[derive(Debug)]
+pub(crate) struct Image {
+    base: Arc<[u8]>,
+    own: Vec<u8>,
+    runs: Vec<Run>,
+    memory_bytes: usize,
+    stack_pointer: Val,
+    /// Where an input of up to [`INPUT_BYTES`] may be written before a run.
+    pub(super) input: u32,
+}
+
+impl Image {
+    /// Takes the machine's present state. The unused stack below the stack pointer is taken as
+    /// zero: nothing reads it, and what the compiler left there is of no use to a script.
+    pub(super) fn capture(machine: &mut Machine, base: &Arc<[u8]>, input: u32) -> Self {
+        let stack_pointer = machine.stack_pointer();
+        let unused_stack = stack_pointer.i32().and_then(|sp| usize::try_from(sp).ok()).unwrap_or(0);
+        let memory = machine.memory.data_mut(&mut machine.store);
+        memory[..unused_stack].fill(0);
+        let mut image = Self {
+            base: base.clone(),
+            own: Vec::new(),
+            runs: Vec::new(),
+            memory_bytes: memory.len(),
+            stack_pointer,
+            input,
+        };
+        for (index, page) in memory.chunks(PAGE).enumerate() {
+            image.push_page(index * PAGE, page);
+        }
+        image.own.shrink_to_fit();
+        image
+    }
+
+    fn push_page(&mut self, start: usize, page: &[u8]) {
+        let end = start + page.len();
+        let source = if page.iter().all(|&byte| byte == 0) {
+            Source::Zero
+        } else if self.base.get(start..end) == Some(page) {
+            Source::Base
+        } else {
+            self.own.extend_from_slice(page);
+            Source::Own(self.own.len() - page.len())
+        };
+        if let Some(last) = self.runs.last_mut() {
+            let continues = match (last.source, source) {
+                (Source::Own(from), Source::Own(offset)) => from + (last.end - last.start) == offset,
+                (left, right) => left == right,
+            };
+            if continues {
+                last.end = end;
+                return;
+            }
+        }
+        self.runs.push(Run { start, end, source });
+    }
+
+    /// Whether the machine's memory has the image's size. It may be larger when a script grew it,
+    /// and memory never shrinks.
+    pub(super) fn fits(&self, machine: &Machine) -> bool {
+        machine.memory_bytes() == self.memory_bytes
+    }
+
+    /// Grows a fresh machine to the image's size.
+    pub(super) fn grow(&self, machine: &mut Machine) -> Result<()> {
+        let missing = self.memory_bytes.saturating_sub(machine.memory_bytes());
+        machine.store.data_mut().limiter.memory_bytes = self.memory_bytes;
+        let pages = machine.memory.page_size(&machine.store);
+        machine.memory.grow(&mut machine.store, missing as u64 / pages)?;
+        Ok(())
+    }
+
+    /// Puts all of the machine's state back to this image.
+    pub(super) fn restore(&self, machine: &mut Machine) -> Result<()> {
+        machine.set_stack_pointer(self.stack_pointer)?;
+        let memory = machine.memory.data_mut(&mut machine.store);
+        for run in &self.runs {
+            let target = &mut memory[run.start..run.end];
+            match run.source {
+                Source::Zero => target.fill(0),
+                Source::Base => target.copy_from_slice(&self.base[run.start..run.end]),
+                Source::Own(offset) => target.copy_from_slice(&self.own[offset..offset + target.len()]),
+            }
+        }
+        Ok(())
+    }
+
+    fn own_bytes(&self) -> usize {
+        self.own.len() + self.runs.len() * size_of::<Run>()
+    }
+}
+
+/// A bundle the parent has named, with its image once it has been loaded.
+#[derive(Debug)]
+struct Entry {
+    load: Arc<[u8]>,
+    image: Option<Arc<Image>>,
+    last_used: u64,
+}
+
+/// The bundles of this worker, by handle. Images are dropped, least recently used first, when they
+/// take more memory than allowed; they can be made again.
+#[derive(Debug)]
+pub(crate) struct Images {
+    entries: HashMap<u32, Entry>,
+    base: Option<Arc<[u8]>>,
+    bytes: usize,
+    bytes_max: usize,
+    clock: u64,
+}
+
+impl Images {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { entries: HashMap::new(), base: None, bytes: 0, bytes_max, clock: 0 }
+    }
+
+    /// Names a bundle; false when the handle is taken.
+    pub(crate) fn add(&mut self, handle: u32, load: &[u8]) -> bool {
+        let hash_map::Entry::Vacant(vacant) = self.entries.entry(handle) else {
+            return false;
+        };
+        vacant.insert(Entry { load: load.into(), image: None, last_used: self.clock });
+        true
+    }
+
+    /// Forgets a bundle; false when there is none.
+    pub(crate) fn remove(&mut self, handle: u32) -> bool {
+        let Some(entry) = self.entries.remove(&handle) else {
+            return false;
+        };
+        self.bytes -= entry.image.map_or(0, |image| image.own_bytes());
+        true
+    }
+
+    pub(crate) fn contains(&self, handle: u32) -> bool {
+        self.entries.contains_key(&handle)
+    }
+
+    /// The [`shared::guest_abi::LoadRequest`] of a bundle.
+    pub(super) fn load_request(&self, handle: u32) -> Option<Arc<[u8]>> {
+        self.entries.get(&handle).map(|entry| entry.load.clone())
+    }
+
+    pub(super) fn get(&mut self, handle: u32) -> Option<Arc<Image>> {
+        self.clock += 1;
+        let entry = self.entries.get_mut(&handle)?;
+        entry.last_used = self.clock;
+        entry.image.clone()
+    }
+
+    /// The guest's initial memory, taken from a machine on which nothing has run yet.
+    pub(super) fn base(&mut self, machine: &Machine) -> Arc<[u8]> {
+        self.base.get_or_insert_with(|| machine.memory.data(&machine.store).into()).clone()
+    }
+
+    pub(super) fn keep(&mut self, handle: u32, image: &Arc<Image>) {
+        let Some(entry) = self.entries.get_mut(&handle) else {
+            return;
+        };
+        if entry.image.is_none() {
+            self.bytes += image.own_bytes();
+            entry.image = Some(image.clone());
+        }
+        while self.bytes > self.bytes_max {
+            let others =
+                self.entries.iter_mut().filter(|(other, entry)| **other != handle && entry.image.is_some());
+            let Some((_, oldest)) = others.min_by_key(|(_, entry)| entry.last_used) else {
+                return;
+            };
+            self.bytes -= oldest.image.take().map_or(0, |image| image.own_bytes());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The guest's three imports. This is all it can reach.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use shared::guest_abi::IMPORT_MODULE;
+use shared::host_call::{ONE_WAY, TAKE_REPLY};
+use shared::limits::HOST_CALL_BYTES_MAX;
+use shared::wire::codec;
+use shared::wire::frame::{FromWorker, HostCall};
+use wasmtime::{Caller, Error, Linker, Result};
+
+use super::link::Reply;
+use super::machine::GuestState;
+
+/// Most random bytes one call may draw.
+const ENTROPY_BYTES_MAX: usize = 64 << 10;
+
+pub(super) fn define(linker: &mut Linker<GuestState>) -> Result<()> {
+    linker.func_wrap(IMPORT_MODULE, "clock", |caller: Caller<'_, GuestState>| caller.data().clock_ms)?;
+    linker.func_wrap(IMPORT_MODULE, "entropy", entropy)?;
+    linker.func_wrap_async(IMPORT_MODULE, "host_call", |caller, (op, ptr, len): (u32, u32, u32)| {
+        Box::new(host_call(caller, op, ptr, len))
+    })?;
+    Ok(())
+}
+
+fn entropy(mut caller: Caller<'_, GuestState>, ptr: u32, len: u32) -> Result<()> {
+    if len as usize > ENTROPY_BYTES_MAX {
+        return Err(Error::msg("the guest asks for too much randomness at once"));
+    }
+    let memory = caller.data().memory()?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    state.random.fill(slice_mut(bytes, ptr, len)?);
+    Ok(())
+}
+
+/// Answers `status << 32 | length of the reply`; the guest then fetches the reply by
+/// [`TAKE_REPLY`]. One-way calls answer 0 at once.
+async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u32) -> Result<i64> {
+    let op = u16::try_from(op).map_err(|_| Error::msg("no such host call"))?;
+    if op == TAKE_REPLY {
+        return take_reply(&mut caller, ptr, len);
+    }
+    if len as usize > HOST_CALL_BYTES_MAX {
+        return Err(Error::msg("the arguments of a host call are over the limit"));
+    }
+    let memory = caller.data().memory()?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let args = slice_mut(bytes, ptr, len)?;
+    let kind = if op & ONE_WAY != 0 { FromWorker::Notice } else { FromWorker::HostCall };
+    state.link.write(|outbound| {
+        codec::encode(outbound, kind as u8, state.slot, state.generation, &HostCall { op, args });
+    });
+    if op & ONE_WAY != 0 {
+        return Ok(0);
+    }
+    let link = state.link.clone();
+    let reply = poll_fn(|_| link.take_reply().map_or(Poll::Pending, Poll::Ready)).await;
+    let packed = i64::from(reply.status) << 32 | i64::try_from(reply.body.len())?;
+    caller.data_mut().reply = Some(reply);
+    Ok(packed)
+}
+
+fn take_reply(caller: &mut Caller<'_, GuestState>, ptr: u32, len: u32) -> Result<i64> {
+    let memory = caller.data().memory()?;
+    let Some(Reply { body, .. }) = caller.data_mut().reply.take() else {
+        return Err(Error::msg("the guest fetches a reply that is not there"));
+    };
+    if body.len() != len as usize {
+        return Err(Error::msg("the guest's buffer is not of the reply's length"));
+    }
+    slice_mut(memory.data_mut(caller), ptr, len)?.copy_from_slice(&body);
+    Ok(0)
+}
+
+fn slice_mut(bytes: &mut [u8], ptr: u32, len: u32) -> Result<&mut [u8]> {
+    let start = ptr as usize;
+    start
+        .checked_add(len as usize)
+        .and_then(|end| bytes.get_mut(start..end))
+        .ok_or_else(|| Error::msg("the guest passes a buffer outside its memory"))
+}

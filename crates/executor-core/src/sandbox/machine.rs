@@ -1,0 +1,127 @@
+//! One live instance of the guest.
+
+use std::sync::Arc;
+
+use shared::guest_abi;
+use wasmtime::{Error, Global, Memory, Result, Store, TypedFunc, Val};
+
+use super::engine::Sandbox;
+use super::limiter::Limiter;
+use super::link::{Link, Reply};
+use super::random::SeededRandom;
+
+/// Fuel after which a guest lets others run: about 25 µs. Shorter slices cost throughput, longer
+/// ones cost others latency.
+const TIME_SLICE_FUEL: u64 = 250_000;
+
+/// What the imports and the limiter know of the running execution.
+pub(crate) struct GuestState {
+    pub(super) limiter: Limiter,
+    pub(super) clock_ms: i64,
+    pub(super) random: SeededRandom,
+    pub(super) link: Arc<Link>,
+    pub(super) reply: Option<Reply>,
+    pub(super) slot: u16,
+    pub(super) generation: u32,
+    memory: Option<Memory>,
+}
+
+impl GuestState {
+    pub(super) fn memory(&self) -> Result<Memory> {
+        self.memory.ok_or_else(|| Error::msg("the guest calls out before it is instantiated"))
+    }
+}
+
+/// A guest in memory. It is thrown away after every trap, so one that is kept has returned
+/// normally from its last call.
+pub(crate) struct Machine {
+    pub(super) store: Store<GuestState>,
+    pub(super) memory: Memory,
+    stack_pointer: Global,
+    alloc: TypedFunc<u32, u32>,
+    load: TypedFunc<(u32, u32), u64>,
+    run: TypedFunc<(u32, u32), u64>,
+}
+
+impl Machine {
+    /// A guest in the state `build.rs` froze.
+    pub(super) async fn fresh(sandbox: &Sandbox, link: &Arc<Link>, slot: u16) -> Result<Self> {
+        let state = GuestState {
+            limiter: Limiter::default(),
+            clock_ms: 0,
+            random: SeededRandom::default(),
+            link: link.clone(),
+            reply: None,
+            slot,
+            generation: 0,
+            memory: None,
+        };
+        let mut store = Store::new(&sandbox.engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.fuel_async_yield_interval(Some(TIME_SLICE_FUEL))?;
+        let instance = sandbox.guest.instantiate_async(&mut store).await?;
+        let missing = || Error::msg("the guest lacks an export");
+        let memory = instance.get_memory(&mut store, guest_abi::MEMORY).ok_or_else(missing)?;
+        let stack_pointer = instance.get_global(&mut store, "__stack_pointer").ok_or_else(missing)?;
+        store.data_mut().memory = Some(memory);
+        Ok(Self {
+            memory,
+            stack_pointer,
+            alloc: instance.get_typed_func(&mut store, guest_abi::ALLOC)?,
+            load: instance.get_typed_func(&mut store, guest_abi::LOAD)?,
+            run: instance.get_typed_func(&mut store, guest_abi::RUN)?,
+            store,
+        })
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+
+    pub(super) fn stack_pointer(&mut self) -> Val {
+        self.stack_pointer.get(&mut self.store)
+    }
+
+    pub(super) fn set_stack_pointer(&mut self, value: Val) -> Result<()> {
+        self.stack_pointer.set(&mut self.store, value)
+    }
+
+    /// Asks the guest for a buffer.
+    pub(super) async fn alloc(&mut self, len: usize) -> Result<u32> {
+        self.alloc.call_async(&mut self.store, u32::try_from(len)?).await
+    }
+
+    /// Passes a [`guest_abi::LoadRequest`]; answers the bytes of a [`guest_abi::LoadReply`].
+    pub(super) async fn load(&mut self, request: &[u8]) -> Result<Vec<u8>> {
+        let ptr = self.alloc(request.len()).await?;
+        self.memory.write(&mut self.store, ptr as usize, request)?;
+        let packed = self.load.call_async(&mut self.store, (ptr, u32::try_from(request.len())?)).await?;
+        self.answer(packed, usize::MAX).map_err(Error::from)
+    }
+
+    /// Runs the loaded script on the input that stands at `ptr`.
+    pub(super) async fn run(&mut self, ptr: u32, len: usize) -> Result<u64> {
+        self.run.call_async(&mut self.store, (ptr, u32::try_from(len)?)).await
+    }
+
+    /// Copies out what a guest function answered.
+    pub(super) fn answer(&self, packed: u64, bytes_max: usize) -> Result<Vec<u8>, BadAnswer> {
+        let (ptr, len) = guest_abi::unpack(packed);
+        let (start, len) = (ptr as usize, len as usize);
+        if len > bytes_max {
+            return Err(BadAnswer::TooLarge);
+        }
+        let end = start.checked_add(len).ok_or(BadAnswer::OutOfBounds)?;
+        let bytes = self.memory.data(&self.store).get(start..end).ok_or(BadAnswer::OutOfBounds)?;
+        Ok(bytes.to_vec())
+    }
+}
+
+/// A guest function's answer that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadAnswer {
+    #[error("the answer is over the limit")]
+    TooLarge,
+    #[error("the answer lies outside the guest's memory")]
+    OutOfBounds,
+}

@@ -1,0 +1,17 @@
+//! The narrow face of wasmtime: nobody outside this folder names it.
+
+mod config;
+mod engine;
+mod image;
+mod imports;
+mod limiter;
+mod link;
+mod machine;
+mod random;
+mod slot;
+
+pub(crate) use engine::{GUEST_SHA256, Sandbox, SandboxError};
+pub(crate) use image::Images;
+pub(crate) use link::{Link, Reply};
+pub(crate) use machine::Machine;
+pub(crate) use slot::{Finished, Job, Task, execute};

@@ -1,0 +1,193 @@
+//! One execution, from an image to an answer.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use shared::guest_abi::LoadReply;
+use shared::limits::{COMPILE_FUEL, COMPILE_MEMORY_MB};
+use shared::wire::codec;
+use shared::wire::frame::Ending;
+use wasmtime::{Error, Trap};
+
+use super::engine::Sandbox;
+use super::image::{INPUT_BYTES, Image, Images};
+use super::limiter::MemoryExceeded;
+use super::link::Link;
+use super::machine::{BadAnswer, Machine};
+use super::random::SeededRandom;
+
+/// What a slot is to do.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) slot: u16,
+    pub(crate) generation: u32,
+    pub(crate) handle: u32,
+    pub(crate) task: Task,
+}
+
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Only find out whether the bundle compiles.
+    Compile,
+    Run {
+        fuel: u64,
+        memory_bytes: usize,
+        output_bytes: usize,
+        clock_ms: i64,
+        seed: [u8; 16],
+        input: Vec<u8>,
+    },
+}
+
+/// What came of a job.
+pub(crate) struct Finished {
+    pub(crate) ending: Ending,
+    pub(crate) fuel: u64,
+    pub(crate) peak_memory_bytes: usize,
+    pub(crate) output: Vec<u8>,
+    /// The machine, if it may be used again.
+    pub(crate) machine: Option<Machine>,
+}
+
+impl Finished {
+    fn ended(ending: Ending) -> Self {
+        Self { ending, fuel: 0, peak_memory_bytes: 0, output: Vec::new(), machine: None }
+    }
+}
+
+/// Runs a job to its end. `machine` is what the slot's last execution left, if it may be reused.
+pub(crate) async fn execute(
+    sandbox: Rc<Sandbox>,
+    images: Rc<RefCell<Images>>,
+    link: Arc<Link>,
+    machine: Option<Machine>,
+    job: Job,
+) -> Finished {
+    let cached = images.borrow_mut().get(job.handle);
+    let (image, machine) = match cached {
+        Some(image) => (image, machine),
+        None => {
+            // Its memory is needed for compiling.
+            drop(machine);
+            match compile(&sandbox, &images, &link, &job).await {
+                Ok((image, machine)) => (image, Some(machine)),
+                Err(finished) => return finished,
+            }
+        }
+    };
+    match job.task {
+        Task::Compile => Finished::ended(Ending::Compiled),
+        Task::Run { .. } => run(&sandbox, &link, machine, &image, job).await,
+    }
+}
+
+/// Loads a bundle into a fresh machine and keeps its image. The cost is the platform's, not the
+/// script's: whether an image is at hand must not change what an execution is charged.
+async fn compile(
+    sandbox: &Sandbox,
+    images: &RefCell<Images>,
+    link: &Arc<Link>,
+    job: &Job,
+) -> Result<(Arc<Image>, Machine), Finished> {
+    let trapped = |error: Error| Finished::ended(classify(&error));
+    let request = images.borrow().load_request(job.handle).ok_or_else(|| Finished::ended(Ending::Trapped))?;
+    let mut machine = Machine::fresh(sandbox, link, job.slot).await.map_err(trapped)?;
+    let base = images.borrow_mut().base(&machine);
+    machine.store.data_mut().limiter.memory_bytes = (COMPILE_MEMORY_MB as usize) << 20;
+    machine.store.set_fuel(COMPILE_FUEL).map_err(trapped)?;
+    let reply = machine.load(&request).await.map_err(trapped)?;
+    match codec::decode_body(&reply) {
+        Ok(LoadReply::Loaded) => {}
+        Ok(LoadReply::Rejected { .. }) => {
+            return Err(Finished { output: reply, ..Finished::ended(Ending::Rejected) });
+        }
+        Err(_) => return Err(Finished::ended(Ending::Trapped)),
+    }
+    let input = machine.alloc(INPUT_BYTES).await.map_err(trapped)?;
+    let image = Arc::new(Image::capture(&mut machine, &base, input));
+    images.borrow_mut().keep(job.handle, &image);
+    Ok((image, machine))
+}
+
+async fn run(
+    sandbox: &Sandbox,
+    link: &Arc<Link>,
+    machine: Option<Machine>,
+    image: &Image,
+    job: Job,
+) -> Finished {
+    let Task::Run { fuel, memory_bytes, output_bytes, clock_ms, seed, input } = job.task else {
+        return Finished::ended(Ending::Trapped);
+    };
+    let mut machine = match clean_machine(sandbox, link, machine, image, job.slot).await {
+        Ok(machine) => machine,
+        Err(error) => return Finished::ended(classify(&error)),
+    };
+    let state = machine.store.data_mut();
+    state.limiter.memory_bytes = memory_bytes;
+    state.clock_ms = clock_ms;
+    state.random = SeededRandom::new(seed);
+    state.reply = None;
+    state.generation = job.generation;
+
+    let result = call(&mut machine, image, fuel, &input).await;
+    let used = fuel - machine.store.get_fuel().unwrap_or(0).min(fuel);
+    let peak_memory_bytes = machine.memory_bytes();
+    let answer = match result {
+        Ok(packed) => machine.answer(packed, output_bytes).map_err(|bad| match bad {
+            BadAnswer::TooLarge => Ending::OutputTooLarge,
+            BadAnswer::OutOfBounds => Ending::Trapped,
+        }),
+        Err(error) => Err(classify(&error)),
+    };
+    match answer {
+        Ok(output) => Finished {
+            ending: Ending::Answered,
+            fuel: used,
+            peak_memory_bytes,
+            output,
+            machine: Some(machine),
+        },
+        Err(ending) => Finished { fuel: used, peak_memory_bytes, ..Finished::ended(ending) },
+    }
+}
+
+/// A machine in exactly the image's state.
+async fn clean_machine(
+    sandbox: &Sandbox,
+    link: &Arc<Link>,
+    machine: Option<Machine>,
+    image: &Image,
+    slot: u16,
+) -> Result<Machine, Error> {
+    let mut machine = match machine.filter(|machine| image.fits(machine)) {
+        Some(machine) => machine,
+        None => {
+            let mut fresh = Machine::fresh(sandbox, link, slot).await?;
+            image.grow(&mut fresh)?;
+            fresh
+        }
+    };
+    image.restore(&mut machine)?;
+    Ok(machine)
+}
+
+async fn call(machine: &mut Machine, image: &Image, fuel: u64, input: &[u8]) -> Result<u64, Error> {
+    machine.store.set_fuel(fuel)?;
+    let ptr = if input.len() <= INPUT_BYTES { image.input } else { machine.alloc(input.len()).await? };
+    machine.memory.write(&mut machine.store, ptr as usize, input)?;
+    machine.run(ptr, input.len()).await
+}
+
+fn classify(error: &Error) -> Ending {
+    if error.is::<MemoryExceeded>() {
+        return Ending::MemoryExceeded;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Ending::FuelExhausted,
+        // The shadow stack stands first in memory, so its overflow is an access below address 0.
+        Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => Ending::StackOverflow,
+        _ => Ending::Trapped,
+    }
+}

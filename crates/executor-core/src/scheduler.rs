@@ -1,0 +1,178 @@
+//! Runs many executions on one thread: each slot is a fiber that yields when its time slice is
+//! used up or when it waits for its parent.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use shared::wire::codec;
+use shared::wire::frame::{Done, Ending, FromWorker};
+
+use crate::sandbox::{Finished, Images, Job, Link, Machine, Reply, Sandbox, execute};
+
+/// A frame that makes no sense in the state its slot is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Misuse {
+    #[error("no such slot")]
+    NoSuchSlot,
+    #[error("the slot is busy")]
+    SlotBusy,
+    #[error("no such bundle")]
+    NoSuchBundle,
+    #[error("the bundle's handle is taken")]
+    HandleTaken,
+}
+
+struct Running {
+    future: Pin<Box<dyn Future<Output = Finished>>>,
+    deadline: Instant,
+    generation: u32,
+    /// A guest that ends within its first slice needs no look at the clock.
+    has_yielded: bool,
+}
+
+struct Slot {
+    link: Arc<Link>,
+    waker: Waker,
+    running: Option<Running>,
+    /// What the last execution left, for the next one to reuse.
+    machine: Option<Machine>,
+}
+
+pub(crate) struct Scheduler {
+    sandbox: Rc<Sandbox>,
+    images: Rc<RefCell<Images>>,
+    slots: Vec<Slot>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(sandbox: Sandbox, image_cache_bytes: usize) -> Self {
+        let slots = (0..sandbox.slots)
+            .map(|_| {
+                let link = Arc::new(Link::default());
+                Slot { waker: Waker::from(link.clone()), link, running: None, machine: None }
+            })
+            .collect();
+        Self {
+            sandbox: Rc::new(sandbox),
+            images: Rc::new(RefCell::new(Images::new(image_cache_bytes))),
+            slots,
+        }
+    }
+
+    pub(crate) fn add_bundle(&mut self, handle: u32, load: &[u8]) -> Result<(), Misuse> {
+        if self.images.borrow_mut().add(handle, load) { Ok(()) } else { Err(Misuse::HandleTaken) }
+    }
+
+    pub(crate) fn drop_bundle(&mut self, handle: u32) -> Result<(), Misuse> {
+        if self.images.borrow_mut().remove(handle) { Ok(()) } else { Err(Misuse::NoSuchBundle) }
+    }
+
+    pub(crate) fn start(&mut self, job: Job, timeout: Duration) -> Result<(), Misuse> {
+        if !self.images.borrow().contains(job.handle) {
+            return Err(Misuse::NoSuchBundle);
+        }
+        let slot = self.slots.get_mut(usize::from(job.slot)).ok_or(Misuse::NoSuchSlot)?;
+        if slot.running.is_some() {
+            return Err(Misuse::SlotBusy);
+        }
+        slot.link.reset();
+        slot.link.set_runnable();
+        let generation = job.generation;
+        let future =
+            execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), slot.machine.take(), job);
+        slot.running = Some(Running {
+            future: Box::pin(future),
+            deadline: Instant::now() + timeout,
+            generation,
+            has_yielded: false,
+        });
+        Ok(())
+    }
+
+    /// Hands over an answer. One for an execution that has ended meanwhile is dropped.
+    pub(crate) fn answer(&mut self, slot: u16, generation: u32, reply: Reply) -> Result<(), Misuse> {
+        let slot = self.slots.get_mut(usize::from(slot)).ok_or(Misuse::NoSuchSlot)?;
+        if slot.running.as_ref().is_some_and(|running| running.generation == generation) {
+            slot.link.answer(reply);
+        }
+        Ok(())
+    }
+
+    /// Ends an execution. One that has ended meanwhile is left alone.
+    pub(crate) fn cancel(
+        &mut self,
+        slot: u16,
+        generation: u32,
+        outbound: &mut Vec<u8>,
+    ) -> Result<(), Misuse> {
+        let index = usize::from(slot);
+        let state = self.slots.get(index).ok_or(Misuse::NoSuchSlot)?;
+        if state.running.as_ref().is_some_and(|running| running.generation == generation) {
+            self.abandon(index, Ending::Cancelled, outbound);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.iter().all(|slot| slot.running.is_none())
+    }
+
+    pub(crate) fn has_runnable(&self) -> bool {
+        self.slots.iter().any(|slot| slot.running.is_some() && slot.link.is_runnable())
+    }
+
+    /// Gives the slot's guest one time slice if it has something to do.
+    pub(crate) fn poll(&mut self, index: usize, outbound: &mut Vec<u8>) {
+        let slot = &mut self.slots[index];
+        let Some(running) = &mut slot.running else {
+            return;
+        };
+        if !slot.link.take_runnable() {
+            return;
+        }
+        if running.has_yielded && Instant::now() >= running.deadline {
+            self.abandon(index, Ending::Timeout, outbound);
+            return;
+        }
+        running.has_yielded = true;
+        let polled = running.future.as_mut().poll(&mut Context::from_waker(&slot.waker));
+        slot.link.drain(outbound);
+        if let Poll::Ready(finished) = polled {
+            let generation = running.generation;
+            slot.running = None;
+            write_done(outbound, index, generation, &finished);
+            slot.machine = finished.machine;
+        }
+    }
+
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Drops a running guest where it stands, with its memory.
+    fn abandon(&mut self, index: usize, ending: Ending, outbound: &mut Vec<u8>) {
+        let slot = &mut self.slots[index];
+        slot.link.drain(outbound);
+        if let Some(running) = slot.running.take() {
+            let finished =
+                Finished { ending, fuel: 0, peak_memory_bytes: 0, output: Vec::new(), machine: None };
+            write_done(outbound, index, running.generation, &finished);
+        }
+        slot.link.reset();
+    }
+}
+
+fn write_done(outbound: &mut Vec<u8>, index: usize, generation: u32, finished: &Finished) {
+    let slot = u16::try_from(index).expect("there are at most 65,536 slots");
+    let done = Done {
+        ending: finished.ending,
+        fuel: finished.fuel,
+        peak_memory_bytes: finished.peak_memory_bytes as u64,
+        output: &finished.output,
+    };
+    codec::encode(outbound, FromWorker::Done as u8, slot, generation, &done);
+}

@@ -1,0 +1,178 @@
+//! The whole life of a worker: enter the jail, say hello, work, leave.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use shared::wire::codec::{self, FrameError, Header};
+use shared::wire::frame::{
+    AddBundle, Compile, DropBundle, Execute, FromWorker, HelloParent, HelloWorker, HostReply,
+    PROTOCOL_VERSION, ToWorker,
+};
+use shared::wire::worker::WorkerExit;
+
+use crate::channel::{Channel, ChannelError};
+use crate::jail::{self, JailError};
+use crate::sandbox::{GUEST_SHA256, Job, Reply, Sandbox, SandboxError, Task};
+use crate::scheduler::{Misuse, Scheduler};
+
+/// Results are sent when this many bytes have gathered, so that the parent works on the first of a
+/// batch while the rest still runs.
+const FLUSH_BYTES: usize = 2 << 10;
+
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error("usage: only the supervisor starts workers")]
+    Usage,
+    #[error(transparent)]
+    Jail(#[from] JailError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+    #[error("the parent speaks protocol {0}, this worker {PROTOCOL_VERSION}")]
+    Protocol(u16),
+    #[error("frame kind {0} is unknown or out of place")]
+    Kind(u8),
+}
+
+impl WorkerError {
+    const fn exit(&self) -> WorkerExit {
+        match self {
+            Self::Usage => WorkerExit::Usage,
+            Self::Jail(_) => WorkerExit::Jail,
+            Self::Sandbox(_) => WorkerExit::Guest,
+            Self::Channel(ChannelError::Closed) => WorkerExit::Clean,
+            Self::Channel(ChannelError::Socket(_)) => WorkerExit::Socket,
+            Self::Channel(ChannelError::TooLong(_) | ChannelError::Frame(_))
+            | Self::Frame(_)
+            | Self::Misuse(_)
+            | Self::Protocol(_)
+            | Self::Kind(_) => WorkerExit::Protocol,
+        }
+    }
+}
+
+/// Runs a worker. `args` are those after the one that selects this role: the parent's process id.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let exit = match run(args) {
+        Ok(()) => WorkerExit::Clean,
+        Err(error) => {
+            let exit = error.exit();
+            if exit != WorkerExit::Clean {
+                jail::complain(&error);
+            }
+            exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
+    let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).ok_or(WorkerError::Usage)?;
+    let socket = jail::enter(parent)?;
+    let mut channel = Channel::new(socket);
+    let hello = receive_hello(&mut channel)?;
+    let sandbox = Sandbox::load(hello.slots)?;
+    let slots = sandbox.slots;
+    let cache_bytes = usize::try_from(hello.image_cache_bytes).unwrap_or(usize::MAX);
+    let scheduler = Scheduler::new(sandbox, cache_bytes);
+    jail::lock()?;
+    let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256 };
+    codec::encode(&mut channel.outbound, FromWorker::Hello as u8, 0, 0, &hello);
+    serve(channel, scheduler)
+}
+
+fn receive_hello(channel: &mut Channel) -> Result<HelloWorker, WorkerError> {
+    loop {
+        if let Some((header, body)) = channel.next_frame()? {
+            if header.kind != ToWorker::Hello as u8 {
+                return Err(WorkerError::Kind(header.kind));
+            }
+            let hello: HelloWorker = codec::decode_body(body)?;
+            if hello.protocol != PROTOCOL_VERSION {
+                return Err(WorkerError::Protocol(hello.protocol));
+            }
+            return Ok(hello);
+        }
+        channel.receive(true)?;
+    }
+}
+
+/// Takes in frames, gives every runnable slot a time slice, sends what came of it; sleeps in the
+/// socket when there is nothing to do.
+fn serve(mut channel: Channel, mut scheduler: Scheduler) -> Result<(), WorkerError> {
+    let mut stopping = false;
+    loop {
+        channel.flush()?;
+        if stopping && scheduler.is_idle() {
+            return Ok(());
+        }
+        channel.receive(!scheduler.has_runnable())?;
+        let mut outbound = std::mem::take(&mut channel.outbound);
+        while let Some((header, body)) = channel.next_frame()? {
+            stopping |= handle(&mut scheduler, header, body, &mut outbound)?;
+        }
+        channel.outbound = outbound;
+        for index in 0..scheduler.slot_count() {
+            scheduler.poll(index, &mut channel.outbound);
+            if channel.outbound.len() >= FLUSH_BYTES {
+                channel.flush()?;
+            }
+        }
+    }
+}
+
+/// Acts on one frame; true when it was the last one to come.
+fn handle(
+    scheduler: &mut Scheduler,
+    header: Header,
+    body: &[u8],
+    outbound: &mut Vec<u8>,
+) -> Result<bool, WorkerError> {
+    let Header { slot, generation, kind, .. } = header;
+    match ToWorker::from_number(kind) {
+        Some(ToWorker::AddBundle) => {
+            let AddBundle { handle, load } = codec::decode_body(body)?;
+            scheduler.add_bundle(handle, load)?;
+        }
+        Some(ToWorker::DropBundle) => {
+            let DropBundle { handle } = codec::decode_body(body)?;
+            scheduler.drop_bundle(handle)?;
+        }
+        Some(ToWorker::Execute) => {
+            let frame: Execute<'_> = codec::decode_body(body)?;
+            let timeout = Duration::from_millis(frame.timeout_ms.into());
+            scheduler.start(run_job(slot, generation, &frame), timeout)?;
+        }
+        Some(ToWorker::Compile) => {
+            let Compile { handle, timeout_ms } = codec::decode_body(body)?;
+            let job = Job { slot, generation, handle, task: Task::Compile };
+            scheduler.start(job, Duration::from_millis(timeout_ms.into()))?;
+        }
+        Some(ToWorker::HostReply) => {
+            let HostReply { status, body } = codec::decode_body(body)?;
+            scheduler.answer(slot, generation, Reply { status, body: body.to_vec() })?;
+        }
+        Some(ToWorker::Cancel) => scheduler.cancel(slot, generation, outbound)?,
+        Some(ToWorker::Stop) => return Ok(true),
+        Some(ToWorker::Hello) | None => return Err(WorkerError::Kind(kind)),
+    }
+    Ok(false)
+}
+
+fn run_job(slot: u16, generation: u32, frame: &Execute<'_>) -> Job {
+    let task = Task::Run {
+        fuel: frame.fuel,
+        memory_bytes: frame.memory_bytes as usize,
+        output_bytes: frame.output_bytes as usize,
+        clock_ms: frame.clock_ms,
+        seed: frame.seed,
+        input: frame.input.to_vec(),
+    };
+    Job { slot, generation, handle: frame.handle, task }
+}

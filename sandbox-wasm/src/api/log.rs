@@ -1,0 +1,34 @@
+//! `log::trace info warn error (message [, data])`: lines kept with the execution.
+
+use rhai::{Dynamic, Engine, Module};
+use shared::host_call::{HostOp, LogLevel, LogLine};
+
+use crate::{convert, host};
+
+const LEVELS: [LogLevel; 4] = [LogLevel::Trace, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+
+pub(super) fn register(engine: &mut Engine) {
+    let mut module = Module::new();
+    for level in LEVELS {
+        module.set_native_fn(level.as_str(), move |message: Dynamic| {
+            write(level, &message.to_string(), "");
+            Ok(())
+        });
+        module.set_native_fn(level.as_str(), move |message: Dynamic, data: Dynamic| {
+            let mut json = Vec::new();
+            if convert::write_json(&mut json, &data).is_err() {
+                // A log call must not fail over a value that JSON cannot say.
+                json = serde_json::to_vec(&data.to_string()).unwrap_or_default();
+            }
+            write(level, &message.to_string(), &String::from_utf8_lossy(&json));
+            Ok(())
+        });
+    }
+    engine.register_static_module("log", module.into());
+    engine.on_print(|text| write(LogLevel::Info, text, ""));
+    engine.on_debug(|text, _, _| write(LogLevel::Trace, text, ""));
+}
+
+fn write(level: LogLevel, message: &str, data: &str) {
+    host::notify(HostOp::Log, &LogLine { level, message, data });
+}

@@ -1,0 +1,32 @@
+//! The SDK: one file per namespace.
+
+mod json;
+mod log;
+mod random;
+mod time;
+
+use rhai::{Engine, EvalAltResult, ImmutableString};
+
+type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
+
+pub(crate) fn register(engine: &mut Engine) {
+    json::register(engine);
+    log::register(engine);
+    random::register(engine);
+    time::register(engine);
+    // Rhai's own would block the thread, which no guest can do.
+    engine.register_fn("sleep", |_: i64| -> Result<()> { Err(no_sleep()) });
+    engine.register_fn("sleep", |_: f64| -> Result<()> { Err(no_sleep()) });
+}
+
+fn no_sleep() -> Box<EvalAltResult> {
+    failure("unsupported", "a script cannot sleep; schedule a later run instead")
+}
+
+/// What every SDK function throws: `#{code, message}`.
+fn failure(code: &str, message: impl Into<ImmutableString>) -> Box<EvalAltResult> {
+    let mut map = rhai::Map::new();
+    map.insert("code".into(), code.into());
+    map.insert("message".into(), message.into().into());
+    EvalAltResult::ErrorRuntime(map.into(), rhai::Position::NONE).into()
+}

@@ -1,0 +1,102 @@
+//! `ctx`: everything a script learns about its execution.
+
+use rhai::{Dynamic, Map};
+use shared::guest_abi::{GuestHttp, GuestInput};
+use shared::http::Pairs;
+
+use crate::convert;
+
+pub(crate) fn build(input: &GuestInput<'_>) -> Dynamic {
+    let mut ctx = Map::new();
+    let mut set = |name: &str, value: Dynamic| ctx.insert(name.into(), value);
+    set("sdk_version", shared::SDK_VERSION.into());
+    set("execution_id", execution_id(input).into());
+    set("request_id", text(input.request_id));
+    set("app", text(input.app));
+    set("script", text(input.script));
+    set("version", i64::from(input.version).into());
+    set("invocation_type", input.invocation_type.as_str().into());
+    set("trigger_depth", i64::from(input.trigger_depth).into());
+    set("limits", limits(input).into());
+    if let Some(http) = &input.http {
+        set("request", request(http).into());
+    }
+    Dynamic::from_map(ctx)
+}
+
+fn execution_id(input: &GuestInput<'_>) -> String {
+    convert::uuid_text(input.execution_id)
+}
+
+fn limits(input: &GuestInput<'_>) -> Map {
+    let mut limits = Map::new();
+    limits.insert("fuel".into(), i64::try_from(input.fuel).unwrap_or(i64::MAX).into());
+    limits.insert("memory_mb".into(), i64::from(input.memory_mb).into());
+    limits.insert("timeout_ms".into(), i64::from(input.timeout_ms).into());
+    limits.insert("response_bytes".into(), i64::from(input.response_bytes).into());
+    limits
+}
+
+fn request(http: &GuestHttp<'_>) -> Map {
+    let headers = pairs(http.headers, |old, new| format!("{old}, {new}"));
+    let content_type =
+        headers.get("content-type").and_then(|v| v.clone().into_string().ok()).unwrap_or_default();
+    let mut request = Map::new();
+    let mut set = |name: &str, value: Dynamic| request.insert(name.into(), value);
+    set("method", text(http.method));
+    set("path", text(http.path));
+    set("rest", text(http.rest));
+    set("remote_ip", text(http.remote_ip));
+    set("params", pairs(http.params, |_, new| new.to_owned()).into());
+    // Of a repeated parameter the first counts, as in the URL standard's `get`.
+    set("query", pairs(http.query, |old, _| old.to_owned()).into());
+    set("headers", headers.into());
+    set("body", body(&content_type, http.body));
+    set("body_raw", text_or_blob(http.body));
+    request
+}
+
+/// A map of a block's pairs; `merge` decides what a repeated name ends up with.
+fn pairs(block: &[u8], merge: impl Fn(&str, &str) -> String) -> Map {
+    let mut map = Map::new();
+    for (name, value) in Pairs::new(block).flatten() {
+        let name = String::from_utf8_lossy(name);
+        let value = String::from_utf8_lossy(value);
+        let merged = match map.get(name.as_ref()).and_then(|old| old.clone().into_immutable_string().ok()) {
+            Some(old) => Dynamic::from(merge(&old, &value)),
+            None => text(&value),
+        };
+        map.insert(name.as_ref().into(), merged);
+    }
+    map
+}
+
+/// The body as its content type describes it: JSON and forms parsed, other text as a string, other
+/// bytes as a blob. A body that is not what it claims to be is `()`; `body_raw` still has it.
+fn body(content_type: &str, bytes: &[u8]) -> Dynamic {
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if bytes.is_empty() {
+        return Dynamic::UNIT;
+    }
+    if media == "application/json" || media.ends_with("+json") {
+        return convert::parse_json(bytes).unwrap_or(Dynamic::UNIT);
+    }
+    if media == "application/x-www-form-urlencoded" {
+        return match std::str::from_utf8(bytes) {
+            Ok(form) => convert::parse_form(form).into(),
+            Err(_) => Dynamic::UNIT,
+        };
+    }
+    text_or_blob(bytes)
+}
+
+fn text_or_blob(bytes: &[u8]) -> Dynamic {
+    match std::str::from_utf8(bytes) {
+        Ok(utf8) => text(utf8),
+        Err(_) => Dynamic::from_blob(bytes.to_vec()),
+    }
+}
+
+fn text(utf8: &str) -> Dynamic {
+    utf8.to_owned().into()
+}
