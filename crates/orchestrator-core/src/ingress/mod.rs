@@ -1,0 +1,10 @@
+//! HTTP in: the public listener, its limits, and the way from a request to a script and back.
+
+mod body;
+mod gate;
+mod problem;
+mod request;
+mod response;
+mod server;
+
+pub use server::{DataPlane, IngressConfig, serve};

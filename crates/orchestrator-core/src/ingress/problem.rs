@@ -1,0 +1,48 @@
+//! Errors as `application/problem+json`.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use shared::fault::{Code, PROBLEM_JSON, Problem};
+
+/// What every answer names, so that a user can ask about it.
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Why a request gets no answer from a script.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: Code,
+    /// Fit for strangers' eyes.
+    pub(super) detail: String,
+    pub(super) allow: Vec<String>,
+}
+
+impl Failure {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), allow: Vec::new() }
+    }
+
+    pub(super) fn into_response(self, request_id: &str) -> Response<Full<Bytes>> {
+        let problem = Problem::new(self.code, &self.detail, request_id, ());
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() =
+            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(value) = HeaderValue::from_str(request_id) {
+            headers.insert(REQUEST_ID.clone(), value);
+        }
+        if self.code.status() == 503 {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Ok(value) = HeaderValue::from_str(&self.allow.join(", "))
+            && !self.allow.is_empty()
+        {
+            headers.insert(ALLOW, value);
+        }
+        response
+    }
+}

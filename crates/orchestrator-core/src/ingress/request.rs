@@ -1,0 +1,147 @@
+//! From HTTP to an invocation.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use http::header::HOST;
+use http::request::Parts;
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use shared::fault::Code;
+use shared::guest_abi::GuestHttp;
+use shared::http::PairBlock;
+use shared::invocation::Invocation;
+
+use super::problem::Failure;
+use crate::routing::Matched;
+
+const URI_BYTES_MAX: usize = 8 << 10;
+const QUERY_PAIRS_MAX: usize = 256;
+/// Longest request id taken over from a proxy.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// The host a request is for: of the URI in HTTP/2 and in absolute form, else of the header.
+pub(super) fn host(request: &Request<Incoming>) -> Result<&str, Failure> {
+    if let Some(authority) = request.uri().authority() {
+        return Ok(authority.as_str());
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next().map(|host| host.to_str()), hosts.next()) {
+        (Some(Ok(host)), None) => Ok(host),
+        (None, _) => Err(Failure::new(Code::BadRequest, "the request names no host")),
+        _ => Err(Failure::new(Code::BadRequest, "the request's Host header is malformed or repeated")),
+    }
+}
+
+pub(super) fn check_uri(request: &Request<Incoming>) -> Result<(), Failure> {
+    let uri = request.uri();
+    let bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if bytes > URI_BYTES_MAX {
+        return Err(Failure::new(Code::UriTooLong, format!("the address may have {URI_BYTES_MAX} bytes")));
+    }
+    let pairs = uri.query().map_or(0, |query| query.split('&').count());
+    if pairs > QUERY_PAIRS_MAX {
+        let detail = format!("the query may have {QUERY_PAIRS_MAX} parameters");
+        return Err(Failure::new(Code::BadRequest, detail));
+    }
+    Ok(())
+}
+
+/// The client's address. A trusted proxy's word is believed, as far back as trust reaches: the
+/// last hop in `X-Forwarded-For` that is not itself a trusted proxy.
+pub(super) fn client_address(parts: &http::HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    if !is_trusted(peer, trusted) {
+        return peer;
+    }
+    let hops = parts.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<_> =
+        hops.flat_map(|value| value.split(',')).map(|hop| hop.trim().parse::<IpAddr>()).collect();
+    for hop in hops.into_iter().rev() {
+        match hop {
+            Ok(address) if is_trusted(address, trusted) => {}
+            Ok(address) => return address,
+            Err(_) => return peer,
+        }
+    }
+    peer
+}
+
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
+}
+
+/// The id under which this request is known: a trusted proxy's, or a new one.
+pub(super) fn request_id(headers: &http::HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Arc<str> {
+    if is_trusted(peer, trusted)
+        && let Some(given) = headers.get(&super::problem::REQUEST_ID).and_then(|id| id.to_str().ok())
+        && (1..=REQUEST_ID_BYTES_MAX).contains(&given.len())
+        && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    {
+        return given.into();
+    }
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let text: &str = uuid::Uuid::now_v7().simple().encode_lower(&mut buffer);
+    text.into()
+}
+
+/// Everything the script sees of a request, encoded for it.
+pub(super) fn invocation(
+    matched: &Matched<'_>,
+    parts: &Parts,
+    body: &Bytes,
+    client: IpAddr,
+    request_id: Arc<str>,
+) -> Invocation {
+    let mut headers = PairBlock::default();
+    for (name, value) in &parts.headers {
+        headers.push(name.as_str().as_bytes(), value.as_bytes());
+    }
+    let query = parts.uri.query().map(PairBlock::from_urlencoded).unwrap_or_default();
+    let http = GuestHttp {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        rest: &matched.rest,
+        remote_ip: &client.to_string(),
+        params: matched.params.as_bytes(),
+        query: query.as_bytes(),
+        headers: headers.as_bytes(),
+        body,
+    };
+    Invocation::http(matched.route.target.clone(), request_id, http)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn forwarded(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_stranger_cannot_claim_another_address() {
+        let peer: IpAddr = [203, 0, 113, 9].into();
+        let trusted = ["127.0.0.0/8".parse().unwrap()];
+        assert_eq!(client_address(&forwarded(&["1.2.3.4"]), peer, &trusted), peer);
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_about_its_own_client_only() {
+        let proxy: IpAddr = [127, 0, 0, 1].into();
+        let trusted = ["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+        let address = |values: &[&str]| client_address(&forwarded(values), proxy, &trusted).to_string();
+        assert_eq!(address(&["1.2.3.4"]), "1.2.3.4");
+        assert_eq!(address(&["6.6.6.6, 1.2.3.4"]), "1.2.3.4");
+        assert_eq!(address(&["6.6.6.6", "1.2.3.4, 10.0.0.7"]), "1.2.3.4");
+        assert_eq!(address(&["rubbish"]), "127.0.0.1");
+        assert_eq!(address(&[]), "127.0.0.1");
+    }
+}

@@ -1,0 +1,59 @@
+//! From what came of an execution to HTTP.
+
+use bytes::Bytes;
+use http::Response;
+use http::header::HeaderValue;
+use http_body_util::Full;
+use shared::fault::Code;
+use shared::invocation::{ExecutionStatus, Outcome, WorkResult};
+
+use super::problem::{Failure, REQUEST_ID};
+
+/// The script's answer, or the problem that stands in its place.
+pub(super) fn answer(result: WorkResult, request_id: &str) -> Response<Full<Bytes>> {
+    match result {
+        WorkResult::Ran(outcome) => ran(outcome, request_id),
+        WorkResult::Refused(refusal) => {
+            Failure::new(refusal.problem(), refusal.to_string()).into_response(request_id)
+        }
+        WorkResult::Compiled | WorkResult::Rejected(_) | WorkResult::NotCompiled(_) => {
+            Failure::new(Code::Internal, "the work was compiled instead of run").into_response(request_id)
+        }
+    }
+}
+
+fn ran(outcome: Outcome, request_id: &str) -> Response<Full<Bytes>> {
+    if let Some(answer) = outcome.response {
+        let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        if let Ok(value) = HeaderValue::from_str(request_id) {
+            response.headers_mut().insert(REQUEST_ID.clone(), value);
+        }
+        return response;
+    }
+    let code = outcome.status.problem().unwrap_or(Code::Internal);
+    Failure::new(code, detail(outcome.status)).into_response(request_id)
+}
+
+/// What a stranger may know. Where in the script it happened, and what it said, is for its owner:
+/// the execution's record has it.
+const fn detail(status: ExecutionStatus) -> &'static str {
+    match status {
+        ExecutionStatus::ScriptError => {
+            "the script failed; its owner finds the reason in the execution's record"
+        }
+        ExecutionStatus::FuelExhausted => "the script burnt all the fuel it may",
+        ExecutionStatus::MemoryExceeded => "the script wanted more memory than it may have",
+        ExecutionStatus::Timeout => "the script did not answer within its time limit",
+        ExecutionStatus::InvalidResponse => {
+            "the script's answer is not a valid response; its owner finds the reason in the execution's record"
+        }
+        ExecutionStatus::WorkerLost => {
+            "the worker that ran the script was lost; whether it had finished is unknown"
+        }
+        ExecutionStatus::Ok | ExecutionStatus::Cancelled | ExecutionStatus::DepthExceeded => {
+            "the execution ended without an answer"
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The listener: hyper with every limit set by us, none left to its defaults.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use ipnet::IpNet;
+use shared::fault::Code;
+use shared::http::{ClientAddress, RequestId};
+use shared::invocation::Work;
+use shared::route::is_reserved;
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
+
+use super::gate::Gate;
+use super::problem::Failure;
+use super::{body, request, response};
+use crate::pool::Pool;
+use crate::routing::{Miss, Router};
+
+/// Sources of these numbers: the limits that browsers and proxies stay well below, and hyper's
+/// advisories on HTTP/2 floods.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADERS_MAX: usize = 100;
+const HTTP1_BUFFER_BYTES: usize = 64 << 10;
+const H2_STREAMS_MAX: u32 = 100;
+const H2_HEADER_LIST_BYTES: u32 = 16 << 10;
+const H2_PENDING_RESETS_MAX: usize = 20;
+const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open connections get to finish when the server stops.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the ingress is told by its operator.
+#[derive(Debug, Clone, Default)]
+pub struct IngressConfig {
+    /// Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Everything a request to a script needs.
+#[derive(Debug)]
+pub struct DataPlane {
+    pub router: Router,
+    pub pool: Pool,
+}
+
+/// Serves until `shutdown` resolves, then lets open requests finish.
+///
+/// `platform` answers the reserved paths: admin API, health, version.
+pub async fn serve<P, B>(
+    listener: TcpListener,
+    plane: Arc<DataPlane>,
+    platform: P,
+    config: IngressConfig,
+    shutdown: impl Future<Output = ()>,
+) where
+    P: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    P::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let ingress = Arc::new(Ingress { plane, platform, config });
+    let builder = Arc::new(builder());
+    let gate = Gate::default();
+    let graceful = GracefulShutdown::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    pause_after(&error).await;
+                    continue;
+                }
+            },
+            () = shutdown.as_mut() => break,
+        };
+        let counted = (!request::is_trusted(peer.ip(), &ingress.config.trusted_proxies)).then_some(peer.ip());
+        let Some(admitted) = gate.admit(counted) else {
+            continue;
+        };
+        let connection = connection(&builder, &ingress, stream, peer);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that breaks the protocol or leaves is not worth a log line.
+            let _ = watched.await;
+            drop(admitted);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(SHUTDOWN_PATIENCE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections are still open at the end of the drain; they are cut off");
+    }
+}
+
+/// Out of descriptors is the one error that repeats at once; all others concern one connection.
+async fn pause_after(error: &std::io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(H2_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT);
+    builder
+}
+
+fn connection<P, B>(
+    builder: &Builder<TokioExecutor>,
+    ingress: &Arc<Ingress<P>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error: std::fmt::Debug> + Send + 'static
+where
+    P: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    P::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Answers are written whole; waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let ingress = ingress.clone();
+    let service = service_fn(move |request| {
+        let ingress = ingress.clone();
+        async move { Ok::<_, Infallible>(ingress.handle(request, peer.ip()).await) }
+    });
+    builder.serve_connection(TokioIo::new(stream), service).into_owned()
+}
+
+struct Ingress<P> {
+    plane: Arc<DataPlane>,
+    platform: P,
+    config: IngressConfig,
+}
+
+impl<P, B> Ingress<P>
+where
+    P: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync,
+    P::Future: Send,
+{
+    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Either<Full<Bytes>, B>> {
+        let trusted = &self.config.trusted_proxies;
+        let request_id = request::request_id(request.headers(), peer, trusted);
+        let client = request::client_address(request.headers(), peer, trusted);
+        if is_reserved(request.uri().path()) {
+            return self.ask_platform(request, client, request_id).await;
+        }
+        let answered = match self.plane.run(request, client, request_id.clone()).await {
+            Ok(response) => response,
+            Err(failure) => failure.into_response(&request_id),
+        };
+        answered.map(Either::Left)
+    }
+
+    async fn ask_platform(
+        &self,
+        mut request: Request<Incoming>,
+        client: IpAddr,
+        request_id: Arc<str>,
+    ) -> Response<Either<Full<Bytes>, B>> {
+        request.extensions_mut().insert(ClientAddress(client));
+        request.extensions_mut().insert(RequestId(request_id.clone()));
+        let mut response = match self.platform.clone().oneshot(request).await {
+            Ok(response) => response.map(Either::Right),
+            Err(never) => match never {},
+        };
+        if let Ok(value) = request_id.parse() {
+            response.headers_mut().insert(super::problem::REQUEST_ID.clone(), value);
+        }
+        response
+    }
+}
+
+impl DataPlane {
+    /// Host → app → route → script, and back.
+    async fn run(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+        request_id: Arc<str>,
+    ) -> Result<Response<Full<Bytes>>, Failure> {
+        let name = request::host(&request)?;
+        let host = self.router.host(name).ok_or_else(|| {
+            let name: String = name.chars().take(80).collect();
+            Failure::new(Code::UnknownHost, format!("no app answers on host {name:?}"))
+        })?;
+        request::check_uri(&request)?;
+        let (parts, incoming) = request.into_parts();
+        let matched = host.routes.find(parts.method.as_str(), parts.uri.path()).map_err(missed)?;
+        let body = body::read(incoming, matched.route.body_bytes_max).await?;
+        let invocation = request::invocation(&matched, &parts, &body, client, request_id.clone());
+        let result = self.pool.work(Work::Run(invocation)).await;
+        Ok(response::answer(result, &request_id))
+    }
+}
+
+fn missed(miss: Miss) -> Failure {
+    match miss {
+        Miss::NoRoute => Failure::new(Code::NoRoute, "the app on this host has no route for this path"),
+        Miss::WrongMethod(allow) => Failure {
+            allow,
+            ..Failure::new(Code::MethodNotAllowed, "the route on this path answers other methods")
+        },
+    }
+}

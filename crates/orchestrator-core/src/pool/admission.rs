@@ -1,0 +1,267 @@
+//! Who runs next: queues per app, drawn from in turn, weighted by the fuel each app has burnt.
+//!
+//! Deficit round robin: an app in turn may start executions while its deficit is positive. What an
+//! execution costs is known only afterwards, so it is charged then, and an app that burnt much waits
+//! for more turns. Pure bookkeeping, without clock or I/O.
+
+use std::collections::{HashMap, VecDeque};
+
+use shared::id::AppId;
+
+/// Fuel an app earns in each turn: about a millisecond of CPU.
+const QUANTUM: i64 = 10_000_000;
+/// Most turns' worth of fuel an app can owe, so that one long execution does not exclude it for
+/// minutes.
+const DEBT_MAX: i64 = 50 * QUANTUM;
+
+/// A job that can be told apart and belongs to an app.
+pub(super) trait Queued {
+    fn app(&self) -> AppId;
+    fn ticket(&self) -> u64;
+}
+
+#[derive(Debug)]
+struct AppQueue<J> {
+    jobs: VecDeque<J>,
+    running: usize,
+    deficit: i64,
+}
+
+impl<J> Default for AppQueue<J> {
+    fn default() -> Self {
+        Self { jobs: VecDeque::new(), running: 0, deficit: QUANTUM }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Admission<J> {
+    apps: HashMap<AppId, AppQueue<J>>,
+    /// Apps with queued jobs; the first is in turn.
+    ring: VecDeque<AppId>,
+    queued: usize,
+    queued_max: usize,
+    running_per_app_max: usize,
+}
+
+impl<J: Queued> Admission<J> {
+    pub(super) fn new(queued_max: usize, running_per_app_max: usize) -> Self {
+        Self { apps: HashMap::new(), ring: VecDeque::new(), queued: 0, queued_max, running_per_app_max }
+    }
+
+    pub(super) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether a new job of this app may start at once, without overtaking anyone.
+    pub(super) fn may_start(&self, app: AppId) -> bool {
+        match self.apps.get(&app) {
+            Some(queue) => queue.jobs.is_empty() && queue.running < self.running_per_app_max,
+            None => true,
+        }
+    }
+
+    pub(super) fn started(&mut self, app: AppId) {
+        self.apps.entry(app).or_default().running += 1;
+    }
+
+    /// Charges an ended execution to its app.
+    pub(super) fn finished(&mut self, app: AppId, fuel: u64) {
+        let Some(queue) = self.apps.get_mut(&app) else {
+            return;
+        };
+        queue.running = queue.running.saturating_sub(1);
+        let cost = i64::try_from(fuel).unwrap_or(i64::MAX);
+        queue.deficit = queue.deficit.saturating_sub(cost).max(-DEBT_MAX);
+        if queue.running == 0 && queue.jobs.is_empty() {
+            // An app that asks for nothing is forgotten, and so are its debts.
+            self.apps.remove(&app);
+        }
+    }
+
+    /// Queues a job, or gives it back when the queue is full or the app has taken its half of it.
+    pub(super) fn push(&mut self, job: J) -> Result<(), J> {
+        let app = job.app();
+        let share = (self.queued_max / 2).max(1);
+        let waiting = self.apps.get(&app).map_or(0, |queue| queue.jobs.len());
+        if self.queued >= self.queued_max || waiting >= share {
+            return Err(job);
+        }
+        let queue = self.apps.entry(app).or_default();
+        if queue.jobs.is_empty() {
+            self.ring.push_back(app);
+        }
+        queue.jobs.push_back(job);
+        self.queued += 1;
+        Ok(())
+    }
+
+    /// The next job to start. The caller starts it.
+    pub(super) fn pop(&mut self) -> Option<J> {
+        // Each pass either finds a job, or gives every app below zero another quantum; debts are
+        // bounded, so the passes are too.
+        let mut blocked = 0;
+        while blocked < self.ring.len() {
+            let app = *self.ring.front()?;
+            let queue = self.apps.get_mut(&app)?;
+            if queue.running >= self.running_per_app_max {
+                blocked += 1;
+                self.ring.rotate_left(1);
+                continue;
+            }
+            if queue.deficit <= 0 {
+                queue.deficit += QUANTUM;
+                blocked = 0;
+                self.ring.rotate_left(1);
+                continue;
+            }
+            let job = queue.jobs.pop_front();
+            self.queued -= usize::from(job.is_some());
+            self.leave_turn(app);
+            return job;
+        }
+        None
+    }
+
+    /// Takes a job out of its queue.
+    pub(super) fn withdraw(&mut self, ticket: u64) -> Option<J> {
+        let (app, at) = self.apps.iter().find_map(|(app, queue)| {
+            queue.jobs.iter().position(|job| job.ticket() == ticket).map(|at| (*app, at))
+        })?;
+        let job = self.apps.get_mut(&app)?.jobs.remove(at);
+        self.queued -= usize::from(job.is_some());
+        if self.apps.get(&app).is_some_and(|queue| queue.jobs.is_empty()) {
+            self.ring.retain(|other| *other != app);
+            self.forget_if_idle(app);
+        }
+        job
+    }
+
+    /// Empties all queues.
+    pub(super) fn take_all(&mut self) -> Vec<J> {
+        self.ring.clear();
+        self.queued = 0;
+        self.apps.values_mut().flat_map(|queue| queue.jobs.drain(..)).collect()
+    }
+
+    fn leave_turn(&mut self, app: AppId) {
+        let Some(queue) = self.apps.get_mut(&app) else {
+            return;
+        };
+        if queue.jobs.is_empty() {
+            self.ring.pop_front();
+            return;
+        }
+        // One job a turn keeps apps with cheap scripts alternating; the deficit evens out the rest.
+        self.ring.rotate_left(1);
+    }
+
+    fn forget_if_idle(&mut self, app: AppId) {
+        if self.apps.get(&app).is_some_and(|queue| queue.running == 0 && queue.jobs.is_empty()) {
+            self.apps.remove(&app);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Item(AppId, u64);
+
+    impl Queued for Item {
+        fn app(&self) -> AppId {
+            self.0
+        }
+
+        fn ticket(&self) -> u64 {
+            self.1
+        }
+    }
+
+    /// Starts and ends `count` jobs; answers how many of them were app `a`'s.
+    fn run(admission: &mut Admission<Item>, count: usize, a: AppId, cost: impl Fn(AppId) -> u64) -> usize {
+        let mut of_a = 0;
+        for _ in 0..count {
+            let job = admission.pop().unwrap();
+            admission.started(job.0);
+            admission.finished(job.0, cost(job.0));
+            of_a += usize::from(job.0 == a);
+        }
+        of_a
+    }
+
+    #[test]
+    fn equal_apps_alternate() {
+        let (a, b) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(1000, 4);
+        for ticket in 0..100 {
+            admission.push(Item(a, ticket)).unwrap();
+        }
+        for ticket in 100..120 {
+            admission.push(Item(b, ticket)).unwrap();
+        }
+        assert_eq!(run(&mut admission, 40, a, |_| 1000), 20);
+    }
+
+    #[test]
+    fn an_app_that_burns_ten_times_the_fuel_runs_a_tenth_as_often() {
+        let (greedy, modest) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(10_000, 4);
+        for ticket in 0..4000 {
+            admission.push(Item(greedy, ticket)).unwrap();
+            admission.push(Item(modest, 10_000 + ticket)).unwrap();
+        }
+        let cost = |app| if app == greedy { 10 * QUANTUM as u64 } else { QUANTUM as u64 };
+        let share = run(&mut admission, 1100, greedy, cost);
+        assert!((80..=130).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn an_app_at_its_cap_does_not_block_others() {
+        let (a, b) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(100, 1);
+        admission.push(Item(a, 1)).unwrap();
+        admission.push(Item(a, 2)).unwrap();
+        admission.push(Item(b, 3)).unwrap();
+        assert_eq!(admission.pop(), Some(Item(a, 1)));
+        admission.started(a);
+        assert_eq!(admission.pop(), Some(Item(b, 3)));
+        admission.started(b);
+        assert_eq!(admission.pop(), None);
+        admission.finished(a, 1);
+        assert_eq!(admission.pop(), Some(Item(a, 2)));
+    }
+
+    #[test]
+    fn one_app_cannot_fill_the_queue() {
+        let (a, b) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(4, 1);
+        assert!(admission.push(Item(a, 1)).is_ok());
+        assert!(admission.push(Item(a, 2)).is_ok());
+        assert_eq!(admission.push(Item(a, 3)), Err(Item(a, 3)));
+        assert!(admission.push(Item(b, 4)).is_ok());
+    }
+
+    #[test]
+    fn a_withdrawn_job_never_starts() {
+        let a = AppId::new();
+        let mut admission = Admission::new(4, 1);
+        admission.push(Item(a, 1)).unwrap();
+        admission.push(Item(a, 2)).unwrap();
+        assert_eq!(admission.withdraw(1), Some(Item(a, 1)));
+        assert_eq!(admission.withdraw(1), None);
+        assert_eq!(admission.pop(), Some(Item(a, 2)));
+        assert_eq!(admission.pop(), None);
+        assert_eq!(admission.queued(), 0);
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_an_app_that_left() {
+        let a = AppId::new();
+        let mut admission = Admission::<Item>::new(4, 1);
+        admission.started(a);
+        admission.finished(a, u64::MAX);
+        assert!(admission.apps.is_empty());
+    }
+}

@@ -1,0 +1,290 @@
+//! One worker as the parent sees it: its slots, what runs in them, what is to be sent.
+//!
+//! Every check that a frame belongs where it claims to belong is here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::host_call::{HostOp, LogLine};
+use shared::invocation::LogEntry;
+use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::wire::codec::{self, FrameError, Header};
+use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
+use tokio::sync::Notify;
+
+use super::job::{Job, Task};
+use super::library::Directory;
+
+/// Longest [`FromWorker::Notice`]: a log line cannot be longer than the whole log.
+const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 64;
+
+/// A worker did what no worker of ours does. It is killed: whatever it says next may be a lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("a frame of unknown kind {0}")]
+    Kind(u8),
+    #[error("a frame about slot {0}, which does not exist")]
+    NoSuchSlot(u16),
+    #[error("a frame about slot {0}, in which nothing runs")]
+    IdleSlot(u16),
+    #[error("a frame about a finished execution of slot {0}")]
+    Generation(u16),
+    #[error("a body of {0} bytes where fewer are allowed")]
+    TooLong(u32),
+    #[error("host call {0}, which does not exist")]
+    UnknownCall(u16),
+    #[error("more log notices than the worker's own guest could send")]
+    NoticeFlood,
+    #[error("an answer that does not decode")]
+    Answer,
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// Why an execution was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancelled {
+    CallerLeft,
+    Deadline,
+}
+
+/// Something running in a slot. Who it belongs to is known only on this side of the wall.
+#[derive(Debug)]
+pub(super) struct Execution {
+    pub(super) job: Job,
+    pub(super) started: Instant,
+    pub(super) started_at_us: i64,
+    pub(super) deadline: Instant,
+    pub(super) cancelled: Option<Cancelled>,
+    pub(super) logs: Vec<LogEntry>,
+    log_bytes: u32,
+    notices: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    execution: Option<Execution>,
+}
+
+/// What the execution starts with that only the parent can give.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    pub(super) now: Instant,
+    /// Microseconds since the Unix epoch.
+    pub(super) at_us: i64,
+    pub(super) seed: [u8; 16],
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: u64,
+    slots: Vec<Slot>,
+    /// Idle slots; the one used last is used next, because its memory is warm.
+    free: Vec<u16>,
+    directory: Directory,
+    pub(super) outbound: Vec<u8>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) executed: u64,
+    /// Gets no new work and ends when idle.
+    pub(super) retiring: bool,
+}
+
+impl Connection {
+    pub(super) fn new(id: u64, slots: u16, wake: Arc<Notify>) -> Self {
+        Self {
+            id,
+            slots: (0..slots).map(|_| Slot { generation: 0, execution: None }).collect(),
+            free: (0..slots).rev().collect(),
+            directory: Directory::default(),
+            outbound: Vec::new(),
+            wake,
+            executed: 0,
+            retiring: false,
+        }
+    }
+
+    pub(super) fn free_slots(&self) -> usize {
+        if self.retiring { 0 } else { self.free.len() }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
+    /// Puts a job into a free slot; there must be one.
+    pub(super) fn start(&mut self, job: Job, start: Start) {
+        let Some(index) = self.free.pop() else {
+            return;
+        };
+        let lookup = self.directory.acquire(job.image.key);
+        if let Some(handle) = lookup.drop_first {
+            codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
+        }
+        if lookup.must_add {
+            let add = AddBundle { handle: lookup.handle, load: &job.image.load };
+            codec::encode(&mut self.outbound, ToWorker::AddBundle as u8, 0, 0, &add);
+        }
+        let timeout_ms = job.timeout_ms();
+        let slot = &mut self.slots[usize::from(index)];
+        slot.generation = slot.generation.wrapping_add(1);
+        let (slot_no, generation) = (index, slot.generation);
+        match &job.task {
+            Task::Run(invocation) => {
+                let limits = &invocation.target.limits;
+                let execute = Execute {
+                    handle: lookup.handle,
+                    fuel: limits.fuel,
+                    memory_bytes: limits.memory_mb << 20,
+                    output_bytes: limits.response_bytes + u32::try_from(RESULT_OVERHEAD_BYTES).unwrap_or(0),
+                    timeout_ms,
+                    clock_ms: start.at_us / 1000,
+                    seed: start.seed,
+                    input: &invocation.input,
+                };
+                codec::encode(&mut self.outbound, ToWorker::Execute as u8, slot_no, generation, &execute);
+            }
+            Task::Compile => {
+                let compile = Compile { handle: lookup.handle, timeout_ms };
+                codec::encode(&mut self.outbound, ToWorker::Compile as u8, slot_no, generation, &compile);
+            }
+        }
+        slot.execution = Some(Execution {
+            job,
+            started: start.now,
+            started_at_us: start.at_us,
+            deadline: start.now + Duration::from_millis(timeout_ms.into()),
+            cancelled: None,
+            logs: Vec::new(),
+            log_bytes: 0,
+            notices: 0,
+        });
+    }
+
+    /// How long a body this frame may have, known before any of it is taken in.
+    pub(super) fn body_bytes_max(&self, header: &Header) -> Result<usize, Violation> {
+        let execution = self.execution(header)?;
+        match FromWorker::from_number(header.kind) {
+            Some(FromWorker::Done) => Ok(execution.job.output_bytes() as usize + RESULT_OVERHEAD_BYTES + 64),
+            Some(FromWorker::Notice) => Ok(NOTICE_BYTES_MAX),
+            // Hello comes once, before there is a connection; calls that wait come with the services.
+            Some(FromWorker::Hello | FromWorker::HostCall) | None => Err(Violation::Kind(header.kind)),
+        }
+    }
+
+    /// Takes in a frame that is not the end of an execution.
+    pub(super) fn notice(&mut self, header: &Header, body: &[u8]) -> Result<(), Violation> {
+        let slot = &mut self.slots[usize::from(header.slot)];
+        let execution = slot.execution.as_mut().ok_or(Violation::IdleSlot(header.slot))?;
+        let HostCall { op, args } = codec::decode_body(body)?;
+        match HostOp::from_number(op) {
+            Some(HostOp::Log) => execution.log(&codec::decode_body(args)?),
+            None => Err(Violation::UnknownCall(op)),
+        }
+    }
+
+    /// Frees the slot of an execution that has ended.
+    pub(super) fn end(&mut self, header: &Header) -> Result<Execution, Violation> {
+        let slot = &mut self.slots[usize::from(header.slot)];
+        let execution = slot.execution.take().ok_or(Violation::IdleSlot(header.slot))?;
+        self.free.push(header.slot);
+        self.executed += 1;
+        self.directory.release(execution.job.image.key);
+        Ok(execution)
+    }
+
+    pub(super) fn cancel(&mut self, ticket: u64, reason: Cancelled) -> bool {
+        for (index, slot) in (0u16..).zip(&mut self.slots) {
+            if let Some(execution) =
+                slot.execution.as_mut().filter(|execution| execution.job.ticket == ticket)
+            {
+                if execution.cancelled.is_none() {
+                    execution.cancelled = Some(reason);
+                    codec::encode(&mut self.outbound, ToWorker::Cancel as u8, index, slot.generation, &());
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// When the conversation must look at the clock again.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.executions().map(Execution::next_deadline).min()
+    }
+
+    /// Tells overdue executions to end; true when one has ignored that for so long that only
+    /// killing the worker helps.
+    pub(super) fn enforce_deadlines(&mut self, now: Instant) -> bool {
+        let overdue: Vec<_> = self
+            .executions()
+            .filter(|execution| now >= execution.deadline && execution.cancelled.is_none())
+            .map(|execution| execution.job.ticket)
+            .collect();
+        for ticket in overdue {
+            self.cancel(ticket, Cancelled::Deadline);
+        }
+        self.executions().any(|execution| now >= execution.deadline + GRACE)
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.retiring = true;
+        codec::encode(&mut self.outbound, ToWorker::Stop as u8, 0, 0, &());
+    }
+
+    pub(super) fn take_executions(&mut self) -> Vec<Execution> {
+        self.slots.iter_mut().filter_map(|slot| slot.execution.take()).collect()
+    }
+
+    fn executions(&self) -> impl Iterator<Item = &Execution> {
+        self.slots.iter().filter_map(|slot| slot.execution.as_ref())
+    }
+
+    fn execution(&self, header: &Header) -> Result<&Execution, Violation> {
+        let slot = self.slots.get(usize::from(header.slot)).ok_or(Violation::NoSuchSlot(header.slot))?;
+        if slot.generation != header.generation {
+            return Err(Violation::Generation(header.slot));
+        }
+        slot.execution.as_ref().ok_or(Violation::IdleSlot(header.slot))
+    }
+}
+
+const GRACE: Duration = Duration::from_millis(KILL_GRACE_MS);
+
+impl Execution {
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        now >= self.deadline
+    }
+
+    fn next_deadline(&self) -> Instant {
+        if self.cancelled.is_some() { self.deadline + GRACE } else { self.deadline }
+    }
+
+    /// Keeps a log line, or as much of it as the limits leave room for.
+    fn log(&mut self, line: &LogLine<'_>) -> Result<(), Violation> {
+        self.notices = self.notices.checked_add(1).ok_or(Violation::NoticeFlood)?;
+        let kept = u32::try_from(self.logs.len()).unwrap_or(u32::MAX);
+        if kept > LOG_LINES_MAX || self.log_bytes >= LOG_BYTES_MAX {
+            return Ok(());
+        }
+        let bytes = u32::try_from(line.message.len() + line.data.len()).unwrap_or(u32::MAX);
+        if kept == LOG_LINES_MAX || bytes > LOG_BYTES_MAX - self.log_bytes {
+            self.log_bytes = LOG_BYTES_MAX;
+            self.logs.push(LogEntry {
+                level: shared::host_call::LogLevel::Warn,
+                message: format!(
+                    "log truncated: an execution keeps {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes"
+                ),
+                data: String::new(),
+            });
+            return Ok(());
+        }
+        self.log_bytes += bytes;
+        self.logs.push(LogEntry {
+            level: line.level,
+            message: line.message.to_owned(),
+            data: line.data.to_owned(),
+        });
+        Ok(())
+    }
+}

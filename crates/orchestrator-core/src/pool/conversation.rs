@@ -1,0 +1,227 @@
+//! The I/O of one worker, in one loop: send what is pending, take in what came, mind the clock.
+
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::limits::FRAME_FROM_WORKER_BYTES_MAX;
+use shared::wire::codec::{self, HEADER_BYTES, Header};
+use shared::wire::frame::Done;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+use super::connection::Violation;
+use super::outcome;
+use super::state::{Ended, Shared};
+
+/// Room for a batch of ordinary frames.
+const INBOUND_BYTES: usize = 256 << 10;
+/// A worker that takes in nothing for this long is stuck.
+const STALL: Duration = Duration::from_secs(1);
+
+/// Why a conversation is over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Over {
+    #[error("the worker closed its end")]
+    Closed,
+    #[error("the worker sent {0}")]
+    Violation(#[from] Violation),
+    #[error("an execution ignored its deadline")]
+    Overdue,
+    #[error("the worker stopped reading")]
+    Stalled,
+    #[error("the socket failed: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// Talks to worker `id` until one of the two is done with the other.
+pub(super) async fn run_conversation(
+    shared: &Shared,
+    id: u64,
+    stream: &UnixStream,
+    wake: &Arc<Notify>,
+) -> Over {
+    let mut conversation = Conversation {
+        shared,
+        id,
+        stream,
+        outbound: Vec::new(),
+        sent: 0,
+        stalled: None,
+        inbound: Inbound::new(),
+    };
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    loop {
+        let deadline = match conversation.exchange() {
+            Ok(deadline) => deadline,
+            Err(over) => return over,
+        };
+        if let Some(deadline) = deadline {
+            let deadline = deadline.into();
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+        }
+        tokio::select! {
+            // Nothing is lost when an arm is cancelled: readiness and notifications stay set.
+            readable = stream.readable() => if let Err(error) = readable { return error.into() },
+            writable = stream.writable(), if conversation.has_unsent() => {
+                if let Err(error) = writable { return error.into() }
+            }
+            () = wake.notified() => {}
+            () = timer.as_mut(), if deadline.is_some() => {
+                if let Err(over) = conversation.look_at_clock() { return over }
+            }
+        }
+    }
+}
+
+struct Conversation<'a> {
+    shared: &'a Shared,
+    id: u64,
+    stream: &'a UnixStream,
+    outbound: Vec<u8>,
+    sent: usize,
+    /// Since when the worker takes in nothing of what is to be sent.
+    stalled: Option<Instant>,
+    inbound: Inbound,
+}
+
+impl Conversation<'_> {
+    /// Sends and receives until neither moves; answers when to look at the clock.
+    fn exchange(&mut self) -> Result<Option<Instant>, Over> {
+        loop {
+            let deadline = self.send()?;
+            if !self.receive()? {
+                let stall = self.stalled.map(|since| since + STALL);
+                return Ok(deadline.into_iter().chain(stall).min());
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<Option<Instant>, Over> {
+        if self.sent == self.outbound.len() {
+            self.outbound.clear();
+            self.sent = 0;
+        }
+        let deadline = self.shared.collect(self.id, &mut self.outbound);
+        while self.has_unsent() {
+            match self.stream.try_write(&self.outbound[self.sent..]) {
+                Ok(count) => {
+                    self.sent += count;
+                    self.stalled = None;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Over::Closed),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(deadline)
+    }
+
+    /// Takes in what the worker sent; false when there was nothing.
+    fn receive(&mut self) -> Result<bool, Over> {
+        match self.stream.try_read(self.inbound.spare()) {
+            Ok(0) => return Err(Over::Closed),
+            Ok(count) => self.inbound.end += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(Over::Closed),
+            Err(error) => return Err(error.into()),
+        }
+        let mut ended = Vec::new();
+        let accepted = self.shared.accept(self.id, self.inbound.unread(), &mut ended);
+        // Executions that ended before a violation did end; their callers get their answers.
+        let concluded = self.conclude(ended);
+        let consumed = accepted?;
+        concluded?;
+        self.inbound.consume(consumed)?;
+        Ok(true)
+    }
+
+    fn conclude(&self, ended: Vec<Ended>) -> Result<(), Over> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.inbound.unread();
+        let decoded: Vec<_> = ended
+            .into_iter()
+            .map(|Ended { execution, body }| (execution, codec::decode_body::<Done<'_>>(&bytes[body])))
+            .collect();
+        let costs = decoded
+            .iter()
+            .map(|(execution, done)| (execution.job.app, done.as_ref().map_or(0, |done| done.fuel)));
+        self.shared.charge(self.id, costs);
+        let mut violation = None;
+        for (execution, done) in decoded {
+            match done {
+                Ok(done) => {
+                    if let Err(found) = outcome::conclude(execution, &done, &*self.shared.records) {
+                        violation = Some(found);
+                    }
+                }
+                Err(error) => {
+                    outcome::conclude_lost(execution, &*self.shared.records);
+                    violation = Some(error.into());
+                }
+            }
+        }
+        violation.map_or(Ok(()), |violation| Err(violation.into()))
+    }
+
+    fn look_at_clock(&self) -> Result<(), Over> {
+        let now = Instant::now();
+        if self.shared.enforce_deadlines(self.id, now) {
+            return Err(Over::Overdue);
+        }
+        match self.stalled {
+            Some(since) if now >= since + STALL => Err(Over::Stalled),
+            _ => Ok(()),
+        }
+    }
+
+    const fn has_unsent(&self) -> bool {
+        self.sent < self.outbound.len()
+    }
+}
+
+/// Bytes received, and which of them have not been looked at.
+struct Inbound {
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Inbound {
+    fn new() -> Self {
+        Self { bytes: vec![0; INBOUND_BYTES], end: 0 }
+    }
+
+    fn spare(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[..self.end]
+    }
+
+    /// Drops the first bytes and makes room for the frame that the rest begins, whose length has
+    /// been checked by then.
+    fn consume(&mut self, count: usize) -> Result<(), Violation> {
+        self.bytes.copy_within(count..self.end, 0);
+        self.end -= count;
+        let needed = match Header::peek(self.unread()).transpose()? {
+            Some(header) => HEADER_BYTES + (header.body_bytes as usize).min(FRAME_FROM_WORKER_BYTES_MAX),
+            None => HEADER_BYTES,
+        };
+        if needed > self.bytes.len() {
+            self.bytes.resize(needed, 0);
+        } else if self.bytes.len() > INBOUND_BYTES && needed.max(self.end) <= INBOUND_BYTES {
+            self.bytes.truncate(INBOUND_BYTES);
+            self.bytes.shrink_to_fit();
+        }
+        Ok(())
+    }
+}

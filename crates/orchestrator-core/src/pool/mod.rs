@@ -1,0 +1,124 @@
+//! The worker pool: who runs next, where, and what came of it.
+//!
+//! [`Pool`] is the handle. Behind it one lock guards the whole state ([`state`]), which is pure
+//! bookkeeping; [`conversation`] does a worker's I/O, [`supervisor`] keeps the workers alive.
+
+mod admission;
+mod connection;
+mod conversation;
+mod job;
+mod library;
+mod outcome;
+mod process;
+mod state;
+mod supervisor;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::invocation::{Refusal, Work, WorkResult};
+use shared::ports::{BoxFuture, BundleSource, Invoke, RecordSink};
+use tokio::sync::oneshot;
+
+use self::job::Job;
+use self::state::{Shared, Submitted};
+pub use self::supervisor::{PoolConfig, StartError};
+
+/// How long a request waits for a slot before it is refused.
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
+
+/// A handle on the worker pool.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// What the pool is doing right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    pub workers_ready: usize,
+    pub executions_running: usize,
+    pub executions_queued: usize,
+    /// Workers that ended without having been asked to, since the start.
+    pub workers_lost: u64,
+}
+
+impl Pool {
+    /// Starts the workers and waits until the first of them is ready.
+    pub async fn start(
+        config: PoolConfig,
+        bundles: Arc<dyn BundleSource>,
+        records: Arc<dyn RecordSink>,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(&config, bundles, records));
+        supervisor::start(config, shared.clone()).await?;
+        Ok(Self { shared })
+    }
+
+    /// Runs a piece of work to its end. A caller that goes away cancels it.
+    pub async fn work(&self, work: Work) -> WorkResult {
+        let image = match self.shared.image(&work).await {
+            Ok(image) => image,
+            Err(unavailable) => {
+                tracing::error!(error = %unavailable, "a bundle cannot be read");
+                return WorkResult::Refused(Refusal::BundleUnavailable);
+            }
+        };
+        let (reply, mut result) = oneshot::channel();
+        let (submitted, ticket) = match self.shared.submit(Job::new(work, image, reply)) {
+            Ok(submitted) => submitted,
+            Err(refusal) => return WorkResult::Refused(refusal),
+        };
+        let mut cancel = CancelOnDrop { shared: &self.shared, ticket: Some(ticket) };
+        if submitted == Submitted::Queued {
+            let waited = tokio::time::timeout(QUEUE_WAIT, &mut result).await;
+            if waited.is_err() && self.shared.withdraw(ticket) {
+                cancel.ticket = None;
+                return WorkResult::Refused(Refusal::Overloaded);
+            }
+            if let Ok(result) = waited {
+                cancel.ticket = None;
+                return result.unwrap_or(WorkResult::Refused(Refusal::ShuttingDown));
+            }
+        }
+        let result = result.await;
+        cancel.ticket = None;
+        // The sender is dropped unused only when the pool goes away with work still queued.
+        result.unwrap_or(WorkResult::Refused(Refusal::ShuttingDown))
+    }
+
+    pub fn status(&self) -> PoolStatus {
+        self.shared.status()
+    }
+
+    /// Refuses new work, lets running executions finish for up to `patience`, ends the workers.
+    pub async fn drain(&self, patience: Duration) {
+        self.shared.drain(patience).await;
+    }
+}
+
+impl Invoke for Pool {
+    fn invoke(&self, work: Work) -> BoxFuture<'_, WorkResult> {
+        Box::pin(self.work(work))
+    }
+}
+
+/// Ends an execution whose caller no longer waits for it.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    ticket: Option<u64>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared.cancel(ticket);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! From a worker's report to what the caller is told. The report is untrusted: a response is
+//! checked like any client's input.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use shared::guest_abi::{GuestOutput, LoadReply};
+use shared::http::Pairs;
+use shared::invocation::{
+    ExecutionRecord, ExecutionStatus, LogEntry, Outcome, Response, ScriptFailure, Usage, WorkResult,
+};
+use shared::limits::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
+use shared::ports::RecordSink;
+use shared::script::Diagnostic;
+use shared::wire::codec;
+use shared::wire::frame::{Done, Ending};
+
+use super::connection::{Cancelled, Execution, Violation};
+use super::job::Task;
+
+/// Headers that describe one connection or the length of a body; the server sets them itself.
+const DROPPED_HEADERS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Cookies of the platform itself: a script must not set them for the host it shares.
+const RESERVED_COOKIE_PREFIX: &str = "__host-picloud";
+
+static NO_LOGS: LazyLock<Arc<[LogEntry]>> = LazyLock::new(|| Arc::from([]));
+
+/// Ends an execution that its worker reported on: tells the caller and writes the record.
+pub(super) fn conclude(
+    execution: Execution,
+    done: &Done<'_>,
+    records: &dyn RecordSink,
+) -> Result<(), Violation> {
+    let usage = Usage { fuel: done.fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
+    if matches!(execution.job.task, Task::Compile) {
+        let result = compiled(done)?;
+        let _ = execution.job.reply.send(result);
+        return Ok(());
+    }
+    let (status, response, failure) = ran(&execution, done)?;
+    deliver(execution, status, response, failure, usage, records);
+    Ok(())
+}
+
+/// Ends an execution whose worker is gone.
+pub(super) fn conclude_lost(execution: Execution, records: &dyn RecordSink) {
+    let status = if execution.is_overdue(Instant::now()) {
+        ExecutionStatus::Timeout
+    } else {
+        ExecutionStatus::WorkerLost
+    };
+    if matches!(execution.job.task, Task::Compile) {
+        let _ = execution.job.reply.send(WorkResult::NotCompiled(status));
+        return;
+    }
+    let usage = elapsed(&execution);
+    deliver(execution, status, None, None, usage, records);
+}
+
+fn elapsed(execution: &Execution) -> Usage {
+    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    Usage {
+        duration_us: micros(execution.started.elapsed()),
+        queued_us: micros(execution.started - execution.job.submitted),
+        ..Usage::default()
+    }
+}
+
+fn compiled(done: &Done<'_>) -> Result<WorkResult, Violation> {
+    Ok(match done.ending {
+        Ending::Compiled => WorkResult::Compiled,
+        Ending::Rejected => match codec::decode_body(done.output).map_err(|_| Violation::Answer)? {
+            LoadReply::Rejected { script, line, column, message } => WorkResult::Rejected(Diagnostic {
+                script: script.to_owned(),
+                line,
+                column,
+                message: message.to_owned(),
+            }),
+            LoadReply::Loaded => return Err(Violation::Answer),
+        },
+        Ending::StackOverflow => WorkResult::Rejected(Diagnostic {
+            script: String::new(),
+            line: 0,
+            column: 0,
+            message: "the source is nested too deeply".to_owned(),
+        }),
+        Ending::FuelExhausted => WorkResult::NotCompiled(ExecutionStatus::FuelExhausted),
+        Ending::MemoryExceeded => WorkResult::NotCompiled(ExecutionStatus::MemoryExceeded),
+        Ending::Timeout => WorkResult::NotCompiled(ExecutionStatus::Timeout),
+        Ending::Cancelled => WorkResult::NotCompiled(ExecutionStatus::Cancelled),
+        Ending::Trapped => WorkResult::NotCompiled(ExecutionStatus::ScriptError),
+        Ending::Answered | Ending::OutputTooLarge => return Err(Violation::Answer),
+    })
+}
+
+type Ran = (ExecutionStatus, Option<Response>, Option<ScriptFailure>);
+
+fn ran(execution: &Execution, done: &Done<'_>) -> Result<Ran, Violation> {
+    let failed = |status, message: &str| (status, None, Some(ScriptFailure::without_position(message)));
+    Ok(match done.ending {
+        Ending::Answered => answered(done.output)?,
+        Ending::FuelExhausted => (ExecutionStatus::FuelExhausted, None, None),
+        Ending::MemoryExceeded => (ExecutionStatus::MemoryExceeded, None, None),
+        Ending::Timeout => (ExecutionStatus::Timeout, None, None),
+        Ending::Cancelled => match execution.cancelled {
+            Some(Cancelled::Deadline) => (ExecutionStatus::Timeout, None, None),
+            Some(Cancelled::CallerLeft) => (ExecutionStatus::Cancelled, None, None),
+            None => return Err(Violation::Answer),
+        },
+        Ending::StackOverflow => {
+            failed(ExecutionStatus::ScriptError, "stack overflow: the calls are nested too deeply")
+        }
+        Ending::Trapped => failed(ExecutionStatus::ScriptError, "the interpreter ended unexpectedly"),
+        Ending::OutputTooLarge => {
+            failed(ExecutionStatus::InvalidResponse, "the response is over the limit response_bytes")
+        }
+        // It compiled when it was deployed; a guest of another version may see it differently.
+        Ending::Rejected => match codec::decode_body(done.output).map_err(|_| Violation::Answer)? {
+            LoadReply::Rejected { script, line, column, message } => {
+                (ExecutionStatus::ScriptError, None, Some(failure(script, line, column, message)))
+            }
+            LoadReply::Loaded => return Err(Violation::Answer),
+        },
+        Ending::Compiled => return Err(Violation::Answer),
+    })
+}
+
+fn answered(output: &[u8]) -> Result<Ran, Violation> {
+    let invalid = |message: String| {
+        (ExecutionStatus::InvalidResponse, None, Some(ScriptFailure::without_position(message)))
+    };
+    Ok(match codec::decode_body(output).map_err(|_| Violation::Answer)? {
+        GuestOutput::Response { status, headers, body } => match check(status, headers, body) {
+            Ok(response) => (ExecutionStatus::Ok, Some(response), None),
+            Err(message) => invalid(message),
+        },
+        GuestOutput::ScriptError { script, line, column, message } => {
+            (ExecutionStatus::ScriptError, None, Some(failure(script, line, column, message)))
+        }
+        GuestOutput::InvalidResponse { message } => invalid(message.to_owned()),
+    })
+}
+
+fn failure(script: &str, line: u32, column: u32, message: &str) -> ScriptFailure {
+    ScriptFailure { message: message.to_owned(), script: script.to_owned(), line, column }
+}
+
+/// Checks a response as the bytes of a stranger.
+fn check(status: u16, headers: &[u8], body: &[u8]) -> Result<Response, String> {
+    // 1xx are not answers: the server sends them on its own account.
+    if !(200..=599).contains(&status) {
+        return Err(format!("statusCode {status} is not between 200 and 599"));
+    }
+    let status =
+        StatusCode::from_u16(status).map_err(|_| format!("statusCode {status} is not an HTTP status"))?;
+    let mut checked = HeaderMap::new();
+    let mut bytes = 0;
+    for pair in Pairs::new(headers) {
+        let (name, value) = pair.map_err(|error| error.to_string())?;
+        bytes += name.len() + value.len();
+        if checked.len() >= RESPONSE_HEADERS_MAX || bytes > RESPONSE_HEADER_BYTES_MAX {
+            return Err(format!(
+                "the headers are over the limit of {RESPONSE_HEADERS_MAX} headers or {RESPONSE_HEADER_BYTES_MAX} bytes"
+            ));
+        }
+        let name = HeaderName::from_bytes(name)
+            .map_err(|_| format!("{:?} is not a header name", String::from_utf8_lossy(name)))?;
+        let value = HeaderValue::from_bytes(value)
+            .map_err(|_| format!("header {name} has a value with control characters"))?;
+        if !is_dropped(&name, &value) {
+            checked.append(name, value);
+        }
+    }
+    Ok(Response { status, headers: checked, body: body.to_vec() })
+}
+
+fn is_dropped(name: &HeaderName, value: &HeaderValue) -> bool {
+    if name == http::header::SET_COOKIE {
+        let start = &value.as_bytes()[..value.len().min(RESERVED_COOKIE_PREFIX.len())];
+        return start.eq_ignore_ascii_case(RESERVED_COOKIE_PREFIX.as_bytes());
+    }
+    DROPPED_HEADERS.contains(&name.as_str())
+}
+
+fn deliver(
+    execution: Execution,
+    status: ExecutionStatus,
+    response: Option<Response>,
+    failure: Option<ScriptFailure>,
+    usage: Usage,
+    records: &dyn RecordSink,
+) {
+    let Task::Run(invocation) = execution.job.task else {
+        return;
+    };
+    let logs: Arc<[LogEntry]> =
+        if execution.logs.is_empty() { NO_LOGS.clone() } else { execution.logs.into() };
+    records.record(ExecutionRecord {
+        id: invocation.execution,
+        request_id: invocation.request_id,
+        target: invocation.target,
+        invocation_type: invocation.invocation_type,
+        status,
+        http_status: response.as_ref().map(|response| response.status.as_u16()),
+        started_at_us: execution.started_at_us,
+        usage,
+        failure: failure.clone(),
+        logs: logs.clone(),
+    });
+    let _ = execution.job.reply.send(WorkResult::Ran(Outcome { status, response, failure, usage, logs }));
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::http::PairBlock;
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> Vec<u8> {
+        let mut block = PairBlock::default();
+        for (name, value) in pairs {
+            block.push(name.as_bytes(), value.as_bytes());
+        }
+        block.into_bytes()
+    }
+
+    #[test]
+    fn a_status_outside_200_to_599_is_no_response() {
+        for status in [0, 99, 100, 101, 199, 600, 1000] {
+            assert!(check(status, &[], &[]).is_err(), "{status}");
+        }
+        assert!(check(200, &[], &[]).is_ok() && check(599, &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn response_splitting_is_refused() {
+        for (name, value) in
+            [("x", "a\r\nset-cookie: b"), ("x\r\ny", "a"), ("x", "a\0"), ("", "a"), ("a b", "c")]
+        {
+            assert!(check(200, &headers(&[(name, value)]), &[]).is_err(), "{name:?}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_connection_and_the_platforms_cookie_are_dropped() {
+        let given = headers(&[
+            ("Content-Length", "7"),
+            ("Transfer-Encoding", "chunked"),
+            ("Set-Cookie", "__Host-picloud=stolen"),
+            ("Set-Cookie", "mine=1"),
+            ("X-Ok", "1"),
+        ]);
+        let response = check(200, &given, b"body").unwrap();
+        let names: Vec<_> =
+            response.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        assert_eq!(names, ["set-cookie: \"mine=1\"", "x-ok: \"1\""]);
+    }
+
+    #[test]
+    fn too_many_headers_are_refused() {
+        let many: Vec<_> = (0..=RESPONSE_HEADERS_MAX).map(|_| ("x", "1")).collect();
+        assert!(check(200, &headers(&many), &[]).is_err());
+        let long = "v".repeat(RESPONSE_HEADER_BYTES_MAX);
+        assert!(check(200, &headers(&[("x", &long)]), &[]).is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! Finds an app's route for a method and a path.
+//!
+//! Candidates are found through the first literal segment, so that a lookup does not depend on how
+//! many routes the app has elsewhere, and tried in order of precedence.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use shared::http::PairBlock;
+use shared::route::{PathPattern, Route, Segment};
+
+/// The routes of one app, compiled for lookup.
+#[derive(Debug, Default)]
+pub struct AppMatcher {
+    /// In order of precedence.
+    routes: Vec<Route>,
+    /// Indices into `routes` by first literal segment, ascending.
+    by_literal: HashMap<String, Vec<usize>>,
+    /// Routes that begin with a parameter or match everything.
+    others: Vec<usize>,
+}
+
+/// A route that answers a request.
+#[derive(Debug)]
+pub struct Matched<'a> {
+    pub route: &'a Route,
+    pub params: PairBlock,
+    /// What a prefix route's `*` stands for.
+    pub rest: String,
+}
+
+/// Why no route answers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Miss {
+    NoRoute,
+    /// The path exists for these methods.
+    WrongMethod(Vec<String>),
+}
+
+impl AppMatcher {
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        // A route for one method goes before one for any method on the same path.
+        routes.sort_by(|a, b| {
+            a.pattern.precedence(&b.pattern).then_with(|| a.method.is_none().cmp(&b.method.is_none()))
+        });
+        let mut matcher = Self::default();
+        for (index, route) in routes.iter().enumerate() {
+            match route.pattern.segments().first() {
+                Some(Segment::Literal(text)) => {
+                    matcher.by_literal.entry(text.clone()).or_default().push(index)
+                }
+                _ => matcher.others.push(index),
+            }
+        }
+        matcher.routes = routes;
+        matcher
+    }
+
+    pub fn find(&self, method: &str, path: &str) -> Result<Matched<'_>, Miss> {
+        let segments = Segments::new(path);
+        let mut allowed = Vec::new();
+        for index in self.candidates(&segments) {
+            let route = &self.routes[index];
+            let Some((params, rest)) = capture(&route.pattern, &segments) else {
+                continue;
+            };
+            match &route.method {
+                Some(only) if only != method && !(only == "GET" && method == "HEAD") => {
+                    allowed.push(only.clone())
+                }
+                _ => return Ok(Matched { route, params, rest }),
+            }
+        }
+        if allowed.is_empty() {
+            return Err(Miss::NoRoute);
+        }
+        allowed.sort();
+        allowed.dedup();
+        Err(Miss::WrongMethod(allowed))
+    }
+
+    /// Routes that may match, in order of precedence: a merge of two ascending lists.
+    fn candidates(&self, segments: &Segments<'_>) -> impl Iterator<Item = usize> {
+        let literal = segments.decoded.first().and_then(|first| self.by_literal.get(first.as_ref()));
+        let mut left = literal.map_or(&[][..], Vec::as_slice).iter().copied().peekable();
+        let mut right = self.others.iter().copied().peekable();
+        std::iter::from_fn(move || match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) if a < b => left.next(),
+            (_, Some(_)) => right.next(),
+            _ => left.next(),
+        })
+    }
+}
+
+/// A path cut at its slashes.
+struct Segments<'a> {
+    /// Percent-decoded; for matching and for parameters.
+    decoded: Vec<Cow<'a, str>>,
+    /// As sent; for the rest of a prefix.
+    raw: Vec<&'a str>,
+}
+
+impl<'a> Segments<'a> {
+    fn new(path: &'a str) -> Self {
+        let body = path.strip_prefix('/').unwrap_or(path);
+        let raw: Vec<_> = if body.is_empty() { Vec::new() } else { body.split('/').collect() };
+        let decoded = raw.iter().map(|segment| decode(segment)).collect();
+        Self { decoded, raw }
+    }
+}
+
+/// Decodes a segment once. A decoded slash stays inside its segment; a malformed escape stands for
+/// itself.
+fn decode(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let hex = tail.get(..2).filter(|_| byte == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        match hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn capture(pattern: &PathPattern, path: &Segments<'_>) -> Option<(PairBlock, String)> {
+    let wanted = pattern.segments();
+    let fits = if pattern.is_prefix() {
+        path.decoded.len() >= wanted.len()
+    } else {
+        path.decoded.len() == wanted.len()
+    };
+    if !fits {
+        return None;
+    }
+    let mut params = PairBlock::default();
+    for (segment, given) in wanted.iter().zip(&path.decoded) {
+        match segment {
+            Segment::Literal(text) if text == given => {}
+            Segment::Param(name) if !given.is_empty() => params.push(name.as_bytes(), given.as_bytes()),
+            _ => return None,
+        }
+    }
+    let rest = if pattern.is_prefix() { path.raw[wanted.len()..].join("/") } else { String::new() };
+    Some((params, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use shared::http::Pairs;
+    use shared::id::{AppId, RouteId, ScriptId};
+    use shared::invocation::ScriptTarget;
+    use shared::limits::ScriptLimits;
+    use shared::script::BundleHash;
+
+    use super::*;
+
+    fn matcher(routes: &[(&str, &str)]) -> AppMatcher {
+        let target = Arc::new(ScriptTarget {
+            app: AppId::new(),
+            app_slug: "default".parse().unwrap(),
+            script: ScriptId::new(),
+            name: "s".parse().unwrap(),
+            version: 1,
+            bundle: BundleHash([0; 32]),
+            limits: ScriptLimits::default(),
+        });
+        let route = |(method, pattern): &(&str, &str)| Route {
+            id: RouteId::new(),
+            method: (*method != "*").then(|| (*method).to_owned()),
+            pattern: pattern.parse().unwrap(),
+            target: target.clone(),
+            body_bytes_max: 1,
+        };
+        AppMatcher::new(routes.iter().map(route).collect())
+    }
+
+    fn found(matcher: &AppMatcher, method: &str, path: &str) -> String {
+        match matcher.find(method, path) {
+            Ok(matched) => {
+                let params: Vec<_> = Pairs::new(matched.params.as_bytes())
+                    .map(|pair| {
+                        let (name, value) = pair.unwrap();
+                        format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+                    })
+                    .collect();
+                format!("{} {} {}", matched.route.pattern, params.join(","), matched.rest)
+            }
+            Err(Miss::NoRoute) => "no route".to_owned(),
+            Err(Miss::WrongMethod(allowed)) => format!("allow {}", allowed.join(",")),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_answers() {
+        let m =
+            matcher(&[("*", "/*"), ("*", "/u/:id"), ("*", "/u/me"), ("*", "/u/:id/posts"), ("*", "/u/*")]);
+        assert_eq!(found(&m, "GET", "/u/me"), "/u/me  ");
+        assert_eq!(found(&m, "GET", "/u/7"), "/u/:id id=7 ");
+        assert_eq!(found(&m, "GET", "/u/7/posts"), "/u/:id/posts id=7 ");
+        assert_eq!(found(&m, "GET", "/u/7/x/y"), "/u/*  7/x/y");
+        assert_eq!(found(&m, "GET", "/"), "/*  ");
+        assert_eq!(found(&m, "GET", "/x//y"), "/*  x//y");
+    }
+
+    #[test]
+    fn a_method_that_no_route_has_is_told_from_a_path_that_none_has() {
+        let m = matcher(&[("GET", "/a"), ("PUT", "/a"), ("*", "/b")]);
+        assert_eq!(found(&m, "POST", "/a"), "allow GET,PUT");
+        assert_eq!(found(&m, "HEAD", "/a"), "/a  ");
+        assert_eq!(found(&m, "POST", "/b"), "/b  ");
+        assert_eq!(found(&m, "POST", "/c"), "no route");
+        assert_eq!(found(&m, "GET", "/a/"), "no route");
+    }
+
+    #[test]
+    fn a_route_for_the_method_falls_through_to_a_less_specific_one() {
+        let m = matcher(&[("GET", "/a/b"), ("POST", "/a/:x")]);
+        assert_eq!(found(&m, "POST", "/a/b"), "/a/:x x=b ");
+    }
+
+    #[test]
+    fn parameters_are_decoded_once_and_keep_their_slashes() {
+        let m = matcher(&[("*", "/f/:name"), ("*", "/é")]);
+        assert_eq!(found(&m, "GET", "/f/a%2Fb%2525"), "/f/:name name=a/b%25 ");
+        assert_eq!(found(&m, "GET", "/f/%zz%"), "/f/:name name=%zz% ");
+        assert_eq!(found(&m, "GET", "/%C3%A9"), "/é  ");
+        assert_eq!(found(&m, "GET", "/f/"), "no route");
+    }
+}
