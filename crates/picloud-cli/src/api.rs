@@ -1,0 +1,184 @@
+//! The shapes of the admin API that `pic` reads. Fields it does not show are not named here, so a
+//! newer server may add some.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::limits::LimitsPatch;
+
+use crate::commands::routes::wire_method;
+use crate::failure::Failure;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct App {
+    pub(crate) slug: String,
+    #[serde(default)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Script {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    /// The live version.
+    pub(crate) version: Option<u32>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<Value>,
+    #[serde(default)]
+    pub(crate) description: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Version {
+    pub(crate) version: u32,
+    #[serde(default)]
+    pub(crate) bundle_hash: String,
+    #[serde(default)]
+    pub(crate) created_at: Value,
+    #[serde(default)]
+    pub(crate) is_live: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Route {
+    pub(crate) id: String,
+    pub(crate) method: Option<String>,
+    pub(crate) path: String,
+    #[serde(default)]
+    pub(crate) script: String,
+    #[serde(default)]
+    pub(crate) dispatch_mode: Option<String>,
+    #[serde(default)]
+    pub(crate) host: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Execution {
+    pub(crate) id: String,
+    pub(crate) script: String,
+    #[serde(default)]
+    pub(crate) version: u32,
+    pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) started_at: Value,
+    #[serde(default)]
+    pub(crate) duration_ms: f64,
+    #[serde(default)]
+    pub(crate) fuel: u64,
+    #[serde(default)]
+    pub(crate) peak_memory_bytes: u64,
+    #[serde(default)]
+    pub(crate) error: Option<ScriptError>,
+    /// Absent in lists of servers that keep lists short.
+    #[serde(default)]
+    pub(crate) logs: Option<Vec<LogLine>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ScriptError {
+    Text(String),
+    Placed {
+        message: String,
+        #[serde(default)]
+        script: String,
+        #[serde(default)]
+        line: u32,
+        #[serde(default)]
+        column: u32,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) level: String,
+    pub(crate) message: String,
+    #[serde(default)]
+    pub(crate) data: Value,
+}
+
+/// What came of a test run.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Invoked {
+    pub(crate) status: u16,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// Parsed when it is JSON, a string when it is text, else `{base64}`.
+    #[serde(default)]
+    pub(crate) body: Value,
+    pub(crate) execution: Execution,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LoggedIn {
+    pub(crate) token: String,
+    #[serde(default)]
+    pub(crate) expires_at: Value,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PutScript<'a> {
+    pub(crate) source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<LimitsPatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NewRoute<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<&'a str>,
+    pub(crate) path: &'a str,
+    pub(crate) script: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dispatch_mode: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<&'a str>,
+}
+
+impl Route {
+    /// The method as people say it; a route without one answers all.
+    pub(crate) fn method(&self) -> &str {
+        wire_method(self.method.as_deref()).unwrap_or("ANY")
+    }
+}
+
+impl ScriptError {
+    /// Message and, where known, `script:line:column`.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Placed { message, script, line, column } if *line > 0 => {
+                let script = if script.is_empty() { "script" } else { script };
+                format!("{message} ({script}:{line}:{column})")
+            }
+            Self::Text(message) | Self::Placed { message, .. } => message.clone(),
+        }
+    }
+}
+
+impl LogLine {
+    /// The second argument of the log call as JSON text, if there was one.
+    pub(crate) fn data(&self) -> Option<String> {
+        match &self.data {
+            Value::Null => None,
+            Value::String(text) if text.is_empty() => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// Reads an answer as `T`; one that does not fit comes from a server of another age.
+pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Failure> {
+    T::deserialize(value).map_err(Failure::UnexpectedAnswer)
+}

@@ -1,0 +1,233 @@
+//! The admin API over HTTP: one method per call.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use shared::limits::TIMEOUT_MS_MAX;
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, Body, BodyReader};
+
+use crate::api::{NewRoute, PutScript};
+use crate::failure::{Failure, Problem};
+use crate::server_url::ServerUrl;
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// A test run may take as long as the longest script, and a little for the way.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(TIMEOUT_MS_MAX as u64 + 30_000);
+/// The largest response of a script as JSON text fits several times.
+const ANSWER_BYTES_MAX: u64 = 128 << 20;
+/// Pages asked for in one listing; beyond that the server's cursors go in circles.
+const PAGES_MAX: usize = 10_000;
+const PAGE_ITEMS: usize = 200;
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    url: ServerUrl,
+    token: Option<String>,
+}
+
+/// Which executions are asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ExecutionFilter {
+    pub(crate) script: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) limit: usize,
+}
+
+impl Client {
+    pub(crate) fn new(url: ServerUrl, token: Option<String>) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_PATIENCE))
+            .timeout_recv_response(Some(ANSWER_PATIENCE))
+            // A renamed app redirects; the token goes along, but to no other host.
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            .user_agent(concat!("pic/", env!("CARGO_PKG_VERSION")));
+        // A proxy cannot reach this machine's loopback addresses.
+        let config = if url.is_loopback() { config.proxy(None) } else { config };
+        Self { agent: config.build().into(), url, token }
+    }
+
+    pub(crate) fn login(&self, username: &str, password: &str) -> Result<Value, Failure> {
+        self.post("/auth/login", &json!({ "username": username, "password": password }))
+    }
+
+    pub(crate) fn logout(&self) -> Result<Value, Failure> {
+        self.post("/auth/logout", &json!({}))
+    }
+
+    pub(crate) fn me(&self) -> Result<Value, Failure> {
+        self.get("/auth/me")
+    }
+
+    pub(crate) fn apps(&self) -> Result<Value, Failure> {
+        self.list("/apps", &[], usize::MAX)
+    }
+
+    pub(crate) fn create_app(&self, slug: &str, name: &str) -> Result<Value, Failure> {
+        self.post("/apps", &json!({ "slug": slug, "name": name }))
+    }
+
+    pub(crate) fn delete_app(&self, slug: &str, is_forced: bool) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{slug}{}", force(is_forced)))
+    }
+
+    pub(crate) fn scripts(&self, app: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/scripts"), &[], usize::MAX)
+    }
+
+    pub(crate) fn put_script(&self, app: &str, name: &str, script: &PutScript<'_>) -> Result<Value, Failure> {
+        self.send(Method::PUT, &format!("/apps/{app}/scripts/{name}"), script)
+    }
+
+    pub(crate) fn delete_script(&self, app: &str, name: &str, is_forced: bool) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{app}/scripts/{name}{}", force(is_forced)))
+    }
+
+    pub(crate) fn versions(&self, app: &str, name: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/scripts/{name}/versions"), &[], usize::MAX)
+    }
+
+    pub(crate) fn rollback(&self, app: &str, name: &str, version: u32) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/scripts/{name}/rollback"), &json!({ "version": version }))
+    }
+
+    pub(crate) fn invoke(&self, app: &str, name: &str, request: &Value) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/scripts/{name}/invoke"), request)
+    }
+
+    pub(crate) fn routes(&self, app: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/routes"), &[], usize::MAX)
+    }
+
+    pub(crate) fn create_route(&self, app: &str, route: &NewRoute<'_>) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/routes"), route)
+    }
+
+    pub(crate) fn delete_route(&self, app: &str, id: &str) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{app}/routes/{}", segment(id)))
+    }
+
+    pub(crate) fn executions(&self, app: &str, filter: &ExecutionFilter) -> Result<Value, Failure> {
+        let given = [("script", &filter.script), ("status", &filter.status)];
+        let query: Vec<_> =
+            given.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+        self.list(&format!("/apps/{app}/executions"), &query, filter.limit)
+    }
+
+    pub(crate) fn execution(&self, app: &str, id: &str) -> Result<Value, Failure> {
+        self.get(&format!("/apps/{app}/executions/{}", segment(id)))
+    }
+
+    /// The app's log lines from now on, or from the event after `last_id`.
+    pub(crate) fn tail(&self, app: &str, last_id: &str) -> Result<BodyReader<'static>, Failure> {
+        let mut request = self.request(Method::GET, &format!("/apps/{app}/logs:tail"));
+        request = request.header("accept", "text/event-stream");
+        if !last_id.is_empty() {
+            request = request.header("last-event-id", last_id);
+        }
+        let response = self.run(request, None)?;
+        Ok(response.into_body().into_reader())
+    }
+
+    /// Follows the cursors until there are `limit` items; answers one page that holds them all.
+    fn list(&self, path: &str, query: &[(&str, &str)], limit: usize) -> Result<Value, Failure> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let mut text = form_urlencoded::Serializer::new(String::new());
+            text.extend_pairs(query);
+            text.append_pair("limit", &(limit - items.len()).min(PAGE_ITEMS).to_string());
+            if let Some(cursor) = &cursor {
+                text.append_pair("cursor", cursor);
+            }
+            let mut page = self.get(&format!("{path}?{}", text.finish()))?;
+            let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) else {
+                return Err(Failure::UnexpectedAnswer(serde::de::Error::missing_field("items")));
+            };
+            items.extend(more);
+            cursor = page.get("next_cursor").and_then(Value::as_str).map(ToOwned::to_owned);
+            if cursor.is_none() || items.len() >= limit {
+                break;
+            }
+        }
+        items.truncate(limit);
+        Ok(json!({ "items": items, "next_cursor": cursor }))
+    }
+
+    fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.answer(self.run(self.request(Method::GET, path), None)?)
+    }
+
+    fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.answer(self.run(self.request(Method::DELETE, path), None)?)
+    }
+
+    fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(Method::POST, path, body)
+    }
+
+    fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        let body = serde_json::to_vec(body).map_err(Failure::UnexpectedAnswer)?;
+        let request = self.request(method, path).header("content-type", "application/json");
+        self.answer(self.run(request, Some(body))?)
+    }
+
+    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}/api/v1/admin{path}", self.url));
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// Sends the request; an answer that is no success becomes a failure.
+    fn run(
+        &self,
+        request: ureq::http::request::Builder,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Body>, Failure> {
+        let sent = match body {
+            Some(body) => request.body(body).map_err(Into::into).and_then(|request| self.agent.run(request)),
+            None => request.body(()).map_err(Into::into).and_then(|request| self.agent.run(request)),
+        };
+        let mut response = sent.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let body = self.bytes(&mut response)?;
+        let problem = Problem::read(response.status().as_u16(), &body);
+        Err(Failure::Refused(Box::new(Problem { had_token: self.token.is_some(), ..problem })))
+    }
+
+    fn answer(&self, mut response: Response<Body>) -> Result<Value, Failure> {
+        let body = self.bytes(&mut response)?;
+        if body.is_empty() {
+            // 204: done, nothing to say.
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).map_err(Failure::UnexpectedAnswer)
+    }
+
+    fn bytes(&self, response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        body.read_to_vec().map_err(|error| self.unreachable(error))
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> Failure {
+        Failure::Unreachable { url: self.url.to_string(), source: Box::new(error) }
+    }
+}
+
+fn force(is_forced: bool) -> &'static str {
+    if is_forced { "?force=true" } else { "" }
+}
+
+/// An id as the user typed it, as one segment of a path.
+fn segment(text: &str) -> String {
+    // The form encoding writes a space as '+', which a path would keep as it is.
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

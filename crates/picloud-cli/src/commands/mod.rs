@@ -1,0 +1,15 @@
+//! The commands of `pic`, one file each.
+
+pub(crate) mod apps;
+pub(crate) mod completions;
+pub(crate) mod deploy;
+pub(crate) mod executions;
+pub(crate) mod invoke;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod logs;
+pub(crate) mod rollback;
+pub(crate) mod routes;
+pub(crate) mod scripts;
+pub(crate) mod show;
+pub(crate) mod whoami;

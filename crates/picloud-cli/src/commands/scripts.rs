@@ -1,0 +1,79 @@
+//! `pic scripts`: what is deployed.
+
+use serde_json::Value;
+use shared::name::ScriptName;
+
+use crate::api::{self, Page, Script, Version};
+use crate::commands::show;
+use crate::context::{AppArg, Context};
+use crate::failure::Failure;
+use crate::output::TableCell;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the scripts of an app.
+    Ls {
+        #[command(flatten)]
+        app: AppArg,
+    },
+    /// List the versions of a script.
+    Versions {
+        name: ScriptName,
+        #[command(flatten)]
+        app: AppArg,
+    },
+    /// Remove a script with all its versions.
+    Rm {
+        name: ScriptName,
+        /// Also when routes lead to it: they are removed with it.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        app: AppArg,
+    },
+}
+
+pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
+    let client = context.client()?;
+    match command {
+        Command::Ls { app } => list(context, &client.scripts(app.as_str())?),
+        Command::Versions { name, app } => versions(context, &client.versions(app.as_str(), name.as_str())?),
+        Command::Rm { name, force, app } => {
+            let answer = client.delete_script(app.as_str(), name.as_str(), *force)?;
+            context.out.done(&answer, &format!("Removed script {name} from app {}.", app.as_str()))
+        }
+    }
+}
+
+fn list(context: &Context, answer: &Value) -> Result<(), Failure> {
+    if context.out.is_json() {
+        return context.out.json(answer);
+    }
+    let scripts: Page<Script> = api::read(answer)?;
+    let row = |script: &Script| -> Vec<TableCell> {
+        let version = script.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+        let description = script.description.as_deref().unwrap_or_default();
+        vec![script.name.as_str().into(), script.kind.as_str().into(), version.into(), description.into()]
+    };
+    let rows = scripts.items.iter().map(row).collect();
+    context.out.table(&["SCRIPT", "KIND", "VERSION", "DESCRIPTION"], rows, "The app has no scripts.")
+}
+
+fn versions(context: &Context, answer: &Value) -> Result<(), Failure> {
+    if context.out.is_json() {
+        return context.out.json(answer);
+    }
+    let versions: Page<Version> = api::read(answer)?;
+    let row = |version: &Version| -> Vec<TableCell> {
+        let hash: String = version.bundle_hash.chars().take(12).collect();
+        let live = if version.is_live { "live" } else { "" };
+        vec![
+            version.version.to_string().into(),
+            show::time(&version.created_at).into(),
+            hash.into(),
+            live.into(),
+        ]
+    };
+    let rows = versions.items.iter().map(row).collect();
+    context.out.table(&["VERSION", "CREATED", "BUNDLE", ""], rows, "The script has no versions.")
+}
