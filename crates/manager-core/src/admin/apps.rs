@@ -1,0 +1,184 @@
+//! Apps.
+
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shared::fault::Code;
+use shared::id::AppId;
+use shared::name::AppSlug;
+
+use super::page::{Items, PageParams};
+use super::problem::ApiError;
+use super::read::{Json, Params};
+use super::{Admin, access};
+use crate::auth::{Capability, Principal, can};
+use crate::manager::ManagerConfig;
+use crate::store;
+use crate::store::apps::App;
+
+const NAME_CHARS_MAX: usize = 200;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewApp {
+    slug: String,
+    /// The slug unless given.
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppPatch {
+    slug: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteParams {
+    #[serde(default)]
+    pub(super) force: bool,
+}
+
+/// An app with the address under which it always answers.
+#[derive(Serialize)]
+pub(super) struct AppView {
+    #[serde(flatten)]
+    app: App,
+    url: String,
+}
+
+impl AppView {
+    fn new(admin: &Admin, app: App) -> Self {
+        let ManagerConfig { base_domain, public_url } = &*admin.config;
+        Self { url: url(base_domain, public_url, app.slug.as_str()), app }
+    }
+}
+
+/// `http://blog.localhost:8080/` for the app `blog`, scheme and port being those of the server.
+fn url(base_domain: &str, public_url: &str, slug: &str) -> String {
+    let (scheme, rest) = public_url.split_once("://").unwrap_or(("http", public_url));
+    let authority = rest.split('/').next().unwrap_or_default();
+    // The colons within the brackets of an IPv6 address are no port's.
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    match port.filter(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())) {
+        Some(port) => format!("{scheme}://{slug}.{base_domain}:{port}/"),
+        None => format!("{scheme}://{slug}.{base_domain}/"),
+    }
+}
+
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Params(params): Params<PageParams>,
+) -> Result<JsonBody<Items<AppView>>, ApiError> {
+    let page = params.page::<String>()?;
+    let mut rows = Vec::new();
+    if can(&principal, Capability::ReadApp) {
+        let mut conn = admin.database.acquire().await?;
+        rows = store::apps::page(&mut conn, page.after.as_deref(), page.rows()).await?;
+    }
+    let items = page.items(rows, |app| app.slug.to_string());
+    Ok(JsonBody(items.map(|app| AppView::new(&admin, app))))
+}
+
+pub(super) async fn create(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Json(body): Json<NewApp>,
+) -> Result<(StatusCode, JsonBody<AppView>), ApiError> {
+    access::require(&principal, Capability::CreateApps)?;
+    let slug = slug(&body.slug)?;
+    let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
+    let mut tx = admin.database.begin().await?;
+    let app = store::apps::create(&mut tx, &slug, &name, false).await.map_err(|e| taken(e, &slug))?;
+    admin.snapshot.publish(tx).await?;
+    Ok((StatusCode::CREATED, JsonBody(AppView::new(&admin, app))))
+}
+
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path(key): Path<String>,
+) -> Result<JsonBody<AppView>, ApiError> {
+    let mut conn = admin.database.acquire().await?;
+    let app = access::app(&mut conn, &principal, &key, Capability::ReadApp).await?;
+    Ok(JsonBody(AppView::new(&admin, app)))
+}
+
+pub(super) async fn update(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path(key): Path<String>,
+    Json(body): Json<AppPatch>,
+) -> Result<JsonBody<AppView>, ApiError> {
+    let slug = body.slug.as_deref().map(slug).transpose()?;
+    let name = body.name.map(name).transpose()?;
+    let mut tx = admin.database.begin().await?;
+    let app = access::app(&mut tx, &principal, &key, Capability::AdministerApp).await?;
+    let updated = store::apps::update(&mut tx, app.id, slug.as_ref(), name.as_deref());
+    let updated = updated.await.map_err(|error| taken(error, slug.as_ref().unwrap_or(&app.slug)))?;
+    let app = updated.ok_or_else(|| ApiError::not_found("there is no such app"))?;
+    admin.snapshot.publish(tx).await?;
+    Ok(JsonBody(AppView::new(&admin, app)))
+}
+
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path(key): Path<String>,
+    Params(params): Params<DeleteParams>,
+) -> Result<StatusCode, ApiError> {
+    let mut tx = admin.database.begin().await?;
+    let app = access::app(&mut tx, &principal, &key, Capability::AdministerApp).await?;
+    access::lock(&mut tx, &app).await?;
+    let scripts = store::apps::script_count(&mut tx, app.id).await?;
+    if scripts > 0 && !params.force {
+        let detail = format!("the app has {scripts} scripts; repeat with ?force=true to remove them with it");
+        return Err(ApiError::new(Code::Conflict, detail).with("scripts", scripts));
+    }
+    store::apps::delete(&mut tx, app.id).await?;
+    admin.snapshot.publish(tx).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn slug(text: &str) -> Result<AppSlug, ApiError> {
+    let slug: AppSlug = text.parse().map_err(|e| ApiError::invalid(format!("{e}")).with("field", "slug"))?;
+    if text.parse::<AppId>().is_ok() {
+        let detail = "an app's slug may not look like an id, because addresses take either";
+        return Err(ApiError::invalid(detail).with("field", "slug"));
+    }
+    Ok(slug)
+}
+
+fn name(text: String) -> Result<String, ApiError> {
+    let text = text.trim();
+    if !(1..=NAME_CHARS_MAX).contains(&text.chars().count()) || text.chars().any(char::is_control) {
+        let detail = format!("an app's name has 1 to {NAME_CHARS_MAX} characters and no control characters");
+        return Err(ApiError::invalid(detail).with("field", "name"));
+    }
+    Ok(text.to_owned())
+}
+
+fn taken(error: sqlx::Error, slug: &AppSlug) -> ApiError {
+    if store::violates(&error, store::apps::SLUG_KEY) {
+        let detail = format!("another app has the slug {slug:?}");
+        return ApiError::new(Code::Conflict, detail).with("field", "slug");
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_apps_address_has_the_servers_scheme_and_port() {
+        assert_eq!(url("localhost", "http://127.0.0.1:8080", "blog"), "http://blog.localhost:8080/");
+        assert_eq!(url("example.org", "https://example.org", "blog"), "https://blog.example.org/");
+        assert_eq!(url("localhost", "http://[::1]/", "a"), "http://a.localhost/");
+    }
+}

@@ -1,0 +1,142 @@
+//! Errors of the admin API. A handler's error travels in the response's extensions up to
+//! [`render`], the one place that knows the request's id and writes problem+json.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{HeaderName, StatusCode};
+use serde_json::{Map, Value};
+use shared::fault::{Code, PROBLEM_JSON, Problem};
+use shared::http::RequestId;
+
+use crate::store;
+
+/// What a caller is told instead of an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) code: Code,
+    pub(crate) detail: Cow<'static, str>,
+    /// Further members of the problem.
+    pub(crate) extra: Map<String, Value>,
+    pub(crate) retry_after_s: Option<u32>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), extra: Map::new(), retry_after_s: None }
+    }
+
+    pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::NotFound, detail)
+    }
+
+    pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidInput, detail)
+    }
+
+    pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.extra.insert(member.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The problem as it is sent.
+    pub(crate) fn to_json(&self, request_id: &str) -> Value {
+        let problem = Problem::new(self.code, &self.detail, request_id, &self.extra);
+        serde_json::to_value(&problem).unwrap_or_default()
+    }
+
+    fn of_status(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::NOT_FOUND => (Code::NotFound, "there is nothing at this address"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                (Code::MethodNotAllowed, "this address does not answer this method; see the header Allow")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => (Code::BodyTooLarge, "the request body is over the limit"),
+            status if status.is_client_error() => (Code::BadRequest, "the request is malformed"),
+            _ => (Code::Internal, "the platform failed; its log says more under the request's id"),
+        };
+        Self::new(code, detail)
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        if store::is_outage(&error) {
+            tracing::error!(%error, "the database is away");
+            return Self::new(Code::Unavailable, "the database cannot be reached; try again soon")
+                .retry_after(1);
+        }
+        tracing::error!(%error, "a database statement failed");
+        Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Marks a response that a script made: its status says nothing about the admin API.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OfScript;
+
+const NOSNIFF: (HeaderName, HeaderValue) =
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+/// Gives every request an id and every error its body.
+pub(crate) async fn render(mut request: Request, next: Next) -> Response {
+    let id = match request.extensions().get::<RequestId>() {
+        Some(id) => id.clone(),
+        None => RequestId(Arc::from(uuid::Uuid::now_v7().to_string())),
+    };
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if response.extensions().get::<OfScript>().is_some() {
+        return response;
+    }
+    let status = response.status();
+    let error = response.extensions_mut().remove::<ApiError>().or_else(|| {
+        (status.is_client_error() || status.is_server_error()).then(|| ApiError::of_status(status))
+    });
+    if let Some(error) = error {
+        response = problem(&error, &id.0, response.headers_mut().remove(header::ALLOW));
+    }
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.entry(NOSNIFF.0).or_insert(NOSNIFF.1);
+    headers.entry(NO_STORE.0).or_insert(NO_STORE.1);
+    response
+}
+
+fn problem(error: &ApiError, request_id: &str, allow: Option<HeaderValue>) -> Response {
+    let mut response = Response::new(Body::from(error.to_json(request_id).to_string()));
+    *response.status_mut() =
+        StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if let Some(allow) = allow {
+        headers.insert(header::ALLOW, allow);
+    }
+    if let Some(seconds) = error.retry_after_s {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if error.code == Code::Unauthenticated {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}

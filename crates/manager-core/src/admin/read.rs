@@ -1,0 +1,157 @@
+//! Reads requests: JSON bodies, query parameters, and who is calling. Each refusal says what is
+//! wrong with which field.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use shared::fault::Code;
+
+use super::Admin;
+use super::problem::ApiError;
+use crate::auth::{AuthenticateError, Principal};
+
+/// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
+const JSON_BYTES_MAX: usize = 2 << 20;
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let detail = "the body must be JSON, with content-type: application/json";
+            return Err(ApiError::new(Code::UnsupportedMedia, detail));
+        }
+        let body = body(request, JSON_BYTES_MAX).await?;
+        let text = str::from_utf8(&body).map_err(|error| {
+            let detail = format!("the body is not UTF-8: the first bad byte is at {}", error.valid_up_to());
+            ApiError::new(Code::BadRequest, detail)
+        })?;
+        parse(text).map(Self)
+    }
+}
+
+/// The whole body, up to a limit.
+pub(super) async fn body(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(ApiError::new(Code::BodyTooLarge, format!("the body may be at most {limit} bytes long")))
+        }
+        Err(_) => Err(ApiError::new(Code::BadRequest, "the body ended too early")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    is_json_type(value)
+}
+
+/// Whether a content type is JSON, such as `application/problem+json; charset=utf-8`.
+pub(super) fn is_json_type(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if !inner.is_data() {
+            return ApiError::new(Code::BadRequest, format!("the body is not valid JSON: {inner}"));
+        }
+        match path.as_str() {
+            "." => ApiError::invalid(inner.to_string()),
+            field => ApiError::invalid(format!("{field}: {inner}")).with("field", field),
+        }
+    })?;
+    let end = deserializer.end();
+    end.map_err(|error| ApiError::new(Code::BadRequest, format!("the body is not valid JSON: {error}")))?;
+    Ok(value)
+}
+
+/// The query of the address.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Query(params) = Query::try_from_uri(&parts.uri)
+            .map_err(|error| ApiError::invalid(format!("a query parameter is wrong: {error}")))?;
+        Ok(Self(params))
+    }
+}
+
+/// A verified caller: no handler that takes one runs for a stranger.
+impl FromRequestParts<Arc<Admin>> for Principal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers).ok_or_else(|| {
+            let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
+            ApiError::new(Code::Unauthenticated, detail)
+        })?;
+        admin.auth.authenticate(token).await.map_err(|error| match error {
+            AuthenticateError::Unknown => {
+                ApiError::new(Code::Unauthenticated, "the token is not of a live session; log in again")
+            }
+            AuthenticateError::Database(error) => error.into(),
+        })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[serde(rename = "n")]
+        _n: u8,
+    }
+
+    fn refusal(text: &str) -> (Code, String) {
+        let error = parse::<Sample>(text).unwrap_err();
+        (error.code, error.detail.into_owned())
+    }
+
+    #[test]
+    fn malformed_json_and_wrong_fields_are_told_apart() {
+        assert_eq!(refusal("{").0, Code::BadRequest);
+        assert_eq!(refusal("{\"n\":1} x").0, Code::BadRequest);
+        let (code, detail) = refusal("{\"n\":300}");
+        assert_eq!(code, Code::InvalidInput);
+        assert!(detail.starts_with("n: invalid value: integer `300`"), "{detail}");
+        let (code, detail) = refusal("{\"n\":1,\"extra\":2}");
+        assert_eq!(code, Code::InvalidInput);
+        assert!(detail.contains("unknown field `extra`"), "{detail}");
+        assert!(parse::<Sample>("{\"n\":1}").is_ok());
+    }
+
+    #[test]
+    fn json_types_are_recognised_with_parameters_and_suffix() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
+            assert!(is_json_type(good), "{good}");
+        }
+        for bad in ["", "text/plain", "text/json", "application/x-www-form-urlencoded", "image/svg+json"] {
+            assert!(!is_json_type(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Routes of an app.
+
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::Deserialize;
+use shared::fault::Code;
+use shared::id::{RouteId, ScriptId};
+use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
+use shared::name::ScriptName;
+use shared::route::PathPattern;
+use sqlx::postgres::PgConnection;
+
+use super::page::{Items, PageParams};
+use super::problem::ApiError;
+use super::read::{Json, Params};
+use super::{Admin, access};
+use crate::auth::{Capability, Principal};
+use crate::store;
+use crate::store::apps::App;
+use crate::store::routes::{RouteSpec, StoredRoute};
+
+/// The fields of a route. A new one needs `path` and `script`; a change needs only what changes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteBody {
+    /// `ANY` or absent for any method.
+    method: Option<String>,
+    path: Option<String>,
+    script: Option<String>,
+    dispatch_mode: Option<String>,
+    host: Option<String>,
+    body_limit_bytes: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path(app): Path<String>,
+    Params(params): Params<PageParams>,
+) -> Result<JsonBody<Items<StoredRoute>>, ApiError> {
+    let page = params.page::<RouteId>()?;
+    let mut conn = admin.database.acquire().await?;
+    let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
+    let rows = store::routes::page(&mut conn, app.id, page.after, page.rows()).await?;
+    Ok(JsonBody(page.items(rows, |route| route.id.to_string())))
+}
+
+pub(super) async fn create(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path(app): Path<String>,
+    Json(body): Json<RouteBody>,
+) -> Result<(StatusCode, JsonBody<StoredRoute>), ApiError> {
+    check_modes(&body)?;
+    let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
+    let method = body.method.as_deref().map(method).transpose()?.flatten();
+    let body_bytes_max = body_limit(body.body_limit_bytes.unwrap_or(BODY_BYTES_DEFAULT))?;
+
+    let mut tx = admin.database.begin().await?;
+    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
+    access::lock(&mut tx, &app).await?;
+    let script = script_id(&mut tx, &app, body.script.as_deref().ok_or_else(|| missing("script"))?).await?;
+    let spec = RouteSpec { method, pattern, script, body_bytes_max };
+    refuse_conflict(&mut tx, &app, &spec, None).await?;
+    let id = store::routes::create(&mut tx, app.id, &spec).await?;
+    let route = find(&mut tx, &app, id).await?;
+    admin.snapshot.publish(tx).await?;
+    Ok((StatusCode::CREATED, JsonBody(route)))
+}
+
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path((app, id)): Path<(String, String)>,
+) -> Result<JsonBody<StoredRoute>, ApiError> {
+    let mut conn = admin.database.acquire().await?;
+    let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
+    find(&mut conn, &app, parse_id(&id)?).await.map(JsonBody)
+}
+
+pub(super) async fn update(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path((app, id)): Path<(String, String)>,
+    Json(body): Json<RouteBody>,
+) -> Result<JsonBody<StoredRoute>, ApiError> {
+    check_modes(&body)?;
+    let new_pattern = body.path.as_deref().map(pattern).transpose()?;
+    let new_method = body.method.as_deref().map(method).transpose()?;
+    let new_limit = body.body_limit_bytes.map(body_limit).transpose()?;
+
+    let mut tx = admin.database.begin().await?;
+    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
+    access::lock(&mut tx, &app).await?;
+    let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    let script = match &body.script {
+        Some(name) => script_id(&mut tx, &app, name).await?,
+        None => old.script_id,
+    };
+    let spec = RouteSpec {
+        method: new_method.unwrap_or(old.method),
+        pattern: match new_pattern {
+            Some(pattern) => pattern,
+            None => pattern(&old.path)?,
+        },
+        script,
+        body_bytes_max: new_limit.unwrap_or(old.body_limit_bytes),
+    };
+    refuse_conflict(&mut tx, &app, &spec, Some(old.id)).await?;
+    store::routes::update(&mut tx, app.id, old.id, &spec).await?;
+    let route = find(&mut tx, &app, old.id).await?;
+    admin.snapshot.publish(tx).await?;
+    Ok(JsonBody(route))
+}
+
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path((app, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let mut tx = admin.database.begin().await?;
+    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
+    if !store::routes::delete(&mut tx, app.id, parse_id(&id)?).await? {
+        return Err(no_route());
+    }
+    admin.snapshot.publish(tx).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_route() -> ApiError {
+    ApiError::not_found("the app has no such route")
+}
+
+fn missing(field: &'static str) -> ApiError {
+    ApiError::invalid(format!("the field {field} is missing")).with("field", field)
+}
+
+fn parse_id(text: &str) -> Result<RouteId, ApiError> {
+    text.parse().map_err(|_| no_route())
+}
+
+async fn find(conn: &mut PgConnection, app: &App, id: RouteId) -> Result<StoredRoute, ApiError> {
+    store::routes::by_id(conn, app.id, id).await?.ok_or_else(no_route)
+}
+
+async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
+    let parsed: Result<ScriptName, _> = name.parse();
+    let script = match parsed {
+        Ok(name) => store::scripts::by_name(conn, app.id, &name).await?,
+        Err(_) => None,
+    };
+    let script = script.ok_or_else(|| {
+        let shown: String = name.chars().take(80).collect();
+        ApiError::invalid(format!("the app has no script {shown:?}")).with("field", "script")
+    })?;
+    Ok(script.id)
+}
+
+/// Requires the app to be locked, so that nothing comes between the look and the write.
+async fn refuse_conflict(
+    conn: &mut PgConnection,
+    app: &App,
+    spec: &RouteSpec,
+    itself: Option<RouteId>,
+) -> Result<(), ApiError> {
+    let other = store::routes::same_shape(conn, app.id, spec.method.as_deref(), &spec.pattern).await?;
+    let Some(other) = other.filter(|other| Some(other.id) != itself) else { return Ok(()) };
+    let detail = format!("the route {} to {} answers the same requests", other.path, other.script);
+    let other = serde_json::to_value(&other).unwrap_or_default();
+    Err(ApiError::new(Code::Conflict, detail).with("route", other))
+}
+
+fn pattern(text: &str) -> Result<PathPattern, ApiError> {
+    text.parse().map_err(|error| ApiError::invalid(format!("path: {error}")).with("field", "path"))
+}
+
+/// The method in capitals; nothing for any.
+fn method(text: &str) -> Result<Option<String>, ApiError> {
+    let method = text.to_ascii_uppercase();
+    if matches!(method.as_str(), "" | "*" | "ANY") {
+        return Ok(None);
+    }
+    if method.len() > 32 || !method.bytes().all(|b| b.is_ascii_uppercase()) {
+        let detail = "a method is a word such as GET or POST, or ANY for all of them";
+        return Err(ApiError::invalid(detail).with("field", "method"));
+    }
+    Ok(Some(method))
+}
+
+fn body_limit(value: u32) -> Result<u32, ApiError> {
+    if value <= BODY_BYTES_MAX {
+        return Ok(value);
+    }
+    let field = "body_limit_bytes";
+    Err(LimitOutOfRange { field, value: value.into(), floor: 0, ceiling: BODY_BYTES_MAX.into() }.into())
+}
+
+/// What later releases will take and this one does not.
+fn check_modes(body: &RouteBody) -> Result<(), ApiError> {
+    if body.dispatch_mode.as_deref().is_some_and(|mode| mode != "sync") {
+        let detail = "dispatch_mode may only be sync for now; durable and async come in a later release";
+        return Err(ApiError::invalid(detail).with("field", "dispatch_mode"));
+    }
+    if body.host.as_deref().is_some_and(|host| host != "any") {
+        let detail = "host may only be any for now; routes for one host come in a later release";
+        return Err(ApiError::invalid(detail).with("field", "host"));
+    }
+    Ok(())
+}

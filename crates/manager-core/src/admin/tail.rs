@@ -1,0 +1,112 @@
+//! Following an app's logs: server-sent events as executions end.
+//!
+//! `log` is one line, `execution` an execution that ended, `gap` says how many executions passed
+//! unseen because the reader was too slow.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use chrono::{DateTime, Utc};
+use futures_util::stream::{self, Stream};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use shared::fault::Code;
+use shared::id::AppId;
+use shared::invocation::ExecutionRecord;
+
+use super::executions::Execution;
+use super::problem::ApiError;
+use super::{Admin, access};
+use crate::auth::{Capability, Principal};
+use crate::recorder::{self, TailEvent, TailReader, TooManyTails};
+
+pub(super) async fn follow(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    Path(app): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let app = {
+        let mut conn = admin.database.acquire().await?;
+        access::app(&mut conn, &principal, &app, Capability::ReadApp).await?
+    };
+    let reader = admin.recorder.tail().map_err(|error: TooManyTails| {
+        ApiError::new(Code::TooManyRequests, error.to_string()).retry_after(10)
+    })?;
+    let tail = Tail { reader, app: app.id, ready: VecDeque::new() };
+    let events = stream::unfold(tail, |mut tail| async {
+        let event = tail.next().await?;
+        Some((Ok(event), tail))
+    });
+    // The comments keep proxies from closing a quiet connection.
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+struct Tail {
+    reader: TailReader,
+    app: AppId,
+    /// Events of the last execution that are not sent yet.
+    ready: VecDeque<Event>,
+}
+
+impl Tail {
+    async fn next(&mut self) -> Option<Event> {
+        while self.ready.is_empty() {
+            match self.reader.next(self.app).await? {
+                TailEvent::Ended(record) => self.ready = events_of(&record),
+                TailEvent::Gap(missed) => return Some(event("gap", &json!({ "missed": missed }))),
+            }
+        }
+        self.ready.pop_front()
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    execution: String,
+    /// When the execution began: lines have no time of their own.
+    started_at: DateTime<Utc>,
+    script: &'a str,
+    version: u32,
+    #[serde(flatten)]
+    line: LineParts,
+}
+
+#[derive(Serialize, serde::Deserialize)]
+struct LineParts {
+    level: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
+fn events_of(record: &ExecutionRecord) -> VecDeque<Event> {
+    let row = recorder::row(record);
+    let lines: Vec<LineParts> = serde_json::from_str(row.logs.get()).unwrap_or_default();
+    let mut events: VecDeque<_> = lines
+        .into_iter()
+        .map(|line| {
+            let script = record.target.name.as_str();
+            event(
+                "log",
+                &Line {
+                    execution: record.id.to_string(),
+                    started_at: row.started_at,
+                    script,
+                    version: record.target.version,
+                    line,
+                },
+            )
+        })
+        .collect();
+    events.push_back(event("execution", &Execution::without_logs(row)));
+    events
+}
+
+fn event(kind: &str, data: &impl Serialize) -> Event {
+    // JSON text has no line breaks of its own, which an event's data could not hold as one line.
+    Event::default().event(kind).data(serde_json::to_string(data).unwrap_or_default())
+}

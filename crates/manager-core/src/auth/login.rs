@@ -1,0 +1,119 @@
+//! From a name and a password to a session, and from a token to who it is.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use shared::id::SessionId;
+use shared::name::Username;
+
+use super::Principal;
+use super::passwords::{Busy, HashError, Passwords, Verdict};
+use super::sessions::{self, NoEntropy};
+use super::throttle::{Throttle, Throttled};
+use crate::store::users::{Account, User};
+use crate::store::{self, Database};
+
+/// Checks credentials.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    database: Database,
+    passwords: Passwords,
+    throttle: Throttle,
+}
+
+/// An attempt to log in.
+pub(crate) struct Login {
+    pub(crate) username: String,
+    pub(crate) password: String,
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// What a person gets for their password.
+pub(crate) struct Passport {
+    pub(crate) token: String,
+    pub(crate) expires_at: DateTime<Utc>,
+    pub(crate) user: User,
+}
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    /// The same whether the name or the password is wrong.
+    #[error("user name or password is wrong")]
+    Wrong,
+    #[error("too many attempts to log in")]
+    Throttled { retry_after_s: u32 },
+    #[error("too many passwords are being checked")]
+    Busy,
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Why a token was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthenticateError {
+    #[error("the token is not of a live session")]
+    Unknown,
+    /// Whether the token is good is not known, so the caller is neither let in nor called a stranger.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl Auth {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, passwords: Passwords::default(), throttle: Throttle::default() }
+    }
+
+    pub(crate) async fn hash_password(&self, password: String) -> Result<String, HashError> {
+        self.passwords.hash(password).await
+    }
+
+    pub(crate) async fn login(&self, login: Login) -> Result<Passport, LoginError> {
+        let Login { username, password, address } = login;
+        // What cannot be a name is nobody's, and is not kept whole while attempts are counted.
+        let name = username.parse::<Username>().ok();
+        let username: String = username.chars().take(64).collect();
+        self.throttle
+            .admit(&username, address, Instant::now())
+            .map_err(|Throttled { retry_after_s }| LoginError::Throttled { retry_after_s })?;
+        let account = match name {
+            Some(name) => store::users::account(&mut *self.database.acquire().await?, &name).await?,
+            None => None,
+        };
+        // No connection is held while the hash is computed: there are fewer of them than of callers.
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
+        let (Some(Account { user, .. }), Verdict::Right | Verdict::RightRehashed(_)) = (account, &verdict)
+        else {
+            return Err(LoginError::Wrong);
+        };
+        self.throttle.succeeded(&username, address);
+
+        let mut tx = self.database.begin().await?;
+        if let Verdict::RightRehashed(hash) = &verdict {
+            store::users::set_password_hash(&mut tx, user.id, hash).await?;
+        }
+        store::sessions::forget_ended(&mut tx).await?;
+        let (token, stored) = sessions::generate()?;
+        let expires_at = store::sessions::create(&mut tx, user.id, stored).await?;
+        tx.commit().await?;
+        Ok(Passport { token, expires_at, user })
+    }
+
+    pub(crate) async fn authenticate(&self, token: &str) -> Result<Principal, AuthenticateError> {
+        let stored = sessions::stored_form(token).ok_or(AuthenticateError::Unknown)?;
+        let mut conn = self.database.acquire().await?;
+        let session = store::sessions::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;
+        if session.needs_sight {
+            store::sessions::mark_seen(&mut conn, session.id).await?;
+        }
+        Ok(Principal { user: session.user, session: session.id })
+    }
+
+    pub(crate) async fn logout(&self, session: SessionId) -> sqlx::Result<()> {
+        store::sessions::end(&mut *self.database.acquire().await?, session).await
+    }
+}

@@ -1,0 +1,48 @@
+//! Session tokens: 256 random bits for the caller, their SHA-256 for the database. A token has so
+//! much entropy that a plain hash is enough, and looking it up needs no comparison in our code.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+const TOKEN_BYTES: usize = 32;
+/// Tells a session's token from other secrets at a glance, for people and for secret scanners.
+const PREFIX: &str = "pics_";
+
+/// The system gave no random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gave no random bytes: {0}")]
+pub(crate) struct NoEntropy(getrandom::Error);
+
+/// A new token with what is stored of it.
+pub(super) fn generate() -> Result<(String, [u8; 32]), NoEntropy> {
+    let mut secret = [0; TOKEN_BYTES];
+    getrandom::fill(&mut secret).map_err(NoEntropy)?;
+    Ok((format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)), Sha256::digest(secret).into()))
+}
+
+/// The stored form of a token; nothing for a text that no token can be.
+pub(super) fn stored_form(token: &str) -> Option<[u8; 32]> {
+    let mut secret = [0; TOKEN_BYTES];
+    let len = URL_SAFE_NO_PAD.decode_slice(token.strip_prefix(PREFIX)?, &mut secret).ok()?;
+    (len == TOKEN_BYTES).then(|| Sha256::digest(secret).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_leads_to_what_is_stored_of_it() {
+        let (token, stored) = generate().unwrap();
+        assert_eq!(stored_form(&token), Some(stored));
+        assert_ne!(generate().unwrap().0, token);
+    }
+
+    #[test]
+    fn what_is_no_token_leads_nowhere() {
+        for text in ["", "pics_", "pics_AAAA", "AAAA", "pics_ÄÖ", &format!("pics_{}", "A".repeat(400))] {
+            assert_eq!(stored_form(text), None, "{text}");
+        }
+    }
+}

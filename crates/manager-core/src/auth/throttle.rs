@@ -1,0 +1,215 @@
+//! Slows down guessing of passwords without locking anyone out: an account's attempts and an
+//! address's attempts are counted, and an address from which the account was logged in to before
+//! is counted apart, so that strangers cannot use up the owner's attempts.
+//!
+//! All in memory and bounded: under an attack from very many addresses the oldest counts are
+//! forgotten, and the two hashes at a time of `passwords` remain as the limit.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const PER_ACCOUNT: f64 = 5.0;
+const PER_ADDRESS: f64 = 20.0;
+const PERIOD: Duration = Duration::from_secs(60);
+/// Counts kept of each kind: about a megabyte.
+const COUNTS_MAX: usize = 10_000;
+/// Pairs of account and address kept as known.
+const KNOWN_MAX: usize = 1_000;
+
+/// Too many attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Throttled {
+    pub(super) retry_after_s: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    accounts: Buckets<(String, Option<IpAddr>)>,
+    addresses: Buckets<IpAddr>,
+    known: VecDeque<(String, IpAddr)>,
+}
+
+impl Throttle {
+    /// Counts an attempt, or refuses it.
+    pub(super) fn admit(
+        &self,
+        account: &str,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Throttled> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = address.map(network);
+        if let Some(address) = address {
+            inner.addresses.take(address, PER_ADDRESS, now)?;
+        }
+        let key = inner.account_key(account, address);
+        inner.accounts.take(key, PER_ACCOUNT, now)
+    }
+
+    /// Gives back the attempt of a login that succeeded, and remembers the address.
+    pub(super) fn succeeded(&self, account: &str, address: Option<IpAddr>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = address.map(network);
+        let key = inner.account_key(account, address);
+        inner.accounts.give_back(&key, PER_ACCOUNT);
+        let Some(address) = address else { return };
+        inner.addresses.give_back(&address, PER_ADDRESS);
+        if key.1.is_none() {
+            if inner.known.len() == KNOWN_MAX {
+                inner.known.pop_front();
+            }
+            inner.known.push_back((key.0, address));
+        }
+    }
+}
+
+impl Inner {
+    fn account_key(&self, account: &str, address: Option<IpAddr>) -> (String, Option<IpAddr>) {
+        let account = account.to_lowercase();
+        let known = address.filter(|address| self.known.iter().any(|(a, b)| *a == account && b == address));
+        (account, known)
+    }
+}
+
+/// One host, or the network that one IPv6 customer gets whole.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn refilled(self, capacity: f64, now: Instant) -> f64 {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * capacity / PERIOD.as_secs_f64();
+        (self.left + gained).min(capacity)
+    }
+}
+
+#[derive(Debug)]
+struct Buckets<K>(HashMap<K, Bucket>);
+
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone> Buckets<K> {
+    fn take(&mut self, key: K, capacity: f64, now: Instant) -> Result<(), Throttled> {
+        self.make_room(&key, capacity, now);
+        let bucket = self.0.entry(key).or_insert(Bucket { left: capacity, at: now });
+        let left = bucket.refilled(capacity, now);
+        *bucket = Bucket { left, at: now };
+        if left < 1.0 {
+            let wait = (1.0 - left) * PERIOD.as_secs_f64() / capacity;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and PERIOD by construction"
+            )]
+            return Err(Throttled { retry_after_s: wait.ceil() as u32 });
+        }
+        bucket.left -= 1.0;
+        Ok(())
+    }
+
+    fn give_back(&mut self, key: &K, capacity: f64) {
+        if let Some(bucket) = self.0.get_mut(key) {
+            bucket.left = (bucket.left + 1.0).min(capacity);
+        }
+    }
+
+    fn make_room(&mut self, key: &K, capacity: f64, now: Instant) {
+        if self.0.len() < COUNTS_MAX || self.0.contains_key(key) {
+            return;
+        }
+        self.0.retain(|_, bucket| bucket.refilled(capacity, now) < capacity);
+        if self.0.len() >= COUNTS_MAX {
+            let oldest = self.0.iter().min_by_key(|(_, bucket)| bucket.at).map(|(key, _)| key.clone());
+            oldest.map(|key| self.0.remove(&key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(n: u32) -> Option<IpAddr> {
+        Some(IpAddr::V4(n.into()))
+    }
+
+    #[test]
+    fn the_sixth_attempt_on_an_account_in_a_minute_waits() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for n in 0..5 {
+            assert_eq!(throttle.admit("ada", ip(n), now), Ok(()));
+        }
+        assert_eq!(throttle.admit("ADA", ip(6), now), Err(Throttled { retry_after_s: 12 }));
+        assert_eq!(throttle.admit("ada", ip(6), now + Duration::from_secs(12)), Ok(()));
+    }
+
+    #[test]
+    fn strangers_cannot_use_up_the_attempts_of_a_known_address() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        throttle.admit("ada", ip(1), now).unwrap();
+        throttle.succeeded("ada", ip(1));
+        for n in 10..15 {
+            throttle.admit("ada", ip(n), now).unwrap();
+        }
+        assert!(throttle.admit("ada", ip(16), now).is_err());
+        assert_eq!(throttle.admit("ada", ip(1), now), Ok(()));
+    }
+
+    #[test]
+    fn the_twenty_first_attempt_from_an_address_in_a_minute_waits() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for n in 0..20 {
+            assert_eq!(throttle.admit(&format!("user{n}"), ip(1), now), Ok(()));
+        }
+        assert_eq!(throttle.admit("other", ip(1), now), Err(Throttled { retry_after_s: 3 }));
+        assert_eq!(throttle.admit("other", ip(2), now), Ok(()));
+    }
+
+    #[test]
+    fn logins_that_succeed_are_not_counted() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..100 {
+            throttle.admit("ada", ip(1), now).unwrap();
+            throttle.succeeded("ada", ip(1));
+        }
+    }
+
+    #[test]
+    fn addresses_of_one_v6_network_count_as_one() {
+        let [a, b, c] =
+            ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|t| network(t.parse().unwrap()));
+        assert_eq!(a, b);
+        assert_ne!(a, c);
+        assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), "10.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn counts_are_bounded() {
+        let (mut buckets, now) = (Buckets::default(), Instant::now());
+        for n in 0..COUNTS_MAX + 5 {
+            buckets.take(n, PER_ACCOUNT, now).unwrap();
+        }
+        assert!(buckets.0.len() <= COUNTS_MAX);
+    }
+}

@@ -1,0 +1,108 @@
+//! The manager as the composition root sees it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use shared::ports::{BundleSource, Invoke, RecordSink, RouteSource};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::admin::{self, Admin};
+use crate::auth::Auth;
+use crate::bootstrap::{self, BootstrapError, FirstOwner};
+use crate::bundles::Bundles;
+use crate::recorder::{Recorder, RecorderCounters};
+use crate::snapshot::Snapshot;
+use crate::store::migrations::{self, OpenError};
+use crate::store::{self, Database};
+
+/// What the manager needs to know besides its database.
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    /// `blog` answers on `blog.<base domain>`.
+    pub base_domain: String,
+    /// Where people reach this server, without a slash at the end.
+    pub public_url: String,
+}
+
+/// Everything that is kept: apps, scripts, routes, people, executions. A cheap handle.
+#[derive(Debug, Clone)]
+pub struct Manager {
+    database: Database,
+    snapshot: Arc<Snapshot>,
+    auth: Arc<Auth>,
+    recorder: Recorder,
+    config: Arc<ManagerConfig>,
+}
+
+impl Manager {
+    /// Connects, brings the schema up to date, reads the routing table and starts the recorder.
+    pub async fn open(options: PgConnectOptions, config: ManagerConfig) -> Result<Self, OpenError> {
+        let database = migrations::open(options).await?;
+        let snapshot =
+            Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
+        Ok(Self {
+            auth: Arc::new(Auth::new(database.clone())),
+            recorder: Recorder::start(database.clone()),
+            database,
+            snapshot,
+            config: Arc::new(config),
+        })
+    }
+
+    /// Makes the first owner, and the app `default` with its hello script and routes, each when
+    /// there is none. Answers the owner's name when they were made now.
+    pub async fn bootstrap(&self, owner: FirstOwner) -> Result<Option<String>, BootstrapError> {
+        let name = owner.username.to_string();
+        let is_new = bootstrap::bootstrap(&self.database, &self.auth, &self.snapshot, owner).await?;
+        Ok(is_new.then_some(name))
+    }
+
+    pub async fn has_owner(&self) -> Result<bool, sqlx::Error> {
+        Ok(store::users::owner(&mut *self.database.acquire().await?).await?.is_some())
+    }
+
+    pub fn routes(&self) -> Arc<dyn RouteSource> {
+        Arc::clone(&self.snapshot) as Arc<dyn RouteSource>
+    }
+
+    pub fn bundles(&self) -> Arc<dyn BundleSource> {
+        Arc::new(Bundles(self.database.clone()))
+    }
+
+    pub fn recorder(&self) -> Arc<dyn RecordSink> {
+        Arc::new(self.recorder.clone())
+    }
+
+    /// What the recorder wrote and what it could not.
+    pub fn recorder_counters(&self) -> RecorderCounters {
+        self.recorder.counters()
+    }
+
+    /// The admin API, `/version`, `/api/v1/execute` and `/api/v1/errors`.
+    pub fn admin_router(&self, invoke: Arc<dyn Invoke>) -> Router {
+        admin::router(Admin {
+            database: self.database.clone(),
+            snapshot: Arc::clone(&self.snapshot),
+            auth: Arc::clone(&self.auth),
+            recorder: self.recorder.clone(),
+            invoke,
+            config: Arc::clone(&self.config),
+        })
+    }
+
+    /// Whether the database answers.
+    pub async fn is_ready(&self) -> bool {
+        self.database.is_answering().await
+    }
+
+    /// Ends the streams of people who follow logs, which a drain would otherwise wait for.
+    pub fn end_streams(&self) {
+        self.recorder.end_tails();
+    }
+
+    /// Writes the records that wait and lets go of the database.
+    pub async fn close(&self) {
+        self.recorder.close().await;
+        self.database.close().await;
+    }
+}

@@ -1,0 +1,160 @@
+//! The execution log: takes records from the hot path, writes them in batches off it.
+//!
+//! When more executions end than can be written, successes are shed, oldest first, and counted.
+//! Failures are never shed; if the database is away for so long that even they have no place left,
+//! each one lost is said in the log. An idle recorder runs no timer and no SQL.
+
+mod queue;
+mod row;
+mod tail;
+#[cfg(test)]
+mod testing;
+mod writer;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::invocation::{ExecutionRecord, ExecutionStatus};
+use shared::ports::RecordSink;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use self::queue::{Pushed, Queue};
+pub(crate) use self::row::row;
+use self::tail::Tails;
+pub(crate) use self::tail::{TailEvent, TailReader, TooManyTails};
+use crate::store::Database;
+
+/// The recorder, as a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    shared: Arc<Shared>,
+}
+
+/// What the recorder did since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecorderCounters {
+    pub written: u64,
+    /// Successes that were not written because there were too many.
+    pub shed: u64,
+    /// Failures that were not written although they should have been.
+    pub lost: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes a writer that waits for records.
+    wake: Notify,
+    /// Ends a writer's wait for more records, or for the database.
+    hurry: Notify,
+    tails: Tails,
+    written: AtomicU64,
+    shed: AtomicU64,
+    lost: AtomicU64,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue,
+    /// Nobody needs to be woken while the writer is at work: it looks again by itself.
+    is_writer_waiting: bool,
+    is_closed: bool,
+}
+
+impl Recorder {
+    pub(crate) fn start(database: Database) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            hurry: Notify::new(),
+            tails: Tails::default(),
+            written: AtomicU64::new(0),
+            shed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            writer: Mutex::default(),
+        });
+        let writer = tokio::spawn(writer::run(Arc::clone(&shared), database));
+        *shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        Self { shared }
+    }
+
+    pub(crate) fn counters(&self) -> RecorderCounters {
+        RecorderCounters {
+            written: self.shared.written.load(Ordering::Relaxed),
+            shed: self.shared.shed.load(Ordering::Relaxed),
+            lost: self.shared.lost.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Executions as they end, from now on.
+    pub(crate) fn tail(&self) -> Result<TailReader, TooManyTails> {
+        self.shared.tails.open()
+    }
+
+    /// Ends every tail, so that a drain does not wait for people who watch.
+    pub(crate) fn end_tails(&self) {
+        self.shared.tails.end();
+    }
+
+    /// Writes what waits and stops. What is offered afterwards is lost.
+    pub(crate) async fn close(&self) {
+        self.end_tails();
+        self.shared.lock().is_closed = true;
+        self.shared.wake.notify_one();
+        self.shared.hurry.notify_one();
+        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.await.is_err()
+        {
+            tracing::error!("the recorder's writer ended by itself");
+        }
+    }
+}
+
+impl RecordSink for Recorder {
+    fn record(&self, record: ExecutionRecord) {
+        self.shared.tails.send(&record);
+        let (pushed, wakes) = {
+            let mut state = self.shared.lock();
+            if state.is_closed {
+                let refused = match record.status {
+                    ExecutionStatus::Ok => Pushed::Shed(record),
+                    _ => Pushed::Lost(record),
+                };
+                (refused, false)
+            } else {
+                (state.queue.push(record), std::mem::take(&mut state.is_writer_waiting))
+            }
+        };
+        if wakes {
+            self.shared.wake.notify_one();
+        }
+        // What is dropped is dropped here, outside the lock.
+        match pushed {
+            Pushed::Kept => {}
+            Pushed::Shed(record) => {
+                drop(record);
+                self.shared.shed.fetch_add(1, Ordering::Relaxed);
+            }
+            Pushed::Lost(record) => self.shared.lose(&record),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lose(&self, record: &ExecutionRecord) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            execution.id = %record.id,
+            execution.status = record.status.as_str(),
+            script.id = %record.target.script,
+            "an execution record is lost"
+        );
+    }
+}

@@ -1,0 +1,33 @@
+//! Records for this folder's tests.
+
+use std::sync::Arc;
+
+use shared::guest_abi::InvocationType;
+use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
+use shared::limits::ScriptLimits;
+use shared::script::BundleHash;
+
+pub(super) fn record(status: ExecutionStatus) -> ExecutionRecord {
+    let target = ScriptTarget {
+        app: AppId::new(),
+        app_slug: "blog".parse().unwrap(),
+        script: ScriptId::new(),
+        name: "hello".parse().unwrap(),
+        version: 1,
+        bundle: BundleHash([7; 32]),
+        limits: ScriptLimits::default(),
+    };
+    ExecutionRecord {
+        id: ExecutionId::new(),
+        request_id: "r1".into(),
+        target: Arc::new(target),
+        invocation_type: InvocationType::Http,
+        status,
+        http_status: Some(200),
+        started_at_us: 1_700_000_000_000_000,
+        usage: Usage::default(),
+        failure: None,
+        logs: Arc::default(),
+    }
+}

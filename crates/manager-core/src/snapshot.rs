@@ -1,0 +1,104 @@
+//! The routing table in memory. A change of configuration is committed and shown here before its
+//! caller is answered, so that what was deployed is what answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use shared::ports::RouteSource;
+use shared::route::RoutingTable;
+use sqlx::{Postgres, Transaction};
+
+use crate::store::{self, Database};
+
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    database: Database,
+    base_domain: String,
+    table: ArcSwap<RoutingTable>,
+    /// One reads at a time, each after the one before, so that an older table never replaces a newer.
+    reading: tokio::sync::Mutex<()>,
+    is_catching_up: AtomicBool,
+}
+
+impl Snapshot {
+    pub(crate) async fn load(database: Database, base_domain: String) -> sqlx::Result<Arc<Self>> {
+        let snapshot = Arc::new(Self {
+            database,
+            base_domain,
+            table: ArcSwap::default(),
+            reading: tokio::sync::Mutex::default(),
+            is_catching_up: AtomicBool::new(false),
+        });
+        snapshot.reload().await?;
+        Ok(snapshot)
+    }
+
+    /// Commits a change of configuration and shows it to the router.
+    ///
+    /// It is done in a task of its own, because a caller that goes away between the two would
+    /// leave a table that does not know of the commit.
+    pub(crate) async fn publish(
+        self: &Arc<Self>,
+        change: Transaction<'static, Postgres>,
+    ) -> sqlx::Result<()> {
+        let snapshot = Arc::clone(self);
+        let publishing = tokio::spawn(async move {
+            let published = match change.commit().await {
+                Ok(()) => snapshot.reload().await,
+                Err(error) => Err(error),
+            };
+            if published.is_err() {
+                // A commit that failed may have happened all the same.
+                snapshot.catch_up();
+            }
+            published
+        });
+        publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    async fn reload(&self) -> sqlx::Result<()> {
+        let _turn = self.reading.lock().await;
+        let mut tx = self.database.begin_snapshot().await?;
+        let table = store::routing::table(&mut tx, &self.base_domain).await?;
+        tx.commit().await?;
+        self.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// Reloads as soon as the database lets it.
+    fn catch_up(self: &Arc<Self>) {
+        if self.is_catching_up.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let snapshot = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut delay = RETRY_FIRST;
+            loop {
+                tokio::time::sleep(delay).await;
+                // Taken back first: a change from here on is either in this reload or starts another.
+                snapshot.is_catching_up.store(false, Ordering::Release);
+                match snapshot.reload().await {
+                    Ok(()) | Err(sqlx::Error::PoolClosed) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "the routing table is behind the database");
+                        if snapshot.is_catching_up.swap(true, Ordering::AcqRel) {
+                            return;
+                        }
+                    }
+                }
+                delay = (delay * 2).min(RETRY_LONGEST);
+            }
+        });
+    }
+}
+
+impl RouteSource for Snapshot {
+    fn current(&self) -> Arc<RoutingTable> {
+        self.table.load_full()
+    }
+}

@@ -1,0 +1,171 @@
+//! Execution records: written in batches by the recorder, read by the admin API.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::script::BundleHash;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Json;
+use sqlx::{FromRow, Row};
+
+use super::columns;
+
+/// One row. Numbers have the widths of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct ExecutionRow {
+    pub(crate) app_id: AppId,
+    pub(crate) id: ExecutionId,
+    pub(crate) script_id: ScriptId,
+    pub(crate) script_name: String,
+    pub(crate) version: i32,
+    pub(crate) bundle_hash: BundleHash,
+    pub(crate) request_id: String,
+    pub(crate) invocation_type: String,
+    pub(crate) status: String,
+    pub(crate) http_status: Option<i16>,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) duration_us: i64,
+    pub(crate) queued_us: i64,
+    pub(crate) fuel: i64,
+    pub(crate) peak_memory_bytes: i64,
+    pub(crate) host_calls: i32,
+    pub(crate) error: Option<Box<RawValue>>,
+    pub(crate) logs: Box<RawValue>,
+}
+
+impl FromRow<'_, PgRow> for ExecutionRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let error: Option<Json<Box<RawValue>>> = row.try_get("error")?;
+        Ok(Self {
+            app_id: row.try_get("app_id")?,
+            id: row.try_get("id")?,
+            script_id: row.try_get("script_id")?,
+            script_name: row.try_get("script_name")?,
+            version: row.try_get("version")?,
+            bundle_hash: columns::hash(row, "bundle_hash")?,
+            request_id: row.try_get("request_id")?,
+            invocation_type: row.try_get("invocation_type")?,
+            status: row.try_get("status")?,
+            http_status: row.try_get("http_status")?,
+            started_at: row.try_get("started_at")?,
+            duration_us: row.try_get("duration_us")?,
+            queued_us: row.try_get("queued_us")?,
+            fuel: row.try_get("fuel")?,
+            peak_memory_bytes: row.try_get("peak_memory_bytes")?,
+            host_calls: row.try_get("host_calls")?,
+            error: error.map(|Json(error)| error),
+            logs: columns::json(row, "logs")?,
+        })
+    }
+}
+
+/// Which executions a list shows.
+#[derive(Debug, Default)]
+pub(crate) struct Filter<'a> {
+    pub(crate) script: Option<&'a str>,
+    pub(crate) status: Option<&'a str>,
+    pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) before: Option<ExecutionId>,
+}
+
+/// Executions of an app, newest first.
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    app: AppId,
+    filter: &Filter<'_>,
+    limit: i64,
+) -> sqlx::Result<Vec<ExecutionRow>> {
+    // The list does not show logs: reading up to 256 KiB for each row would be for nothing.
+    sqlx::query_as(
+        "select app_id, id, script_id, script_name, version, bundle_hash, request_id, invocation_type,
+                status, http_status, started_at, duration_us, queued_us, fuel, peak_memory_bytes,
+                host_calls, error, '[]'::json as logs
+         from executions
+         where app_id = $1
+           and ($2::text is null or script_name = $2)
+           and ($3::text is null or status = $3)
+           and ($4::timestamptz is null or started_at >= $4)
+           and ($5::uuid is null or id < $5)
+         order by id desc
+         limit $6",
+    )
+    .bind(app)
+    .bind(filter.script)
+    .bind(filter.status)
+    .bind(filter.since)
+    .bind(filter.before)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+pub(crate) async fn by_id(
+    conn: &mut PgConnection,
+    app: AppId,
+    id: ExecutionId,
+) -> sqlx::Result<Option<ExecutionRow>> {
+    sqlx::query_as(
+        "select app_id, id, script_id, script_name, version, bundle_hash, request_id, invocation_type,
+                status, http_status, started_at, duration_us, queued_us, fuel, peak_memory_bytes,
+                host_calls, error, logs
+         from executions
+         where app_id = $1 and id = $2",
+    )
+    .bind(app)
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Lets this transaction commit without waiting for the disk: a crash may lose its rows, never
+/// damage others.
+pub(crate) async fn commit_lazily(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("set local synchronous_commit = off").execute(conn).await?;
+    Ok(())
+}
+
+/// Writes rows in one statement. Rows that are there already, and rows of apps that are gone, are
+/// passed over, so that a batch may be sent again.
+pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into executions (app_id, id, script_id, script_name, version, bundle_hash, request_id,
+                                 invocation_type, status, http_status, started_at, duration_us,
+                                 queued_us, fuel, peak_memory_bytes, host_calls, error, logs)
+         select r.app_id, r.id, r.script_id, r.script_name, r.version, r.bundle_hash, r.request_id,
+                r.invocation_type, r.status, r.http_status, r.started_at, r.duration_us,
+                r.queued_us, r.fuel, r.peak_memory_bytes, r.host_calls, r.error, r.logs
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bytea[], $7::text[],
+                     $8::text[], $9::text[], $10::smallint[], $11::timestamptz[], $12::bigint[],
+                     $13::bigint[], $14::bigint[], $15::bigint[], $16::int[], $17::json[], $18::json[])
+              as r (app_id, id, script_id, script_name, version, bundle_hash, request_id,
+                    invocation_type, status, http_status, started_at, duration_us,
+                    queued_us, fuel, peak_memory_bytes, host_calls, error, logs)
+         join apps a on a.id = r.app_id
+         on conflict do nothing",
+    )
+    .bind(column(rows, |row| row.app_id.as_uuid()))
+    .bind(column(rows, |row| row.id.as_uuid()))
+    .bind(column(rows, |row| row.script_id.as_uuid()))
+    .bind(column(rows, |row| row.script_name.as_str()))
+    .bind(column(rows, |row| row.version))
+    .bind(column(rows, |row| row.bundle_hash.0))
+    .bind(column(rows, |row| row.request_id.as_str()))
+    .bind(column(rows, |row| row.invocation_type.as_str()))
+    .bind(column(rows, |row| row.status.as_str()))
+    .bind(column(rows, |row| row.http_status))
+    .bind(column(rows, |row| row.started_at))
+    .bind(column(rows, |row| row.duration_us))
+    .bind(column(rows, |row| row.queued_us))
+    .bind(column(rows, |row| row.fuel))
+    .bind(column(rows, |row| row.peak_memory_bytes))
+    .bind(column(rows, |row| row.host_calls))
+    .bind(column(rows, |row| row.error.as_deref().map(RawValue::get)))
+    .bind(column(rows, |row| row.logs.get()))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn column<'a, T>(rows: &'a [ExecutionRow], value: impl Fn(&'a ExecutionRow) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}

@@ -1,0 +1,103 @@
+//! All SQL of the platform: one file per table family, plain functions that take a connection
+//! first, so that any of them can join a transaction. No rule of the product is decided here, and
+//! no SQL is written elsewhere.
+
+pub(crate) mod apps;
+pub(crate) mod bundles;
+mod columns;
+pub(crate) mod executions;
+pub(crate) mod migrations;
+pub(crate) mod routes;
+pub(crate) mod routing;
+pub(crate) mod scripts;
+pub(crate) mod sessions;
+pub(crate) mod users;
+pub(crate) mod versions;
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Postgres, Transaction};
+
+/// Connections one process holds. The small private server has 24; a cluster's nodes share theirs.
+const CONNECTIONS_MAX: u32 = 8;
+/// How long a caller waits for a connection before it is told that the database is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database, as a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pool: PgPool,
+}
+
+impl Database {
+    /// Connects. Idle connections are kept and never looked at: an idle server runs no SQL.
+    pub(crate) async fn connect(options: PgConnectOptions) -> sqlx::Result<Self> {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// A connection for statements that stand alone.
+    pub(crate) async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        self.pool.acquire().await
+    }
+
+    /// A transaction; dropped without commit it is rolled back.
+    pub(crate) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool.begin().await
+    }
+
+    /// A transaction in which every statement sees the same commit.
+    pub(crate) async fn begin_snapshot(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool.begin_with("begin transaction isolation level repeatable read, read only").await
+    }
+
+    pub(crate) async fn is_answering(&self) -> bool {
+        sqlx::query("select 1").execute(&self.pool).await.is_ok()
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Whether a write failed on this constraint.
+pub(crate) fn violates(error: &sqlx::Error, constraint: &str) -> bool {
+    error.as_database_error().is_some_and(|e| e.constraint() == Some(constraint))
+}
+
+/// Whether the fault lies in the data sent, so that sending it again cannot help.
+pub(crate) fn is_about_data(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Encode(_) => true,
+        // Classes: data exception, integrity constraint, program limit.
+        sqlx::Error::Database(e) => {
+            e.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the database is away or refuses work for now, rather than the statement being wrong.
+pub(crate) fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Classes: connection, read-only or aborted transaction, rollback, resources, operator.
+        sqlx::Error::Database(e) => e
+            .code()
+            .is_some_and(|code| ["08", "25", "40", "53", "57"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}

@@ -1,0 +1,76 @@
+//! The routing table: everything the router needs, read from one commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shared::id::{AppId, ScriptId};
+use shared::invocation::ScriptTarget;
+use shared::route::{AppRoutes, Route, RoutingTable};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::{apps, columns, scripts};
+
+/// Reads the table. The connection must be in a transaction in which every statement sees the same
+/// commit.
+pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
+    let apps: Vec<apps::App> = sqlx::query_as(
+        "select id, slug, name, is_default, created_at, updated_at
+         from apps
+         order by id",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let rows = sqlx::query(
+        "select r.app_id, r.id, r.method, r.path, r.body_bytes_max,
+                a.slug, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits
+         from routes r
+         join apps a on a.id = r.app_id
+         join scripts s on s.app_id = r.app_id and s.id = r.script_id
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         order by r.app_id, r.id",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+
+    let mut by_app: HashMap<AppId, Vec<Route>> = HashMap::new();
+    let mut targets: HashMap<ScriptId, Arc<ScriptTarget>> = HashMap::new();
+    for row in &rows {
+        // One row that cannot be read must not take every other route down with it.
+        match route(row, &mut targets) {
+            Ok(route) => by_app.entry(route.target.app).or_default().push(route),
+            Err(error) => tracing::error!(%error, "a stored route is left out because it cannot be read"),
+        }
+    }
+    let apps = apps
+        .into_iter()
+        .map(|app| AppRoutes {
+            routes: by_app.remove(&app.id).unwrap_or_default(),
+            app: app.id,
+            slug: app.slug,
+            is_default: app.is_default,
+        })
+        .collect();
+    Ok(RoutingTable { base_domain: base_domain.to_owned(), apps })
+}
+
+fn route(row: &PgRow, targets: &mut HashMap<ScriptId, Arc<ScriptTarget>>) -> sqlx::Result<Route> {
+    let script: ScriptId = row.try_get("script_id")?;
+    let target = match targets.get(&script) {
+        Some(target) => Arc::clone(target),
+        None => {
+            let target = Arc::new(scripts::target_of(row)?);
+            targets.insert(script, Arc::clone(&target));
+            target
+        }
+    };
+    let method: String = row.try_get("method")?;
+    Ok(Route {
+        id: row.try_get("id")?,
+        method: Some(method).filter(|method| !method.is_empty()),
+        pattern: columns::parsed(row, "path")?,
+        target,
+        body_bytes_max: columns::count(row, "body_bytes_max")?,
+    })
+}

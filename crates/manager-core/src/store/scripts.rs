@@ -1,0 +1,189 @@
+//! Scripts, each with its live version.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use shared::id::{AppId, ScriptId};
+use shared::invocation::ScriptTarget;
+use shared::limits::ScriptLimits;
+use shared::name::ScriptName;
+use shared::script::{BundleHash, ScriptKind};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row};
+
+use super::columns;
+
+/// A script as its live version makes it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Script {
+    pub(crate) id: ScriptId,
+    pub(crate) name: ScriptName,
+    pub(crate) kind: ScriptKind,
+    pub(crate) description: String,
+    pub(crate) version: u32,
+    pub(crate) bundle_hash: BundleHash,
+    pub(crate) limits: ScriptLimits,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for Script {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            name: columns::parsed(row, "name")?,
+            kind: columns::kind(row, "kind")?,
+            description: row.try_get("description")?,
+            version: columns::count(row, "live_version")?,
+            bundle_hash: columns::hash(row, "bundle_hash")?,
+            limits: columns::json(row, "limits")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    }
+}
+
+pub(crate) async fn by_name(
+    conn: &mut PgConnection,
+    app: AppId,
+    name: &ScriptName,
+) -> sqlx::Result<Option<Script>> {
+    sqlx::query_as(
+        "select s.id, s.name, s.kind, s.description, s.live_version, v.bundle_hash, v.limits,
+                s.created_at, s.updated_at
+         from scripts s
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         where s.app_id = $1 and s.name = $2",
+    )
+    .bind(app)
+    .bind(name.as_str())
+    .fetch_optional(conn)
+    .await
+}
+
+/// Scripts of an app in the order of their names, those after `after`.
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    app: AppId,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Script>> {
+    sqlx::query_as(
+        r#"select s.id, s.name, s.kind, s.description, s.live_version, v.bundle_hash, v.limits,
+                s.created_at, s.updated_at
+         from scripts s
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         where s.app_id = $1 and ($2::text is null or s.name collate "C" > $2)
+         order by s.name collate "C"
+         limit $3"#,
+    )
+    .bind(app)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// What a run of the script's live version needs, whichever app it is of.
+pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::Result<Option<ScriptTarget>> {
+    let row = sqlx::query(
+        "select a.id as app_id, a.slug, s.id as script_id, s.name, s.live_version, v.bundle_hash, v.limits
+         from scripts s
+         join apps a on a.id = s.app_id
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         where s.id = $1 and s.kind = 'endpoint'",
+    )
+    .bind(script)
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(target_of).transpose()
+}
+
+/// Reads the columns `app_id, slug, script_id, name, live_version, bundle_hash, limits`.
+pub(super) fn target_of(row: &PgRow) -> sqlx::Result<ScriptTarget> {
+    Ok(ScriptTarget {
+        app: row.try_get("app_id")?,
+        app_slug: columns::parsed(row, "slug")?,
+        script: row.try_get("script_id")?,
+        name: columns::parsed(row, "name")?,
+        version: columns::count(row, "live_version")?,
+        bundle: columns::hash(row, "bundle_hash")?,
+        limits: columns::json(row, "limits")?,
+    })
+}
+
+/// Makes a script whose live version is its first, which must follow in the same transaction.
+pub(crate) async fn create(
+    conn: &mut PgConnection,
+    app: AppId,
+    name: &ScriptName,
+    kind: ScriptKind,
+    description: &str,
+) -> sqlx::Result<ScriptId> {
+    let id = ScriptId::new();
+    sqlx::query(
+        "insert into scripts (app_id, id, name, kind, description, live_version)
+         values ($1, $2, $3, $4, $5, 1)",
+    )
+    .bind(app)
+    .bind(id)
+    .bind(name.as_str())
+    .bind(kind.as_str())
+    .bind(description)
+    .execute(conn)
+    .await?;
+    Ok(id)
+}
+
+pub(crate) async fn set_description(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    description: &str,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update scripts
+         set description = $3, updated_at = now()
+         where app_id = $1 and id = $2 and description <> $3",
+    )
+    .bind(app)
+    .bind(script)
+    .bind(description)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Moves the live pointer. False when there is no such version.
+pub(crate) async fn set_live(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    version: u32,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update scripts s
+         set live_version = v.number, updated_at = now()
+         from script_versions v
+         where s.app_id = $1 and s.id = $2
+           and v.app_id = s.app_id and v.script_id = s.id and v.number = $3",
+    )
+    .bind(app)
+    .bind(script)
+    .bind(i64::from(version))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes a script with its versions and routes.
+pub(crate) async fn delete(conn: &mut PgConnection, app: AppId, script: ScriptId) -> sqlx::Result<()> {
+    sqlx::query("delete from scripts where app_id = $1 and id = $2")
+        .bind(app)
+        .bind(script)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

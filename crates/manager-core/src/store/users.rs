@@ -1,0 +1,125 @@
+//! People.
+
+use serde::{Deserialize, Serialize};
+use shared::id::UserId;
+use shared::name::Username;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row};
+
+use super::columns;
+
+/// What a person may do on the instance as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Owner,
+    Admin,
+    Member,
+}
+
+impl Role {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Member => "member",
+        }
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = std::io::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Owner, Self::Admin, Self::Member]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| std::io::Error::other(format!("{text:?} is no role")))
+    }
+}
+
+/// A person without what they log in with.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct User {
+    pub(crate) id: UserId,
+    pub(crate) username: Username,
+    pub(crate) role: Role,
+}
+
+impl FromRow<'_, PgRow> for User {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            username: columns::parsed(row, "username")?,
+            role: columns::parsed(row, "role")?,
+        })
+    }
+}
+
+/// A person with the hash of their password.
+pub(crate) struct Account {
+    pub(crate) user: User,
+    pub(crate) password_hash: String,
+}
+
+impl FromRow<'_, PgRow> for Account {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { user: User::from_row(row)?, password_hash: row.try_get("password_hash")? })
+    }
+}
+
+/// The enabled account of this name, whatever the case it is written in.
+pub(crate) async fn account(conn: &mut PgConnection, username: &Username) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as(
+        "select id, username, role, password_hash
+         from users
+         where lower(username) = lower($1) and disabled_at is null",
+    )
+    .bind(username.as_str())
+    .fetch_optional(conn)
+    .await
+}
+
+pub(crate) async fn create(
+    conn: &mut PgConnection,
+    username: &Username,
+    password_hash: &str,
+    role: Role,
+) -> sqlx::Result<UserId> {
+    let id = UserId::new();
+    sqlx::query(
+        "insert into users (id, username, password_hash, role)
+         values ($1, $2, $3, $4)",
+    )
+    .bind(id)
+    .bind(username.as_str())
+    .bind(password_hash)
+    .bind(role.as_str())
+    .execute(conn)
+    .await?;
+    Ok(id)
+}
+
+pub(crate) async fn set_password_hash(conn: &mut PgConnection, id: UserId, hash: &str) -> sqlx::Result<()> {
+    sqlx::query("update users set password_hash = $2 where id = $1")
+        .bind(id)
+        .bind(hash)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The first owner, if there is one.
+pub(crate) async fn owner(conn: &mut PgConnection) -> sqlx::Result<Option<UserId>> {
+    sqlx::query_scalar("select id from users where role = 'owner' order by created_at, id limit 1")
+        .fetch_optional(conn)
+        .await
+}
+
+/// Makes processes that start for the first time at once wait for each other.
+pub(crate) async fn lock_first_start(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('picloud first start', 0))")
+        .execute(conn)
+        .await?;
+    Ok(())
+}

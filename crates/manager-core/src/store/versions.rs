@@ -1,0 +1,89 @@
+//! Versions of scripts. They are added and read, never changed.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use shared::id::{AppId, ScriptId, UserId};
+use shared::limits::ScriptLimits;
+use shared::script::BundleHash;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Json;
+use sqlx::{FromRow, Row};
+
+use super::columns;
+
+/// One deploy of a script.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Version {
+    pub(crate) version: u32,
+    pub(crate) bundle_hash: BundleHash,
+    pub(crate) limits: ScriptLimits,
+    /// Login name of who deployed it; absent for what the platform itself made.
+    pub(crate) created_by: Option<String>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) is_live: bool,
+}
+
+impl FromRow<'_, PgRow> for Version {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            version: columns::count(row, "number")?,
+            bundle_hash: columns::hash(row, "bundle_hash")?,
+            limits: columns::json(row, "limits")?,
+            created_by: row.try_get("created_by")?,
+            created_at: row.try_get("created_at")?,
+            is_live: row.try_get("is_live")?,
+        })
+    }
+}
+
+/// Adds the next version and answers its number. The app must be locked.
+pub(crate) async fn add(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    bundle: BundleHash,
+    limits: &ScriptLimits,
+    created_by: UserId,
+) -> sqlx::Result<u32> {
+    let row = sqlx::query(
+        "insert into script_versions (app_id, script_id, number, bundle_hash, limits, created_by)
+         select $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5
+         from script_versions
+         where app_id = $1 and script_id = $2
+         returning number",
+    )
+    .bind(app)
+    .bind(script)
+    .bind(bundle.0)
+    .bind(Json(limits))
+    .bind(created_by)
+    .fetch_one(conn)
+    .await?;
+    columns::count(&row, "number")
+}
+
+/// Versions of a script, newest first, those before `before`.
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    before: Option<u32>,
+    limit: i64,
+) -> sqlx::Result<Vec<Version>> {
+    sqlx::query_as(
+        "select v.number, v.bundle_hash, v.limits, u.username as created_by, v.created_at,
+                v.number = s.live_version as is_live
+         from script_versions v
+         join scripts s on s.app_id = v.app_id and s.id = v.script_id
+         left join users u on u.id = v.created_by
+         where v.app_id = $1 and v.script_id = $2 and ($3::bigint is null or v.number < $3)
+         order by v.number desc
+         limit $4",
+    )
+    .bind(app)
+    .bind(script)
+    .bind(before.map(i64::from))
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}

@@ -1,0 +1,75 @@
+use serde_json::json;
+
+use crate::harness::TestApi;
+
+#[tokio::test]
+async fn an_app_is_made_shown_renamed_and_removed() {
+    let api = TestApi::start().await;
+    let made = api.post("/apps", json!({ "slug": "blog", "name": "My blog" })).await;
+    let id = made.is(201)["id"].as_str().unwrap().to_owned();
+    assert_eq!(made.json["url"], "http://blog.localhost:8080/");
+    assert_eq!(api.manager.routes().current().apps.len(), 2, "the router knows before the answer");
+
+    for key in ["blog", &id] {
+        assert_eq!(api.get(&format!("/apps/{key}")).await.is(200)["name"], "My blog");
+    }
+    let renamed = api.call("PATCH", "/apps/blog", Some(json!({ "slug": "journal" }))).await;
+    assert_eq!((&renamed.is(200)["slug"], &renamed.json["name"]), (&"journal".into(), &"My blog".into()));
+    assert!(api.manager.routes().current().apps.iter().any(|app| app.slug.as_str() == "journal"));
+    api.get("/apps/blog").await.is_problem("not_found");
+
+    assert_eq!(api.call("DELETE", "/apps/journal", None).await.status, 204);
+    api.get("/apps/journal").await.is_problem("not_found");
+    assert_eq!(api.manager.routes().current().apps.len(), 1);
+}
+
+#[tokio::test]
+async fn an_app_with_scripts_is_removed_only_by_force() {
+    let api = TestApi::start().await;
+    let refused = api.call("DELETE", "/apps/default", None).await;
+    assert_eq!(refused.is_problem("conflict")["scripts"], 1);
+    assert_eq!(api.call("DELETE", "/apps/default?force=true", None).await.status, 204);
+    for table in ["apps", "scripts", "script_versions", "bundles", "routes"] {
+        let count: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
+        assert_eq!(count, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_taken_or_malformed_slug_is_refused() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    let taken = api.post("/apps", json!({ "slug": "blog" })).await;
+    assert!(taken.is_problem("conflict")["detail"].as_str().unwrap().contains("blog"));
+    let taken = api.call("PATCH", "/apps/blog", Some(json!({ "slug": "default" }))).await;
+    taken.is_problem("conflict");
+    for slug in ["", "-a", "A", "a b", "0195a3a0-0000-7000-8000-000000000000"] {
+        let reply = api.post("/apps", json!({ "slug": slug })).await;
+        assert_eq!(reply.is_problem("invalid_input")["field"], "slug", "{slug}");
+    }
+    api.post("/apps", json!({ "slug": "x", "name": "a\0b" })).await.is_problem("invalid_input");
+}
+
+#[tokio::test]
+async fn pages_of_apps_skip_and_repeat_nothing() {
+    let api = TestApi::start().await;
+    let mut slugs = vec!["default".to_owned()];
+    for n in 0..6 {
+        let slug = format!("app-{n}");
+        api.post("/apps", json!({ "slug": slug })).await.is(201);
+        slugs.push(slug);
+    }
+    slugs.sort();
+    for limit in [1, 2, 7, 50] {
+        let listed: Vec<_> = api
+            .all_pages("/apps", limit)
+            .await
+            .iter()
+            .map(|app| app["slug"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(listed, slugs, "limit {limit}");
+    }
+    api.get("/apps?limit=0").await.is_problem("invalid_input");
+    api.get("/apps?cursor=%00").await.is_problem("invalid_input");
+    api.get("/apps?colour=red").await.is_problem("invalid_input");
+}

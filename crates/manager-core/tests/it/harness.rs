@@ -1,0 +1,184 @@
+//! A manager on a database of its own, and a client that is logged in to it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use manager_core::{FirstOwner, Manager, ManagerConfig};
+use serde_json::{Value, json};
+use shared::guest_abi::InvocationType;
+use shared::http::{ClientAddress, RequestId};
+use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
+use shared::limits::ScriptLimits;
+use shared::script::BundleHash;
+use tower::ServiceExt;
+
+use crate::database::TestDatabase;
+use crate::pool::FakePool;
+
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+pub(crate) struct TestApi {
+    pub(crate) manager: Manager,
+    pub(crate) pool: Arc<FakePool>,
+    pub(crate) router: Router,
+    pub(crate) database: TestDatabase,
+    pub(crate) token: String,
+}
+
+/// What an endpoint answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    /// Asserts that this is a problem of that code, complete and with the status of its code.
+    #[track_caller]
+    pub(crate) fn is_problem(&self, code: &str) -> &Value {
+        assert_eq!(self.json["code"], code, "{self:?}");
+        assert_eq!(self.json["status"], self.status.as_u16(), "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        for member in ["type", "title", "detail", "request_id", "fault", "retry"] {
+            assert!(self.json[member].is_string(), "{member}: {self:?}");
+        }
+        &self.json
+    }
+
+    /// Asserts the status and gives the body.
+    #[track_caller]
+    pub(crate) fn is(&self, status: u16) -> &Value {
+        assert_eq!(self.status, status, "{self:?}");
+        &self.json
+    }
+}
+
+pub(crate) fn config() -> ManagerConfig {
+    ManagerConfig { base_domain: "localhost".into(), public_url: "http://127.0.0.1:8080".into() }
+}
+
+pub(crate) fn owner() -> FirstOwner {
+    FirstOwner { username: "ada".parse().unwrap(), password: PASSWORD.into() }
+}
+
+impl TestApi {
+    /// A manager after its first start, with the owner logged in.
+    pub(crate) async fn start() -> Self {
+        let database = TestDatabase::create().await;
+        let manager = Manager::open(database.options(), config()).await.unwrap();
+        manager.bootstrap(owner()).await.unwrap();
+        let pool = Arc::new(FakePool::default());
+        let router = manager.admin_router(pool.clone());
+        let mut api = Self { manager, pool, router, database, token: String::new() };
+        let reply = api.login("ada", PASSWORD, None).await;
+        api.token = reply.is(200)["token"].as_str().unwrap().to_owned();
+        api
+    }
+
+    pub(crate) async fn login(&self, username: &str, password: &str, address: Option<IpAddr>) -> Reply {
+        let body = json!({ "username": username, "password": password });
+        let mut request = Request::post("/api/v1/admin/auth/login")
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        if let Some(address) = address {
+            request.extensions_mut().insert(ClientAddress(address));
+        }
+        self.send(request).await
+    }
+
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Reply {
+        request.extensions_mut().insert(RequestId("request-1".into()));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Reply { status: parts.status, headers: parts.headers, json, text }
+    }
+
+    /// A request to the admin API by the owner, `path` after `/api/v1/admin`.
+    pub(crate) fn request(&self, method: &str, path: &str, body: Option<Value>) -> Request<Body> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1/admin{path}"))
+            .header("authorization", format!("Bearer {}", self.token));
+        let request = match body {
+            Some(body) => {
+                request.header("content-type", "application/json").body(Body::from(body.to_string()))
+            }
+            None => request.body(Body::empty()),
+        };
+        request.unwrap()
+    }
+
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
+        self.send(self.request(method, path, body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call("POST", path, Some(body)).await
+    }
+
+    pub(crate) async fn deploy(&self, app: &str, name: &str, source: &str) -> Reply {
+        self.call("PUT", &format!("/apps/{app}/scripts/{name}"), Some(json!({ "source": source }))).await
+    }
+
+    /// Every item of a list, read in pages of `limit`.
+    pub(crate) async fn all_pages(&self, path: &str, limit: u32) -> Vec<Value> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let reply = self.get(&format!("{path}{separator}limit={limit}{cursor}")).await;
+            let page = reply.is(200);
+            let page_items = page["items"].as_array().unwrap();
+            assert!(page_items.len() <= limit as usize);
+            items.extend(page_items.iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return items,
+            }
+        }
+    }
+
+    pub(crate) async fn app_id(&self, slug: &str) -> AppId {
+        self.get(&format!("/apps/{slug}")).await.is(200)["id"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+/// A record of an execution in this app.
+pub(crate) fn record(app: AppId, status: ExecutionStatus) -> ExecutionRecord {
+    let target = ScriptTarget {
+        app,
+        app_slug: "default".parse().unwrap(),
+        script: ScriptId::new(),
+        name: "hello".parse().unwrap(),
+        version: 1,
+        bundle: BundleHash([7; 32]),
+        limits: ScriptLimits::default(),
+    };
+    ExecutionRecord {
+        id: ExecutionId::new(),
+        request_id: "request-1".into(),
+        target: Arc::new(target),
+        invocation_type: InvocationType::Http,
+        status,
+        http_status: Some(200),
+        started_at_us: 1_700_000_000_000_000,
+        usage: Usage { fuel: 5, peak_memory_bytes: 6, host_calls: 7, duration_us: 8_500, queued_us: 9 },
+        failure: None,
+        logs: Arc::default(),
+    }
+}

@@ -1,0 +1,19 @@
+//! The manager against a real PostgreSQL. What crosses a process boundary, the pool of workers, is
+//! a small double; the real one is in the end-to-end tests of the crate `picloud`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod apps;
+mod auth;
+mod bootstrap;
+mod database;
+mod executions;
+mod harness;
+mod invoke;
+mod pool;
+mod recorder;
+mod routes;
+mod scripts;
+mod snapshot;
+mod system;
+mod tail;

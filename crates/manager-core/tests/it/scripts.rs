@@ -1,0 +1,155 @@
+use axum::body::Body;
+use http::Request;
+use serde_json::json;
+
+use crate::harness::{Reply, TestApi};
+
+#[tokio::test]
+async fn a_deploy_makes_a_version_and_the_same_again_makes_none() {
+    let api = TestApi::start().await;
+    let first = api.deploy("default", "greet", "40 + 2").await;
+    assert_eq!((&first.is(201)["version"], &first.json["kind"]), (&1.into(), &"endpoint".into()));
+    assert_eq!((&first.json["warnings"], &first.json["limits"]["memory_mb"]), (&json!([]), &32.into()));
+    assert_eq!(first.json["bundle_hash"].as_str().unwrap().len(), 64);
+
+    assert_eq!(api.deploy("default", "greet", "40 + 2").await.is(200)["version"], 1);
+    assert_eq!(api.deploy("default", "greet", "41 + 1").await.is(200)["version"], 2);
+    let with_limits = json!({ "source": "41 + 1", "limits": { "memory_mb": 64 }, "description": "adds" });
+    let third = api.call("PUT", "/apps/default/scripts/greet", Some(with_limits)).await;
+    assert_eq!((&third.is(200)["version"], &third.json["description"]), (&3.into(), &"adds".into()));
+
+    let shown = api.get("/apps/default/scripts/greet").await;
+    assert_eq!((&shown.is(200)["source"], &shown.json["version"]), (&"41 + 1".into(), &3.into()));
+    assert_eq!(api.database.scalar::<i64>("select count(*) from script_versions").await, 4);
+}
+
+#[tokio::test]
+async fn rollback_moves_the_pointer_for_every_route() {
+    let api = TestApi::start().await;
+    let target = || {
+        let table = api.manager.routes().current();
+        table.apps[0].routes.iter().map(|route| route.target.version).collect::<Vec<_>>()
+    };
+    api.deploy("default", "hello", "2").await.is(200);
+    assert_eq!(target(), [2, 2]);
+    let back = api.post("/apps/default/scripts/hello/rollback", json!({ "version": 1 })).await;
+    assert_eq!(back.is(200)["version"], 1);
+    assert_eq!(target(), [1, 1]);
+    // The next version never takes a number that was used.
+    assert_eq!(api.deploy("default", "hello", "3").await.is(200)["version"], 3);
+
+    let versions = api.all_pages("/apps/default/scripts/hello/versions", 2).await;
+    let listed: Vec<_> =
+        versions.iter().map(|v| (v["version"].as_u64().unwrap(), v["is_live"].as_bool().unwrap())).collect();
+    assert_eq!(listed, [(3, true), (2, false), (1, false)]);
+    assert_eq!(versions[0]["created_by"], "ada");
+    for missing in [0, 4, u32::MAX] {
+        let reply = api.post("/apps/default/scripts/hello/rollback", json!({ "version": missing })).await;
+        reply.is_problem("not_found");
+    }
+}
+
+#[tokio::test]
+async fn source_that_does_not_compile_is_refused_with_its_place_and_nothing_is_kept() {
+    let api = TestApi::start().await;
+    let refused = api.deploy("default", "broken", "let a = 1;\nlet @syntax;\n").await;
+    let problem = refused.is_problem("compile_error");
+    assert_eq!((&problem["line"], &problem["column"]), (&2.into(), &5.into()));
+    assert_eq!(problem["message"], "unexpected @");
+    assert_eq!((&problem["script"], &problem["source_line"]), (&"hello".into(), &"let @syntax;".into()));
+    api.get("/apps/default/scripts/broken").await.is_problem("not_found");
+
+    let endless = api.deploy("default", "broken", "@endless").await;
+    let detail = endless.is_problem("compile_error")["detail"].as_str().unwrap();
+    assert_eq!(detail, "compiling exceeded its CPU limit");
+    api.deploy("default", "broken", "@lost").await.is_problem("worker_lost");
+    let busy = api.deploy("default", "broken", "@busy").await;
+    busy.is_problem("overloaded");
+    assert_eq!(busy.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn limits_out_of_range_name_field_value_and_ceiling() {
+    let api = TestApi::start().await;
+    let body = json!({ "source": "1", "limits": { "memory_mb": 257 } });
+    let reply = api.call("PUT", "/apps/default/scripts/big", Some(body)).await;
+    let problem = reply.is_problem("limit_out_of_range");
+    assert_eq!(
+        (&problem["field"], &problem["value"], &problem["floor"], &problem["ceiling"]),
+        (&"memory_mb".into(), &257.into(), &2.into(), &256.into())
+    );
+}
+
+async fn put(api: &TestApi, content_type: &str, body: impl Into<Body>) -> Reply {
+    let request = Request::put("/api/v1/admin/apps/default/scripts/odd")
+        .header("authorization", format!("Bearer {}", api.token))
+        .header("content-type", content_type)
+        .body(body.into())
+        .unwrap();
+    api.send(request).await
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_deploy_are_refused_each_in_its_way() {
+    let api = TestApi::start().await;
+    put(&api, "application/json", "{\"source\": ").await.is_problem("bad_request");
+    put(&api, "application/json", &b"{\"source\": \"\xff\"}"[..]).await.is_problem("bad_request");
+    put(&api, "application/json", "[]").await.is_problem("invalid_input");
+    put(&api, "application/json", "{}").await.is_problem("invalid_input");
+    put(&api, "text/plain", "{}").await.is_problem("unsupported_media_type");
+    put(&api, "application/json", "{\"source\": \"a\\u0000b\"}").await.is_problem("invalid_input");
+    put(&api, "application/json", vec![b' '; 10 << 20]).await.is_problem("body_too_large");
+    let long = json!({ "source": "x".repeat((1 << 20) + 1) });
+    put(&api, "application/json", long.to_string()).await.is_problem("body_too_large");
+
+    let unknown = put(&api, "application/json", "{\"source\": \"1\", \"sauce\": \"2\"}").await;
+    assert!(unknown.is_problem("invalid_input")["detail"].as_str().unwrap().contains("`sauce`"));
+    let deep = put(&api, "application/json", "{\"source\": \"1\", \"limits\": {\"fuel\": \"x\"}}").await;
+    assert_eq!(deep.is_problem("invalid_input")["field"], "limits.fuel");
+    let module = put(&api, "application/json", "{\"source\": \"1\", \"kind\": \"module\"}").await;
+    assert!(module.is_problem("invalid_input")["detail"].as_str().unwrap().contains("later release"));
+
+    let bad_name = api.deploy("default", "%2e%2e", "1").await;
+    assert_eq!(bad_name.is_problem("invalid_input")["field"], "name");
+    api.deploy("nowhere", "x", "1").await.is_problem("not_found");
+}
+
+#[tokio::test]
+async fn a_script_with_routes_is_removed_only_by_force_and_its_code_goes_with_it() {
+    let api = TestApi::start().await;
+    let refused = api.call("DELETE", "/apps/default/scripts/hello", None).await;
+    assert_eq!(refused.is_problem("conflict")["routes"], json!(["/", "/hello/:name"]));
+    let done = api.call("DELETE", "/apps/default/scripts/hello?force=true", None).await;
+    assert_eq!(done.status, 204);
+    assert!(api.manager.routes().current().apps[0].routes.is_empty());
+    assert_eq!(api.database.scalar::<i64>("select count(*) from bundles").await, 0);
+    api.get("/apps/default/scripts/hello").await.is_problem("not_found");
+}
+
+#[tokio::test]
+async fn deploys_at_once_give_each_its_number() {
+    let api = TestApi::start().await;
+    let sources = ["a", "b", "c", "d"];
+    let deploys = sources.map(|source| api.deploy("default", "racy", source));
+    let mut numbers: Vec<_> = futures_util::future::join_all(deploys)
+        .await
+        .iter()
+        .map(|reply| reply.json["version"].as_u64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    assert_eq!(api.all_pages("/apps/default/scripts", 1).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_not_stored_or_not_as_it_was_is_unavailable() {
+    let api = TestApi::start().await;
+    let deployed = api.manager.routes().current().apps[0].routes[0].target.bundle;
+    api.manager.bundles().bundle(deployed).await.unwrap();
+    api.database.execute("update bundles set source = 'evil()'").await;
+    assert_eq!(api.manager.bundles().bundle(deployed).await.unwrap_err().0, deployed);
+
+    let hash = shared::script::BundleHash([9; 32]);
+    let error = api.manager.bundles().bundle(hash).await.unwrap_err();
+    assert_eq!(error.0, hash);
+}

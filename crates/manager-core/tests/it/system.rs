@@ -1,0 +1,45 @@
+use axum::body::Body;
+use http::Request;
+use shared::fault::Code;
+
+use crate::harness::TestApi;
+
+async fn get(api: &TestApi, path: &str) -> crate::harness::Reply {
+    api.send(Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn version_names_every_interface() {
+    let api = TestApi::start().await;
+    let reply = get(&api, "/version").await;
+    for member in ["product", "sdk", "api"] {
+        assert!(reply.is(200)[member].is_string(), "{member}");
+    }
+    assert!(reply.json["schema"].as_i64().unwrap() >= 20_261_120_000_003);
+    assert_eq!(reply.json["wire"], 1);
+}
+
+#[tokio::test]
+async fn every_error_code_has_its_page() {
+    let api = TestApi::start().await;
+    for code in Code::ALL {
+        let reply = get(&api, &format!("/api/v1/errors/{}", code.as_str())).await;
+        assert_eq!(reply.status, 200, "{}", code.as_str());
+        assert!(reply.text.contains(code.title()));
+        assert_eq!(reply.headers["content-type"], "text/markdown; charset=utf-8");
+    }
+    get(&api, "/api/v1/errors/nonsense").await.is_problem("not_found");
+}
+
+#[tokio::test]
+async fn unknown_addresses_and_methods_are_problems_too() {
+    let api = TestApi::start().await;
+    let missing = get(&api, "/api/v1/admin/nothing").await;
+    assert_eq!(missing.is_problem("not_found")["request_id"], "request-1");
+    get(&api, "/nothing").await.is_problem("not_found");
+    api.get("/apps/%ff").await.is_problem("bad_request");
+    let wrong = api.call("DELETE", "/apps", None).await;
+    wrong.is_problem("method_not_allowed");
+    let allow = wrong.headers["allow"].to_str().unwrap();
+    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+}
