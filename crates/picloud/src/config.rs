@@ -1,0 +1,168 @@
+//! Settings: defaults, then a TOML file, then the environment. The only place of this binary that
+//! reads the environment.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// Everything an operator can set, ready to use.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub bind: SocketAddr,
+    /// A PostgreSQL server to use instead of a private one.
+    pub database_url: Option<String>,
+    pub workers: usize,
+    pub slots_per_worker: u16,
+    pub base_domain: String,
+    /// Where people reach this server; derived from `bind` unless set.
+    pub public_url: String,
+    pub trusted_proxies: Vec<IpNet>,
+    /// The first owner's name and password; asked for only while there is no owner.
+    pub admin_username: String,
+    pub admin_password: Option<String>,
+}
+
+/// The file's form: every key is optional, an unknown one is an error that names it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    bind: Option<String>,
+    database_url: Option<String>,
+    workers: Option<usize>,
+    slots_per_worker: Option<u16>,
+    base_domain: Option<String>,
+    public_url: Option<String>,
+    trusted_proxies: Option<Vec<String>>,
+}
+
+/// Most slots of one worker; each takes 4 GiB of address space.
+const SLOTS_PER_WORKER_MAX: u16 = 256;
+const WORKERS_MAX: usize = 256;
+
+impl Config {
+    /// Reads the file, if one is given, and the environment.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let file = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+                toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))?
+            }
+            None => File::default(),
+        };
+        Self::resolve(file, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn resolve(file: File, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let bind = env("PICLOUD_BIND").or(file.bind).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+        let bind = parse::<SocketAddr>("PICLOUD_BIND", &bind, "an address and port such as 127.0.0.1:8080")?;
+        let workers = number("PICLOUD_WORKERS", env)?.or(file.workers).unwrap_or_else(default_workers);
+        let slots_per_worker =
+            number("PICLOUD_SLOTS_PER_WORKER", env)?.or(file.slots_per_worker).unwrap_or(16);
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            bail!("PICLOUD_WORKERS is {workers}; it may be 1 to {WORKERS_MAX}");
+        }
+        if !(1..=SLOTS_PER_WORKER_MAX).contains(&slots_per_worker) {
+            bail!("PICLOUD_SLOTS_PER_WORKER is {slots_per_worker}; it may be 1 to {SLOTS_PER_WORKER_MAX}");
+        }
+        let base_domain =
+            env("PICLOUD_BASE_DOMAIN").or(file.base_domain).unwrap_or_else(|| "localhost".to_owned());
+        let public_url = env("PICLOUD_PUBLIC_URL")
+            .or(file.public_url)
+            .unwrap_or_else(|| format!("http://{base_domain}:{}", bind.port()));
+        let proxies = match env("PICLOUD_TRUSTED_PROXIES") {
+            Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
+            None => file.trusted_proxies.unwrap_or_default(),
+        };
+        Ok(Self {
+            data_dir: env("PICLOUD_DATA_DIR")
+                .map(PathBuf::from)
+                .or(file.data_dir)
+                .unwrap_or_else(|| PathBuf::from("picloud-data")),
+            bind,
+            database_url: env("DATABASE_URL").or(file.database_url),
+            workers,
+            slots_per_worker,
+            base_domain,
+            public_url: public_url.trim_end_matches('/').to_owned(),
+            trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
+            admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
+            admin_password: env("PICLOUD_ADMIN_PASSWORD"),
+        })
+    }
+}
+
+/// One worker for each core; at least two, so that one that is replaced leaves another.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
+}
+
+fn number<T: FromStr>(name: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<T>> {
+    env(name).map(|text| parse(name, &text, "a whole number")).transpose()
+}
+
+fn network(text: &str) -> anyhow::Result<IpNet> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok(address.into());
+    }
+    parse("PICLOUD_TRUSTED_PROXIES", text, "addresses or networks such as 127.0.0.1,10.0.0.0/8")
+}
+
+fn parse<T: FromStr>(name: &str, text: &str, wanted: &str) -> anyhow::Result<T> {
+    text.parse().map_err(|_| anyhow::anyhow!("{name} is {text:?}; it takes {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(file: &str, env: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let lookup =
+            |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::resolve(toml::from_str(file)?, &lookup)
+    }
+
+    #[test]
+    fn nothing_configured_is_a_complete_configuration() {
+        let config = resolve("", &[]).unwrap();
+        assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.public_url, "http://localhost:8080");
+        assert!(config.workers >= 2 && config.slots_per_worker == 16 && config.database_url.is_none());
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let file = "workers = 3\nbase_domain = \"example.org\"\ntrusted_proxies = [\"10.0.0.0/8\"]";
+        let config =
+            resolve(file, &[("PICLOUD_WORKERS", "5"), ("PICLOUD_TRUSTED_PROXIES", "127.0.0.1, ::1")])
+                .unwrap();
+        assert_eq!((config.workers, config.base_domain.as_str()), (5, "example.org"));
+        assert_eq!(config.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = format!("{:#}", resolve("worker = 3", &[]).unwrap_err());
+        assert!(error.contains("worker"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_that_names_setting_and_value() {
+        for (name, value) in [
+            ("PICLOUD_BIND", "8080"),
+            ("PICLOUD_WORKERS", "0"),
+            ("PICLOUD_WORKERS", "many"),
+            ("PICLOUD_SLOTS_PER_WORKER", "70000"),
+            ("PICLOUD_TRUSTED_PROXIES", "everyone"),
+        ] {
+            let error = resolve("", &[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(value), "{error}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `/healthz` and `/readyz`: for supervisors and load balancers.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use manager_core::Manager;
+use orchestrator_core::pool::Pool;
+
+/// The process is alive; whether it can do its work is what `/readyz` says.
+pub fn router(manager: Manager, pool: Pool) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || readiness(manager.clone(), pool.clone())))
+}
+
+async fn readiness(manager: Manager, pool: Pool) -> (StatusCode, String) {
+    let database = manager.is_ready().await;
+    let workers = pool.status().workers_ready;
+    let status = if database && workers > 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let database = if database { "ok" } else { "unreachable" };
+    (status, format!("database {database}\nworkers {workers}\n"))
+}

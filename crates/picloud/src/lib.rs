@@ -1,0 +1,11 @@
+//! The composition root as a library, so that integration tests can start its parts. The binary in
+//! `main.rs` only parses arguments and calls in here.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod data_dir;
+pub mod health;
+pub mod owner;
+pub mod postgres;
+pub mod serve;
+pub mod telemetry;

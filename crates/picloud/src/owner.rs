@@ -1,0 +1,49 @@
+//! The first owner: from the settings, or with a password made up once.
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use manager_core::{FirstOwner, Manager};
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+
+/// The file with the made-up password.
+const PASSWORD_FILE: &str = "initial-admin-password";
+
+/// Where to find the first owner's password, when it was not chosen by the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InitialPassword {
+    pub username: String,
+    pub file: std::path::PathBuf,
+}
+
+/// Makes the first owner and the default app when they are missing.
+pub async fn bootstrap(
+    manager: &Manager,
+    config: &Config,
+    data: &DataDir,
+) -> anyhow::Result<Option<InitialPassword>> {
+    let password = match (&config.admin_password, manager.has_owner().await?) {
+        (Some(password), _) => password.clone(),
+        (None, true) => String::new(),
+        (None, false) => made_up_password(data)?,
+    };
+    let username = config.admin_username.parse().context("PICLOUD_ADMIN_USERNAME")?;
+    manager.bootstrap(FirstOwner { username, password }).await.context("cannot make the first owner")?;
+    let file = data.path().join(PASSWORD_FILE);
+    let is_made_up = config.admin_password.is_none() && file.exists();
+    Ok(is_made_up.then(|| InitialPassword { username: config.admin_username.clone(), file }))
+}
+
+/// The password is written before it is used: a start that is cut off in between finds it again.
+fn made_up_password(data: &DataDir) -> anyhow::Result<String> {
+    if let Some(password) = data.read(PASSWORD_FILE)? {
+        return Ok(password);
+    }
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).context("the system has no randomness")?;
+    let password = URL_SAFE_NO_PAD.encode(bytes);
+    data.write_private(PASSWORD_FILE, &password)?;
+    Ok(password)
+}

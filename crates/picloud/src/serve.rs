@@ -1,0 +1,150 @@
+//! `picloud serve`: the composition root. Read it top to bottom: that is the order in which things
+//! start; they stop in the reverse order.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use manager_core::{Manager, ManagerConfig};
+use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
+use orchestrator_core::pool::{Pool, PoolConfig};
+use orchestrator_core::routing::Router;
+use shared::limits::DRAIN_MS;
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::health;
+use crate::owner::{self, InitialPassword};
+use crate::postgres::EmbeddedPostgres;
+
+/// Runs until a signal ends it or the database is lost.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let data = DataDir::open(&config.data_dir)?;
+    // Taken before anything slow: another program on the port should be found out at once.
+    let listener =
+        TcpListener::bind(config.bind).await.with_context(|| format!("cannot listen on {}", config.bind))?;
+    let database = Database::open(&config, &data).await?;
+    let served = serve_with(&config, &data, &database, listener).await;
+    let stopped = database.close().await;
+    served.and(stopped)
+}
+
+async fn serve_with(
+    config: &Config,
+    data: &DataDir,
+    database: &Database,
+    listener: TcpListener,
+) -> anyhow::Result<()> {
+    let manager_config =
+        ManagerConfig { base_domain: config.base_domain.clone(), public_url: config.public_url.clone() };
+    let manager = Manager::open(database.options()?, manager_config).await?;
+    let initial_password = owner::bootstrap(&manager, config, data).await?;
+
+    // The binary becomes a worker when it is started with the worker's argument. By this name it is
+    // found even after it was replaced on disk by a newer version.
+    let program = PathBuf::from("/proc/self/exe");
+    let pool_config = PoolConfig::new(program, config.workers, config.slots_per_worker);
+    let pool = Pool::start(pool_config, manager.bundles(), manager.recorder()).await?;
+
+    let plane = Arc::new(DataPlane { router: Router::new(manager.routes()), pool: pool.clone() });
+    let platform =
+        manager.admin_router(Arc::new(pool.clone())).merge(health::router(manager.clone(), pool.clone()));
+    let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone() };
+
+    announce(config, &listener, initial_password.as_ref())?;
+    let mut lost = None;
+    let stop = async {
+        lost = until_stopped(database).await;
+        manager.end_streams();
+    };
+    ingress::serve(listener, plane, platform, ingress_config, stop).await;
+    pool.drain(Duration::from_millis(DRAIN_MS)).await;
+    manager.close().await;
+    match lost {
+        Some(reason) => anyhow::bail!("the private PostgreSQL ended by itself: {reason}"),
+        None => Ok(()),
+    }
+}
+
+/// The database: a private server that belongs to this process, or one somebody else runs.
+enum Database {
+    Private(EmbeddedPostgres),
+    External(String),
+}
+
+impl Database {
+    async fn open(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
+        match &config.database_url {
+            Some(url) => Ok(Self::External(url.clone())),
+            None => Ok(Self::Private(EmbeddedPostgres::start(data).await?)),
+        }
+    }
+
+    fn options(&self) -> anyhow::Result<PgConnectOptions> {
+        match self {
+            Self::Private(postgres) => Ok(postgres.connect_options()),
+            Self::External(url) => url.parse().context("DATABASE_URL is not an address of PostgreSQL"),
+        }
+    }
+
+    /// Resolves with the reason when a private server ends without having been asked to.
+    async fn died(&self) -> String {
+        match self {
+            Self::Private(postgres) => postgres.died().await,
+            Self::External(_) => std::future::pending().await,
+        }
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        match self {
+            Self::Private(postgres) => postgres.stop().await,
+            Self::External(_) => Ok(()),
+        }
+    }
+}
+
+/// Waits for Ctrl-C, SIGTERM or the loss of the database; answers the reason of the latter.
+async fn until_stopped(database: &Database) -> Option<String> {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return Some("signals cannot be received".to_owned());
+    };
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("interrupted; finishing what runs"),
+        _ = terminate.recv() => tracing::info!("asked to stop; finishing what runs"),
+        reason = database.died() => return Some(reason),
+    }
+    None
+}
+
+/// Tells a newcomer what to do next.
+fn announce(
+    config: &Config,
+    listener: &TcpListener,
+    initial: Option<&InitialPassword>,
+) -> anyhow::Result<()> {
+    let port = listener.local_addr()?.port();
+    let host =
+        if config.bind.ip().is_loopback() { "localhost".to_owned() } else { config.bind.ip().to_string() };
+    let mut text = format!("\nPiCloud is ready on http://{host}:{port}\n\n");
+    if let Some(initial) = initial {
+        let file = initial.file.display();
+        text += &format!("  log in as      {}, password in {file}\n", initial.username);
+        text += &format!(
+            "                 pic login --url http://{host}:{port} --username {} --password-stdin < {file}\n",
+            initial.username
+        );
+    }
+    text += &format!("  first script   curl http://{host}:{port}/hello/world\n");
+    text += "  stop           Ctrl-C\n\n";
+    let mut stdout = std::io::stdout().lock();
+    // Nobody may be listening, for example under a service manager.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Caps that hold: CPU, memory, time, stack; and a worker that goes on as if nothing had been.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::harness::{NO_LIMITS, TestServer};
+
+/// About a hundredth of a second of CPU.
+const LITTLE_FUEL: u64 = 100_000_000;
+/// More than any deadline of these tests leaves time for.
+const MUCH_FUEL: u64 = 300_000_000_000;
+
+const BOMBS: [(&str, &str); 3] = [
+    ("string", "let s = \"x\"; loop { s += s; }"),
+    ("array", "let a = []; loop { a.push(\"0123456789\".to_upper()); }"),
+    ("blob", "let b = blob(1024); loop { b.append(b); }"),
+];
+
+#[test]
+fn an_endless_loop_ends_when_its_fuel_is_burnt() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let reply = app.run("burn", "loop {}", &json!({ "fuel": LITTLE_FUEL }));
+    let problem = reply.is(507).is_problem("fuel_exhausted");
+    assert_eq!(problem["fault"], "script");
+    let record = app.execution_of(&reply);
+    assert_eq!(record["status"], "fuel_exhausted");
+    let fuel = record["fuel"].as_u64().unwrap();
+    assert!((LITTLE_FUEL - LITTLE_FUEL / 100..=LITTLE_FUEL).contains(&fuel), "{record}");
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_deadline() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let workers = server.workers();
+    app.serve("spin", "loop {}", &json!({ "fuel": MUCH_FUEL, "timeout_ms": 300 }));
+    let begun = Instant::now();
+    let reply = app.get("/spin");
+    let took = begun.elapsed();
+    reply.is(504).is_problem("timeout");
+    assert!((300..2_000).contains(&took.as_millis()), "{took:?}");
+    let duration = app.execution_of(&reply)["duration_ms"].as_f64().unwrap();
+    assert!((299.0..1_500.0).contains(&duration), "{duration} ms");
+    assert_eq!(server.workers(), workers, "no worker was lost");
+}
+
+#[test]
+fn a_memory_bomb_ends_at_its_cap() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let workers = server.workers();
+    for (name, source) in BOMBS {
+        for memory_mb in [4, 32] {
+            let reply = app.run(&format!("{name}-{memory_mb}"), source, &json!({ "memory_mb": memory_mb }));
+            reply.is(507).is_problem("memory_exceeded");
+            let peak = app.execution_of(&reply)["peak_memory_bytes"].as_u64().unwrap();
+            assert!((1..=memory_mb << 20).contains(&peak), "{name}: {peak}");
+        }
+        server.client.get("localhost", "/hello/pi").is(200);
+    }
+    assert_eq!(server.workers(), workers, "no worker was lost");
+}
+
+#[test]
+fn endless_recursion_is_the_scripts_error() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let workers = server.workers();
+    for max_call_levels in [1, 64, 128] {
+        let limits = json!({ "max_call_levels": max_call_levels });
+        let reply = app.run(&format!("deep-{max_call_levels}"), "fn f(n) { 1 + f(n + 1) } f(0)", &limits);
+        reply.is(500).is_problem("script_error");
+    }
+    assert_eq!(server.workers(), workers, "no worker was lost");
+}
+
+#[test]
+fn a_script_that_stays_within_its_limits_is_not_disturbed() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = "let sum = 0; for i in 0..100000 { sum += i; } sum";
+    assert_eq!(app.run("sum", source, &NO_LIMITS).is(200).json(), json!(4_999_950_000_i64));
+    let source = "let b = blob(20000000); b.len()";
+    assert_eq!(app.run("room", source, &NO_LIMITS).is(200).json(), json!(20_000_000));
+    let fits = "fn f(n) { if n == 0 { 0 } else { 1 + f(n - 1) } } f(100)";
+    assert_eq!(app.run("fits", fits, &json!({ "max_call_levels": 128 })).is(200).json(), json!(100));
+}
+
+#[test]
+fn the_same_run_burns_the_same_fuel() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.serve("work", "let m = #{}; for i in 0..1000 { m[`k${i % 7}`] = i; } m", &NO_LIMITS);
+    let fuel: Vec<_> =
+        (0..5).map(|_| app.execution_of(&app.get("/work"))["fuel"].as_u64().unwrap()).collect();
+    // The request's id is in the input, and as long each time.
+    assert!(fuel.iter().all(|used| *used == fuel[0] && *used > 0), "{fuel:?}");
+}
+
+#[test]
+fn sixty_four_bombs_leave_no_slot_behind() {
+    let server = TestServer::start();
+    let app = server.app();
+    let workers = server.workers();
+    app.serve("burn", "loop {}", &json!({ "fuel": 20_000_000 }));
+    app.serve("grow", BOMBS[0].1, &json!({ "memory_mb": 8 }));
+    app.serve("spin", "loop {}", &json!({ "fuel": MUCH_FUEL, "timeout_ms": 50 }));
+    app.serve("deep", "fn f() { f() } f()", &NO_LIMITS);
+    let bombs = [("/burn", 507), ("/grow", 507), ("/spin", 504), ("/deep", 500)];
+    std::thread::scope(|scope| {
+        for n in 0..64 {
+            let (path, status) = bombs[n % bombs.len()];
+            let app = &app;
+            scope.spawn(move || assert_eq!(app.get(path).status, status, "{path}"));
+        }
+    });
+    // As many as there are slots for one app, at once: each lost slot would make one wait for ever.
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| assert_eq!(server.client.get("localhost", "/hello/pi").status, 200));
+        }
+    });
+    let begun = Instant::now();
+    for _ in 0..64 {
+        server.client.get("localhost", "/hello/pi").is(200);
+    }
+    assert!(begun.elapsed().as_millis() < 3_000, "hello is slow: {:?}", begun.elapsed());
+    assert_eq!(server.workers(), workers, "no worker was lost");
+}

@@ -1,0 +1,48 @@
+//! A database of its own for each server.
+
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection};
+
+/// Dropped with the server, whether its tests passed or not.
+pub(crate) struct TestDatabase {
+    server: String,
+    name: String,
+}
+
+impl TestDatabase {
+    pub(crate) fn create() -> Self {
+        let server = std::env::var("PICLOUD_TEST_DATABASE_URL")
+            .expect("PICLOUD_TEST_DATABASE_URL names no PostgreSQL server: run them by make test");
+        let name = format!("picloud_{}", uuid::Uuid::now_v7().simple());
+        run(&server, format!("create database {name}"));
+        Self { server, name }
+    }
+
+    /// As `DATABASE_URL` takes it.
+    pub(crate) fn url(&self) -> String {
+        let (address, options) = match self.server.split_once('?') {
+            Some((address, options)) => (address, format!("?{options}")),
+            None => (self.server.as_str(), String::new()),
+        };
+        let (host, _) = address.rsplit_once('/').unwrap();
+        format!("{host}/{}{options}", self.name)
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        run(&self.server, format!("drop database if exists {} with (force)", self.name));
+    }
+}
+
+fn run(url: &str, sql: String) {
+    let options = PgConnectOptions::from_str(url).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut conn = PgConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+    });
+}

@@ -1,0 +1,29 @@
+//! A server for tests, apps on it, and clients that also speak HTTP badly.
+
+mod app;
+mod client;
+mod database;
+pub(crate) mod process;
+mod server;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use app::{NO_LIMITS, TestApp};
+pub(crate) use client::{Client, Reply};
+pub(crate) use server::{ADMIN, Disk, PASSWORD, TestServer, WORKERS};
+
+/// How long a condition may take to come true on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls until `look` finds something.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "after {} s still not: {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,48 @@
+//! What `/proc` knows of the server and its workers.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Processes whose parent is `parent` and that still run.
+pub(crate) fn children(parent: u32) -> BTreeSet<u32> {
+    family(parent).filter(|(_, state)| *state != 'Z').map(|(pid, _)| pid).collect()
+}
+
+/// Processes that ended and that `parent` has not waited for.
+pub(crate) fn zombies(parent: u32) -> BTreeSet<u32> {
+    family(parent).filter(|(_, state)| *state == 'Z').map(|(pid, _)| pid).collect()
+}
+
+/// Whether the process is there, as a zombie or not.
+pub(crate) fn is_there(pid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}")).unwrap()
+}
+
+/// Sends a signal to the server or to one of its workers.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+}
+
+/// Processor time of a process in ticks of the kernel's clock.
+pub(crate) fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    // User and system time are the 14th and 15th field; the first two are before the bracket.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+fn family(parent: u32) -> impl Iterator<Item = (u32, char)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(move |pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before the last bracket may hold anything.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let its_parent: u32 = fields.next()?.parse().ok()?;
+        (its_parent == parent).then_some((pid, state))
+    })
+}

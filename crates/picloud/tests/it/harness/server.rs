@@ -1,0 +1,193 @@
+//! The binary under test as a running server.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::database::TestDatabase;
+use super::{Client, TestApp, eventually, process};
+
+pub(crate) const ADMIN: &str = "ada";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+/// Workers that take work; one more is kept warm.
+pub(crate) const WORKERS: usize = 2;
+
+static SHARED: Mutex<Weak<TestServer>> = Mutex::new(Weak::new());
+
+/// What outlives a server process: its data directory and its database.
+pub(crate) struct Disk {
+    dir: TempDir,
+    database: TestDatabase,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), database: TestDatabase::create() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// A server process; ended, and waited for, when dropped.
+pub(crate) struct TestServer {
+    child: Child,
+    /// Held open, so that the server can always write to it.
+    _stdout: BufReader<ChildStdout>,
+    pub(crate) port: u16,
+    pub(crate) client: Client,
+    token: String,
+    apps: AtomicU32,
+    pub(crate) disk: Arc<Disk>,
+}
+
+impl TestServer {
+    /// A server for tests that disturb nobody. It lives as long as one of them holds it.
+    pub(crate) fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    /// A server of one's own.
+    pub(crate) fn start() -> Self {
+        Self::start_on(Arc::new(Disk::new()))
+    }
+
+    /// A server on what an earlier one left.
+    pub(crate) fn start_on(disk: Arc<Disk>) -> Self {
+        let log = File::options().create(true).append(true).open(disk.path().join("log")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_picloud"))
+            .arg("serve")
+            .env_clear()
+            .env("PICLOUD_BIND", "127.0.0.1:0")
+            .env("PICLOUD_DATA_DIR", disk.path().join("data"))
+            .env("PICLOUD_ADMIN_USERNAME", ADMIN)
+            .env("PICLOUD_ADMIN_PASSWORD", PASSWORD)
+            .env("PICLOUD_WORKERS", WORKERS.to_string())
+            .env("DATABASE_URL", disk.database.url())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let Some(port) = announced_port(&mut stdout) else {
+            let status = child.wait().unwrap();
+            panic!("the server ended with {status}:\n{}", log_of(&disk));
+        };
+        let client = Client::new(port);
+        let mut server = Self {
+            child,
+            _stdout: stdout,
+            port,
+            client,
+            token: String::new(),
+            apps: AtomicU32::new(0),
+            disk,
+        };
+        let login = json!({ "username": ADMIN, "password": PASSWORD });
+        let answer = server.admin("POST", "/auth/login", &login).is(200).json();
+        server.token = answer["token"].as_str().unwrap().to_owned();
+        server
+    }
+
+    /// A new app, so that tests on one server do not meet.
+    pub(crate) fn app(&self) -> TestApp<'_> {
+        let slug = format!("app-{}", self.apps.fetch_add(1, Ordering::Relaxed));
+        self.admin("POST", "/apps", &json!({ "slug": slug })).is(201);
+        self.existing_app(&slug)
+    }
+
+    pub(crate) fn existing_app(&self, slug: &str) -> TestApp<'_> {
+        TestApp::new(self, slug)
+    }
+
+    /// Calls the admin API with the owner's session.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &serde_json::Value) -> super::Reply {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.admin_bytes(method, path, &body)
+    }
+
+    pub(crate) fn admin_bytes(&self, method: &str, path: &str, body: &[u8]) -> super::Reply {
+        let bearer = self.bearer();
+        let mut headers = vec![("authorization", bearer.as_str())];
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json"));
+        }
+        self.client.send(method, "localhost", &format!("/api/v1/admin{path}"), &headers, body)
+    }
+
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The workers of a server at rest, the spare included.
+    pub(crate) fn workers(&self) -> BTreeSet<u32> {
+        eventually("all workers and the spare are there", || {
+            let children = process::children(self.pid());
+            (children.len() == WORKERS + 1).then_some(children)
+        })
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        process::send(self.pid(), signal);
+    }
+
+    /// Waits for the server's end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually("the server has ended", || self.child.try_wait().unwrap())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        log_of(&self.disk)
+    }
+}
+
+fn log_of(disk: &Disk) -> String {
+    fs::read_to_string(disk.path().join("log")).unwrap_or_default()
+}
+
+fn announced_port(stdout: &mut impl BufRead) -> Option<u16> {
+    let mut lines = stdout.lines().map_while(Result::ok);
+    lines.find_map(|line| line.strip_prefix("PiCloud is ready on http://localhost:")?.parse().ok())
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "--- the server's log\n{}", self.log());
+        }
+        if let Ok(Some(_)) = self.child.try_wait() {
+            return;
+        }
+        // Not yet waited for, so the number is still this process's.
+        self.signal(Signal::SIGTERM);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

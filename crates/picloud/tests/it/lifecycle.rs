@@ -1,0 +1,94 @@
+//! How a server ends, and how it comes back.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Disk, NO_LIMITS, TestServer, eventually, process};
+
+#[test]
+fn after_kill_9_no_worker_is_left_and_the_next_start_serves_the_same_scripts() {
+    let disk = Arc::new(Disk::new());
+    let mut server = TestServer::start_on(disk.clone());
+    let app = server.app();
+    app.serve("kept", "\"still here\"", &NO_LIMITS);
+    let slug = app.slug.clone();
+    let workers = server.workers();
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    eventually("all workers died with their parent", || {
+        (!workers.iter().any(|worker| process::is_there(*worker))).then_some(())
+    });
+    drop(server);
+
+    let server = TestServer::start_on(disk);
+    let app = server.existing_app(&slug);
+    assert_eq!(app.get("/kept").is(200).json(), "still here");
+    assert_eq!(server.client.get("localhost", "/hello/pi").is(200).text(), "Hello, pi!\n");
+    // And everything else works: a login was made by the start above, a deploy is made here.
+    app.deploy("kept", "\"new\"", &NO_LIMITS);
+    assert_eq!(app.get("/kept").is(200).json(), "new");
+}
+
+#[test]
+fn sigterm_lets_what_runs_finish_and_exits_with_0() {
+    let mut server = TestServer::start();
+    let workers = server.workers();
+    let app = server.app();
+    let work = "log::info(\"begun\"); let n = 0; for i in 0..3000000 { n += i; } n";
+    app.serve("work", work, &json!({ "fuel": 100_000_000_000_u64 }));
+    let (host, client) = (app.host.clone(), server.client.clone());
+    let burnt = || workers.iter().map(|worker| process::ticks(*worker)).sum::<u64>();
+    let before = burnt();
+    let request = std::thread::spawn(move || client.get(&host, "/work"));
+    eventually("the script runs", || (burnt() > before + 5).then_some(()));
+    server.signal(Signal::SIGTERM);
+    eventually("no new connection is accepted", || {
+        std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
+    });
+    assert!(!request.is_finished(), "the script ended too early for this test to tell anything");
+    let reply = request.join().unwrap();
+    assert_eq!(reply.is(200).json(), json!(4_499_998_500_000_i64));
+    let status = server.wait();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(!workers.iter().any(|worker| process::is_there(*worker)), "a worker outlived the server");
+}
+
+#[test]
+fn an_idle_server_ends_at_once_and_its_records_are_kept() {
+    let disk = Arc::new(Disk::new());
+    let mut server = TestServer::start_on(disk.clone());
+    let app = server.app();
+    let slug = app.slug.clone();
+    app.serve("last", "throw \"the last words\"", &NO_LIMITS);
+    let reply = app.get("/last");
+    let request_id = reply.is(500).header("x-request-id").to_owned();
+    let begun = Instant::now();
+    server.signal(Signal::SIGINT);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    drop(server);
+
+    let server = TestServer::start_on(disk);
+    let list = server.existing_app(&slug).admin("GET", "/executions", &Value::Null).is(200).json();
+    assert_eq!(list["items"][0]["request_id"], request_id.as_str(), "{list}");
+    assert_eq!(list["items"][0]["status"], "script_error");
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused() {
+    let server = TestServer::start();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_picloud"))
+        .arg("serve")
+        .env_clear()
+        .env("PICLOUD_BIND", "127.0.0.1:0")
+        .env("PICLOUD_DATA_DIR", server.disk.path().join("data"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains(&format!("process {}", server.pid())), "{complaint}");
+    server.client.get("localhost", "/hello/pi").is(200);
+}

@@ -1,0 +1,21 @@
+//! The real binary with real workers and a real PostgreSQL, seen from outside: by HTTP, by signals
+//! and through `/proc`.
+//!
+//! Run by `make test`, which starts the database server.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod attacks;
+mod bad_input;
+mod caps;
+mod context;
+mod executions;
+mod harness;
+mod hello;
+mod jail;
+mod lifecycle;
+mod pic;
+mod response;
+mod versions;
+mod worker_loss;

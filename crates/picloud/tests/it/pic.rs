@@ -1,0 +1,177 @@
+//! `pic` against a real server: the tour of the README.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::harness::{ADMIN, PASSWORD, TestServer, eventually};
+
+/// The binary beside the server's; built when only this crate was.
+fn pic_binary() -> PathBuf {
+    let server = Path::new(env!("CARGO_BIN_EXE_picloud"));
+    let pic = server.with_file_name("pic");
+    if !pic.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "picloud-cli"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if server.parent().is_some_and(|dir| dir.ends_with("release")) {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "pic does not build");
+    }
+    pic
+}
+
+/// Somebody at a terminal, in a directory of their own.
+struct Person {
+    home: TempDir,
+    url: String,
+}
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn is(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that each text is on standard output.
+    #[track_caller]
+    fn says(&self, texts: &[&str]) {
+        for text in texts {
+            assert!(self.stdout.contains(text), "no {text:?} in:\n{}\n{}", self.stdout, self.stderr);
+        }
+    }
+}
+
+impl Person {
+    fn new(server: &TestServer) -> Self {
+        let url = format!("http://localhost:{}", server.port);
+        Self { home: tempfile::tempdir().unwrap(), url }
+    }
+
+    fn logged_in(server: &TestServer) -> Self {
+        let person = Self::new(server);
+        let login = ["--url", &person.url, "login", "--username", ADMIN, "--password-stdin"];
+        person.pic(&login, PASSWORD).is(0).says(&["Logged in", ADMIN]);
+        person
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(pic_binary());
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("XDG_CONFIG_HOME", self.home.path().join("config"))
+            .current_dir(self.home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn pic(&self, args: &[&str], input: &str) -> Ran {
+        let mut child = self.command(args).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.home.path().join(name), text).unwrap();
+    }
+}
+
+#[test]
+fn the_tour_works_from_login_to_rollback() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let slug = app.slug.as_str();
+    me.write("greet.rhai", "log::info(\"greeting\");\n`Hi, ${ctx.request.params.name ?? \"you\"}!`\n");
+    let deploy = ["deploy", "greet.rhai", "--route", "/greet/:name", "--app", slug];
+    me.pic(&deploy, "").is(0).says(&["greet version 1 is live", "/greet/:name", "curl"]);
+    assert_eq!(app.get("/greet/pi").is(200).json(), "Hi, pi!");
+    me.pic(&["whoami"], "").is(0).says(&[ADMIN]);
+
+    let invoked = me.pic(&["invoke", "greet", "--path", "/greet/test", "--app", slug], "");
+    invoked.is(0).says(&["Hi, test!"]);
+    assert!(invoked.stderr.contains("greeting") && invoked.stderr.contains("200"), "{}", invoked.stderr);
+
+    me.write("greet.rhai", "throw \"broken today\"\n");
+    me.pic(&deploy, "").is(0).says(&["greet version 2 is live"]);
+    app.get("/greet/pi").is(500);
+    me.pic(&["invoke", "greet", "--app", slug], "").is(1);
+    eventually("the failures are listed", || {
+        let list = me.pic(&["executions", "--app", slug, "--status", "script_error"], "");
+        (list.is(0).stdout.matches("script_error").count() == 2).then_some(())
+    });
+    me.pic(&["logs", "--app", slug], "").is(0).says(&["greeting", "broken today"]);
+
+    me.pic(&["rollback", "greet", "1", "--app", slug], "").is(0).says(&["Version 1 of greet is live"]);
+    assert_eq!(app.get("/greet/pi").is(200).json(), "Hi, pi!");
+    me.pic(&["rollback", "greet", "9", "--app", slug], "").is(4);
+    me.pic(&["logout"], "").is(0);
+    me.pic(&["executions", "--app", slug], "").is(3);
+}
+
+#[test]
+fn a_compile_error_shows_line_caret_and_reason() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    me.write("broken.rhai", "let a = 1;\nlet b = (a + 2;\nb\n");
+    let refused = me.pic(&["deploy", "broken.rhai", "--app", &app.slug], "");
+    assert_ne!(refused.is(1).stderr.find("let b = (a + 2;"), None, "{}", refused.stderr);
+    assert!(refused.stderr.contains("broken.rhai:2:"), "{}", refused.stderr);
+    assert!(refused.stderr.contains('^') || refused.stderr.contains('─'), "{}", refused.stderr);
+}
+
+#[test]
+fn a_wrong_password_and_a_server_that_is_not_there_have_exit_codes_of_their_own() {
+    let server = TestServer::shared();
+    let me = Person::new(&server);
+    let login = ["--url", &me.url, "login", "--username", ADMIN, "--password-stdin"];
+    me.pic(&login, "wrong password").is(3);
+    me.pic(&["--url", "http://localhost:1", "login", "--username", ADMIN, "--password-stdin"], "x").is(5);
+}
+
+#[test]
+fn logs_are_followed_live() {
+    use std::io::{BufRead, BufReader};
+
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    app.serve("talk", "log::info(`line ${ctx.request.query.n}`); 1", &crate::harness::NO_LIMITS);
+    let mut follower = me.command(&["logs", "-f", "--app", &app.slug]).spawn().unwrap();
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let line = std::thread::scope(|scope| {
+        // It cannot be known from outside when the follower listens, so something is always said.
+        scope.spawn(|| {
+            eventually("the follower has heard", || {
+                app.get("/talk?n=1").is(200);
+                is_done.load(std::sync::atomic::Ordering::Relaxed).then_some(())
+            });
+        });
+        let line = stdout.lines().map_while(Result::ok).find(|line| line.contains("line 1"));
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        line
+    });
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert!(line.unwrap().contains("talk"));
+}

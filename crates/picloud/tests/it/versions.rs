@@ -1,0 +1,96 @@
+//! Versions: immutable, numbered, one of them live.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::{NO_LIMITS, TestApp, TestServer};
+
+/// A script whose answer tells its version in three places that must agree.
+fn source(version: u32) -> String {
+    format!("let v = {version};\nfn w() {{ {version} }}\n[ctx.version, v, w()]")
+}
+
+fn versions(app: &TestApp<'_>, script: &str) -> Vec<u64> {
+    let list = app.admin("GET", &format!("/scripts/{script}/versions"), &Value::Null).is(200).json();
+    list["items"].as_array().unwrap().iter().map(|item| item["version"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn every_answer_during_a_redeploy_is_wholly_of_one_version() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.serve("step", &source(1), &NO_LIMITS);
+    let is_over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut seen = BTreeSet::new();
+                    let mut last = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let answer = app.get("/step").is(200).json();
+                        let version = answer[0].as_u64().unwrap();
+                        assert_eq!(answer, json!([version, version, version]));
+                        assert!(version >= last, "version {version} after {last}");
+                        last = version;
+                        seen.insert(version);
+                    }
+                    seen
+                })
+            })
+            .collect();
+        for version in 2..=12 {
+            assert_eq!(app.deploy("step", &source(version), &NO_LIMITS)["version"], version);
+            // Whoever asks after the deploy is answered by it.
+            assert_eq!(app.get("/step").is(200).json()[0], version);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<BTreeSet<_>>()
+    });
+    assert!(seen.len() > 2, "the clients saw {seen:?}");
+}
+
+#[test]
+fn a_rollback_moves_the_pointer_back_and_forth() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.serve("step", &source(1), &NO_LIMITS);
+    app.deploy("step", &source(2), &NO_LIMITS);
+    let rollback = |version: u32| app.admin("POST", "/scripts/step/rollback", &json!({ "version": version }));
+    for version in [1, 2, 1] {
+        assert_eq!(rollback(version).is(200).json()["version"], version);
+        assert_eq!(app.get("/step").is(200).json(), json!([version, version, version]));
+    }
+    rollback(3).is(404).is_problem("not_found");
+    assert_eq!(app.get("/step").is(200).json()[0], 1);
+    let reply = app.get("/step");
+    assert_eq!(app.execution_of(&reply)["version"], 1);
+    assert_eq!(versions(&app, "step").len(), 2, "a rollback makes no version");
+}
+
+#[test]
+fn the_same_source_makes_no_new_version_and_new_limits_do() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.try_deploy("same", "1", &NO_LIMITS).is(201);
+    let again = app.try_deploy("same", "1", &NO_LIMITS);
+    assert_eq!(again.is(200).json()["version"], 1);
+    let limited = app.deploy("same", "1", &json!({ "fuel": 1_000_000 }));
+    assert_eq!((&limited["version"], &limited["limits"]["fuel"]), (&json!(2), &json!(1_000_000)));
+    let changed = app.deploy("same", "2", &NO_LIMITS);
+    assert_eq!(changed["version"], 3);
+    assert_ne!(changed["bundle_hash"], limited["bundle_hash"]);
+    assert_eq!(versions(&app, "same").len(), 3);
+}
+
+#[test]
+fn a_refused_deploy_leaves_the_live_version_alone() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.serve("step", &source(1), &NO_LIMITS);
+    app.try_deploy("step", "let = ", &NO_LIMITS).is(422);
+    assert_eq!(app.get("/step").is(200).json(), json!([1, 1, 1]));
+    assert_eq!(versions(&app, "step"), [1]);
+}
