@@ -1,0 +1,61 @@
+# Every command that CI runs has its name here. `make` alone lists them.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# nextest isolates each test in a process of its own; without it the built-in runner does.
+TEST_RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
+GUEST_TARGET := wasm32-unknown-unknown
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: build ## install what is missing, build, and start PiCloud
+	@exec $(TARGET_DIR)/release/picloud serve
+
+build: setup ## build the release binaries
+	$(CARGO) build --locked --release -p picloud -p picloud-cli
+
+test: setup ## run all tests, against a throw-away PostgreSQL
+	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
+
+bench: setup ## measure PiCloud beside its baselines
+	$(CARGO) build --locked --release -p picloud
+	$(CARGO) run --locked --release -p picloud-bench
+
+lint: fmt-check tidy clippy ## everything CI checks besides the tests
+
+clippy: ## clippy on the workspace and on the guest
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	cd sandbox-wasm && $(CARGO) clippy --locked --target $(GUEST_TARGET) -- -D warnings
+
+fmt: ## format all Rust code
+	$(CARGO) fmt --all
+	cd sandbox-wasm && $(CARGO) fmt
+
+fmt-check:
+	$(CARGO) fmt --all --check
+	cd sandbox-wasm && $(CARGO) fmt --check
+
+tidy: ## check the rules of the house that no compiler checks
+	$(CARGO) run --locked --quiet -p xtask -- tidy
+
+doc: ## build the documentation of all crates
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --no-deps --document-private-items
+
+setup: ## install what is missing on this machine
+	@.ci/setup
+
+ci: ## what CI runs
+	.ci/run
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf sandbox-wasm/target
+
+clean-data: ## delete the default data directory, with its database
+	@test ! -L picloud-data/postgres || { echo "picloud-data/postgres links to $$(readlink picloud-data/postgres): remove that yourself"; exit 1; }
+	rm -rf picloud-data
