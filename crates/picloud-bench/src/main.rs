@@ -1,1 +1,133 @@
-fn main() {}
+//! `make bench`: PiCloud beside a bare axum handler and native Rhai, on the same machine, with the
+//! same client, in one run. `docs/benchmarks.md` says what each number means.
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod load;
+mod machine;
+mod measure;
+mod process;
+mod report;
+mod subject;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::measure::Plan;
+use crate::report::Report;
+
+/// Measure PiCloud beside its baselines; the exit code is 1 when a goal is missed.
+#[derive(Debug, Parser)]
+#[command(name = "picloud-bench", version)]
+struct Cli {
+    /// Short rounds and a short idle window: for a look, not for a verdict
+    #[arg(long)]
+    quick: bool,
+    /// Only these measurements; may be repeated
+    #[arg(long, value_enum, value_name = "NAME")]
+    only: Vec<Measurement>,
+    /// Write everything that was measured to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How long the idle processes are watched, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    idle_seconds: Option<u64>,
+    /// The server to measure; by default the `picloud` beside this program
+    #[arg(long, value_name = "FILE")]
+    picloud: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// Memory and wake-ups when nothing is asked of PiCloud, and memory after it worked
+    Idle,
+    /// Hello at 64 connections
+    Hello,
+    /// Hello at 1 connection
+    Latency,
+    /// Where a request's time goes
+    Breakdown,
+    /// CPU-bound scripts
+    Cpu,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a baseline until standard input ends; the bench starts itself so
+    #[command(hide = true)]
+    Baseline {
+        #[arg(value_enum)]
+        kind: baseline::Kind,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::Baseline { kind }) = cli.command {
+        return finish(baseline::serve(kind).map(|()| true));
+    }
+    finish(run(&cli))
+}
+
+fn finish(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all goals were reached.
+fn run(cli: &Cli) -> anyhow::Result<bool> {
+    let mut report = Report::default();
+    machine::describe(&mut report);
+    let mut plan = if cli.quick { Plan::quick() } else { Plan::full() };
+    if let Some(seconds) = cli.idle_seconds {
+        plan.idle = Duration::from_secs(seconds);
+    }
+    let wants = |what| cli.only.is_empty() || cli.only.contains(&what);
+    let mut bench = measure::Bench::start(cli.picloud.as_deref(), plan)?;
+    // First, while PiCloud has done nothing yet.
+    if wants(Measurement::Idle) {
+        measure::idle::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Hello) {
+        measure::hello::many(&mut bench, &mut report)?;
+    }
+    if wants(Measurement::Latency) {
+        measure::hello::one(&mut bench, &mut report)?;
+    }
+    if wants(Measurement::Breakdown) {
+        measure::breakdown::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Cpu) {
+        measure::cpu::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Idle) {
+        measure::idle::after_work(&bench, &mut report)?;
+    }
+    bench.stop()?;
+    let reached = report.verdict();
+    if let Some(file) = &cli.json {
+        report.write(file)?;
+    }
+    Ok(reached)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn verify_cli() {
+        super::Cli::command().debug_assert();
+    }
+}

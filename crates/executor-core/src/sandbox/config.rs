@@ -26,6 +26,7 @@ pub(crate) fn shared_config() -> Config {
     config.wasm_memory64(false);
     config.wasm_multi_memory(false);
     config.wasm_tail_call(false);
+    config.gc_support(false);
     // Nobody reads a guest's backtrace, and collecting one takes time an attacker controls.
     config.wasm_backtrace_max_frames(None);
     config.generate_address_map(false);

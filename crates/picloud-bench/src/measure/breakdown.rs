@@ -1,0 +1,136 @@
+//! Where a request's time goes: CPU time and context switches of everybody who has a part in it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::hello::micros;
+use super::{Bench, HELLO_SCRIPT};
+use crate::load::{self, Request};
+use crate::process::{self, Cpu};
+use crate::report::{Report, median};
+
+const SMALLEST_SCRIPT: &str = "bench-smallest";
+/// Enough for CPU time that is counted in hundredths of a second.
+const TURN: Duration = Duration::from_secs(3);
+/// Records are written a moment later; the backlog of a full queue takes a second.
+const RECORDED_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// What is asked of whom.
+struct Case<'a> {
+    name: &'static str,
+    address: SocketAddr,
+    request: &'a Request,
+    connections: usize,
+    server: u32,
+    /// The script whose executions are looked at.
+    script: Option<&'static str>,
+}
+
+pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    bench.admin.deploy(SMALLEST_SCRIPT, "0", &json!({}))?;
+    bench.admin.route("/bench/smallest", SMALLEST_SCRIPT)?;
+    let smallest = Request::get("/bench/smallest", "0");
+    let health = Request::get("/healthz", "ok\n");
+    let (axum, native) = (&bench.axum, &bench.native);
+    let picloud = |name, request, connections, script| {
+        let (address, server) = (bench.picloud.address, bench.picloud.pid());
+        Case { name, address, request, connections, server, script }
+    };
+    let baseline = |name, of: &crate::baseline::Baseline, connections| {
+        let (address, server) = (of.address, of.pid());
+        Case { name, address, request: &bench.hello, connections, server, script: None }
+    };
+    let cases = [
+        baseline("axum, 64", axum, 64),
+        baseline("native, 64", native, 64),
+        picloud("/healthz, 64", &health, 64, None),
+        picloud("smallest, 64", &smallest, 64, Some(SMALLEST_SCRIPT)),
+        picloud("hello, 64", &bench.hello, 64, Some(HELLO_SCRIPT)),
+        baseline("axum, 1", axum, 1),
+        baseline("native, 1", native, 1),
+        picloud("/healthz, 1", &health, 1, None),
+        picloud("hello, 1", &bench.hello, 1, Some(HELLO_SCRIPT)),
+    ];
+    report.heading(
+        "Where a request's time goes: CPU µs per request, user+system; context switches per request",
+    );
+    report.line(
+        "  case          req/s  p50 µs      client      parent     workers  PostgreSQL  switches p/w   \
+         queued  executing µs   fuel",
+    );
+    let mut kept = Vec::new();
+    for case in &cases {
+        kept.push(measure(bench, report, case)?);
+    }
+    report.keep("breakdown", kept.into());
+    Ok(())
+}
+
+/// A moment's counters.
+struct Look {
+    cpu: Vec<Cpu>,
+    switches: [u64; 2],
+}
+
+/// Client, parent, workers, PostgreSQL; the latter two only for PiCloud.
+fn look(groups: &[Vec<u32>; 4]) -> Look {
+    let switches = |pids: &[u32]| -> u64 {
+        pids.iter().filter_map(|pid| process::switches(*pid).ok()).flat_map(|map| map.into_values()).sum()
+    };
+    Look {
+        cpu: groups.iter().map(|pids| Cpu::of(pids)).collect(),
+        switches: [switches(&groups[1]), switches(&groups[2])],
+    }
+}
+
+fn measure(bench: &Bench, report: &Report, case: &Case<'_>) -> anyhow::Result<Value> {
+    let is_picloud = case.server == bench.picloud.pid();
+    let (workers, postgres) =
+        if is_picloud { (bench.picloud.workers(), bench.picloud.postgres()) } else { Default::default() };
+    let groups = [vec![std::process::id()], vec![case.server], workers, postgres];
+    load::run(case.address, case.request, case.connections, bench.plan.warm_up)?;
+    let before = look(&groups);
+    let measured = load::run(case.address, case.request, case.connections, TURN)?;
+    let after = look(&groups);
+
+    let requests = measured.requests as f64;
+    let costs: Vec<[f64; 2]> = before
+        .cpu
+        .iter()
+        .zip(&after.cpu)
+        .map(|(before, after)| after.since(*before))
+        .map(|cpu| [micros(cpu.user) / requests, micros(cpu.system) / requests])
+        .collect();
+    let switches = [0, 1].map(|at| after.switches[at].saturating_sub(before.switches[at]) as f64 / requests);
+    let p50 = micros(measured.latency.percentile(50.0));
+    let stages = stages(bench, case)?;
+    let cells: Vec<String> =
+        costs.iter().map(|[user, system]| format!("{:>11}", format!("{user:.1}+{system:.1}"))).collect();
+    let shown = stages.map_or_else(String::new, |[queued, executing, fuel]| {
+        format!(" {queued:>8.0} {executing:>10.0} {fuel:>10.0}")
+    });
+    report.line(format_args!(
+        "  {:<13} {:>6.0} {p50:>7.1} {} {:>7.2}/{:.2} {shown}",
+        case.name,
+        measured.per_second(),
+        cells.join(" "),
+        switches[0],
+        switches[1],
+    ));
+    Ok(json!({
+        "case": case.name, "requests_per_second": measured.per_second(), "p50_us": p50,
+        "cpu_us_client_parent_workers_postgres": costs, "switches_parent_workers": switches,
+        "queued_us_executing_us_fuel": stages,
+    }))
+}
+
+/// Median time in the queue, median time executing, and fuel, of the newest records.
+fn stages(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Option<[f64; 3]>> {
+    let Some(script) = case.script else { return Ok(None) };
+    std::thread::sleep(RECORDED_WITHIN);
+    let executions = bench.admin.executions(script)?;
+    let middle = |pick: fn(&crate::subject::Execution) -> f64| median(executions.iter().map(pick));
+    Ok(Some([middle(|e| e.queued_us), middle(|e| e.duration_us), middle(|e| e.fuel)]))
+}

@@ -1,0 +1,76 @@
+//! Scripts that only compute: what the wall costs where there is no input or output.
+
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::Bench;
+use super::hello::micros;
+use crate::baseline::Native;
+use crate::report::{Bound, Report, median};
+
+const SCRIPTS: [(&str, &str); 4] = [
+    ("fib", include_str!("scripts/fib.rhai")),
+    ("loops", include_str!("scripts/loops.rhai")),
+    ("strings", include_str!("scripts/strings.rhai")),
+    ("maps", include_str!("scripts/maps.rhai")),
+];
+const GOAL: f64 = 1.8;
+
+pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    report.heading("CPU-bound scripts: execution time in ms, median");
+    report.line("  script      native    PiCloud     ratio       fuel   fuel/µs");
+    let mut kept = Vec::new();
+    for (name, source) in SCRIPTS {
+        let measured = compare(bench, name, source)?;
+        let Measured { native_us, picloud_us, ratio, fuel } = measured;
+        report.line(format_args!(
+            "  {name:<8} {:>9.1} {:>10.1} {ratio:>8.2}× {fuel:>10.2e} {:>9.0}",
+            native_us / 1e3,
+            picloud_us / 1e3,
+            fuel / picloud_us
+        ));
+        report.goal(format!("{name}: time / native Rhai"), ratio, Bound::AtMost(GOAL), "×");
+        kept.push(json!({
+            "script": name, "native_us": native_us, "picloud_us": picloud_us, "ratio": ratio, "fuel": fuel,
+        }));
+    }
+    report.keep("cpu", kept.into());
+    Ok(())
+}
+
+struct Measured {
+    native_us: f64,
+    picloud_us: f64,
+    ratio: f64,
+    fuel: f64,
+}
+
+fn compare(bench: &Bench, name: &str, source: &str) -> anyhow::Result<Measured> {
+    let native = Native::compile(source)?;
+    let script = format!("bench-{name}");
+    let limits = json!({ "fuel": 100_000_000_000_u64, "timeout_ms": 60_000, "memory_mb": 128 });
+    bench.admin.deploy(&script, source, &limits)?;
+    // Both sides compute the same, or the comparison means nothing. This run also warms up.
+    let expected = native.run()?.as_int().ok().context("the scripts answer integers")?;
+    let mut pairs = Vec::new();
+    let mut fuel = 0.0;
+    for round in 0..=bench.plan.cpu_runs {
+        let started = Instant::now();
+        std::hint::black_box(native.run()?);
+        let native_us = micros(started.elapsed());
+        let run = bench.admin.test(&script)?;
+        ensure!(run.body == Value::from(expected), "{name} gives {expected} natively, but {} here", run.body);
+        fuel = run.execution.fuel;
+        if round > 0 {
+            pairs.push((native_us, run.execution.duration_us));
+        }
+    }
+    Ok(Measured {
+        native_us: median(pairs.iter().map(|(native, _)| *native)),
+        picloud_us: median(pairs.iter().map(|(_, picloud)| *picloud)),
+        ratio: median(pairs.iter().map(|(native, picloud)| picloud / native)),
+        fuel,
+    })
+}

@@ -1,0 +1,95 @@
+//! The measurements: one file each.
+
+pub(crate) mod breakdown;
+pub(crate) mod cpu;
+pub(crate) mod hello;
+pub(crate) mod idle;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::baseline::{Baseline, Kind, PATH};
+use crate::load::{self, Measured, Request};
+use crate::subject::{Admin, Picloud};
+
+/// The script that answers hello, natively and in PiCloud.
+pub(crate) const HELLO: &str = include_str!("scripts/hello.rhai");
+const HELLO_SCRIPT: &str = "bench-hello";
+const HELLO_ANSWER: &str = "Hello, world!";
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Every contestant once is a round.
+    pub(crate) rounds: usize,
+    /// One contestant's turn, and what it runs before to warm up.
+    pub(crate) turn: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) cpu_runs: usize,
+    pub(crate) idle: Duration,
+    /// Threads that were needed for the start go, and PostgreSQL hands in its counters, within 10 s.
+    pub(crate) settle: Duration,
+}
+
+impl Plan {
+    pub(crate) fn full() -> Self {
+        Self {
+            rounds: 5,
+            turn: Duration::from_secs(3),
+            warm_up: Duration::from_millis(500),
+            cpu_runs: 7,
+            idle: Duration::from_secs(60),
+            settle: Duration::from_secs(12),
+        }
+    }
+
+    pub(crate) fn quick() -> Self {
+        Self {
+            rounds: 3,
+            turn: Duration::from_secs(1),
+            warm_up: Duration::from_millis(300),
+            cpu_runs: 3,
+            idle: Duration::from_secs(15),
+            ..Self::full()
+        }
+    }
+}
+
+/// Everybody who takes part, started and ready.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    plan: Plan,
+    picloud: Picloud,
+    admin: Admin,
+    axum: Baseline,
+    native: Baseline,
+    hello: Request,
+    /// Requests that PiCloud's scripts answered.
+    executions: u64,
+}
+
+impl Bench {
+    pub(crate) fn start(binary: Option<&Path>, plan: Plan) -> anyhow::Result<Self> {
+        let axum = Baseline::start(Kind::Axum)?;
+        let native = Baseline::start(Kind::Native)?;
+        let picloud = Picloud::start(binary)?;
+        let admin = picloud.admin()?;
+        admin.deploy(HELLO_SCRIPT, HELLO, &json!({}))?;
+        admin.route("/bench/hello/:name", HELLO_SCRIPT)?;
+        let hello = Request::get(PATH, HELLO_ANSWER);
+        Ok(Self { plan, picloud, admin, axum, native, hello, executions: 0 })
+    }
+
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        self.picloud.stop()
+    }
+
+    /// One turn of hello, warmed up.
+    fn turn(&self, address: SocketAddr, connections: usize) -> anyhow::Result<Measured> {
+        load::run(address, &self.hello, connections, self.plan.warm_up)?;
+        load::run(address, &self.hello, connections, self.plan.turn)
+    }
+}

@@ -1,0 +1,111 @@
+//! PiCloud's admin API, as far as the bench needs it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+/// The app that a new PiCloud has; a bare IP address leads to it.
+const APP: &str = "default";
+
+#[derive(Debug)]
+pub(crate) struct Admin {
+    agent: Agent,
+    base: String,
+    token: String,
+}
+
+/// What PiCloud recorded of an execution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Execution {
+    pub(crate) queued_us: f64,
+    pub(crate) duration_us: f64,
+    pub(crate) fuel: f64,
+}
+
+/// A run through the test-invoke call.
+#[derive(Debug)]
+pub(crate) struct TestRun {
+    pub(crate) body: Value,
+    pub(crate) execution: Execution,
+}
+
+pub(crate) fn is_ready(address: SocketAddr) -> bool {
+    agent().get(format!("http://{address}/readyz")).call().is_ok_and(|response| response.status() == 200)
+}
+
+impl Admin {
+    pub(crate) fn log_in(address: SocketAddr, username: &str, password: &str) -> anyhow::Result<Self> {
+        let mut admin =
+            Self { agent: agent(), base: format!("http://{address}/api/v1/admin"), token: String::new() };
+        let answer =
+            admin.send("POST", "/auth/login", &json!({ "username": username, "password": password }))?;
+        answer["token"].as_str().context("logging in gave no token")?.clone_into(&mut admin.token);
+        Ok(admin)
+    }
+
+    pub(crate) fn deploy(&self, name: &str, source: &str, limits: &Value) -> anyhow::Result<()> {
+        let body = json!({ "source": source, "limits": limits });
+        self.send("PUT", &format!("/apps/{APP}/scripts/{name}"), &body)?;
+        Ok(())
+    }
+
+    pub(crate) fn route(&self, path: &str, script: &str) -> anyhow::Result<()> {
+        self.send("POST", &format!("/apps/{APP}/routes"), &json!({ "path": path, "script": script }))?;
+        Ok(())
+    }
+
+    pub(crate) fn test(&self, name: &str) -> anyhow::Result<TestRun> {
+        let mut answer = self.send("POST", &format!("/apps/{APP}/scripts/{name}/invoke"), &json!({}))?;
+        let status = &answer["execution"]["status"];
+        ensure!(status == "ok", "the script {name} ended with {status}: {}", answer["execution"]["error"]);
+        let execution = execution(&answer["execution"])?;
+        Ok(TestRun { body: answer["body"].take(), execution })
+    }
+
+    /// The newest executions of a script.
+    pub(crate) fn executions(&self, name: &str) -> anyhow::Result<Vec<Execution>> {
+        let path = format!("/apps/{APP}/executions?script={name}&limit=100");
+        let answer = self.send("GET", &path, &Value::Null)?;
+        answer["items"].as_array().context("no items")?.iter().map(execution).collect()
+    }
+
+    fn send(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let call = format!("{method} {path}");
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if !self.token.is_empty() {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        let sent = if body.is_null() {
+            self.agent.run(request.body(())?)
+        } else {
+            let request = request.header("content-type", "application/json");
+            self.agent.run(request.body(body.to_string())?)
+        };
+        let mut response = sent.with_context(|| format!("{call} failed"))?;
+        let text = response.body_mut().read_to_string()?;
+        ensure!(response.status().is_success(), "{call} answered {}: {text}", response.status());
+        serde_json::from_str(&text).with_context(|| format!("{call} did not answer JSON"))
+    }
+}
+
+/// Connections are not kept: an open one would be work for a PiCloud that is to be idle.
+fn agent() -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(120)))
+        .max_idle_connections(0)
+        .build();
+    config.into()
+}
+
+fn execution(value: &Value) -> anyhow::Result<Execution> {
+    let number = |name: &str| value[name].as_f64().with_context(|| format!("an execution has no {name}"));
+    Ok(Execution {
+        queued_us: number("queued_ms")? * 1e3,
+        duration_us: number("duration_ms")? * 1e3,
+        fuel: number("fuel")?,
+    })
+}

@@ -1,0 +1,108 @@
+//! What PiCloud asks of its PostgreSQL, counted from outside with `psql`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+use crate::process;
+
+/// Where the superuser's password is.
+const PASSWORD_FILE: &str = "postgres-password";
+
+#[derive(Debug)]
+pub(crate) struct Database {
+    psql: PathBuf,
+    socket_dir: String,
+    port: String,
+    password: String,
+}
+
+/// Counters of the database `picloud`; they only grow, `busy_sessions` excepted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Activity {
+    /// The database's clock, in seconds since 1970.
+    pub(crate) now: f64,
+    /// Transactions of anybody, PostgreSQL's own housekeeping included.
+    pub(crate) transactions: f64,
+    /// Sessions opened so far.
+    pub(crate) sessions: f64,
+    pub(crate) rows_inserted: f64,
+    /// Sessions whose last statement began later than was asked for.
+    pub(crate) busy_sessions: f64,
+}
+
+impl Database {
+    /// Finds the server among the processes that belong to it: its command line says where it listens.
+    pub(crate) fn find(processes: &[u32], data_dir: &Path) -> anyhow::Result<Self> {
+        let server = processes
+            .iter()
+            .map(|pid| process::command_line(*pid))
+            .find(|words| words.first().is_some_and(|program| program.ends_with("/postgres")));
+        let words = server.context("PiCloud runs no PostgreSQL")?;
+        let setting = |name: &str| {
+            let value = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            value.with_context(|| format!("PostgreSQL runs without {name}"))
+        };
+        let beside = Path::new(&words[0]).with_file_name("psql");
+        let password = std::fs::read_to_string(data_dir.join(PASSWORD_FILE))
+            .context("cannot read the password of PostgreSQL")?;
+        Ok(Self {
+            psql: if beside.is_file() { beside } else { PathBuf::from("psql") },
+            socket_dir: setting("unix_socket_directories")?.trim_matches('"').to_owned(),
+            port: setting("port")?.to_owned(),
+            password: password.trim().to_owned(),
+        })
+    }
+
+    /// The counters now; sessions are busy that began a statement after `since`.
+    pub(crate) fn activity(&self, since: f64) -> anyhow::Result<Activity> {
+        let mut child = Command::new(&self.psql)
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"])
+            .args(["-h", &self.socket_dir, "-p", &self.port, "-v", &format!("since={since}"), "-f", "-"])
+            .env("PGPASSWORD", &self.password)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.psql.display()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            std::io::Write::write_all(&mut stdin, include_bytes!("activity.sql"))?;
+        }
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr).trim());
+        parse(&String::from_utf8_lossy(&output.stdout))
+    }
+}
+
+fn parse(line: &str) -> anyhow::Result<Activity> {
+    let fields: Vec<f64> = line
+        .trim()
+        .split('|')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("psql answered {line:?}"))?;
+    let &[now, transactions, sessions, rows_inserted, busy_sessions] = fields.as_slice() else {
+        anyhow::bail!("psql answered {line:?}");
+    };
+    Ok(Activity { now, transactions, sessions, rows_inserted, busy_sessions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_counters_is_read_in_order() {
+        let activity = parse("1789000000.25|10|3|500|1\n").unwrap();
+        assert_eq!((activity.now, activity.transactions, activity.sessions), (1_789_000_000.25, 10.0, 3.0));
+        assert_eq!((activity.rows_inserted, activity.busy_sessions), (500.0, 1.0));
+    }
+
+    #[test]
+    fn anything_else_is_an_error() {
+        for text in ["", "1|2|3|4", "1|2|3|4|x"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+}
