@@ -22,9 +22,9 @@ build: setup ## build the release binaries
 test: setup ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
 
-bench: setup ## measure PiCloud beside its baselines
+bench: setup ## measure PiCloud beside its baselines; options in BENCH, such as BENCH=--quick
 	$(CARGO) build --locked --release -p picloud
-	$(CARGO) run --locked --release -p picloud-bench
+	$(CARGO) run --locked --release -p picloud-bench -- $(BENCH)
 
 lint: fmt-check tidy clippy ## everything CI checks besides the tests
 

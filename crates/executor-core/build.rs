@@ -80,7 +80,11 @@ fn check_imports(wasm: &[u8]) -> Result<()> {
             for import in imports.into_imports() {
                 let import = import?;
                 if import.module != "picloud" || !IMPORTS.contains(&import.name) {
-                    bail!("the guest imports {}::{}, but may import only {IMPORTS:?}", import.module, import.name);
+                    bail!(
+                        "the guest imports {}::{}, but may import only {IMPORTS:?}",
+                        import.module,
+                        import.name
+                    );
                 }
             }
         }

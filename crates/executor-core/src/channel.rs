@@ -1,5 +1,6 @@
 //! The worker's end of the socket: whole frames in, whole frames out.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -26,7 +27,8 @@ pub(crate) enum ChannelError {
 /// A framed, connected Unix socket.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    socket: OwnedFd,
+    /// Never closed: the jail forbids that too, and it ends with the process.
+    socket: ManuallyDrop<OwnedFd>,
     inbound: Vec<u8>,
     /// The unread part of `inbound`.
     start: usize,
@@ -37,7 +39,13 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, inbound: vec![0; INBOUND_BYTES], start: 0, end: 0, outbound: Vec::new() }
+        Self {
+            socket: ManuallyDrop::new(socket),
+            inbound: vec![0; INBOUND_BYTES],
+            start: 0,
+            end: 0,
+            outbound: Vec::new(),
+        }
     }
 
     /// The next whole frame that has already been received.

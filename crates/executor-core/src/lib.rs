@@ -4,9 +4,9 @@
 //! or what a host call means.
 
 mod channel;
-mod jail;
+pub mod jail;
 mod sandbox;
 mod scheduler;
 mod worker;
 
-pub use worker::main;
+pub use worker::{main, rehearse};

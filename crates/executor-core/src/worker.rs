@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use shared::limits::{FRAME_FROM_WORKER_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX, MEMORY_MB_MAX};
 use shared::wire::codec::{self, FrameError, Header};
 use shared::wire::frame::{
     AddBundle, Compile, DropBundle, Execute, FromWorker, HelloParent, HelloWorker, HostReply,
     PROTOCOL_VERSION, ToWorker,
 };
-use shared::wire::worker::WorkerExit;
+use shared::wire::worker::{Layers, WorkerExit};
 
 use crate::channel::{Channel, ChannelError};
 use crate::jail::{self, JailError};
@@ -19,6 +20,8 @@ use crate::scheduler::{Misuse, Scheduler};
 /// Results are sent when this many bytes have gathered, so that the parent works on the first of a
 /// batch while the rest still runs.
 const FLUSH_BYTES: usize = 2 << 10;
+/// What a worker has besides its slots: the program's data, its heap, bundles.
+const DATA_BYTES: u64 = 192 << 20;
 
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
@@ -74,17 +77,50 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
     let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).ok_or(WorkerError::Usage)?;
-    let socket = jail::enter(parent)?;
+    let (channel, scheduler) = prepare(parent, Layers::ALL)?;
+    serve(channel, scheduler)
+}
+
+/// For the escape tests: gets ready like any worker, behind the given layers only, and then runs
+/// `act` where executions would run.
+pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCode {
+    match prepare(parent, wanted) {
+        Ok((mut channel, _scheduler)) => match channel.flush() {
+            Ok(()) => ExitCode::from(act()),
+            Err(_) => ExitCode::from(WorkerExit::Socket as u8),
+        },
+        Err(error) => {
+            jail::complain(&error);
+            ExitCode::from(error.exit() as u8)
+        }
+    }
+}
+
+/// Enters the jail, loads the guest, locks the jail. The answer to the parent's hello is the first
+/// frame to be sent.
+fn prepare(parent: i32, wanted: Layers) -> Result<(Channel, Scheduler), WorkerError> {
+    let (jail, socket) = jail::enter(parent, wanted)?;
     let mut channel = Channel::new(socket);
     let hello = receive_hello(&mut channel)?;
     let sandbox = Sandbox::load(hello.slots)?;
     let slots = sandbox.slots;
+    let data_bytes = data_bytes(slots, hello.image_cache_bytes);
+    let guest = sandbox.guest.module().clone();
     let cache_bytes = usize::try_from(hello.image_cache_bytes).unwrap_or(usize::MAX);
     let scheduler = Scheduler::new(sandbox, cache_bytes);
-    jail::lock()?;
-    let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256 };
+    let layers = jail.lock(data_bytes, guest.text())?;
+    let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256, layers };
     codec::encode(&mut channel.outbound, FromWorker::Hello as u8, 0, 0, &hello);
-    serve(channel, scheduler)
+    Ok((channel, scheduler))
+}
+
+/// Most writable memory a worker can need: in every slot, and in the one more that the sandbox has,
+/// the largest guest with the largest request and the largest answer.
+fn data_bytes(slots: u16, image_cache_bytes: u64) -> u64 {
+    let slot = (u64::from(MEMORY_MB_MAX) << 20)
+        + FRAME_TO_WORKER_BYTES_MAX as u64
+        + FRAME_FROM_WORKER_BYTES_MAX as u64;
+    DATA_BYTES + image_cache_bytes + (u64::from(slots) + 1) * slot
 }
 
 fn receive_hello(channel: &mut Channel) -> Result<HelloWorker, WorkerError> {

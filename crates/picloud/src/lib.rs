@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod data_dir;
+pub mod doctor;
 pub mod health;
 pub mod owner;
 pub mod postgres;

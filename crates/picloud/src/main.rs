@@ -1,11 +1,12 @@
 //! The command line: one binary, a subcommand for each role.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use picloud::config::Config;
-use picloud::{serve, telemetry};
+use picloud::{doctor, serve, telemetry};
 use shared::wire::worker::WORKER_ARG;
 
 /// Upload a Rhai script, get an HTTP endpoint.
@@ -24,6 +25,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Say what holds on this machine, what does not, and what to do about it
+    Doctor {
+        /// A TOML file with settings; the environment goes before it
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// For programs rather than people
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -33,7 +43,7 @@ fn main() -> ExitCode {
         return executor_core::main(args);
     }
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             telemetry::complain(&error);
             ExitCode::FAILURE
@@ -41,12 +51,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    telemetry::start();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match cli.command {
         Command::Serve { config } => {
-            telemetry::start();
             let config = Config::load(config.as_deref())?;
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve::serve(config))
+            runtime()?.block_on(serve::serve(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { config, json } => {
+            let config = Config::load(config.as_deref())?;
+            let report = runtime()?.block_on(doctor::examine(&config));
+            let text = if json { serde_json::to_string_pretty(&report)? + "\n" } else { report.to_string() };
+            std::io::stdout().write_all(text.as_bytes())?;
+            Ok(if report.can_run() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }

@@ -5,6 +5,7 @@ use shared::wire::frame::{
     AddBundle, Compile, Done, DropBundle, Ending, Execute, FromWorker, HelloParent, HelloWorker, HostCall,
     HostReply, PROTOCOL_VERSION, ToWorker,
 };
+use shared::wire::worker::Layers;
 
 fn frame<B: serde::Serialize>(kind: u8, slot: u16, generation: u32, body: &B) -> String {
     let mut bytes = Vec::new();
@@ -64,10 +65,10 @@ fn frames_to_the_worker_are_frozen() {
 
 #[test]
 fn frames_from_the_worker_are_frozen() {
-    let hello = HelloParent { protocol: 1, slots: 16, guest: [0xcd; 32] };
+    let hello = HelloParent { protocol: 1, slots: 16, guest: [0xcd; 32], layers: Layers::ALL };
     assert_eq!(
         frame(FromWorker::Hello as u8, 0, 0, &hello),
-        format!("22000000 0000 0000 00000000 01 10 {}", "cd".repeat(32)).replace(' ', "")
+        format!("25000000 0000 0000 00000000 01 10 {} ffff07", "cd".repeat(32)).replace(' ', "")
     );
     let call = HostCall { op: 0x8001, args: &[9] };
     assert_eq!(
@@ -99,6 +100,19 @@ fn frames_from_the_worker_are_frozen() {
             format!("08000000 0300 0200 09000000 {number:02x} 05 808004 026f6b").replace(' ', "")
         );
     }
+}
+
+#[test]
+fn every_layer_has_a_bit_and_a_name_of_its_own() {
+    let mut all = Layers::NONE;
+    for (layer, name) in Layers::NAMED {
+        assert_eq!(layer.bits().count_ones(), 1, "{name}");
+        assert_eq!(all.without(*layer), all, "{name}");
+        assert_eq!(Layers::by_name(name), Some(*layer));
+        all |= *layer;
+    }
+    assert_eq!(all, Layers::ALL);
+    assert_eq!((Layers::LANDLOCK | Layers::LIMITS).to_string(), "landlock, limits");
 }
 
 #[test]

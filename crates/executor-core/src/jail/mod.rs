@@ -1,22 +1,35 @@
 //! What a worker gives up before it touches anything a stranger wrote.
 //!
-//! The steps stand here in their order; each has its own error, and `docs/jail.md` lists the same
-//! numbers. [`enter`] is everything that can be done at once; [`lock`] is what must wait until the
-//! guest is loaded.
+//! The steps stand here in their order; each has a file, or shares one with its neighbours, and
+//! `docs/jail.md` lists the same numbers. [`enter`] is everything that can be done at once;
+//! [`lock`] is what must wait until the guest is loaded.
 
+mod capabilities;
 mod descriptors;
+mod filter;
+mod identity;
+mod landlock;
+mod memory;
+mod namespaces;
 mod process;
 mod resources;
+mod root;
+mod rules;
 
 use std::fmt::Display;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
+use shared::wire::worker::Layers;
 
-/// A step that failed. A worker that cannot take every step does not start.
+pub use self::filter::FilterError;
+pub use self::landlock::version as landlock_version;
+pub use self::rules::{Allowed, Argument, RULES, Test};
+
+/// A step that failed. A worker that cannot take it does not start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum JailError {
+pub enum JailError {
     #[error("step 1, die with the parent: {0}")]
     ParentDeath(#[source] Errno),
     #[error("step 1, die with the parent: it is already gone")]
@@ -25,31 +38,81 @@ pub(crate) enum JailError {
     Environment(usize),
     #[error("step 3, arrange descriptors: {0}")]
     Descriptors(#[source] Errno),
-    #[error("step 4, no new privileges: {0}")]
+    #[error("step 8, drop capabilities: {0}")]
+    Capabilities(#[source] Errno),
+    #[error("step 9, no new privileges: {0}")]
     NoNewPrivileges(#[source] Errno),
-    #[error("step 5, not dumpable: {0}")]
+    #[error("step 10, not dumpable: {0}")]
     Dumpable(#[source] Errno),
-    #[error("step 6, limit {resource}: {errno}")]
+    #[error("step 12, limit {resource}: {errno}")]
     Limit {
         resource: &'static str,
         #[source]
         errno: Errno,
     },
+    #[error("step 15, filter system calls: {0}")]
+    Filter(#[from] FilterError),
 }
 
-/// Steps 1 to 5. Answers the worker's one socket.
-pub(crate) fn enter(parent: i32) -> Result<OwnedFd, JailError> {
-    process::die_with_parent(parent)?; // 1: first, so that no failure below leaves an orphan
+/// Steps that have been taken, and those that may be: all of them, except in tests that show what
+/// each layer does alone.
+#[derive(Debug)]
+pub struct Jail {
+    wanted: Layers,
+    held: Layers,
+}
+
+/// Steps 1 to 10. Answers the jail, to be locked later, and the worker's one socket.
+pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> {
+    let mut jail = Jail { wanted, held: Layers::NONE };
+    process::die_with_parent()?; // 1: first, so that no failure below leaves an orphan
+    process::check_parent(parent)?;
     process::check_environment()?; // 2: what exec was given; nothing can be taken back here
     let socket = descriptors::arrange()?; // 3: before anything opens a descriptor of its own
-    process::forbid_new_privileges()?; // 4: also what lets later layers be installed without rights
-    process::forbid_dumps()?; // 5: hides memory from other processes of the same user
-    Ok(socket)
+    identity::take_own(&mut jail); // 4: before the user namespace, where ids can no longer change
+    namespaces::leave(&mut jail); // 5: their rights come from step 4, or from a user namespace
+    root::empty(&mut jail); // 6: needs the mount namespace, and the right to mount
+    namespaces::leave_users(&mut jail); // 7: last of them, as it takes those rights away
+    capabilities::drop_all(&mut jail)?; // 8: nothing below needs a right
+    process::forbid_new_privileges(&mut jail)?; // 9: also what lets 11 and 15 be taken without rights
+    process::forbid_dumps(&mut jail)?; // 10: after 4, which would have changed it
+    process::die_with_parent()?; // again, since the kernel forgets it when a process changes its rights
+    Ok((jail, socket))
 }
 
-/// Step 6, once the guest is loaded: loading needs a descriptor and a file for its memory image.
-pub(crate) fn lock() -> Result<(), JailError> {
-    resources::limit() // 6
+impl Jail {
+    /// Steps 11 to 15, once the guest is loaded: loading needs memory that becomes
+    /// executable. `data_bytes` is the most writable memory the
+    /// worker may have, `code` the guest's. Answers the layers that hold.
+    pub fn lock(mut self, data_bytes: u64, code: &[u8]) -> Result<Layers, JailError> {
+        landlock::deny_all(&mut self); // 11: before 12, as it needs a descriptor for a moment
+        resources::limit(&mut self, data_bytes)?; // 12: after everything that opens or maps
+        memory::refuse_new_code(&mut self); // 13: after the last code was made
+        memory::seal_code(&mut self, code); // 14: after the last code was moved
+        filter::install(&mut self)?; // 15: last, because it forbids all of the above
+        Ok(self.held)
+    }
+
+    /// Takes a step that not every kernel and not every user can take. The worker goes on without;
+    /// the parent hears of it and decides.
+    fn attempt<E: Display>(&mut self, layer: Layers, step: impl FnOnce() -> Result<(), E>) {
+        if !self.wanted.contains(layer) {
+            return;
+        }
+        match step() {
+            Ok(()) => self.held |= layer,
+            Err(error) => complain(&format_args!("without {layer}: {error}")),
+        }
+    }
+
+    /// Takes a step that every kernel and every user can take.
+    fn require<E>(&mut self, layer: Layers, step: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        if self.wanted.contains(layer) {
+            step()?;
+            self.held |= layer;
+        }
+        Ok(())
+    }
 }
 
 /// Writes one line to standard error, which the supervisor reads. A worker that cannot even do that

@@ -1,19 +1,27 @@
-//! Steps 1, 2, 4 and 5: what the process is.
+//! Steps 1, 2, 9 and 10: what the process is.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::unistd::{getppid, setsid};
+use shared::wire::worker::Layers;
 
-use super::JailError;
+use super::{Jail, JailError};
 
 /// Step 1. A worker without its parent serves nobody and answers to nobody.
-pub(super) fn die_with_parent(parent: i32) -> Result<(), JailError> {
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(JailError::ParentDeath)?;
+pub(super) fn die_with_parent() -> Result<(), JailError> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(JailError::ParentDeath)
+}
+
+/// The rest of step 1.
+pub(super) fn check_parent(parent: i32) -> Result<(), JailError> {
     // The parent may have died before the signal was asked for; then someone else adopted us.
     if getppid().as_raw() != parent {
         return Err(JailError::ParentGone);
     }
+    // Ctrl-C on a terminal is for the parent, which then lets its workers finish. A process that
+    // leads a group already, as under a debugger, stays where it is.
+    let _ = setsid();
     Ok(())
 }
 
@@ -25,17 +33,16 @@ pub(super) fn check_environment() -> Result<(), JailError> {
     }
 }
 
-/// Step 4.
-pub(super) fn forbid_new_privileges() -> Result<(), JailError> {
-    prctl::set_no_new_privs().map_err(JailError::NoNewPrivileges)
+/// Step 9.
+pub(super) fn forbid_new_privileges(jail: &mut Jail) -> Result<(), JailError> {
+    jail.require(Layers::NO_NEW_PRIVILEGES, prctl::set_no_new_privs).map_err(JailError::NoNewPrivileges)
 }
 
-/// Step 5. No core file, no `/proc/self/mem`, no debugger of the same user.
-pub(super) fn forbid_dumps() -> Result<(), JailError> {
-    prctl::set_dumpable(false).map_err(JailError::Dumpable)?;
-    match prctl::get_dumpable() {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(JailError::Dumpable(Errno::EPERM)),
-        Err(errno) => Err(JailError::Dumpable(errno)),
-    }
+/// Step 10. No core file, no `/proc/self/mem`, no debugger of the same user.
+pub(super) fn forbid_dumps(jail: &mut Jail) -> Result<(), JailError> {
+    let forbid = || {
+        prctl::set_dumpable(false)?;
+        if prctl::get_dumpable()? { Err(Errno::EPERM) } else { Ok(()) }
+    };
+    jail.require(Layers::NOT_DUMPABLE, forbid).map_err(JailError::Dumpable)
 }

@@ -3,7 +3,7 @@
 //! `build.rs` includes this file, so that the guest is compiled for exactly the engine that will
 //! run it; wasmtime refuses a module whose settings differ.
 
-use wasmtime::Config;
+use wasmtime::{Config, WasmFeatures};
 
 /// Stack of the guest's native code. The deepest call chain that `limits.rs` allows fits.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -19,14 +19,17 @@ pub(crate) fn shared_config() -> Config {
     config.consume_fuel(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
     config.async_stack_size(FIBER_STACK_BYTES);
-    // What Rust needs and no more. Relaxed SIMD would differ between machines; plain SIMD had
-    // out-of-sandbox loads on x86-64 in 2026.
-    config.wasm_relaxed_simd(false);
-    config.wasm_simd(false);
-    config.wasm_memory64(false);
-    config.wasm_multi_memory(false);
-    config.wasm_tail_call(false);
-    config.gc_support(false);
+    // Exactly what Rust emits. Named as a whole, because what is on by default differs between the
+    // compiler's build of wasmtime and the worker's. SIMD had out-of-sandbox loads on x86-64 in
+    // 2026; garbage collection and threads are code we do not need.
+    config.wasm_features(WasmFeatures::all(), false);
+    config.wasm_features(
+        WasmFeatures::WASM2.difference(WasmFeatures::SIMD.union(WasmFeatures::GC_TYPES)),
+        true,
+    );
+    // Copy-on-write images need a file that stays open behind the jail. The worker writes all of a
+    // guest's memory before each execution anyway, so they would save nothing.
+    config.memory_init_cow(false);
     // Nobody reads a guest's backtrace, and collecting one takes time an attacker controls.
     config.wasm_backtrace_max_frames(None);
     config.generate_address_map(false);

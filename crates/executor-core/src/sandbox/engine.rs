@@ -45,6 +45,8 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         imports::define(&mut linker).map_err(SandboxError::Guest)?;
         let guest = linker.instantiate_pre(&module).map_err(SandboxError::Guest)?;
+        // The jail seals the guest's code, which could then not be unmapped: it stays to the end.
+        std::mem::forget(module);
         Ok(Self { engine, guest, slots })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared::guest_abi;
+use shared::limits::COMPILE_FUEL;
 use wasmtime::{Error, Global, Memory, Result, Store, TypedFunc, Val};
 
 use super::engine::Sandbox;
@@ -59,6 +60,8 @@ impl Machine {
         let mut store = Store::new(&sandbox.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.fuel_async_yield_interval(Some(TIME_SLICE_FUEL))?;
+        // Writing the initial memory is done by the guest's own code, which burns fuel too.
+        store.set_fuel(COMPILE_FUEL)?;
         let instance = sandbox.guest.instantiate_async(&mut store).await?;
         let missing = || Error::msg("the guest lacks an export");
         let memory = instance.get_memory(&mut store, guest_abi::MEMORY).ok_or_else(missing)?;

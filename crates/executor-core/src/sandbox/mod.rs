@@ -1,5 +1,7 @@
 //! The narrow face of wasmtime: nobody outside this folder names it.
 
+#[cfg(test)]
+mod canary;
 mod config;
 mod engine;
 mod image;

@@ -154,7 +154,7 @@ async fn run(
 }
 
 /// A machine in exactly the image's state.
-async fn clean_machine(
+pub(super) async fn clean_machine(
     sandbox: &Sandbox,
     link: &Arc<Link>,
     machine: Option<Machine>,
@@ -188,6 +188,10 @@ fn classify(error: &Error) -> Ending {
         Some(Trap::OutOfFuel) => Ending::FuelExhausted,
         // The shadow stack stands first in memory, so its overflow is an access below address 0.
         Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => Ending::StackOverflow,
-        _ => Ending::Trapped,
+        _ => {
+            // Nothing a script does should lead here; whoever runs the server wants to know.
+            crate::jail::complain(&format_args!("the guest ended unexpectedly: {error:#}"));
+            Ending::Trapped
+        }
     }
 }

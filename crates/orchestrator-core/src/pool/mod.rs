@@ -12,6 +12,7 @@ mod outcome;
 mod process;
 mod state;
 mod supervisor;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,8 @@ use tokio::sync::oneshot;
 
 use self::job::Job;
 use self::state::{Shared, Submitted};
-pub use self::supervisor::{PoolConfig, StartError};
+pub use self::supervisor::{HelloError, PoolConfig, Probe, StartError, probe};
+pub use self::verify::{Isolation, VerifyError};
 
 /// How long a request waits for a slot before it is refused.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
@@ -31,6 +33,7 @@ const QUEUE_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
+    isolation: Isolation,
 }
 
 impl std::fmt::Debug for Pool {
@@ -57,8 +60,14 @@ impl Pool {
         records: Arc<dyn RecordSink>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared::new(&config, bundles, records));
-        supervisor::start(config, shared.clone()).await?;
-        Ok(Self { shared })
+        let isolation = supervisor::start(config, shared.clone()).await?;
+        Ok(Self { shared, isolation })
+    }
+
+    /// The walls around the first worker. The others are started the same way, and each is looked
+    /// at before it gets work.
+    pub const fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Runs a piece of work to its end. A caller that goes away cancels it.

@@ -35,6 +35,8 @@ const DROPPED_HEADERS: [&str; 9] = [
 /// Cookies of the platform itself: a script must not set them for the host it shares.
 const RESERVED_COOKIE_PREFIX: &str = "__host-picloud";
 
+const OVER_RESPONSE_BYTES: &str = "the response is over the limit response_bytes";
+
 static NO_LOGS: LazyLock<Arc<[LogEntry]>> = LazyLock::new(|| Arc::from([]));
 
 /// Ends an execution that its worker reported on: tells the caller and writes the record.
@@ -110,7 +112,7 @@ type Ran = (ExecutionStatus, Option<Response>, Option<ScriptFailure>);
 fn ran(execution: &Execution, done: &Done<'_>) -> Result<Ran, Violation> {
     let failed = |status, message: &str| (status, None, Some(ScriptFailure::without_position(message)));
     Ok(match done.ending {
-        Ending::Answered => answered(done.output)?,
+        Ending::Answered => answered(done.output, execution.job.output_bytes())?,
         Ending::FuelExhausted => (ExecutionStatus::FuelExhausted, None, None),
         Ending::MemoryExceeded => (ExecutionStatus::MemoryExceeded, None, None),
         Ending::Timeout => (ExecutionStatus::Timeout, None, None),
@@ -123,9 +125,7 @@ fn ran(execution: &Execution, done: &Done<'_>) -> Result<Ran, Violation> {
             failed(ExecutionStatus::ScriptError, "stack overflow: the calls are nested too deeply")
         }
         Ending::Trapped => failed(ExecutionStatus::ScriptError, "the interpreter ended unexpectedly"),
-        Ending::OutputTooLarge => {
-            failed(ExecutionStatus::InvalidResponse, "the response is over the limit response_bytes")
-        }
+        Ending::OutputTooLarge => failed(ExecutionStatus::InvalidResponse, OVER_RESPONSE_BYTES),
         // It compiled when it was deployed; a guest of another version may see it differently.
         Ending::Rejected => match codec::decode_body(done.output).map_err(|_| Violation::Answer)? {
             LoadReply::Rejected { script, line, column, message } => {
@@ -137,11 +137,15 @@ fn ran(execution: &Execution, done: &Done<'_>) -> Result<Ran, Violation> {
     })
 }
 
-fn answered(output: &[u8]) -> Result<Ran, Violation> {
+fn answered(output: &[u8], body_bytes_max: u32) -> Result<Ran, Violation> {
     let invalid = |message: String| {
         (ExecutionStatus::InvalidResponse, None, Some(ScriptFailure::without_position(message)))
     };
     Ok(match codec::decode_body(output).map_err(|_| Violation::Answer)? {
+        // The worker's own check is of the whole answer; here the body alone is known.
+        GuestOutput::Response { body, .. } if body.len() > body_bytes_max as usize => {
+            invalid(OVER_RESPONSE_BYTES.to_owned())
+        }
         GuestOutput::Response { status, headers, body } => match check(status, headers, body) {
             Ok(response) => (ExecutionStatus::Ok, Some(response), None),
             Err(message) => invalid(message),

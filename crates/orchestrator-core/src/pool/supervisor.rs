@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
-use shared::wire::worker::WorkerExit;
+use shared::wire::worker::{Layers, WorkerExit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc};
@@ -18,6 +18,7 @@ use super::conversation::{Over, run_conversation};
 use super::outcome;
 use super::process::{Spawned, Spawner};
 use super::state::Shared;
+use super::verify::{self, Isolation, VerifyError};
 
 /// A worker that is not ready by then never will be.
 const HELLO_PATIENCE: Duration = Duration::from_secs(20);
@@ -74,18 +75,47 @@ pub enum HelloError {
     TooSlow,
     #[error("it speaks another protocol than version {PROTOCOL_VERSION}")]
     Protocol,
+    #[error("it is not locked down as it must be: {0}")]
+    Isolation(#[from] VerifyError),
 }
 
 struct ReadyWorker {
     child: Child,
     stream: UnixStream,
     slots: u16,
+    isolation: Isolation,
 }
 
-/// Starts the seats; returns when the first worker is ready, or with the reason why none is.
-pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<(), StartError> {
+/// What a worker turned out to be that was started only to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    pub isolation: Isolation,
+    pub slots: u16,
+    /// From the decision to start it to its being ready for work.
+    pub start_up: Duration,
+}
+
+/// Starts a worker, looks at it, and ends it.
+pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
+    let spawner = Spawner::start(config.program.clone()).map_err(StartError::Spawn)?;
+    let since = Instant::now();
+    let worker = make_ready(&config, &spawner).await?;
+    let probe = Probe { isolation: worker.isolation, slots: worker.slots, start_up: since.elapsed() };
+    drop(worker.stream);
+    reap(worker.child).await;
+    Ok(probe)
+}
+
+/// Starts the seats; returns when the first worker is ready, with the walls around it, or with the
+/// reason why none is.
+pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Isolation, StartError> {
     let spawner = Spawner::start(config.program.clone()).map_err(StartError::Spawn)?;
     let first = make_ready(&config, &spawner).await?;
+    let isolation = first.isolation;
+    if isolation.missing() != Layers::NONE {
+        let missing = isolation.missing();
+        tracing::warn!(%missing, "workers are less isolated than they could be; picloud doctor says what helps");
+    }
     let (ready, spares) = mpsc::channel(1);
     let spares = Arc::new(Mutex::new(spares));
     let failures = Arc::new(AtomicU32::new(0));
@@ -95,7 +125,7 @@ pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<(),
         tokio::spawn(seat.run(first.take()));
     }
     tokio::spawn(keep_spare(config, spawner, ready, failures, shared));
-    Ok(())
+    Ok(isolation)
 }
 
 /// Makes a worker whenever the spare has been taken; waits longer after each one that fails.
@@ -129,16 +159,17 @@ async fn make_ready(config: &PoolConfig, spawner: &Spawner) -> Result<ReadyWorke
     if let Some(stderr) = child.stderr.take() {
         tokio::spawn(log_complaints(child.id(), stderr));
     }
-    let stream = UnixStream::from_std(stream).map_err(StartError::Spawn)?;
-    let mut worker = ReadyWorker { child, stream, slots: 0 };
-    let hello = tokio::time::timeout(HELLO_PATIENCE, greet(&mut worker.stream, config));
-    match hello.await.unwrap_or(Err(HelloError::TooSlow)) {
-        Ok(hello) => {
-            worker.slots = hello.slots.min(config.slots_per_worker);
-            Ok(worker)
-        }
+    let mut stream = UnixStream::from_std(stream).map_err(StartError::Spawn)?;
+    let hello = tokio::time::timeout(HELLO_PATIENCE, greet(&mut stream, config));
+    let verified = hello.await.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
+        // The process is ours until it is waited for, so this is about no other.
+        let isolation = verify::verify(child.id(), hello.layers)?;
+        Ok((hello.slots.min(config.slots_per_worker), isolation))
+    });
+    match verified {
+        Ok((slots, isolation)) => Ok(ReadyWorker { child, stream, slots, isolation }),
         Err(error) => {
-            reap(worker.child).await;
+            reap(child).await;
             Err(error.into())
         }
     }

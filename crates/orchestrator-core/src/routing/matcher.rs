@@ -66,7 +66,9 @@ impl AppMatcher {
             };
             match &route.method {
                 Some(only) if only != method && !(only == "GET" && method == "HEAD") => {
-                    allowed.push(only.clone())
+                    allowed.push(only.clone());
+                    // Whoever answers GET answers HEAD.
+                    allowed.extend((only == "GET").then(|| "HEAD".to_owned()));
                 }
                 _ => return Ok(Matched { route, params, rest }),
             }
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn a_method_that_no_route_has_is_told_from_a_path_that_none_has() {
         let m = matcher(&[("GET", "/a"), ("PUT", "/a"), ("*", "/b")]);
-        assert_eq!(found(&m, "POST", "/a"), "allow GET,PUT");
+        assert_eq!(found(&m, "POST", "/a"), "allow GET,HEAD,PUT");
         assert_eq!(found(&m, "HEAD", "/a"), "/a  ");
         assert_eq!(found(&m, "POST", "/b"), "/b  ");
         assert_eq!(found(&m, "POST", "/c"), "no route");

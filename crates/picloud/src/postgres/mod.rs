@@ -14,6 +14,7 @@ mod postmaster;
 mod settings;
 mod socket;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -92,6 +93,12 @@ impl EmbeddedPostgres {
         }
         bail!("PostgreSQL (process {}) does not stop; the next start deals with it", self.postmaster.pid())
     }
+}
+
+/// The major version of the server programs that a private server would use.
+pub fn installed(data_dir: &Path) -> anyhow::Result<u32> {
+    let account = Account::for_cluster(&data_dir.join(cluster::NAME))?;
+    Ok(binaries::find(account, None)?.major)
 }
 
 /// Everything that has to be there before the server starts.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::worker::Layers;
+
 /// Version of everything in this file and of [`crate::guest_abi`]. Both sides must speak the same.
 pub const PROTOCOL_VERSION: u16 = 1;
 
@@ -78,6 +80,8 @@ pub struct HelloParent {
     pub slots: u16,
     /// SHA-256 of the guest module.
     pub guest: [u8; 32],
+    /// The walls the worker says it put up; the parent looks for itself.
+    pub layers: Layers,
 }
 
 /// Body of [`ToWorker::AddBundle`].

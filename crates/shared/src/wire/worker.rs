@@ -1,4 +1,9 @@
-//! How a worker process begins and ends.
+//! How a worker process begins and ends, and which walls stand around it meanwhile.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+
+use serde::{Deserialize, Serialize};
 
 /// The first argument that makes the binary a worker. It is not listed in the help: only the
 /// supervisor starts workers.
@@ -45,4 +50,107 @@ exits! {
     Protocol = 67 "did not understand its parent",
     /// The socket failed.
     Socket = 68 "lost its socket",
+}
+
+macro_rules! layers {
+    ($($(#[$doc:meta])* $constant:ident = $bit:literal $name:literal,)+) => {
+        /// Walls around a worker, as a set. `docs/jail.md` says what each of them stops.
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct Layers(u32);
+
+        impl Layers {
+            pub const NONE: Self = Self(0);
+            $($(#[$doc])* pub const $constant: Self = Self(1 << $bit);)+
+            pub const ALL: Self = Self(0 $(| 1 << $bit)+);
+
+            /// Each layer with its name, in the order in which a worker puts them up.
+            pub const NAMED: &[(Self, &str)] = &[$((Self::$constant, $name),)+];
+        }
+    };
+}
+
+layers! {
+    /// A user id that nobody else has; only a parent with the right to change ids can give one.
+    OWN_USER = 0 "own-user",
+    MOUNT_NAMESPACE = 1 "mount-namespace",
+    NETWORK_NAMESPACE = 2 "network-namespace",
+    IPC_NAMESPACE = 3 "ipc-namespace",
+    UTS_NAMESPACE = 4 "uts-namespace",
+    CGROUP_NAMESPACE = 5 "cgroup-namespace",
+    /// Nothing is below `/`, and nothing can be made there.
+    EMPTY_ROOT = 6 "empty-root",
+    USER_NAMESPACE = 7 "user-namespace",
+    /// No program can give capabilities back.
+    EMPTY_BOUNDING_SET = 8 "empty-bounding-set",
+    NO_CAPABILITIES = 9 "no-capabilities",
+    NO_NEW_PRIVILEGES = 10 "no-new-privileges",
+    NOT_DUMPABLE = 11 "not-dumpable",
+    LANDLOCK = 12 "landlock",
+    LIMITS = 13 "limits",
+    /// No memory becomes executable any more.
+    NO_NEW_CODE = 14 "no-new-code",
+    /// The memory that is executable cannot be changed, moved or unmapped.
+    SEALED_CODE = 15 "sealed-code",
+    SYSTEM_CALL_FILTER = 16 "system-call-filter",
+}
+
+impl Layers {
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets, where a constant is needed.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this set and not in the other.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The layer of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::NAMED.iter().find(|(_, known)| *known == name).map(|(layer, _)| *layer)
+    }
+
+    /// The names of the layers in this set. Bits that this version does not know have none.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMED.iter().filter(move |(layer, _)| self.contains(*layer)).map(|(_, name)| *name)
+    }
+}
+
+impl BitOr for Layers {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Layers {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.names().enumerate() {
+            f.write_str(if index == 0 { "" } else { ", " })?;
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
 }

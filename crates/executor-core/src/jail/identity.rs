@@ -1,0 +1,33 @@
+//! Step 4: a user id of the worker's own.
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::unistd::{Gid, Uid, geteuid, getpid, setgroups, setresgid, setresuid};
+use shared::wire::worker::Layers;
+
+use super::{Jail, capabilities};
+
+/// First of a range of ids that neither distributions nor container managers assign; a process id,
+/// at most 2^22, is added to it.
+const FIRST_ID: u32 = 2_000_000_000;
+
+/// Two workers never have the same user, so neither may signal, trace or starve the other. Only
+/// root can give ids away; a worker that another user started keeps that user's, and its user
+/// namespace makes that id worth nothing.
+pub(super) fn take_own(jail: &mut Jail) {
+    if geteuid().is_root() {
+        jail.attempt(Layers::OWN_USER, change);
+    }
+}
+
+fn change() -> Result<(), Errno> {
+    let id = FIRST_ID + getpid().as_raw().unsigned_abs();
+    let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    // Steps 5 to 7 still need rights; step 8 drops them.
+    prctl::set_keepcaps(true)?;
+    setresuid(user, user, user)?;
+    prctl::set_keepcaps(false)?;
+    capabilities::raise()
+}

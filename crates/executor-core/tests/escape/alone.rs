@@ -1,0 +1,160 @@
+//! Each wall alone, with the others off: none is decoration.
+
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use nix::unistd::geteuid;
+use shared::wire::worker::Layers;
+
+use super::{Hostile, Row, expect_all};
+
+/// What a namespace needs to be left at all, for this user.
+fn with_rights(layers: Layers) -> Layers {
+    // Root may make namespaces; others need one of users first.
+    if geteuid().is_root() { layers } else { layers | Layers::USER_NAMESPACE }
+}
+
+fn row<'a>(attack: &'a str, target: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
+    Row { attack, target, layers, expected }
+}
+
+#[test]
+fn an_empty_root_alone_hides_all_files() {
+    let walls = with_rights(Layers::MOUNT_NAMESPACE) | Layers::EMPTY_ROOT;
+    expect_all(&[
+        row("open-passwd", "", Layers::NONE, "done"),
+        row("open-passwd", "", walls, "ENOENT"),
+        row("open-environment", "", walls, "ENOENT"),
+        row("open-memory-of-1", "", walls, "ENOENT"),
+        row("create-file", "", walls, "EROFS"),
+        row("execute", "", walls, "ENOENT"),
+    ]);
+}
+
+#[test]
+fn landlock_alone_denies_files_ports_and_other_processes() {
+    let name = format!("picloud-escape-landlock-{}", std::process::id());
+    let _abstract = listen_abstract(&name);
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port().to_string();
+    let walls = Layers::NO_NEW_PRIVILEGES | Layers::LANDLOCK;
+    expect_all(&[
+        row("open-passwd", "", walls, "EACCES"),
+        row("create-file", "", walls, "EACCES"),
+        row("execute", "", walls, "EACCES"),
+        row("read-parent", "", walls, "EPERM"),
+        row("trace-parent", "", walls, "EPERM"),
+    ]);
+    let version = executor_core::jail::landlock_version();
+    if version >= 4 {
+        expect_all(&[row("connect-tcp", &port, walls, "EACCES")]);
+    } else {
+        eprintln!("SKIPPED: Landlock {version} does not know ports");
+    }
+    if version >= 6 {
+        expect_all(&[
+            row("connect-abstract", &name, walls, "EPERM"),
+            row("signal-parent", "", walls, "EPERM"),
+        ]);
+    } else {
+        eprintln!("SKIPPED: Landlock {version} does not know signals and abstract sockets");
+    }
+}
+
+#[test]
+fn a_network_namespace_alone_leads_nowhere() {
+    let name = format!("picloud-escape-network-{}", std::process::id());
+    let _abstract = listen_abstract(&name);
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port().to_string();
+    let walls = with_rights(Layers::NETWORK_NAMESPACE);
+    expect_all(&[
+        row("connect-tcp", &port, Layers::NONE, "done"),
+        row("connect-abstract", &name, Layers::NONE, "done"),
+        row("connect-tcp", &port, walls, "ENETUNREACH"),
+        row("connect-abstract", &name, walls, "ECONNREFUSED"),
+    ]);
+}
+
+fn listen_abstract(name: &str) -> UnixListener {
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
+}
+
+#[test]
+fn a_user_of_its_own_alone_keeps_a_worker_from_other_processes() {
+    let walls = Layers::OWN_USER | Layers::NO_CAPABILITIES;
+    expect_all(&[
+        row("signal-parent", "", Layers::NONE, "done"),
+        row("signal-parent", "", walls, "EPERM"),
+        row("read-parent", "", walls, "EPERM"),
+        row("trace-parent", "", walls, "EPERM"),
+    ]);
+}
+
+#[test]
+fn a_user_namespace_alone_keeps_a_worker_from_tracing_its_parent() {
+    expect_all(&[row("read-parent", "", Layers::USER_NAMESPACE, "EPERM")]);
+    if geteuid().is_root() {
+        // Others may be forbidden to trace whatever this does.
+        expect_all(&[row("read-parent", "", Layers::NONE, "done")]);
+    }
+}
+
+#[test]
+fn dropped_capabilities_alone_do_not_come_back() {
+    expect_all(&[
+        row("regain-rights", "", Layers::NO_CAPABILITIES, "EPERM"),
+        row("mount", "", Layers::NO_CAPABILITIES, "EPERM"),
+    ]);
+}
+
+#[test]
+fn not_being_dumpable_alone_hides_memory_from_the_file_system() {
+    let walls = Layers::OWN_USER | Layers::NO_CAPABILITIES | Layers::NOT_DUMPABLE;
+    expect_all(&[
+        row("open-own-memory", "", Layers::NONE, "done"),
+        row("open-own-memory", "", walls, "EACCES"),
+    ]);
+}
+
+#[test]
+fn refusing_new_code_alone_stops_executable_memory() {
+    expect_all(&[
+        row("map-executable", "", Layers::NONE, "done"),
+        row("make-executable", "", Layers::NONE, "done"),
+        row("overwrite-code", "", Layers::NONE, "done"),
+        row("map-executable", "", Layers::NO_NEW_CODE, "EACCES"),
+        row("make-executable", "", Layers::NO_NEW_CODE, "EACCES"),
+    ]);
+}
+
+#[test]
+fn sealed_code_alone_stays_as_it_is() {
+    expect_all(&[
+        row("overwrite-code", "", Layers::SEALED_CODE, "EPERM"),
+        row("unmap-code", "", Layers::SEALED_CODE, "EPERM"),
+    ]);
+}
+
+#[test]
+fn the_filter_alone_kills_every_call_that_is_not_on_its_list() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hostile-worker"))
+        .arg("sweep")
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let seen = String::from_utf8(output.stderr).unwrap();
+    eprintln!("system calls 0 to 500 and their x32 twins: {}", seen.trim());
+    let arguments: usize = executor_core::jail::RULES.iter().map(|rule| rule.arguments.len()).sum();
+    let allowed = executor_core::jail::RULES.len();
+    let never_filtered = if cfg!(target_arch = "x86_64") { 2 } else { 0 };
+    let killed = 2 * 501 - never_filtered - allowed + arguments;
+    assert_eq!(seen.trim(), format!("seen {killed} killed, {allowed} allowed"));
+}
+
+#[test]
+fn a_layer_that_was_not_asked_for_is_not_claimed() {
+    assert_eq!(Hostile::start(Layers::NONE, "nothing", "").held, Layers::NONE);
+}

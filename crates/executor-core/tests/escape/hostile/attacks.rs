@@ -1,0 +1,157 @@
+//! The attacks, by name: what somebody would try who runs native code in a worker.
+
+use nix::errno::Errno;
+use nix::unistd::getpid;
+
+use crate::system::{address, byte_at, call, in_child};
+use crate::{Seen, memory};
+
+const READ: usize = libc::PROT_READ as usize;
+const WRITE: usize = libc::PROT_WRITE as usize;
+const EXECUTE: usize = libc::PROT_EXEC as usize;
+const PRIVATE: usize = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+const PAGE: usize = 4096;
+const NO_FD: usize = usize::MAX;
+
+/// Runs an attack. `target` is what it is aimed at: a port, a socket's name, a secret. Nothing but
+/// the attack itself may call the kernel, or a wall would be praised for stopping something else.
+pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
+    let done = match name {
+        "nothing" => Ok(0),
+        "socket-inet" => call(libc::SYS_socket, &[libc::AF_INET as usize, libc::SOCK_STREAM as usize]),
+        "socket-unix" => call(libc::SYS_socket, &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize]),
+        "socket-netlink" => call(libc::SYS_socket, &[libc::AF_NETLINK as usize, libc::SOCK_RAW as usize]),
+        "socket-vsock" => call(libc::SYS_socket, &[libc::AF_VSOCK as usize, libc::SOCK_STREAM as usize]),
+        "connect-on-the-socket" => call(libc::SYS_connect, &[3, address(&[0_u8; 16]), 16]),
+        "connect-tcp" => connect_tcp(target),
+        "connect-abstract" => connect_abstract(target),
+        "pass-a-descriptor" => call(libc::SYS_sendmsg, &[3, address(&[0_u8; 56])]),
+        "io-uring" => call(libc::SYS_io_uring_setup, &[1, address(&[0_u8; 120])]),
+        "open-passwd" => open(c"/etc/passwd", libc::O_RDONLY),
+        "open-environment" => open(c"/proc/self/environ", libc::O_RDONLY),
+        "open-memory-of-1" => open(c"/proc/1/mem", libc::O_RDONLY),
+        "open-own-memory" => open(c"/proc/self/mem", libc::O_RDWR),
+        "create-file" => open(c"/created", libc::O_RDWR | libc::O_CREAT),
+        "openat2" => call(
+            libc::SYS_openat2,
+            &[libc::AT_FDCWD as usize, address(c"/etc/passwd"), address(&[0_u8; 24]), 24],
+        ),
+        "open-by-handle" => call(libc::SYS_open_by_handle_at, &[3, address(&[0_u8; 24]), 0]),
+        "trace-parent" => call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, parent]),
+        "read-parent" => read_memory_of(parent),
+        "signal-parent" => call(libc::SYS_kill, &[parent]),
+        "abort-parent" => call(libc::SYS_tgkill, &[parent, parent, 0]),
+        "pidfd-of-parent" => call(libc::SYS_pidfd_open, &[parent]),
+        "stop-oneself" => call(libc::SYS_kill, &[getpid().as_raw() as usize, libc::SIGSTOP as usize]),
+        "fork" => return in_child(|| ()).map(|_| "done".to_owned()),
+        "thread" => {
+            call(libc::SYS_clone, &[(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as usize])
+        }
+        "clone3" => call(libc::SYS_clone3, &[address(&[0_u8; 88]), 88]),
+        "execute" => execute(),
+        "map-executable" => call(libc::SYS_mmap, &[0, PAGE, READ | WRITE | EXECUTE, PRIVATE, NO_FD]),
+        "make-executable" => make_executable(),
+        "execute-from-memory" => execute_from_memory(),
+        "change-key-of-code" => call(libc::SYS_pkey_mprotect, &[code(), PAGE, READ | WRITE | EXECUTE, NO_FD]),
+        "overwrite-code" => call(libc::SYS_mprotect, &[code(), PAGE, READ | WRITE | EXECUTE]),
+        "unmap-code" => call(libc::SYS_munmap, &[code(), PAGE]),
+        "personality" => call(libc::SYS_personality, &[libc::READ_IMPLIES_EXEC as usize]),
+        "regain-rights" => regain_rights(),
+        "mount" => call(libc::SYS_mount, &[address(c"none"), address(c"/"), address(c"tmpfs"), 0, 0]),
+        "new-namespaces" => call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as usize]),
+        "more-descriptors" => call(libc::SYS_dup, &[2]),
+        "descriptors" => return descriptors(),
+        "exhaust-memory" => return exhaust_memory(),
+        "search-memory" => return memory::search(target),
+        "spin" => spin(),
+        _ => return Ok(format!("no attack is called {name}")),
+    };
+    done.map(|_| "done".to_owned())
+}
+
+fn open(path: &std::ffi::CStr, flags: i32) -> Result<usize, Errno> {
+    call(libc::SYS_openat, &[libc::AT_FDCWD as usize, address(path), flags as usize, 0o600])
+}
+
+fn connect_tcp(port: &str) -> Result<usize, Errno> {
+    let port: u16 = port.parse().map_err(|_| Errno::EINVAL)?;
+    let [high, low] = port.to_be_bytes();
+    let family = (libc::AF_INET as u16).to_ne_bytes();
+    let to = [family[0], family[1], high, low, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let socket = call(libc::SYS_socket, &[libc::AF_INET as usize, libc::SOCK_STREAM as usize])?;
+    call(libc::SYS_connect, &[socket, address(&to), to.len()])
+}
+
+fn connect_abstract(name: &str) -> Result<usize, Errno> {
+    let mut to = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
+    to.push(0);
+    to.extend_from_slice(name.as_bytes());
+    let socket = call(libc::SYS_socket, &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize])?;
+    call(libc::SYS_connect, &[socket, address(to.as_slice()), to.len()])
+}
+
+/// Asks for the byte at address 0: whoever may read gets "no such address".
+fn read_memory_of(pid: usize) -> Result<usize, Errno> {
+    let mut byte = [0_u8];
+    let (ours, theirs) = ([address(&mut byte), 1], [0_usize, 1]);
+    match call(libc::SYS_process_vm_readv, &[pid, address(&ours), 1, address(&theirs), 1, 0]) {
+        Err(Errno::EFAULT) => Ok(0),
+        other => other,
+    }
+}
+
+fn execute() -> Result<usize, Errno> {
+    let program = c"/bin/true";
+    let arguments = [address(program), 0];
+    call(libc::SYS_execve, &[address(program), address(&arguments), address(&[0_usize])])
+}
+
+fn make_executable() -> Result<usize, Errno> {
+    let page = call(libc::SYS_mmap, &[0, PAGE, READ | WRITE, PRIVATE, NO_FD])?;
+    call(libc::SYS_mprotect, &[page, PAGE, READ | EXECUTE])
+}
+
+fn execute_from_memory() -> Result<usize, Errno> {
+    let file = call(libc::SYS_memfd_create, &[address(c"code")])?;
+    call(libc::SYS_execveat, &[file, address(c""), 0, 0, libc::AT_EMPTY_PATH as usize])
+}
+
+/// The page this function is in.
+fn code() -> usize {
+    (code as fn() -> usize as usize) / PAGE * PAGE
+}
+
+fn regain_rights() -> Result<usize, Errno> {
+    let header = [0x2008_0522_u32, 0];
+    let sets = [u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0];
+    call(libc::SYS_capset, &[address(&header), address(&sets)])
+}
+
+/// Those that can be read from, by trying all.
+fn descriptors() -> Seen {
+    let is_open = |fd: &usize| call(libc::SYS_fcntl, &[*fd, libc::F_GETFD as usize]).is_ok();
+    let open: Vec<String> = (0..1024).filter(is_open).map(|fd| fd.to_string()).collect();
+    Ok(open.join(" "))
+}
+
+/// Asks for memory until there is no more, or 1 TiB of it.
+fn exhaust_memory() -> Seen {
+    const BLOCK: usize = 64 << 20;
+    for _ in 0..(1_usize << 40) / BLOCK {
+        let block =
+            call(libc::SYS_mmap, &[0, BLOCK, READ | WRITE, PRIVATE | libc::MAP_NORESERVE as usize, NO_FD])?;
+        // Somebody who wants it uses it.
+        let _ = byte_at(block);
+    }
+    Ok("1 TiB".to_owned())
+}
+
+/// Deaf to all signals that can be blocked, and never done.
+fn spin() -> Result<usize, Errno> {
+    let all = u64::MAX;
+    call(libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as usize, address(&all), 0, 8])?;
+    let _ = call(libc::SYS_write, &[2, address(b"seen spinning\n"), 14]);
+    loop {
+        std::hint::spin_loop();
+    }
+}

@@ -1,0 +1,54 @@
+//! A worker that gets ready like any other and then runs an attack, as native code that escaped
+//! from the sandbox would. It writes one line, `seen …`, unless the kernel ends it first.
+
+mod attacks;
+mod memory;
+mod sweep;
+mod system;
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use shared::wire::worker::Layers;
+
+/// What an attack came to: done, or refused with an error.
+pub(crate) type Seen = Result<String, nix::errno::Errno>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["sweep"] => report(&sweep::sweep()),
+        // Stands for a parent with secrets in its environment and memory.
+        ["become", rest @ ..] => {
+            let error = Command::new("/proc/self/exe").args(rest).env_clear().exec();
+            report(&Ok(error.to_string()))
+        }
+        [parent, layers, attack, target] => {
+            let (Ok(parent), Some(layers)) = (parent.parse::<i32>(), parse(layers)) else {
+                return ExitCode::from(2);
+            };
+            executor_core::rehearse(parent, layers, || {
+                report(&attacks::run(attack, target, parent.unsigned_abs() as usize));
+                0
+            })
+        }
+        _ => ExitCode::from(2),
+    }
+}
+
+fn parse(layers: &str) -> Option<Layers> {
+    let mut names = layers.split(',').filter(|name| !name.is_empty());
+    names.try_fold(Layers::NONE, |set, name| Some(set | Layers::by_name(name)?))
+}
+
+fn report(seen: &Seen) -> ExitCode {
+    let line = match seen {
+        Ok(text) => format!("seen {text}\n"),
+        Err(errno) => format!("seen {errno:?}\n"),
+    };
+    // One call, because it may be the last that is allowed.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,52 @@
+//! The one door to the kernel: numbers in, a number or an error out.
+
+use libc::c_long;
+use nix::errno::Errno;
+
+/// Any system call with any arguments.
+pub(crate) fn call(number: c_long, arguments: &[usize]) -> Result<usize, Errno> {
+    let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
+    // SAFETY: none in general. This program exists to do what must not be possible; the pointers
+    // that attacks pass are valid, and what the rest destroys is this process.
+    let result = unsafe {
+        libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4), argument(5))
+    };
+    Errno::result(result).map(|value| usize::try_from(value).unwrap_or(0))
+}
+
+/// The address of a C string or of any other bytes.
+pub(crate) fn address<T: ?Sized>(bytes: &T) -> usize {
+    std::ptr::from_ref(bytes).cast::<u8>().addr()
+}
+
+/// In the child, runs `act` and ends; in the parent, waits and answers how the child ended.
+pub(crate) fn in_child(act: impl FnOnce()) -> Result<nix::sys::wait::WaitStatus, Errno> {
+    // SAFETY: this process has one thread, so the child has everything the parent has.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => {
+            act();
+            // SAFETY: ends the process, without running what the parent will run.
+            unsafe { libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => nix::sys::wait::waitpid(child, None),
+    }
+}
+
+/// Reads one byte of this process's memory.
+pub(crate) fn byte_at(address: usize) -> u8 {
+    // SAFETY: the caller got the address from the list of this process's readable mappings, and
+    // nothing is unmapped meanwhile. Volatile, since nobody else in the program knows of it.
+    unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
+}
+
+/// Sends this process a signal that waits, as it is blocked, with a handler that does nothing.
+pub(crate) fn prepare_interrupt() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: a handler that does nothing may run at any time.
+    let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
+    let _ = SigSet::from(Signal::SIGUSR1).thread_block();
+    let _ = raise(Signal::SIGUSR1);
+}

@@ -1,0 +1,44 @@
+//! What a hostile worker can use up, and how it is ended.
+
+use nix::unistd::geteuid;
+use shared::wire::worker::Layers;
+
+use super::{Hostile, Row, expect_all};
+
+fn row<'a>(attack: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
+    Row { attack, target: "", layers, expected }
+}
+
+#[test]
+fn limits_alone_stop_processes_descriptors_and_memory() {
+    // The kernel exempts root from the number of processes.
+    let user = if geteuid().is_root() { Layers::OWN_USER | Layers::NO_CAPABILITIES } else { Layers::NONE };
+    expect_all(&[
+        row("fork", Layers::NONE, "done"),
+        row("fork", user | Layers::LIMITS, "EAGAIN"),
+        row("more-descriptors", Layers::NONE, "done"),
+        row("more-descriptors", Layers::LIMITS, "EMFILE"),
+        row("exhaust-memory", Layers::NONE, "1 TiB"),
+        row("exhaust-memory", Layers::LIMITS, "ENOMEM"),
+    ]);
+}
+
+#[test]
+fn memory_is_limited_behind_all_walls_too() {
+    let layers = Hostile::start(Layers::ALL, "nothing", "").held;
+    expect_all(&[row("exhaust-memory", layers, "ENOMEM")]);
+}
+
+#[test]
+fn a_worker_that_spins_and_blocks_all_signals_is_killed() {
+    let mut hostile = Hostile::start(Layers::ALL, "spin", "");
+    assert_eq!(hostile.wait_for_word(), "seen spinning");
+    hostile.kill();
+    assert_eq!(hostile.seen(), "SIGKILL");
+}
+
+#[test]
+fn a_worker_holds_four_descriptors() {
+    let walls = Layers::LIMITS | Layers::NO_NEW_PRIVILEGES;
+    expect_all(&[row("descriptors", walls, "0 1 2 3")]);
+}

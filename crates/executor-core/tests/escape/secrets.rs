@@ -1,0 +1,31 @@
+//! What a worker's memory holds of its parent's.
+
+use std::hash::{BuildHasher, RandomState};
+use std::process::Command;
+
+use shared::wire::worker::Layers;
+
+use super::Hostile;
+
+#[test]
+fn no_secret_of_the_parent_is_in_a_worker() {
+    // Random enough, and different in every run; its complement in hexadecimal is the question.
+    let secret: String = format!("canary-{:032x}", entropy());
+    let question: String = secret.bytes().map(|byte| format!("{:02x}", !byte)).collect();
+    // Reading its own memory by name needs files and descriptors; the rest is up.
+    let walls = Layers::NO_NEW_PRIVILEGES.names().collect::<Vec<_>>().join(",");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+    command.args(["become", &std::process::id().to_string(), &walls, "search-memory", &question]);
+    command
+        .env("PICLOUD_SECRET_KEY", &secret)
+        .env("DATABASE_URL", format!("postgres://picloud:{secret}@db/picloud"));
+    let seen = Hostile::spawn(command).seen();
+    eprintln!("| {:<22} | a parent's environment: {seen}", "search-memory");
+    assert_eq!(seen, "0 hits, search works");
+}
+
+/// Two draws of what seeds the standard library's hash maps.
+fn entropy() -> u128 {
+    let draw = || u128::from(RandomState::new().hash_one(0));
+    draw() << 64 | draw()
+}

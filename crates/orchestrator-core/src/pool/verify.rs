@@ -1,0 +1,281 @@
+//! Looks at a new worker from outside, before it gets any work. What a worker says of itself is
+//! compared with what the kernel says of it; whoever lies is no worker of ours.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use shared::wire::worker::Layers;
+
+/// Standard input, output and error, and the socket.
+const DESCRIPTORS: [&str; 4] = ["0", "1", "2", "3"];
+
+/// The walls around a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isolation {
+    /// What the worker says it has.
+    pub claimed: Layers,
+    /// What of it the kernel confirms. The rest cannot be seen from outside, or not by this user.
+    pub confirmed: Layers,
+}
+
+impl Isolation {
+    /// Layers that are not there and that nothing makes up for. Of a user of its own and a user
+    /// namespace one is enough, and who has no rights may not empty a bounding set.
+    pub fn missing(self) -> Layers {
+        let users = Layers::OWN_USER | Layers::USER_NAMESPACE;
+        let has_one = users.without(self.claimed) != users;
+        let made_up_for = Layers::EMPTY_BOUNDING_SET | if has_one { users } else { Layers::OWN_USER };
+        Layers::ALL.without(self.claimed).without(made_up_for)
+    }
+}
+
+/// A worker that is not what it says, or not what it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("it has no system-call filter")]
+    Unfiltered,
+    #[error("it says that it has {layer}, but {evidence}")]
+    Untrue { layer: Layers, evidence: String },
+    #[error("it holds the descriptor {0}")]
+    Descriptor(String),
+    #[error("it has {0} threads")]
+    Threads(String),
+}
+
+/// Compares what a worker claims with `/proc`.
+pub(super) fn verify(pid: u32, claimed: Layers) -> Result<Isolation, VerifyError> {
+    if !claimed.contains(Layers::SYSTEM_CALL_FILTER) {
+        return Err(VerifyError::Unfiltered);
+    }
+    let process = Process { dir: PathBuf::from(format!("/proc/{pid}")) };
+    let Ok(status) = process.read("status") else {
+        // Mounted so that users see only processes they may trace, and nobody may trace a worker.
+        return Ok(Isolation { claimed, confirmed: Layers::NONE });
+    };
+    match field(&status, "Threads") {
+        Some("1") => {}
+        threads => return Err(VerifyError::Threads(threads.unwrap_or("no").to_owned())),
+    }
+    process.check_descriptors()?;
+    let mut confirmed = Layers::NONE;
+    for (layer, _) in Layers::NAMED.iter().filter(|(layer, _)| claimed.contains(*layer)) {
+        match process.look(&status, *layer) {
+            Seen::Confirmed => confirmed |= *layer,
+            Seen::Hidden => {}
+            Seen::Contradicted(evidence) => return Err(VerifyError::Untrue { layer: *layer, evidence }),
+        }
+    }
+    Ok(Isolation { claimed, confirmed })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Confirmed,
+    Contradicted(String),
+    /// It leaves no trace in `/proc`, or not for this user.
+    Hidden,
+}
+
+struct Process {
+    dir: PathBuf,
+}
+
+impl Process {
+    fn read(&self, file: &str) -> io::Result<String> {
+        fs::read_to_string(self.dir.join(file))
+    }
+
+    fn look(&self, status: &str, layer: Layers) -> Seen {
+        match layer {
+            Layers::SYSTEM_CALL_FILTER => expect(status, "Seccomp", |mode| mode == "2"),
+            Layers::NO_NEW_PRIVILEGES => expect(status, "NoNewPrivs", |set| set == "1"),
+            Layers::EMPTY_BOUNDING_SET => expect(status, "CapBnd", is_zero),
+            Layers::NO_CAPABILITIES => ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+                .iter()
+                .map(|set| expect(status, set, is_zero))
+                .find(|seen| *seen != Seen::Confirmed)
+                .unwrap_or(Seen::Confirmed),
+            Layers::OWN_USER => self.own_user(status),
+            Layers::NOT_DUMPABLE => self.not_dumpable(status),
+            Layers::LIMITS => self.limits(),
+            Layers::EMPTY_ROOT => self.empty_root(),
+            Layers::MOUNT_NAMESPACE => self.namespace("mnt"),
+            Layers::NETWORK_NAMESPACE => self.namespace("net"),
+            Layers::IPC_NAMESPACE => self.namespace("ipc"),
+            Layers::UTS_NAMESPACE => self.namespace("uts"),
+            Layers::CGROUP_NAMESPACE => self.namespace("cgroup"),
+            Layers::USER_NAMESPACE => self.user_namespace(),
+            _ => Seen::Hidden,
+        }
+    }
+
+    /// Four numbers, none of them this process's: real, effective, saved, of files.
+    fn own_user(&self, status: &str) -> Seen {
+        let ours = fs::read_to_string("/proc/self/status");
+        let Some(ours) = ours.ok().as_deref().and_then(|own| field(own, "Uid")).map(str::to_owned) else {
+            return Seen::Hidden;
+        };
+        let is_shared =
+            |uids: &str| uids.split_whitespace().any(|uid| ours.split_whitespace().any(|o| o == uid));
+        expect(status, "Uid", |uids| !is_shared(uids))
+    }
+
+    /// The kernel gives the files about a process that is not dumpable to root.
+    fn not_dumpable(&self, status: &str) -> Seen {
+        let user = field(status, "Uid").and_then(|uids| uids.split_whitespace().next());
+        match fs::metadata(self.dir.join("status")) {
+            Ok(metadata) if user.is_some_and(|user| user != "0") => {
+                if metadata.uid() == 0 {
+                    return Seen::Confirmed;
+                }
+                Seen::Contradicted(format!("user {} owns its /proc files", metadata.uid()))
+            }
+            _ => Seen::Hidden,
+        }
+    }
+
+    fn limits(&self) -> Seen {
+        let Ok(limits) = self.read("limits") else {
+            return Seen::Hidden;
+        };
+        let wanted = [("Max core file size", "0"), ("Max open files", "4"), ("Max processes", "1")];
+        let wrong = wanted.iter().find_map(|(name, value)| {
+            let line = limits.lines().find(|line| line.starts_with(name))?;
+            let mut values = line[name.len()..].split_whitespace();
+            let is_as_wanted = values.next() == Some(value) && values.next() == Some(value);
+            (!is_as_wanted).then(|| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        });
+        wrong.map_or(Seen::Confirmed, Seen::Contradicted)
+    }
+
+    /// One mount, read-only, in memory.
+    fn empty_root(&self) -> Seen {
+        let Ok(mounts) = self.read("mountinfo") else {
+            return Seen::Hidden;
+        };
+        let mut lines = mounts.lines();
+        let (first, more) = (lines.next().unwrap_or_default(), lines.count());
+        let fields: Vec<&str> = first.split(' ').collect();
+        let is_root = fields.get(4) == Some(&"/");
+        let is_read_only =
+            fields.get(5).is_some_and(|options| options.split(',').any(|option| option == "ro"));
+        if more == 0 && is_root && is_read_only && first.contains(" - tmpfs ") {
+            return Seen::Confirmed;
+        }
+        Seen::Contradicted(format!("its mounts are {first:?} and {more} more"))
+    }
+
+    fn namespace(&self, kind: &str) -> Seen {
+        let theirs = fs::read_link(self.dir.join("ns").join(kind));
+        match (theirs, fs::read_link(format!("/proc/self/ns/{kind}"))) {
+            (Ok(theirs), Ok(ours)) if theirs == ours => {
+                Seen::Contradicted(format!("it shares {}", ours.display()))
+            }
+            (Ok(_), Ok(_)) => Seen::Confirmed,
+            _ => Seen::Hidden,
+        }
+    }
+
+    /// Seen by everybody: no id is mapped in it.
+    fn user_namespace(&self) -> Seen {
+        match self.read("uid_map") {
+            Ok(map) if map.trim().is_empty() => self.namespace("user").or(Seen::Confirmed),
+            Ok(map) => Seen::Contradicted(format!(
+                "it maps {}",
+                map.split_whitespace().collect::<Vec<_>>().join(" ")
+            )),
+            Err(_) => self.namespace("user"),
+        }
+    }
+
+    fn check_descriptors(&self) -> Result<(), VerifyError> {
+        let Ok(entries) = fs::read_dir(self.dir.join("fd")) else {
+            return Ok(());
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if !DESCRIPTORS.iter().any(|known| name.as_os_str() == *known) {
+                let target = fs::read_link(entry.path()).unwrap_or_default();
+                return Err(VerifyError::Descriptor(format!("{} to {}", name.display(), target.display())));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Seen {
+    /// This, unless nothing could be seen.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Hidden { other } else { self }
+    }
+}
+
+fn expect(status: &str, name: &str, is_fine: impl Fn(&str) -> bool) -> Seen {
+    match field(status, name) {
+        Some(value) if is_fine(value) => Seen::Confirmed,
+        // Kernels leave out what they were built without.
+        None => Seen::Hidden,
+        Some(value) => Seen::Contradicted(format!("{name} is {value}")),
+    }
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+fn is_zero(set: &str) -> bool {
+    set.bytes().all(|digit| digit == b'0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tpicloud\nUid:\t2000000042\t2000000042\t2000000042\t2000000042\nThreads:\t1\n\
+                          CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
+                          CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n";
+
+    fn look(layer: Layers) -> Seen {
+        Process { dir: PathBuf::from("/proc/self") }.look(STATUS, layer)
+    }
+
+    #[test]
+    fn what_the_status_confirms_is_confirmed() {
+        assert_eq!(look(Layers::NO_CAPABILITIES), Seen::Confirmed);
+        assert_eq!(look(Layers::NO_NEW_PRIVILEGES), Seen::Confirmed);
+        assert_eq!(look(Layers::OWN_USER), Seen::Confirmed);
+    }
+
+    #[test]
+    fn what_the_status_contradicts_is_said_with_its_value() {
+        assert_eq!(look(Layers::SYSTEM_CALL_FILTER), Seen::Contradicted("Seccomp is 0".to_owned()));
+        assert_eq!(
+            look(Layers::EMPTY_BOUNDING_SET),
+            Seen::Contradicted("CapBnd is 000001ffffffffff".to_owned())
+        );
+    }
+
+    #[test]
+    fn one_wall_around_the_user_is_enough() {
+        let missing = |claimed| Isolation { claimed, confirmed: Layers::NONE }.missing();
+        assert_eq!(missing(Layers::ALL.without(Layers::OWN_USER)), Layers::NONE);
+        assert_eq!(missing(Layers::ALL.without(Layers::USER_NAMESPACE)), Layers::NONE);
+        let neither = Layers::ALL.without(Layers::OWN_USER | Layers::USER_NAMESPACE);
+        assert_eq!(missing(neither), Layers::USER_NAMESPACE);
+        assert_eq!(missing(Layers::ALL.without(Layers::LANDLOCK)), Layers::LANDLOCK);
+    }
+
+    #[test]
+    fn a_process_that_only_claims_its_walls_is_found_out() {
+        let pid = std::process::id();
+        assert!(matches!(verify(pid, Layers::NONE), Err(VerifyError::Unfiltered)));
+        // This process has neither one thread nor an empty root, whatever it runs in.
+        assert!(verify(pid, Layers::ALL).is_err());
+        let us = Process { dir: PathBuf::from("/proc/self") };
+        assert!(matches!(us.look("", Layers::EMPTY_ROOT), Seen::Contradicted(_)));
+        assert!(matches!(us.look("", Layers::LIMITS), Seen::Contradicted(_)));
+        assert!(matches!(us.look("", Layers::NETWORK_NAMESPACE), Seen::Contradicted(_)));
+    }
+}

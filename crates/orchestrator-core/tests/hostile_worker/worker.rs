@@ -1,0 +1,150 @@
+//! The worker's part. How it behaves is the body of the request it is to run.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use shared::guest_abi::{GuestInput, GuestOutput};
+use shared::wire::codec::{self, HEADER_BYTES, Header};
+use shared::wire::frame::{
+    Done, Ending, Execute, FromWorker, HelloParent, HostCall, PROTOCOL_VERSION, ToWorker,
+};
+use shared::wire::worker::Layers;
+
+const SLOTS: u16 = 4;
+
+pub(crate) fn play() -> ! {
+    close_inherited();
+    filter_system_calls();
+    let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    while let Some((header, body)) = receive(&mut socket) {
+        let mut frames = Vec::new();
+        match ToWorker::from_number(header.kind) {
+            Some(ToWorker::Hello) => {
+                let hello = HelloParent {
+                    protocol: PROTOCOL_VERSION,
+                    slots: SLOTS,
+                    guest: [0; 32],
+                    layers: Layers::SYSTEM_CALL_FILTER,
+                };
+                codec::encode(&mut frames, FromWorker::Hello as u8, 0, 0, &hello);
+            }
+            Some(ToWorker::Execute) => {
+                let execute: Execute<'_> = codec::decode_body(&body).unwrap();
+                let input: GuestInput<'_> = codec::decode_body(execute.input).unwrap();
+                let behaviour = str::from_utf8(input.http.unwrap().body).unwrap();
+                frames = misbehave(behaviour, &header);
+            }
+            Some(ToWorker::Stop) => break,
+            _ => {}
+        }
+        if socket.write_all(&frames).is_err() {
+            break;
+        }
+    }
+    std::process::exit(0)
+}
+
+/// The pool employs no worker that holds more than the usual four descriptors, and who runs the
+/// tests may have left some open.
+fn close_inherited() {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open: Vec<i32> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // One of them was the directory's and is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
+/// The pool employs no worker without a filter. This one allows everything that is used.
+fn filter_system_calls() {
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter =
+        SeccompFilter::new(BTreeMap::new(), SeccompAction::Allow, SeccompAction::KillProcess, arch).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+}
+
+fn receive(socket: &mut UnixStream) -> Option<(Header, Vec<u8>)> {
+    let mut header = [0; HEADER_BYTES];
+    socket.read_exact(&mut header).ok()?;
+    let header = Header::decode(header).unwrap();
+    let mut body = vec![0; header.body_bytes as usize];
+    socket.read_exact(&mut body).ok()?;
+    Some((header, body))
+}
+
+fn result(slot: u16, generation: u32, body_bytes: usize) -> Vec<u8> {
+    let mut output = Vec::new();
+    let body = vec![b'x'; body_bytes];
+    codec::encode_body(&mut output, &GuestOutput::Response { status: 200, headers: &[], body: &body });
+    let done = Done { ending: Ending::Answered, fuel: 1, peak_memory_bytes: 1, output: &output };
+    let mut frame = Vec::new();
+    codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
+    frame
+}
+
+fn notice(header: &Header, op: u16, args: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let call = HostCall { op, args };
+    codec::encode(&mut frame, FromWorker::Notice as u8, header.slot, header.generation, &call);
+    frame
+}
+
+/// What to send instead of an honest result.
+fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
+    let Header { slot, generation, .. } = *header;
+    let mut honest = result(slot, generation, 10);
+    match behaviour {
+        "honest" => honest,
+        "unknown-slot" => result(999, generation, 10),
+        "idle-slot" => result((slot + 1) % SLOTS, generation, 10),
+        "old-generation" => result(slot, generation.wrapping_sub(1), 10),
+        "new-generation" => result(slot, generation + 1, 10),
+        "huge-length" => {
+            honest[..4].fill(0xff);
+            honest
+        }
+        "long-body" => result(slot, generation, 10 << 20),
+        "empty-body" => {
+            honest[..4].fill(0);
+            honest.truncate(HEADER_BYTES);
+            honest
+        }
+        "unknown-kind" => {
+            honest[4] = 99;
+            honest
+        }
+        "second-hello" => {
+            honest[4] = FromWorker::Hello as u8;
+            honest
+        }
+        "reserved-byte" => {
+            honest[5] = 1;
+            honest
+        }
+        "trailing-bytes" => {
+            honest[0] += 1;
+            honest.push(0);
+            honest
+        }
+        "rubbish" => {
+            honest[HEADER_BYTES..].fill(0xff);
+            honest
+        }
+        "unknown-call" => notice(header, 0x9999, b""),
+        "broken-line" => notice(header, 0x8001, &[0, 4, 0xff, 0xff, 0xff, 0xff, 0]),
+        // A line is level, message and data.
+        "flood" => notice(header, 0x8001, &[1, 1, b'x', 0]).repeat(200_000),
+        "two-results" => honest.repeat(2),
+        "half-frame" => {
+            honest.truncate(HEADER_BYTES + 3);
+            honest
+        }
+        "silence" => Vec::new(),
+        "exit" => std::process::exit(0),
+        other => panic!("no such behaviour: {other}"),
+    }
+}

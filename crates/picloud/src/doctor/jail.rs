@@ -1,0 +1,175 @@
+//! The walls around a worker, as the worker that was started for the purpose has them.
+
+use nix::unistd::geteuid;
+use orchestrator_core::pool::{Isolation, Probe, StartError};
+use shared::wire::worker::Layers;
+
+use super::{Check, Verdict};
+
+/// A start that takes longer is felt when a worker has to be replaced under load.
+const SLOW_START_MS: u128 = 250;
+
+/// What to call a wall, the layers it is made of, what it means that it is missing, and what helps.
+const WALLS: &[(&str, Layers, &str, &str)] = &[
+    (
+        "system-call filter",
+        Layers::SYSTEM_CALL_FILTER,
+        "a worker may call the kernel as it likes",
+        "use a kernel with CONFIG_SECCOMP_FILTER",
+    ),
+    (
+        "file system",
+        Layers::EMPTY_ROOT,
+        "a worker sees this user's file system; only the filter and Landlock keep it from opening files",
+        NAMESPACES,
+    ),
+    (
+        "network",
+        Layers::NETWORK_NAMESPACE,
+        "a worker is in this machine's network; only the filter keeps it from making sockets",
+        NAMESPACES,
+    ),
+    (
+        "namespaces",
+        Layers::IPC_NAMESPACE.and(Layers::UTS_NAMESPACE).and(Layers::CGROUP_NAMESPACE),
+        "a worker shares the machine's name, message queues or control groups",
+        NAMESPACES,
+    ),
+    (
+        "rights",
+        Layers::NO_CAPABILITIES.and(Layers::NO_NEW_PRIVILEGES),
+        "a worker may have or gain rights",
+        "report this: every Linux that PiCloud supports can take them away",
+    ),
+    (
+        "Landlock",
+        Layers::LANDLOCK,
+        "the kernel's second list of what a worker may touch is not there",
+        "use Linux 5.13 or newer with landlock in the list of the boot parameter lsm=",
+    ),
+    (
+        "no new code",
+        Layers::NO_NEW_CODE,
+        "only the filter keeps a worker from making code",
+        "use Linux 6.3 or newer",
+    ),
+    (
+        "sealed code",
+        Layers::SEALED_CODE,
+        "only the filter keeps a worker from changing its code",
+        "use Linux 6.10 or newer",
+    ),
+    (
+        "memory and core files",
+        Layers::NOT_DUMPABLE.and(Layers::LIMITS),
+        "a worker has no limits, or leaves core files",
+        "report this: every Linux that PiCloud supports can set them",
+    ),
+];
+
+const NAMESPACES: &str = "allow user namespaces: sysctl user.max_user_namespaces above 0, and, where they exist, \
+                          kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0; \
+                          in a container a seccomp profile that allows unshare; or start PiCloud as root";
+
+pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16) -> Vec<Check> {
+    let probe = match probe {
+        Ok(probe) => probe,
+        Err(error) => {
+            let advice = "the worker's own words are above; if they do not help, report them";
+            return vec![
+                Check::new("worker", Verdict::Fails, format!("does not start: {error}")).advise(advice),
+            ];
+        }
+    };
+    let mut checks = vec![start(probe), address_space(probe, slots), identity(probe.isolation)];
+    checks.extend(WALLS.iter().map(|wall| check(wall, probe.isolation)));
+    checks
+}
+
+fn start(probe: &Probe) -> Check {
+    let time = probe.start_up.as_millis();
+    let verdict = if time > SLOW_START_MS { Verdict::Note } else { Verdict::Holds };
+    Check::new("worker", verdict, format!("locked down and ready after {time} ms"))
+}
+
+fn address_space(probe: &Probe, wanted: u16) -> Check {
+    let found = format!("{} of {wanted} slots for each worker", probe.slots);
+    if probe.slots == wanted {
+        return Check::new("slots", Verdict::Holds, found);
+    }
+    Check::new("slots", Verdict::Note, found)
+        .advise("each slot takes 4 GiB of addresses; this kernel has no more, so run more workers instead")
+}
+
+/// Of user ids, either wall is enough: an id of its own, or one that is worth nothing.
+fn identity(isolation: Isolation) -> Check {
+    let has = |layer| isolation.claimed.contains(layer);
+    let found = match (has(Layers::OWN_USER), has(Layers::USER_NAMESPACE)) {
+        (true, true) => "each worker is a user of its own, in a user namespace",
+        (true, false) => "each worker is a user of its own",
+        (false, true) => "a worker has this user's id, in a user namespace where it is worth nothing",
+        (false, false) if geteuid().is_root() => {
+            return Check::new("user", Verdict::Degraded, "a worker runs as root, without root's rights")
+                .advise("start PiCloud as a user without rights, or let it change user ids");
+        }
+        (false, false) => {
+            return Check::new("user", Verdict::Degraded, "a worker runs as this user").advise(NAMESPACES);
+        }
+    };
+    Check::new("user", Verdict::Holds, found)
+}
+
+fn check(
+    (name, layers, meaning, advice): &(&'static str, Layers, &str, &str),
+    isolation: Isolation,
+) -> Check {
+    let missing = layers.without(isolation.claimed);
+    if missing == Layers::NONE {
+        let unseen = layers.without(isolation.confirmed);
+        let found = match *layers {
+            Layers::LANDLOCK => format!("version {}", executor_core::jail::landlock_version()),
+            _ if unseen == Layers::NONE => "holds, and is seen from outside".to_owned(),
+            _ => format!("holds; {unseen} cannot be seen from outside by this user"),
+        };
+        return Check::new(name, Verdict::Holds, found);
+    }
+    let verdict =
+        if missing.contains(Layers::SYSTEM_CALL_FILTER) { Verdict::Fails } else { Verdict::Degraded };
+    Check::new(name, verdict, format!("without {missing}: {meaning}")).advise(*advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn probe(claimed: Layers) -> Result<Probe, StartError> {
+        let isolation = Isolation { claimed, confirmed: claimed };
+        Ok(Probe { isolation, slots: 16, start_up: Duration::from_millis(10) })
+    }
+
+    #[test]
+    fn every_wall_is_missed_when_it_is_not_there() {
+        assert!(checks(&probe(Layers::ALL), 16).iter().all(|check| check.verdict == Verdict::Holds));
+        for (layer, name) in Layers::NAMED {
+            // A wall that another one makes up for, or that is part of another one.
+            let is_optional = [
+                Layers::OWN_USER,
+                Layers::USER_NAMESPACE,
+                Layers::MOUNT_NAMESPACE,
+                Layers::EMPTY_BOUNDING_SET,
+            ]
+            .contains(layer);
+            let checks = checks(&probe(Layers::ALL.without(*layer)), 16);
+            let missed = checks.iter().filter(|check| check.verdict >= Verdict::Degraded).count();
+            assert_eq!(missed, usize::from(!is_optional), "{name}");
+        }
+    }
+
+    #[test]
+    fn without_a_filter_nothing_runs() {
+        let checks = checks(&probe(Layers::ALL.without(Layers::SYSTEM_CALL_FILTER)), 16);
+        assert!(checks.iter().any(|check| check.verdict == Verdict::Fails && check.advice.is_some()));
+    }
+}

@@ -1,0 +1,104 @@
+//! The kernel, the clock and the disk.
+
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use nix::sys::statvfs::statvfs;
+use nix::sys::utsname::uname;
+use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
+
+use super::{Check, Verdict};
+
+const GIB: u64 = 1 << 30;
+/// Clock sources that programs read without calling the kernel.
+const FAST_CLOCKS: &[&str] = &["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
+
+pub(super) fn kernel() -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Ok(name) = uname() {
+        let found = format!("{} {}", name.sysname().display(), name.release().display());
+        checks.push(Check::new("kernel", Verdict::Holds, found));
+        checks.push(Check::new("architecture", Verdict::Holds, name.machine().to_string_lossy()));
+    }
+    if let Ok(Some(bytes)) = sysconf(SysconfVar::PAGE_SIZE) {
+        checks.push(Check::new("page size", Verdict::Holds, format!("{} KiB", bytes / 1024)));
+    }
+    if let Some(bits) = address_bits() {
+        checks.push(Check::new("addresses", Verdict::Holds, format!("{bits} bits for programs")));
+    }
+    checks
+}
+
+/// The stack ends close to the highest address there is.
+fn address_bits() -> Option<u32> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let stack = maps.lines().find(|line| line.ends_with("[stack]"))?;
+    let end = stack.split(['-', ' ']).nth(1)?;
+    Some(u64::BITS - u64::from_str_radix(end, 16).ok()?.leading_zeros())
+}
+
+/// Nothing depends on them yet: memory is limited by the kernel's limits of a process, CPU by fuel.
+pub(super) fn control_groups() -> Check {
+    const NAME: &str = "control groups";
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::")) else {
+        return Check::new(NAME, Verdict::Note, "this machine has no control groups of version 2");
+    };
+    let dir = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let is_ours = access(&dir.join("cgroup.procs"), AccessFlags::W_OK).is_ok();
+    let controllers = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    if is_ours && controllers.split_whitespace().any(|name| name == "memory") {
+        return Check::new(NAME, Verdict::Holds, format!("delegated, with {}", controllers.trim()));
+    }
+    Check::new(NAME, Verdict::Note, "not delegated to PiCloud; workers are limited by their own limits alone")
+}
+
+pub(super) fn clock() -> Check {
+    const NAME: &str = "clock";
+    let built = fs::metadata("/proc/self/exe").and_then(|metadata| metadata.modified());
+    if built.is_ok_and(|built| built > SystemTime::now()) {
+        return Check::new(NAME, Verdict::Degraded, "it is earlier now than when this program was installed")
+            .advise("set the clock, for example by enabling systemd-timesyncd: sessions and certificates expire by it");
+    }
+    let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    match source.as_deref().map(str::trim) {
+        Ok(source) if !FAST_CLOCKS.contains(&source) => {
+            let found = format!("the source {source} is slow to read");
+            Check::new(NAME, Verdict::Note, found).advise("boot with a faster one if the hardware has it")
+        }
+        Ok(source) => Check::new(NAME, Verdict::Holds, format!("plausible, read from {source}")),
+        Err(_) => Check::new(NAME, Verdict::Holds, "plausible"),
+    }
+}
+
+/// Space where the data is, or will be.
+pub(super) fn disk(data_dir: &Path) -> Check {
+    const NAME: &str = "disk";
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let Some(existing) = absolute.ancestors().find(|path| path.exists()) else {
+        return Check::new(NAME, Verdict::Fails, format!("{} cannot be made", absolute.display()));
+    };
+    if access(existing, AccessFlags::W_OK).is_err() {
+        return Check::new(
+            NAME,
+            Verdict::Fails,
+            format!("this user may not write to {}", existing.display()),
+        )
+        .advise("set PICLOUD_DATA_DIR to a directory of this user");
+    }
+    let free = match statvfs(existing) {
+        Ok(stat) => stat.blocks_available() * stat.fragment_size(),
+        Err(errno) => return Check::new(NAME, Verdict::Note, format!("its free space is unknown: {errno}")),
+    };
+    let found = format!("{} MiB free for {}", free >> 20, absolute.display());
+    match free {
+        ..=0 => {
+            Check::new(NAME, Verdict::Fails, found).advise("make room, or set PICLOUD_DATA_DIR elsewhere")
+        }
+        ..GIB => {
+            Check::new(NAME, Verdict::Degraded, found).advise("make room before PostgreSQL runs out of it")
+        }
+        _ => Check::new(NAME, Verdict::Holds, found),
+    }
+}

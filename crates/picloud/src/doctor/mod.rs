@@ -1,0 +1,130 @@
+//! `picloud doctor`: what holds on this machine, what does not, and what to do about it.
+//!
+//! Nothing is guessed where it can be tried: the walls are those around a worker that is started
+//! for the purpose, the same way as any other.
+
+mod database;
+mod jail;
+mod machine;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use orchestrator_core::pool::{self, PoolConfig};
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// How one thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Holds,
+    /// Worth knowing; nothing depends on it.
+    Note,
+    /// PiCloud runs, with less between scripts and the machine than there could be.
+    Degraded,
+    /// PiCloud cannot run.
+    Fails,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub verdict: Verdict,
+    pub found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self { name, verdict, found: found.into(), advice: None }
+    }
+
+    fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+}
+
+/// All checks, and the worst of their verdicts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub version: &'static str,
+    pub verdict: Verdict,
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    pub fn can_run(&self) -> bool {
+        self.verdict != Verdict::Fails
+    }
+
+    fn new(checks: Vec<Check>) -> Self {
+        let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Holds);
+        Self { version: env!("CARGO_PKG_VERSION"), verdict, checks }
+    }
+}
+
+/// Looks at everything.
+pub async fn examine(config: &Config) -> Report {
+    let mut checks = machine::kernel();
+    let program = PathBuf::from("/proc/self/exe");
+    let probe = pool::probe(PoolConfig::new(program, 1, config.slots_per_worker)).await;
+    checks.extend(jail::checks(&probe, config.slots_per_worker));
+    checks.push(machine::control_groups());
+    checks.push(database::check(config).await);
+    checks.push(machine::clock());
+    checks.push(machine::disk(&config.data_dir));
+    Report::new(checks)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        for check in &self.checks {
+            let mark = match check.verdict {
+                Verdict::Holds => "ok      ",
+                Verdict::Note => "note    ",
+                Verdict::Degraded => "DEGRADED",
+                Verdict::Fails => "FAILS   ",
+            };
+            writeln!(f, "{mark}  {:width$}  {}", check.name, check.found)?;
+            if let Some(advice) = &check.advice {
+                writeln!(f, "{:8}  {:width$}  -> {advice}", "", "")?;
+            }
+        }
+        let summary = match self.verdict {
+            Verdict::Holds | Verdict::Note => {
+                "Everything that PiCloud can put between scripts and this machine holds."
+            }
+            Verdict::Degraded => {
+                "PiCloud runs here. What is marked DEGRADED should be mended before strangers' scripts run."
+            }
+            Verdict::Fails => "PiCloud cannot run here until what is marked FAILS is mended.",
+        };
+        write!(f, "\n{summary}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_verdict_is_the_reports() {
+        let report = Report::new(vec![
+            Check::new("a", Verdict::Degraded, "x").advise("y"),
+            Check::new("b", Verdict::Holds, "z"),
+        ]);
+        assert_eq!(report.verdict, Verdict::Degraded);
+        assert!(report.can_run());
+        let text = report.to_string();
+        assert!(text.contains("DEGRADED  a  x\n") && text.contains("-> y\n"), "{text}");
+        assert!(!Report::new(vec![Check::new("a", Verdict::Fails, "x")]).can_run());
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["checks"][0]["verdict"], "degraded");
+    }
+}
