@@ -100,10 +100,10 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         measure::idle::run(&bench, &mut report)?;
     }
     if wants(Measurement::Hello) {
-        measure::hello::many(&mut bench, &mut report)?;
+        measure::hello::many(&bench, &mut report)?;
     }
     if wants(Measurement::Latency) {
-        measure::hello::one(&mut bench, &mut report)?;
+        measure::hello::one(&bench, &mut report)?;
     }
     if wants(Measurement::Breakdown) {
         measure::breakdown::run(&bench, &mut report)?;

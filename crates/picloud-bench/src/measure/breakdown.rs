@@ -7,13 +7,11 @@ use serde_json::{Value, json};
 
 use super::hello::micros;
 use super::{Bench, HELLO_SCRIPT};
-use crate::load::{self, Request};
+use crate::load::Request;
 use crate::process::{self, Cpu};
 use crate::report::{Report, median};
 
 const SMALLEST_SCRIPT: &str = "bench-smallest";
-/// Enough for CPU time that is counted in hundredths of a second.
-const TURN: Duration = Duration::from_secs(3);
 /// Records are written a moment later; the backlog of a full queue takes a second.
 const RECORDED_WITHIN: Duration = Duration::from_millis(1_500);
 
@@ -90,9 +88,7 @@ fn measure(bench: &Bench, report: &Report, case: &Case<'_>) -> anyhow::Result<Va
     let (workers, postgres) =
         if is_picloud { (bench.picloud.workers(), bench.picloud.postgres()) } else { Default::default() };
     let groups = [vec![std::process::id()], vec![case.server], workers, postgres];
-    load::run(case.address, case.request, case.connections, bench.plan.warm_up)?;
-    let before = look(&groups);
-    let measured = load::run(case.address, case.request, case.connections, TURN)?;
+    let (measured, before) = bench.turn(case.address, case.request, case.connections, || look(&groups))?;
     let after = look(&groups);
 
     let requests = measured.requests as f64;

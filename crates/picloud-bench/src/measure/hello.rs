@@ -1,5 +1,6 @@
 //! The hello script through the whole product, beside a bare axum handler and native Rhai.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ struct Round {
 }
 
 /// Throughput at 64 connections.
-pub(crate) fn many(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) fn many(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.heading(format_args!("Hello, {MANY} keep-alive connections"));
     let rounds = rounds(bench, report, MANY)?;
     let to_axum = median(rounds.iter().map(|r| r.picloud.per_second() / r.axum.per_second()));
@@ -32,7 +33,7 @@ pub(crate) fn many(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()>
 }
 
 /// Latency at one connection.
-pub(crate) fn one(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) fn one(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.heading("Hello, 1 connection");
     let rounds = rounds(bench, report, 1)?;
     summary(report, &rounds);
@@ -47,16 +48,15 @@ pub(crate) fn one(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> 
 }
 
 /// Turns alternate, so that what else the machine does meets everybody alike.
-fn rounds(bench: &mut Bench, report: &Report, connections: usize) -> anyhow::Result<Vec<Round>> {
+fn rounds(bench: &Bench, report: &Report, connections: usize) -> anyhow::Result<Vec<Round>> {
     report.line("  round        bare axum        native Rhai            PiCloud   requests/s (p50 µs)");
     let mut rounds = Vec::with_capacity(bench.plan.rounds);
     for index in 1..=bench.plan.rounds {
         let round = Round {
-            axum: bench.turn(bench.axum.address, connections)?,
-            native: bench.turn(bench.native.address, connections)?,
-            picloud: bench.turn(bench.picloud.address, connections)?,
+            axum: turn(bench, bench.axum.address, connections)?,
+            native: turn(bench, bench.native.address, connections)?,
+            picloud: turn(bench, bench.picloud.address, connections)?,
         };
-        bench.executions += round.picloud.requests;
         report.line(format_args!(
             "  {index:<5} {} {} {}",
             cell(&round.axum),
@@ -66,6 +66,10 @@ fn rounds(bench: &mut Bench, report: &Report, connections: usize) -> anyhow::Res
         rounds.push(round);
     }
     Ok(rounds)
+}
+
+fn turn(bench: &Bench, address: SocketAddr, connections: usize) -> anyhow::Result<Measured> {
+    Ok(bench.turn(address, &bench.hello, connections, || ())?.0)
 }
 
 fn cell(measured: &Measured) -> String {

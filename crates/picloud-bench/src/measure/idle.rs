@@ -24,8 +24,8 @@ pub(crate) fn after_work(bench: &Bench, report: &mut Report) -> anyhow::Result<(
     memory(bench, report, "after the work")?;
     let rows = bench.picloud.database()?.activity(0.0)?.rows_inserted;
     report.line(format_args!(
-        "  rows written to the database: {rows:.0}, for {} executions in the rounds above and some more",
-        bench.executions
+        "  rows written to the database: {rows:.0}; requests that PiCloud answered under load: {}",
+        bench.answered.get()
     ));
     Ok(())
 }

@@ -5,6 +5,7 @@ pub(crate) mod cpu;
 pub(crate) mod hello;
 pub(crate) mod idle;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -67,8 +68,8 @@ pub(crate) struct Bench {
     axum: Baseline,
     native: Baseline,
     hello: Request,
-    /// Requests that PiCloud's scripts answered.
-    executions: u64,
+    /// Requests that PiCloud answered under load.
+    answered: Cell<u64>,
 }
 
 impl Bench {
@@ -80,16 +81,27 @@ impl Bench {
         admin.deploy(HELLO_SCRIPT, HELLO, &json!({}))?;
         admin.route("/bench/hello/:name", HELLO_SCRIPT)?;
         let hello = Request::get(PATH, HELLO_ANSWER);
-        Ok(Self { plan, picloud, admin, axum, native, hello, executions: 0 })
+        Ok(Self { plan, picloud, admin, axum, native, hello, answered: Cell::new(0) })
     }
 
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         self.picloud.stop()
     }
 
-    /// One turn of hello, warmed up.
-    fn turn(&self, address: SocketAddr, connections: usize) -> anyhow::Result<Measured> {
-        load::run(address, &self.hello, connections, self.plan.warm_up)?;
-        load::run(address, &self.hello, connections, self.plan.turn)
+    /// One turn, warmed up. `at_start` is called between the two.
+    fn turn<T>(
+        &self,
+        address: SocketAddr,
+        request: &Request,
+        connections: usize,
+        at_start: impl FnOnce() -> T,
+    ) -> anyhow::Result<(Measured, T)> {
+        let warm_up = load::run(address, request, connections, self.plan.warm_up)?;
+        let started = at_start();
+        let measured = load::run(address, request, connections, self.plan.turn)?;
+        if address == self.picloud.address {
+            self.answered.set(self.answered.get() + warm_up.requests + measured.requests);
+        }
+        Ok((measured, started))
     }
 }

@@ -39,7 +39,7 @@ fn an_execution_is_kept_with_what_it_used_and_what_it_logged() {
     assert!(record["started_at"].as_str().unwrap().starts_with("20"), "{record}");
     assert_eq!(record["host_calls"], 0, "log lines are not counted");
     let logs = record["logs"].as_array().unwrap();
-    let lines: Vec<_> = logs.iter().map(|line| text_of(line)).collect();
+    let lines: Vec<_> = logs.iter().map(text_of).collect();
     let expected = [
         ("trace", "one"),
         ("info", "two"),

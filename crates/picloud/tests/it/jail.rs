@@ -34,12 +34,12 @@ fn a_worker_has_no_environment_and_four_descriptors() {
     server.client.get("localhost", "/hello/pi").is(200);
     for worker in server.workers() {
         assert_eq!(fs::read(format!("/proc/{worker}/environ")).unwrap(), b"", "environment");
-        let descriptors: BTreeSet<String> = fs::read_dir(format!("/proc/{worker}/fd"))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        let descriptors = fs::read_dir(format!("/proc/{worker}/fd")).unwrap();
+        let descriptors: BTreeSet<u32> = descriptors
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap().parse().unwrap())
             .collect();
-        assert_eq!(descriptors, ["0", "1", "2", "3"].map(String::from).into(), "descriptors");
         let target = |fd: u32| fs::read_link(format!("/proc/{worker}/fd/{fd}")).unwrap();
+        assert_eq!(descriptors, (0..=3).collect());
         assert_eq!((target(0), target(1)), ("/dev/null".into(), "/dev/null".into()));
         assert!(target(2).to_string_lossy().starts_with("pipe:"), "{:?}", target(2));
         assert!(target(3).to_string_lossy().starts_with("socket:"), "{:?}", target(3));

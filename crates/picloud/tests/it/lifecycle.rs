@@ -37,7 +37,7 @@ fn sigterm_lets_what_runs_finish_and_exits_with_0() {
     let mut server = TestServer::start();
     let workers = server.workers();
     let app = server.app();
-    let work = "log::info(\"begun\"); let n = 0; for i in 0..3000000 { n += i; } n";
+    let work = "log::info(\"begun\"); let n = 0; for i in 0..1500000 { n += i; } n";
     app.serve("work", work, &json!({ "fuel": 100_000_000_000_u64 }));
     let (host, client) = (app.host.clone(), server.client.clone());
     let burnt = || workers.iter().map(|worker| process::ticks(*worker)).sum::<u64>();
@@ -50,10 +50,12 @@ fn sigterm_lets_what_runs_finish_and_exits_with_0() {
     });
     assert!(!request.is_finished(), "the script ended too early for this test to tell anything");
     let reply = request.join().unwrap();
-    assert_eq!(reply.is(200).json(), json!(4_499_998_500_000_i64));
+    assert_eq!(reply.is(200).json(), json!(1_124_999_250_000_i64));
     let status = server.wait();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    assert!(!workers.iter().any(|worker| process::is_there(*worker)), "a worker outlived the server");
+    eventually("all workers are gone", || {
+        (!workers.iter().any(|worker| process::is_there(*worker))).then_some(())
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{NO_LIMITS, Reply, TestServer, WORKERS, eventually, process};
 
@@ -63,8 +63,10 @@ fn a_killed_worker_loses_only_what_ran_in_it() {
     }
     // A worker has 16 slots.
     assert!((1..=16).contains(&lost.len()), "{} executions were lost", lost.len());
-    let record = app.execution_of(lost[0]);
-    assert_eq!(record["status"], "worker_lost");
+    eventually("each loss is recorded", || {
+        let list = app.admin("GET", "/executions?status=worker_lost", &Value::Null).is(200).json();
+        (list["items"].as_array().unwrap().len() == lost.len()).then_some(())
+    });
 
     let killed = killed.into_inner().unwrap();
     assert!(!server.workers().contains(&killed[0]));
