@@ -8,7 +8,7 @@ TEST_RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nexte
 GUEST_TARGET := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
+.PHONY: help run build test torture bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ build: setup ## build the release binaries
 
 test: setup ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
+
+torture: setup ## attack the jail, and print what came of each attack
+	$(CARGO) test --locked -q -p executor-core --test escape -- --nocapture --test-threads=1
 
 bench: setup ## measure PiCloud beside its baselines; options in BENCH, such as BENCH=--quick
 	$(CARGO) build --locked --release -p picloud

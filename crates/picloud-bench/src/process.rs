@@ -18,10 +18,16 @@ pub(crate) struct Cpu {
 impl Cpu {
     /// Of several processes together. One that has ended meanwhile counts nothing.
     pub(crate) fn of(pids: &[u32]) -> Self {
-        pids.iter().filter_map(|pid| stat(*pid)).fold(Self::default(), |sum, stat| Self {
-            user: sum.user + stat.cpu.user,
-            system: sum.system + stat.cpu.system,
-        })
+        pids.iter().filter_map(|pid| stat(*pid)).fold(Self::default(), |sum, stat| sum.and(stat.cpu))
+    }
+
+    /// Of the children that a process has seen end, up to now.
+    pub(crate) fn of_ended_children(pid: u32) -> Self {
+        stat(pid).map_or_else(Self::default, |stat| stat.ended_children)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { user: self.user + other.user, system: self.system + other.system }
     }
 
     pub(crate) fn since(self, before: Self) -> Self {
@@ -101,6 +107,7 @@ pub(crate) fn command_line(pid: u32) -> Vec<String> {
 struct Stat {
     parent: u32,
     cpu: Cpu,
+    ended_children: Cpu,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -112,7 +119,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
     let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let time = |at| ticks(at).map(|ticks| Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND));
-    Some(Stat { parent: fields.get(1)?.parse().ok()?, cpu: Cpu { user: time(11)?, system: time(12)? } })
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        cpu: Cpu { user: time(11)?, system: time(12)? },
+        ended_children: Cpu { user: time(13)?, system: time(14)? },
+    })
 }
 
 fn read(pid: u32, file: &str) -> anyhow::Result<String> {
@@ -132,9 +143,11 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let text = "12 (a) b (c) S 7 12 12 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 1 0 99 1 1";
+        let text = "12 (a) b (c) S 7 12 12 0 -1 4194560 1 2 3 4 150 25 9 8 20 0 1 0 99 1 1";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.parent, stat.cpu.user.as_millis(), stat.cpu.system.as_millis()), (7, 1_500, 250));
+        let ended = stat.ended_children;
+        assert_eq!((ended.user.as_millis(), ended.system.as_millis()), (90, 80));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where a request's time goes: CPU time and context switches of everybody who has a part in it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -66,40 +67,45 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A moment's counters.
+/// A moment's counters: CPU time of client, server, workers and PostgreSQL; switches of the server's
+/// threads and of the workers'.
 struct Look {
-    cpu: Vec<Cpu>,
-    switches: [u64; 2],
+    cpu: [Cpu; 4],
+    switches: [BTreeMap<u32, u64>; 2],
 }
 
-/// Client, parent, workers, PostgreSQL; the latter two only for PiCloud.
-fn look(groups: &[Vec<u32>; 4]) -> Look {
-    let switches = |pids: &[u32]| -> u64 {
-        pids.iter().filter_map(|pid| process::switches(*pid).ok()).flat_map(|map| map.into_values()).sum()
-    };
+/// Workers and PostgreSQL are looked for each time: a worker is replaced after so many executions, and
+/// its CPU time is then found with its parent.
+fn look(bench: &Bench, server: u32) -> Look {
+    let client = Cpu::of(&[std::process::id()]);
+    let switches = |pid: u32| process::switches(pid).unwrap_or_default();
+    if server != bench.picloud.pid() {
+        let cpu = [client, Cpu::of(&[server]), Cpu::default(), Cpu::default()];
+        return Look { cpu, switches: [switches(server), BTreeMap::new()] };
+    }
+    let workers = bench.picloud.workers();
+    let of_workers = Cpu::of(&workers).and(Cpu::of_ended_children(server));
     Look {
-        cpu: groups.iter().map(|pids| Cpu::of(pids)).collect(),
-        switches: [switches(&groups[1]), switches(&groups[2])],
+        cpu: [client, Cpu::of(&[server]), of_workers, Cpu::of(&bench.picloud.postgres())],
+        switches: [switches(server), workers.into_iter().flat_map(switches).collect()],
     }
 }
 
 fn measure(bench: &Bench, report: &Report, case: &Case<'_>) -> anyhow::Result<Value> {
-    let is_picloud = case.server == bench.picloud.pid();
-    let (workers, postgres) =
-        if is_picloud { (bench.picloud.workers(), bench.picloud.postgres()) } else { Default::default() };
-    let groups = [vec![std::process::id()], vec![case.server], workers, postgres];
-    let (measured, before) = bench.turn(case.address, case.request, case.connections, || look(&groups))?;
-    let after = look(&groups);
+    let look = || look(bench, case.server);
+    let (measured, before) = bench.turn(case.address, case.request, case.connections, look)?;
+    let after = look();
 
     let requests = measured.requests as f64;
     let costs: Vec<[f64; 2]> = before
         .cpu
         .iter()
-        .zip(&after.cpu)
+        .zip(after.cpu)
         .map(|(before, after)| after.since(*before))
         .map(|cpu| [micros(cpu.user) / requests, micros(cpu.system) / requests])
         .collect();
-    let switches = [0, 1].map(|at| after.switches[at].saturating_sub(before.switches[at]) as f64 / requests);
+    let switches = [0, 1]
+        .map(|at| process::switches_between(&before.switches[at], &after.switches[at]) as f64 / requests);
     let p50 = micros(measured.latency.percentile(50.0));
     let stages = stages(bench, case)?;
     let cells: Vec<String> =
