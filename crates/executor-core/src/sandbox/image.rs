@@ -1,8 +1,8 @@
 //! Memory images: the state of a guest right after it loaded a script.
 //!
-//! Every execution starts from such an image. Restoring writes **every** byte of linear memory and
-//! every mutable global (`build.rs` proves that the stack pointer is the only one), so nothing of
-//! the last execution is left, whatever pages it touched.
+//! Every execution starts from such an image. Restoring compares **every** byte of linear memory with
+//! the image and writes every page that differs, and every mutable global (`build.rs` proves that the
+//! stack pointer is the only one), so nothing of the last execution is left, whatever it touched.
 
 use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
@@ -113,9 +113,9 @@ impl Image {
         for run in &self.runs {
             let target = &mut memory[run.start..run.end];
             match run.source {
-                Source::Zero => target.fill(0),
-                Source::Base => target.copy_from_slice(&self.base[run.start..run.end]),
-                Source::Own(offset) => target.copy_from_slice(&self.own[offset..offset + target.len()]),
+                Source::Zero => target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()])),
+                Source::Base => put_back_pages(target, &self.base[run.start..run.end]),
+                Source::Own(offset) => put_back_pages(target, &self.own[offset..offset + target.len()]),
             }
         }
         Ok(())
@@ -123,6 +123,22 @@ impl Image {
 
     fn own_bytes(&self) -> usize {
         self.own.len() + self.runs.len() * size_of::<Run>()
+    }
+}
+
+static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
+
+fn put_back_pages(target: &mut [u8], source: &[u8]) {
+    for (page, wanted) in target.chunks_mut(PAGE).zip(source.chunks(PAGE)) {
+        put_back(page, wanted);
+    }
+}
+
+/// Makes a page what it must be. Most pages are that already; reading to see so is cheaper than
+/// writing, and leaves the cache to the script.
+fn put_back(page: &mut [u8], wanted: &[u8]) {
+    if page != wanted {
+        page.copy_from_slice(wanted);
     }
 }
 
