@@ -1,7 +1,7 @@
 //! Memory images: the state of a guest right after it loaded a script.
 //!
 //! Every execution starts from such an image. Restoring compares **every** byte of linear memory with
-//! the image and writes every page that differs, and every mutable global (`build.rs` proves that the
+//! the image and writes every page that differs (or gives the page back to the kernel), and every mutable global (`build.rs` proves that the
 //! stack pointer is the only one), so nothing of the last execution is left, whatever it touched.
 
 use std::collections::{HashMap, hash_map};
@@ -9,12 +9,18 @@ use std::sync::Arc;
 
 use wasmtime::{Result, Val};
 
+use super::discard::discard;
 use super::machine::Machine;
 
 /// Granularity at which an image is compared with the guest's initial memory.
 const PAGE: usize = 4096;
 /// Buffer for inputs that is part of every image, so that most executions need not ask for one.
 pub(super) const INPUT_BYTES: usize = 8 << 10;
+
+/// The part of the stack that most executions use: it is compared and cleared like other memory.
+const NEAR_STACK_BYTES: usize = 64 << 10;
+/// A multiple of every page size there is.
+const DISCARD_BYTES: usize = 64 << 10;
 
 /// Where a stretch of an image comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,9 @@ pub(crate) struct Image {
     own: Vec<u8>,
     runs: Vec<Run>,
     memory_bytes: usize,
+    /// The memory below this is the far part of the stack: given back to the kernel after every
+    /// execution, which gives out only zeroed pages.
+    discarded: usize,
     stack_pointer: Val,
     /// Where an input of up to [`INPUT_BYTES`] may be written before a run.
     pub(super) input: u32,
@@ -53,16 +62,18 @@ impl Image {
         let unused_stack = stack_pointer.i32().and_then(|sp| usize::try_from(sp).ok()).unwrap_or(0);
         let memory = machine.memory.data_mut(&mut machine.store);
         memory[..unused_stack].fill(0);
+        let discarded = unused_stack.saturating_sub(NEAR_STACK_BYTES) / DISCARD_BYTES * DISCARD_BYTES;
         let mut image = Self {
             base: base.clone(),
             own: Vec::new(),
             runs: Vec::new(),
             memory_bytes: memory.len(),
+            discarded,
             stack_pointer,
             input,
         };
-        for (index, page) in memory.chunks(PAGE).enumerate() {
-            image.push_page(index * PAGE, page);
+        for (index, page) in memory[discarded..].chunks(PAGE).enumerate() {
+            image.push_page(discarded + index * PAGE, page);
         }
         image.own.shrink_to_fit();
         image
@@ -110,10 +121,13 @@ impl Image {
     pub(super) fn restore(&self, machine: &mut Machine) -> Result<()> {
         machine.set_stack_pointer(self.stack_pointer)?;
         let memory = machine.memory.data_mut(&mut machine.store);
+        discard(&mut memory[..self.discarded])?;
         for run in &self.runs {
             let target = &mut memory[run.start..run.end];
             match run.source {
-                Source::Zero => target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()])),
+                Source::Zero => {
+                    target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()]))
+                }
                 Source::Base => put_back_pages(target, &self.base[run.start..run.end]),
                 Source::Own(offset) => put_back_pages(target, &self.own[offset..offset + target.len()]),
             }

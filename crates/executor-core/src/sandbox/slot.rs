@@ -134,6 +134,7 @@ async fn run(
     state.clock_ms = clock_ms;
     state.random = SeededRandom::new(seed);
     state.reply = None;
+    state.notices = 0;
     state.generation = job.generation;
 
     let result = call(&mut machine, image, fuel, &input).await;
