@@ -5,27 +5,29 @@ use shared::guest_abi::{GuestHttp, GuestInput};
 use shared::http::Pairs;
 
 use crate::convert;
+use crate::needs::Needs;
 
-pub(crate) fn build(input: &GuestInput<'_>) -> Dynamic {
+/// Builds what the bundle can read of `ctx`.
+pub(crate) fn build(input: &GuestInput<'_>, needs: &Needs) -> Dynamic {
     let mut ctx = Map::new();
-    let mut set = |name: &str, value: Dynamic| ctx.insert(name.into(), value);
-    set("sdk_version", shared::SDK_VERSION.into());
-    set("execution_id", execution_id(input).into());
-    set("request_id", text(input.request_id));
-    set("app", text(input.app));
-    set("script", text(input.script));
-    set("version", i64::from(input.version).into());
-    set("invocation_type", input.invocation_type.as_str().into());
-    set("trigger_depth", i64::from(input.trigger_depth).into());
-    set("limits", limits(input).into());
-    if let Some(http) = &input.http {
-        set("request", request(http).into());
+    let mut set = |name: &str, value: &dyn Fn() -> Dynamic| {
+        if needs.member(name) {
+            ctx.insert(name.into(), value());
+        }
+    };
+    set("sdk_version", &|| shared::SDK_VERSION.into());
+    set("execution_id", &|| convert::uuid_text(input.execution_id).into());
+    set("request_id", &|| text(input.request_id));
+    set("app", &|| text(input.app));
+    set("script", &|| text(input.script));
+    set("version", &|| i64::from(input.version).into());
+    set("invocation_type", &|| input.invocation_type.as_str().into());
+    set("trigger_depth", &|| i64::from(input.trigger_depth).into());
+    set("limits", &|| limits(input).into());
+    if let Some(http) = input.http.as_ref().filter(|_| needs.request()) {
+        ctx.insert("request".into(), request(http, needs).into());
     }
     Dynamic::from_map(ctx)
-}
-
-fn execution_id(input: &GuestInput<'_>) -> String {
-    convert::uuid_text(input.execution_id)
 }
 
 fn limits(input: &GuestInput<'_>) -> Map {
@@ -37,23 +39,29 @@ fn limits(input: &GuestInput<'_>) -> Map {
     limits
 }
 
-fn request(http: &GuestHttp<'_>) -> Map {
-    let headers = pairs(http.headers, |old, new| format!("{old}, {new}"));
-    let content_type =
-        headers.get("content-type").and_then(|v| v.clone().into_string().ok()).unwrap_or_default();
+fn request(http: &GuestHttp<'_>, needs: &Needs) -> Map {
     let mut request = Map::new();
-    let mut set = |name: &str, value: Dynamic| request.insert(name.into(), value);
-    set("method", text(http.method));
-    set("path", text(http.path));
-    set("rest", text(http.rest));
-    set("remote_ip", text(http.remote_ip));
-    set("params", pairs(http.params, |_, new| new.to_owned()).into());
+    let mut set = |name: &str, value: &dyn Fn() -> Dynamic| {
+        if needs.request_member(name) {
+            request.insert(name.into(), value());
+        }
+    };
+    set("method", &|| text(http.method));
+    set("path", &|| text(http.path));
+    set("rest", &|| text(http.rest));
+    set("remote_ip", &|| text(http.remote_ip));
+    set("params", &|| pairs(http.params, |_, new| new.to_owned()).into());
     // Of a repeated parameter the first counts, as in the URL standard's `get`.
-    set("query", pairs(http.query, |old, _| old.to_owned()).into());
-    set("headers", headers.into());
-    set("body", body(&content_type, http.body));
-    set("body_raw", text_or_blob(http.body));
+    set("query", &|| pairs(http.query, |old, _| old.to_owned()).into());
+    set("headers", &|| pairs(http.headers, |old, new| format!("{old}, {new}")).into());
+    set("body", &|| body(content_type(http.headers), http.body));
+    set("body_raw", &|| text_or_blob(http.body));
     request
+}
+
+fn content_type(headers: &[u8]) -> &str {
+    let found = Pairs::new(headers).flatten().find(|(name, _)| *name == b"content-type");
+    found.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
 
 /// A map of a block's pairs; `merge` decides what a repeated name ends up with.

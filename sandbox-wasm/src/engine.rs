@@ -7,6 +7,7 @@ use shared::guest_abi::{GuestInput, LoadRequest};
 use shared::script::{Bundle, Diagnostic};
 use shared::wire::codec;
 
+use crate::needs::Needs;
 use crate::outcome::Outcome;
 use crate::{api, ctx};
 
@@ -26,6 +27,7 @@ pub(crate) struct Guest {
 struct Loaded {
     name: String,
     ast: AST,
+    needs: Needs,
 }
 
 impl Guest {
@@ -57,7 +59,10 @@ impl Guest {
         self.engine.set_module_resolver(resolver);
 
         let ast = self.engine.compile(&bundle.source).map_err(|error| parse_failure(&bundle.name, &error))?;
-        self.loaded = Some(Loaded { name: bundle.name, ast });
+        let sources =
+            bundle.modules.iter().map(|module| module.source.as_str()).chain([bundle.source.as_str()]);
+        let needs = Needs::of(sources);
+        self.loaded = Some(Loaded { name: bundle.name, ast, needs });
         Ok(())
     }
 
@@ -73,7 +78,7 @@ impl Guest {
         let mut globals = Module::new();
         // A global constant, so that functions see it too; shared, so that reading one of its
         // members does not copy the whole of it.
-        globals.set_var("ctx", ctx::build(input).into_shared());
+        globals.set_var("ctx", ctx::build(input, &loaded.needs).into_shared());
         self.engine.register_global_module(Shared::new(globals));
         match self.engine.eval_ast_with_scope(&mut Scope::new(), &loaded.ast) {
             Ok(value) => Outcome::from_value(value),

@@ -9,6 +9,7 @@ mod convert;
 mod ctx;
 mod engine;
 mod host;
+mod needs;
 mod outcome;
 
 use std::cell::RefCell;

@@ -38,14 +38,14 @@ struct Slot {
     link: Arc<Link>,
     waker: Waker,
     running: Option<Running>,
-    /// What the last execution left, for the next one to reuse.
-    machine: Option<Machine>,
 }
 
 pub(crate) struct Scheduler {
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     slots: Vec<Slot>,
+    /// What ended executions left, for later ones to reuse; the one left last is taken first.
+    idle: Rc<RefCell<Vec<Machine>>>,
 }
 
 impl Scheduler {
@@ -53,13 +53,14 @@ impl Scheduler {
         let slots = (0..sandbox.slots)
             .map(|_| {
                 let link = Arc::new(Link::default());
-                Slot { waker: Waker::from(link.clone()), link, running: None, machine: None }
+                Slot { waker: Waker::from(link.clone()), link, running: None }
             })
             .collect();
         Self {
             sandbox: Rc::new(sandbox),
             images: Rc::new(RefCell::new(Images::new(image_cache_bytes))),
             slots,
+            idle: Rc::default(),
         }
     }
 
@@ -82,8 +83,9 @@ impl Scheduler {
         slot.link.reset();
         slot.link.set_runnable();
         let generation = job.generation;
-        let future =
-            execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), slot.machine.take(), job);
+        let idle = self.idle.clone();
+        let idle_machine = move || idle.borrow_mut().pop();
+        let future = execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), idle_machine, job);
         slot.running = Some(Running {
             future: Box::pin(future),
             deadline: Instant::now() + timeout,
@@ -145,7 +147,7 @@ impl Scheduler {
             let generation = running.generation;
             slot.running = None;
             write_done(outbound, index, generation, &finished);
-            slot.machine = finished.machine;
+            self.idle.borrow_mut().extend(finished.machine);
         }
     }
 

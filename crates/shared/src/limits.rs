@@ -57,6 +57,8 @@ pub const BODY_BYTES_MAX: u32 = 32 << 20;
 
 /// Log lines kept with one execution.
 pub const LOG_LINES_MAX: u32 = 1_000;
+/// Log notices a worker passes on for one execution: the lines, and one that shows there were more.
+pub const LOG_NOTICES_MAX: u32 = LOG_LINES_MAX + 1;
 /// Bytes of log kept with one execution.
 pub const LOG_BYTES_MAX: u32 = 256 << 10;
 /// Host calls one execution may make, log lines not counted.

@@ -138,7 +138,8 @@ impl Worker {
             input,
         };
         let job = Job { slot, generation: 1, handle, task };
-        let mut future = pin!(execute(self.sandbox.clone(), self.images.clone(), link.clone(), machine, job));
+        let mut future =
+            pin!(execute(self.sandbox.clone(), self.images.clone(), link.clone(), move || machine, job));
         let mut said = Vec::new();
         loop {
             if let Poll::Ready(Finished { ending, machine, .. }) =

@@ -5,10 +5,11 @@
 
 use wasmtime::{Config, WasmFeatures};
 
-/// Stack of the guest's native code. The deepest call chain that `limits.rs` allows fits.
-const WASM_STACK_BYTES: usize = 512 << 10;
+/// Stack of the guest's native code: room for the deepest call chain that `limits.rs` allows. Pages
+/// that a script does not reach are never touched.
+const WASM_STACK_BYTES: usize = 2 << 20;
 /// Stack of a fiber: the guest's, and room for the imports that run on it.
-const FIBER_STACK_BYTES: usize = 768 << 10;
+const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
 
 /// Settings for a guest that is deterministic, metered and confined.
 ///

@@ -1,20 +1,26 @@
 //! Memory images: the state of a guest right after it loaded a script.
 //!
-//! Every execution starts from such an image. Restoring writes **every** byte of linear memory and
-//! every mutable global (`build.rs` proves that the stack pointer is the only one), so nothing of
-//! the last execution is left, whatever pages it touched.
+//! Every execution starts from such an image. Restoring compares **every** byte of linear memory with
+//! the image and writes every page that differs (or gives the page back to the kernel), and every mutable global (`build.rs` proves that the
+//! stack pointer is the only one), so nothing of the last execution is left, whatever it touched.
 
 use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 use wasmtime::{Result, Val};
 
+use super::discard::discard;
 use super::machine::Machine;
 
 /// Granularity at which an image is compared with the guest's initial memory.
 const PAGE: usize = 4096;
 /// Buffer for inputs that is part of every image, so that most executions need not ask for one.
 pub(super) const INPUT_BYTES: usize = 8 << 10;
+
+/// The part of the stack that most executions use: it is compared and cleared like other memory.
+const NEAR_STACK_BYTES: usize = 64 << 10;
+/// A multiple of every page size there is.
+const DISCARD_BYTES: usize = 64 << 10;
 
 /// Where a stretch of an image comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,9 @@ pub(crate) struct Image {
     own: Vec<u8>,
     runs: Vec<Run>,
     memory_bytes: usize,
+    /// The memory below this is the far part of the stack: given back to the kernel after every
+    /// execution, which gives out only zeroed pages.
+    discarded: usize,
     stack_pointer: Val,
     /// Where an input of up to [`INPUT_BYTES`] may be written before a run.
     pub(super) input: u32,
@@ -53,16 +62,18 @@ impl Image {
         let unused_stack = stack_pointer.i32().and_then(|sp| usize::try_from(sp).ok()).unwrap_or(0);
         let memory = machine.memory.data_mut(&mut machine.store);
         memory[..unused_stack].fill(0);
+        let discarded = unused_stack.saturating_sub(NEAR_STACK_BYTES) / DISCARD_BYTES * DISCARD_BYTES;
         let mut image = Self {
             base: base.clone(),
             own: Vec::new(),
             runs: Vec::new(),
             memory_bytes: memory.len(),
+            discarded,
             stack_pointer,
             input,
         };
-        for (index, page) in memory.chunks(PAGE).enumerate() {
-            image.push_page(index * PAGE, page);
+        for (index, page) in memory[discarded..].chunks(PAGE).enumerate() {
+            image.push_page(discarded + index * PAGE, page);
         }
         image.own.shrink_to_fit();
         image
@@ -110,12 +121,15 @@ impl Image {
     pub(super) fn restore(&self, machine: &mut Machine) -> Result<()> {
         machine.set_stack_pointer(self.stack_pointer)?;
         let memory = machine.memory.data_mut(&mut machine.store);
+        discard(&mut memory[..self.discarded])?;
         for run in &self.runs {
             let target = &mut memory[run.start..run.end];
             match run.source {
-                Source::Zero => target.fill(0),
-                Source::Base => target.copy_from_slice(&self.base[run.start..run.end]),
-                Source::Own(offset) => target.copy_from_slice(&self.own[offset..offset + target.len()]),
+                Source::Zero => {
+                    target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()]))
+                }
+                Source::Base => put_back_pages(target, &self.base[run.start..run.end]),
+                Source::Own(offset) => put_back_pages(target, &self.own[offset..offset + target.len()]),
             }
         }
         Ok(())
@@ -123,6 +137,22 @@ impl Image {
 
     fn own_bytes(&self) -> usize {
         self.own.len() + self.runs.len() * size_of::<Run>()
+    }
+}
+
+static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
+
+fn put_back_pages(target: &mut [u8], source: &[u8]) {
+    for (page, wanted) in target.chunks_mut(PAGE).zip(source.chunks(PAGE)) {
+        put_back(page, wanted);
+    }
+}
+
+/// Makes a page what it must be. Most pages are that already; reading to see so is cheaper than
+/// writing, and leaves the cache to the script.
+fn put_back(page: &mut [u8], wanted: &[u8]) {
+    if page != wanted {
+        page.copy_from_slice(wanted);
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use shared::guest_abi::IMPORT_MODULE;
 use shared::host_call::{ONE_WAY, TAKE_REPLY};
-use shared::limits::HOST_CALL_BYTES_MAX;
+use shared::limits::{HOST_CALL_BYTES_MAX, LOG_NOTICES_MAX};
 use shared::wire::codec;
 use shared::wire::frame::{FromWorker, HostCall};
 use wasmtime::{Caller, Error, Linker, Result};
@@ -47,6 +47,13 @@ async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u
     }
     let memory = caller.data().memory()?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    if op & ONE_WAY != 0 {
+        state.notices = state.notices.saturating_add(1);
+        if state.notices > LOG_NOTICES_MAX {
+            // The parent would not keep it, and must not be kept busy with it.
+            return Ok(0);
+        }
+    }
     let args = slice_mut(bytes, ptr, len)?;
     let kind = if op & ONE_WAY != 0 { FromWorker::Notice } else { FromWorker::HostCall };
     state.link.write(|outbound| {

@@ -22,6 +22,8 @@ pub(crate) struct GuestState {
     pub(super) random: SeededRandom,
     pub(super) link: Arc<Link>,
     pub(super) reply: Option<Reply>,
+    /// One-way calls so far.
+    pub(super) notices: u32,
     pub(super) slot: u16,
     pub(super) generation: u32,
     memory: Option<Memory>,
@@ -53,6 +55,7 @@ impl Machine {
             random: SeededRandom::default(),
             link: link.clone(),
             reply: None,
+            notices: 0,
             slot,
             generation: 0,
             memory: None,

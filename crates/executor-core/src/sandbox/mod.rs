@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod canary;
 mod config;
+mod discard;
 mod engine;
 mod image;
 mod imports;

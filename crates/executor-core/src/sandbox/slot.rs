@@ -56,14 +56,17 @@ impl Finished {
     }
 }
 
-/// Runs a job to its end. `machine` is what the slot's last execution left, if it may be reused.
+/// Runs a job to its end. `idle_machine` gives what an earlier execution left, if there is one; it is
+/// asked when the job begins to run, so that short executions that follow each other use the same
+/// machine, whose memory is then still in the processor's cache.
 pub(crate) async fn execute(
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     link: Arc<Link>,
-    machine: Option<Machine>,
+    idle_machine: impl FnOnce() -> Option<Machine>,
     job: Job,
 ) -> Finished {
+    let machine = idle_machine();
     let cached = images.borrow_mut().get(job.handle);
     let (image, machine) = match cached {
         Some(image) => (image, machine),
@@ -125,10 +128,13 @@ async fn run(
         Err(error) => return Finished::ended(classify(&error)),
     };
     let state = machine.store.data_mut();
+    state.link = link.clone();
+    state.slot = job.slot;
     state.limiter.memory_bytes = memory_bytes;
     state.clock_ms = clock_ms;
     state.random = SeededRandom::new(seed);
     state.reply = None;
+    state.notices = 0;
     state.generation = job.generation;
 
     let result = call(&mut machine, image, fuel, &input).await;

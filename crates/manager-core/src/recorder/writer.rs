@@ -17,7 +17,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Rows of one statement.
 const BATCH_MAX: usize = 1_000;
 /// Successes written in a second, so that recording never takes the machine from what it records.
-const GOOD_PER_SECOND: f64 = 4_000.0;
+const GOOD_PER_SECOND: f64 = 1_000.0;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// How long a closing recorder waits for a database that is away.

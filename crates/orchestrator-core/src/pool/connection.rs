@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::host_call::{HostOp, LogLine};
 use shared::invocation::LogEntry;
-use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, LOG_NOTICES_MAX, RESULT_OVERHEAD_BYTES};
 use shared::wire::codec::{self, FrameError, Header};
 use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
 use tokio::sync::Notify;
@@ -262,7 +262,10 @@ impl Execution {
 
     /// Keeps a log line, or as much of it as the limits leave room for.
     fn log(&mut self, line: &LogLine<'_>) -> Result<(), Violation> {
-        self.notices = self.notices.checked_add(1).ok_or(Violation::NoticeFlood)?;
+        self.notices += 1;
+        if self.notices > LOG_NOTICES_MAX {
+            return Err(Violation::NoticeFlood);
+        }
         let kept = u32::try_from(self.logs.len()).unwrap_or(u32::MAX);
         if kept > LOG_LINES_MAX || self.log_bytes >= LOG_BYTES_MAX {
             return Ok(());
