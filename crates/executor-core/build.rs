@@ -148,7 +148,7 @@ fn compile(wasm: &[u8]) -> Result<Vec<u8>> {
     config.cranelift_opt_level(OptLevel::Speed);
     // Every machine must compute the same bits, or a replay would not be one.
     config.cranelift_nan_canonicalization(true);
-    Ok(Engine::new(&config)?.precompile_module(wasm)?)
+    Engine::new(&config)?.precompile_module(wasm)
 }
 
 /// Runs a future that never waits for anything outside itself.

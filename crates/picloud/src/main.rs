@@ -19,7 +19,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything: HTTP, admin API, workers, and a private PostgreSQL unless DATABASE_URL is set
+    /// Run everything: HTTP, admin API, workers, and a private PostgreSQL unless one is given
     Serve {
         /// A TOML file with settings; the environment goes before it
         #[arg(long, value_name = "FILE")]

@@ -73,7 +73,7 @@ async fn serve_with(
 
 /// The database: a private server that belongs to this process, or one somebody else runs.
 enum Database {
-    Private(EmbeddedPostgres),
+    Private(Box<EmbeddedPostgres>),
     External(String),
 }
 
@@ -81,7 +81,7 @@ impl Database {
     async fn open(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
         match &config.database_url {
             Some(url) => Ok(Self::External(url.clone())),
-            None => Ok(Self::Private(EmbeddedPostgres::start(data).await?)),
+            None => Ok(Self::Private(Box::new(EmbeddedPostgres::start(data).await?))),
         }
     }
 

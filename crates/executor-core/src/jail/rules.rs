@@ -11,6 +11,8 @@ use shared::wire::worker::SOCKET_FD;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Test {
     Is(u64),
+    /// The worker's process id, which is also its one thread's.
+    OwnProcess,
     /// Of these bits, exactly those are set.
     Bits {
         of: u64,
@@ -79,5 +81,9 @@ pub const RULES: &[Allowed] = &[
     allow("rt_sigaction", libc::SYS_rt_sigaction, &[Argument(0, ABORT)]),
     allow("getpid", libc::SYS_getpid, &[]),
     allow("gettid", libc::SYS_gettid, &[]),
-    allow("tgkill", libc::SYS_tgkill, &[Argument(2, ABORT)]),
+    allow(
+        "tgkill",
+        libc::SYS_tgkill,
+        &[Argument(0, Test::OwnProcess), Argument(1, Test::OwnProcess), Argument(2, ABORT)],
+    ),
 ];

@@ -31,7 +31,7 @@ const TESTS: &[(&str, &str, ExecutionStatus)] = &[
     ("rubbish_for_a_result_kills_the_worker", "rubbish", WorkerLost),
     ("a_call_that_does_not_exist_kills_the_worker", "unknown-call", WorkerLost),
     ("a_log_line_that_is_no_text_kills_the_worker", "broken-line", WorkerLost),
-    ("a_flood_of_notices_ends_at_the_deadline", "flood", Timeout),
+    ("a_flood_of_notices_is_refused", "flood", WorkerLost),
     ("a_worker_that_ends_in_the_middle_loses_its_execution", "exit", WorkerLost),
     ("a_second_result_kills_the_worker_and_changes_nothing", "two-results", Fine),
     ("half_a_frame_and_then_silence_ends_at_the_deadline", "half-frame", Timeout),

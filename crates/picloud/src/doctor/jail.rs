@@ -128,6 +128,7 @@ fn check(
         let unseen = layers.without(isolation.confirmed);
         let found = match *layers {
             Layers::LANDLOCK => format!("version {}", executor_core::jail::landlock_version()),
+            Layers::NO_NEW_CODE | Layers::SEALED_CODE => "holds".to_owned(),
             _ if unseen == Layers::NONE => "holds, and is seen from outside".to_owned(),
             _ => format!("holds; {unseen} cannot be seen from outside by this user"),
         };

@@ -93,10 +93,8 @@ pub(super) fn disk(data_dir: &Path) -> Check {
     };
     let found = format!("{} MiB free for {}", free >> 20, absolute.display());
     match free {
-        ..=0 => {
-            Check::new(NAME, Verdict::Fails, found).advise("make room, or set PICLOUD_DATA_DIR elsewhere")
-        }
-        ..GIB => {
+        0 => Check::new(NAME, Verdict::Fails, found).advise("make room, or set PICLOUD_DATA_DIR elsewhere"),
+        1..GIB => {
             Check::new(NAME, Verdict::Degraded, found).advise("make room before PostgreSQL runs out of it")
         }
         _ => Check::new(NAME, Verdict::Holds, found),

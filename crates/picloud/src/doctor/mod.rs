@@ -84,6 +84,7 @@ pub async fn examine(config: &Config) -> Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        let mut given = Vec::new();
         for check in &self.checks {
             let mark = match check.verdict {
                 Verdict::Holds => "ok      ",
@@ -93,7 +94,9 @@ impl fmt::Display for Report {
             };
             writeln!(f, "{mark}  {:width$}  {}", check.name, check.found)?;
             if let Some(advice) = &check.advice {
-                writeln!(f, "{:8}  {:width$}  -> {advice}", "", "")?;
+                let text = if given.contains(&advice) { "as above" } else { advice };
+                writeln!(f, "{:8}  {:width$}  -> {text}", "", "")?;
+                given.push(advice);
             }
         }
         let summary = match self.verdict {

@@ -84,8 +84,8 @@ fn a_script_that_stays_within_its_limits_is_not_disturbed() {
     assert_eq!(app.run("sum", source, &NO_LIMITS).is(200).json(), json!(4_999_950_000_i64));
     let source = "let b = blob(20000000); b.len()";
     assert_eq!(app.run("room", source, &NO_LIMITS).is(200).json(), json!(20_000_000));
-    let fits = "fn f(n) { if n == 0 { 0 } else { 1 + f(n - 1) } } f(40)";
-    assert_eq!(app.run("fits", fits, &NO_LIMITS).is(200).json(), json!(40));
+    let fits = "fn f(n) { if n == 0 { 0 } else { 1 + f(n - 1) } } f(60)";
+    assert_eq!(app.run("fits", fits, &NO_LIMITS).is(200).json(), json!(60));
 }
 
 #[test]

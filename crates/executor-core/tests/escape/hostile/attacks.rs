@@ -1,5 +1,7 @@
 //! The attacks, by name: what somebody would try who runs native code in a worker.
 
+#![expect(clippy::cast_sign_loss, reason = "the kernel takes its numbers as registers, whatever their sign")]
+
 use nix::errno::Errno;
 use nix::unistd::getpid;
 
@@ -40,7 +42,7 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "trace-parent" => call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, parent]),
         "read-parent" => read_memory_of(parent),
         "signal-parent" => call(libc::SYS_kill, &[parent]),
-        "abort-parent" => call(libc::SYS_tgkill, &[parent, parent, 0]),
+        "abort-parent" => call(libc::SYS_tgkill, &[parent, parent, libc::SIGABRT as usize]),
         "pidfd-of-parent" => call(libc::SYS_pidfd_open, &[parent]),
         "stop-oneself" => call(libc::SYS_kill, &[getpid().as_raw() as usize, libc::SIGSTOP as usize]),
         "fork" => return in_child(|| ()).map(|_| "done".to_owned()),
@@ -64,6 +66,7 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "exhaust-memory" => return exhaust_memory(),
         "search-memory" => return memory::search(target),
         "spin" => spin(),
+        "time-calls" => return Ok(time_calls()),
         _ => return Ok(format!("no attack is called {name}")),
     };
     done.map(|_| "done".to_owned())
@@ -76,14 +79,16 @@ fn open(path: &std::ffi::CStr, flags: i32) -> Result<usize, Errno> {
 fn connect_tcp(port: &str) -> Result<usize, Errno> {
     let port: u16 = port.parse().map_err(|_| Errno::EINVAL)?;
     let [high, low] = port.to_be_bytes();
-    let family = (libc::AF_INET as u16).to_ne_bytes();
-    let to = [family[0], family[1], high, low, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let [family, ..] = libc::AF_INET.to_le_bytes();
+    let [first, second] = u16::from(family).to_ne_bytes();
+    let to = [first, second, high, low, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let socket = call(libc::SYS_socket, &[libc::AF_INET as usize, libc::SOCK_STREAM as usize])?;
     call(libc::SYS_connect, &[socket, address(&to), to.len()])
 }
 
 fn connect_abstract(name: &str) -> Result<usize, Errno> {
-    let mut to = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
+    let [family, ..] = libc::AF_UNIX.to_le_bytes();
+    let mut to = u16::from(family).to_ne_bytes().to_vec();
     to.push(0);
     to.extend_from_slice(name.as_bytes());
     let socket = call(libc::SYS_socket, &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize])?;
@@ -93,7 +98,7 @@ fn connect_abstract(name: &str) -> Result<usize, Errno> {
 /// Asks for the byte at address 0: whoever may read gets "no such address".
 fn read_memory_of(pid: usize) -> Result<usize, Errno> {
     let mut byte = [0_u8];
-    let (ours, theirs) = ([address(&mut byte), 1], [0_usize, 1]);
+    let (ours, theirs) = ([byte.as_mut_ptr().addr(), 1], [0_usize, 1]);
     match call(libc::SYS_process_vm_readv, &[pid, address(&ours), 1, address(&theirs), 1, 0]) {
         Err(Errno::EFAULT) => Ok(0),
         other => other,
@@ -154,4 +159,16 @@ fn spin() -> Result<usize, Errno> {
     loop {
         std::hint::spin_loop();
     }
+}
+
+/// Nanoseconds for an allowed call with checked arguments: looking whether a frame has come.
+fn time_calls() -> String {
+    const CALLS: u32 = 200_000;
+    let mut byte = [0_u8];
+    let arguments = [3, byte.as_mut_ptr().addr(), 1, libc::MSG_DONTWAIT as usize];
+    let since = std::time::Instant::now();
+    for _ in 0..CALLS {
+        let _ = call(libc::SYS_recvfrom, &arguments);
+    }
+    (since.elapsed() / CALLS).as_nanos().to_string()
 }

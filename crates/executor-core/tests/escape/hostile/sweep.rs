@@ -17,6 +17,8 @@ const NUMBERS: std::ops::RangeInclusive<i64> = 0..=500;
 const X32: i64 = 0x4000_0000;
 /// How a child ends that was not killed; a child that could not enter the jail ends with 0.
 const SURVIVED: usize = 7;
+/// Stands for the child's own process id, until there is a child.
+const OWN_PROCESS: usize = usize::MAX;
 
 /// Since Linux 6.13 these pass every filter on x86-64: they are what user-space probes put into
 /// programs, and whoever calls them without such a probe gets an illegal instruction or an error.
@@ -47,6 +49,8 @@ pub(crate) fn sweep() -> Seen {
             let mut bad = good;
             bad[usize::from(argument.0)] = match argument.1 {
                 Test::Is(value) => usize::try_from(value).unwrap_or(0) + 1,
+                // The one that must not be reached most of all.
+                Test::OwnProcess => getpid().as_raw().unsigned_abs() as usize,
                 // One bit too many.
                 Test::Bits { of, set } => usize::try_from(set | lowest_bit(of & !set)).unwrap_or(0),
             };
@@ -64,8 +68,10 @@ pub(crate) fn sweep() -> Seen {
 fn good_arguments(rule: &Allowed) -> [usize; 6] {
     let mut good = [0; 6];
     for argument in rule.arguments {
-        let (Test::Is(value) | Test::Bits { set: value, .. }) = argument.1;
-        good[usize::from(argument.0)] = usize::try_from(value).unwrap_or(0);
+        good[usize::from(argument.0)] = match argument.1 {
+            Test::Is(value) | Test::Bits { set: value, .. } => usize::try_from(value).unwrap_or(0),
+            Test::OwnProcess => OWN_PROCESS,
+        };
     }
     good
 }
@@ -84,7 +90,8 @@ fn check(
         });
     }
     check_with(name, is_fatal, surprises, || {
-        let _ = call(number, arguments);
+        let own = std::process::id() as usize;
+        let _ = call(number, &arguments.map(|value| if value == OWN_PROCESS { own } else { value }));
     })
 }
 
@@ -109,6 +116,8 @@ fn check_with(
     let seen = match status {
         WaitStatus::Signaled(_, Signal::SIGSYS, _) => Some(true),
         WaitStatus::Exited(_, code) if code == survived => Some(false),
+        // By its own hand, as `tgkill` allows.
+        WaitStatus::Signaled(_, Signal::SIGABRT, _) => Some(false),
         _ => None,
     };
     if seen != Some(is_fatal) {
