@@ -172,10 +172,10 @@ mod tests {
     fn successes_are_allowed_at_a_bounded_rate() {
         let start = Instant::now();
         let mut allowance = Allowance { left: GOOD_PER_SECOND, at: start };
-        assert_eq!(allowance.refill(start), 4_000);
-        allowance.spend(4_000);
+        assert_eq!(allowance.refill(start), 1_000);
+        allowance.spend(1_000);
         assert_eq!(allowance.refill(start), 0);
-        assert_eq!(allowance.refill(start + Duration::from_millis(50)), 200);
-        assert_eq!(allowance.refill(start + Duration::from_secs(60)), 4_000, "saved up to one second");
+        assert_eq!(allowance.refill(start + Duration::from_millis(50)), 50);
+        assert_eq!(allowance.refill(start + Duration::from_secs(60)), 1_000, "saved up to one second");
     }
 }

@@ -111,8 +111,10 @@ impl<J: Queued> Admission<J> {
             if queue.deficit <= 0 {
                 queue.deficit += QUANTUM;
                 blocked = 0;
-                self.ring.rotate_left(1);
-                continue;
+                if queue.deficit <= 0 {
+                    self.ring.rotate_left(1);
+                    continue;
+                }
             }
             let job = queue.jobs.pop_front();
             self.queued -= usize::from(job.is_some());
