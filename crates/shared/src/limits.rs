@@ -15,7 +15,7 @@ pub const FUEL_MIN: u64 = 100_000;
 pub const MEMORY_MB_DEFAULT: u32 = 32;
 /// A copy or fill of this much memory is the longest stretch without a check of the clock.
 pub const MEMORY_MB_MAX: u32 = 256;
-/// The interpreter itself takes about 1 MiB.
+/// The interpreter and its stack take about 1.5 MiB.
 pub const MEMORY_MB_MIN: u32 = 2;
 
 /// Wall-clock time from dispatch to result, in milliseconds.
