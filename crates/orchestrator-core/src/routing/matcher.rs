@@ -120,7 +120,8 @@ fn decode(segment: &str) -> Cow<'_, str> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
-        let hex = tail.get(..2).filter(|_| byte == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        let pair = tail.get(..2).filter(|pair| byte == b'%' && pair.iter().all(u8::is_ascii_hexdigit));
+        let hex = pair.and_then(|pair| std::str::from_utf8(pair).ok());
         match hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
             Some(value) => {
                 bytes.push(value);
@@ -238,6 +239,7 @@ mod tests {
         let m = matcher(&[("*", "/f/:name"), ("*", "/é")]);
         assert_eq!(found(&m, "GET", "/f/a%2Fb%2525"), "/f/:name name=a/b%25 ");
         assert_eq!(found(&m, "GET", "/f/%zz%"), "/f/:name name=%zz% ");
+        assert_eq!(found(&m, "GET", "/f/%+5"), "/f/:name name=%+5 ");
         assert_eq!(found(&m, "GET", "/%C3%A9"), "/é  ");
         assert_eq!(found(&m, "GET", "/f/"), "no route");
     }
