@@ -1,7 +1,8 @@
 //! The isolation canary (T-ISO-01): an execution leaves a secret in every kind of memory a script
 //! can reach, and the next one in its slot, of another script, must start without a byte of it.
 //!
-//! The scan is over the whole linear memory, right before the next script's first instruction.
+//! The scan is over the whole linear memory, right before the next script's first instruction. It
+//! must also be, byte by byte, what a guest has that no other script ever ran in.
 
 use std::cell::RefCell;
 use std::io::BufRead;
@@ -155,13 +156,26 @@ impl Worker {
         }
     }
 
-    /// Makes the slot ready for the other tenant's script, as an execution does, and looks at it.
-    fn hits_in_next(&mut self, slot: u16, secret: &str) -> usize {
+    /// Makes a machine ready for the other tenant's script, as an execution does.
+    fn ready(&self, slot: u16, left: Option<Machine>) -> Machine {
         let link = self.links[usize::from(slot)].clone();
         let image = self.images.borrow_mut().get(OTHER).unwrap();
+        at_once(clean_machine(&self.sandbox, &link, left, &image, slot)).unwrap()
+    }
+
+    /// The memory of a guest in which only the other tenant's script is.
+    fn untouched(&self) -> Vec<u8> {
+        let machine = self.ready(0, None);
+        machine.memory.data(&machine.store).to_vec()
+    }
+
+    /// Makes the slot ready for the other tenant's script, and looks for what the last one left.
+    fn hits_in_next(&mut self, slot: u16, secret: &str, untouched: &[u8]) -> usize {
         let left = self.machines[usize::from(slot)].take();
-        let machine = at_once(clean_machine(&self.sandbox, &link, left, &image, slot)).unwrap();
-        let hits = hits(machine.memory.data(&machine.store), secret);
+        let machine = self.ready(slot, left);
+        let memory = machine.memory.data(&machine.store);
+        let hits = hits(memory, secret);
+        assert!(memory == untouched, "the memory is not what the image says");
         self.machines[usize::from(slot)] = Some(machine);
         hits
     }
@@ -255,6 +269,7 @@ fn nothing_of_an_execution_is_in_the_memory_of_the_next() {
         // So that its image is at hand.
         assert_eq!(worker.run(slot, OTHER, "", false), Some(Ending::Answered));
     }
+    let untouched = worker.untouched();
     let mut reused = 0;
     for pair in 0..ROUNDS * Way::ALL.len() {
         let way = Way::ALL[pair % Way::ALL.len()];
@@ -264,7 +279,7 @@ fn nothing_of_an_execution_is_in_the_memory_of_the_next() {
         let left = worker.machines[usize::from(slot)].as_ref();
         let image = worker.images.borrow_mut().get(OTHER).unwrap();
         reused += usize::from(left.is_some_and(|machine| image.fits(machine)));
-        assert_eq!(worker.hits_in_next(slot, &secret), 0, "{way:?} in slot {slot}, pair {pair}");
+        assert_eq!(worker.hits_in_next(slot, &secret, &untouched), 0, "{way:?} in slot {slot}, pair {pair}");
         assert_eq!(worker.run(slot, OTHER, "", false), Some(Ending::Answered));
     }
     assert!(reused >= ROUNDS / 2, "memory was restored in place only {reused} times");

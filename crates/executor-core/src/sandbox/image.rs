@@ -1,10 +1,12 @@
 //! Memory images: the state of a guest right after it loaded a script.
 //!
-//! Every execution starts from such an image. Restoring compares **every** byte of linear memory with
-//! the image and writes every page that differs (or gives the page back to the kernel), and every mutable global (`build.rs` proves that the
-//! stack pointer is the only one), so nothing of the last execution is left, whatever it touched.
+//! Every execution starts from such an image. Restoring puts back **every** byte of linear memory
+//! that can have been written, and every mutable global (`build.rs` proves that the stack pointer is
+//! the only one), so nothing of the last execution is left, whatever it touched. What cannot have
+//! been written is known from the processor: see `guard.rs`.
 
 use std::collections::{HashMap, hash_map};
+use std::ops::Range;
 use std::sync::Arc;
 
 use wasmtime::{Result, Val};
@@ -48,7 +50,7 @@ pub(crate) struct Image {
     memory_bytes: usize,
     /// The memory below this is the far part of the stack: given back to the kernel after every
     /// execution, which gives out only zeroed pages.
-    discarded: usize,
+    far_stack: usize,
     stack_pointer: Val,
     /// Where an input of up to [`INPUT_BYTES`] may be written before a run.
     pub(super) input: u32,
@@ -62,18 +64,18 @@ impl Image {
         let unused_stack = stack_pointer.i32().and_then(|sp| usize::try_from(sp).ok()).unwrap_or(0);
         let memory = machine.memory.data_mut(&mut machine.store);
         memory[..unused_stack].fill(0);
-        let discarded = unused_stack.saturating_sub(NEAR_STACK_BYTES) / DISCARD_BYTES * DISCARD_BYTES;
+        let far_stack = unused_stack.saturating_sub(NEAR_STACK_BYTES) / DISCARD_BYTES * DISCARD_BYTES;
         let mut image = Self {
             base: base.clone(),
             own: Vec::new(),
             runs: Vec::new(),
             memory_bytes: memory.len(),
-            discarded,
+            far_stack,
             stack_pointer,
             input,
         };
-        for (index, page) in memory[discarded..].chunks(PAGE).enumerate() {
-            image.push_page(discarded + index * PAGE, page);
+        for (index, page) in memory[far_stack..].chunks(PAGE).enumerate() {
+            image.push_page(far_stack + index * PAGE, page);
         }
         image.own.shrink_to_fit();
         image
@@ -120,19 +122,53 @@ impl Image {
     /// Puts all of the machine's state back to this image.
     pub(super) fn restore(&self, machine: &mut Machine) -> Result<()> {
         machine.set_stack_pointer(self.stack_pointer)?;
+        if machine.guard.far_stack() == Some(self.far_stack) {
+            return self.restore_written(machine);
+        }
+        machine.guard.end()?;
         let memory = machine.memory.data_mut(&mut machine.store);
-        discard(&mut memory[..self.discarded])?;
+        discard(&mut memory[..self.far_stack])?;
         for run in &self.runs {
-            let target = &mut memory[run.start..run.end];
-            match run.source {
-                Source::Zero => {
-                    target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()]))
+            self.put_back(run.source, run.start..run.end, memory);
+        }
+        machine.guard.begin(self.far_stack);
+        machine.guard.protect(0..self.far_stack)?;
+        for run in self.runs.iter().filter(|run| run.source == Source::Base) {
+            machine.guard.protect(run.start..run.end)?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what is not protected. What is has been initial memory ever since it was protected.
+    fn restore_written(&self, machine: &mut Machine) -> Result<()> {
+        let Machine { guard, memory, store, .. } = machine;
+        let memory = memory.data_mut(store);
+        if !guard.all_protected(0..self.far_stack) {
+            discard(&mut memory[..self.far_stack])?;
+            guard.protect(0..self.far_stack)?;
+        }
+        for run in &self.runs {
+            if run.source == Source::Base {
+                for written in guard.written(run.start..run.end) {
+                    self.put_back(Source::Base, written, memory);
                 }
-                Source::Base => put_back_pages(target, &self.base[run.start..run.end]),
-                Source::Own(offset) => put_back_pages(target, &self.own[offset..offset + target.len()]),
+            } else {
+                guard.unprotect(run.start..run.end)?;
+                self.put_back(run.source, run.start..run.end, memory);
             }
         }
         Ok(())
+    }
+
+    /// Makes a stretch of memory what it must be.
+    fn put_back(&self, source: Source, stretch: Range<usize>, memory: &mut [u8]) {
+        let (start, end) = (stretch.start, stretch.end);
+        let target = &mut memory[start..end];
+        match source {
+            Source::Zero => target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()])),
+            Source::Base => put_back_pages(target, &self.base[start..end]),
+            Source::Own(offset) => put_back_pages(target, &self.own[offset..offset + target.len()]),
+        }
     }
 
     fn own_bytes(&self) -> usize {

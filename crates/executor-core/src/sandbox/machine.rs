@@ -7,6 +7,7 @@ use shared::limits::COMPILE_FUEL;
 use wasmtime::{Error, Global, Memory, Result, Store, TypedFunc, Val};
 
 use super::engine::Sandbox;
+use super::guard::Guard;
 use super::limiter::Limiter;
 use super::link::{Link, Reply};
 use super::random::SeededRandom;
@@ -38,6 +39,8 @@ impl GuestState {
 /// A guest in memory. It is thrown away after every trap, so one that is kept has returned
 /// normally from its last call.
 pub(crate) struct Machine {
+    /// Stands before the store, so that the memory is writable again before the engine gets it back.
+    pub(super) guard: Guard,
     pub(super) store: Store<GuestState>,
     pub(super) memory: Memory,
     stack_pointer: Global,
@@ -71,6 +74,7 @@ impl Machine {
         let stack_pointer = instance.get_global(&mut store, "__stack_pointer").ok_or_else(missing)?;
         store.data_mut().memory = Some(memory);
         Ok(Self {
+            guard: Guard::new(&mut store, memory),
             memory,
             stack_pointer,
             alloc: instance.get_typed_func(&mut store, guest_abi::ALLOC)?,
@@ -100,9 +104,17 @@ impl Machine {
     /// Passes a [`guest_abi::LoadRequest`]; answers the bytes of a [`guest_abi::LoadReply`].
     pub(super) async fn load(&mut self, request: &[u8]) -> Result<Vec<u8>> {
         let ptr = self.alloc(request.len()).await?;
-        self.memory.write(&mut self.store, ptr as usize, request)?;
+        self.write(ptr, request)?;
         let packed = self.load.call_async(&mut self.store, (ptr, u32::try_from(request.len())?)).await?;
         self.answer(packed, usize::MAX).map_err(Error::from)
+    }
+
+    /// Writes an argument into a buffer of the guest's.
+    pub(super) fn write(&mut self, ptr: u32, bytes: &[u8]) -> Result<()> {
+        let start = ptr as usize;
+        self.guard.unprotect(start..start.saturating_add(bytes.len()))?;
+        self.memory.write(&mut self.store, start, bytes)?;
+        Ok(())
     }
 
     /// Runs the loaded script on the input that stands at `ptr`.

@@ -5,6 +5,7 @@ mod canary;
 mod config;
 mod discard;
 mod engine;
+mod guard;
 mod image;
 mod imports;
 mod limiter;

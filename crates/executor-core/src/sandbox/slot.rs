@@ -182,7 +182,7 @@ pub(super) async fn clean_machine(
 async fn call(machine: &mut Machine, image: &Image, fuel: u64, input: &[u8]) -> Result<u64, Error> {
     machine.store.set_fuel(fuel)?;
     let ptr = if input.len() <= INPUT_BYTES { image.input } else { machine.alloc(input.len()).await? };
-    machine.memory.write(&mut machine.store, ptr as usize, input)?;
+    machine.write(ptr, input)?;
     machine.run(ptr, input.len()).await
 }
 

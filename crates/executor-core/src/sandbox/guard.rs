@@ -1,0 +1,174 @@
+//! Write protection of a guest's memory: the processor itself says which pages were written.
+//!
+//! Pages whose content is known are made read-only. A write to one of them faults; the handler makes
+//! that page writable for the rest of the machine's life and lets the write go on. So a page that is
+//! still protected has the content it was protected with, whatever a script did, and restoring has
+//! to look only at the others. Nothing is sampled or guessed.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::unistd::{SysconfVar, sysconf};
+use wasmtime::unix::StoreExt as _;
+use wasmtime::{Memory, Store};
+
+use super::machine::GuestState;
+
+/// The protection of one guest's memory, by pages of the kernel's size.
+pub(super) struct Guard {
+    pages: Arc<Pages>,
+    /// How far the far part of the stack reaches. Below, protected pages are zero; above, they are as
+    /// in the guest's initial memory. Nothing is protected before it is set.
+    far_stack: Option<usize>,
+}
+
+/// What the signal handler needs: the place and, for each page, whether it is protected.
+struct Pages {
+    start: usize,
+    page_bytes: usize,
+    protected: Box<[AtomicU64]>,
+    /// Pages of the far part of the stack. A script that recurses that deeply writes many of them, so
+    /// they become writable all at once.
+    far_stack: AtomicUsize,
+}
+
+impl Guard {
+    /// Takes charge of a guest's memory, nothing of which is protected yet.
+    pub(super) fn new(store: &mut Store<GuestState>, memory: Memory) -> Self {
+        let page_bytes = page_bytes();
+        let count = memory.data_size(&*store) / page_bytes;
+        let pages = Arc::new(Pages {
+            start: memory.data_ptr(&*store) as usize,
+            page_bytes,
+            protected: (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            far_stack: AtomicUsize::new(0),
+        });
+        let handler = pages.clone();
+        // SAFETY: the handler is async-signal-safe: it reads the signal's address and atomics, and
+        // makes one system call.
+        unsafe {
+            store.set_signal_handler(move |signal, info, _| {
+                signal == libc::SIGSEGV && handler.written((*info).si_addr() as usize)
+            });
+        }
+        Self { pages, far_stack: None }
+    }
+
+    pub(super) const fn far_stack(&self) -> Option<usize> {
+        self.far_stack
+    }
+
+    /// The parts of a stretch that may have been written.
+    pub(super) fn written(&self, stretch: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let page = self.pages.page_bytes;
+        let pages = stretch.start / page..stretch.end.div_ceil(page);
+        pages
+            .filter(|&index| !self.pages.is_protected(index))
+            .map(move |index| (index * page).max(stretch.start)..((index + 1) * page).min(stretch.end))
+    }
+
+    pub(super) fn all_protected(&self, stretch: Range<usize>) -> bool {
+        self.written(stretch).next().is_none()
+    }
+
+    /// Says that protected pages below `far_stack` are zero from now on, and all others initial.
+    pub(super) fn begin(&mut self, far_stack: usize) {
+        self.far_stack = Some(far_stack);
+        self.pages.far_stack.store(far_stack / self.pages.page_bytes, Ordering::Relaxed);
+    }
+
+    /// Makes the whole pages of a stretch read-only. Their content must be what [`Guard::begin`] says.
+    pub(super) fn protect(&self, stretch: Range<usize>) -> Result<(), Errno> {
+        let page = self.pages.page_bytes;
+        let first = stretch.start.div_ceil(page);
+        // Memory that came by growing has no bit, and is never protected.
+        let end = (stretch.end / page).min(self.pages.protected.len() * 64);
+        if first >= end {
+            return Ok(());
+        }
+        self.pages.set_access(first..end, libc::PROT_READ)?;
+        (first..end).for_each(|index| self.pages.mark(index, true));
+        Ok(())
+    }
+
+    /// Makes a stretch writable: what the host is about to write outside of the guest's run, where
+    /// nobody handles a fault.
+    pub(super) fn unprotect(&self, stretch: Range<usize>) -> Result<(), Errno> {
+        let page = self.pages.page_bytes;
+        for index in stretch.start / page..stretch.end.div_ceil(page) {
+            if self.pages.is_protected(index) {
+                self.pages.set_access(index..index + 1, libc::PROT_READ | libc::PROT_WRITE)?;
+                self.pages.mark(index, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything writable again.
+    pub(super) fn end(&mut self) -> Result<(), Errno> {
+        if self.far_stack.take().is_some() {
+            self.unprotect(0..self.pages.protected.len() * 64 * self.pages.page_bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // The engine gives the memory to its next guest and takes it to be writable. Should this
+        // fail, that guest faults and the worker is replaced.
+        let _ = self.end();
+    }
+}
+
+impl Pages {
+    fn is_protected(&self, index: usize) -> bool {
+        let word = self.protected.get(index / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (index % 64)) != 0)
+    }
+
+    fn mark(&self, index: usize, protected: bool) {
+        let word = &self.protected[index / 64];
+        if protected {
+            word.fetch_or(1 << (index % 64), Ordering::Relaxed);
+        } else {
+            word.fetch_and(!(1 << (index % 64)), Ordering::Relaxed);
+        }
+    }
+
+    /// Called in the signal handler: lets a write go on if it was to a page protected here. Any other
+    /// fault is the guest's own.
+    fn written(&self, address: usize) -> bool {
+        let Some(offset) = address.checked_sub(self.start) else {
+            return false;
+        };
+        let index = offset / self.page_bytes;
+        if !self.is_protected(index) {
+            return false;
+        }
+        let far_stack = self.far_stack.load(Ordering::Relaxed);
+        let pages = if index < far_stack { 0..far_stack } else { index..index + 1 };
+        let writable = self.set_access(pages.clone(), libc::PROT_READ | libc::PROT_WRITE).is_ok();
+        if writable {
+            pages.for_each(|index| self.mark(index, false));
+        }
+        writable
+    }
+
+    fn set_access(&self, pages: Range<usize>, access: i32) -> Result<(), Errno> {
+        let start = self.start + pages.start * self.page_bytes;
+        let len = pages.len() * self.page_bytes;
+        // SAFETY: the stretch lies within the guest's memory, which is accessible; no access that the
+        // compiler knows of becomes invalid but writes, and those are resumed by the handler or, by
+        // the host outside of a run, announced by `unprotect`.
+        Errno::result(unsafe { libc::mprotect(start as *mut libc::c_void, len, access) }).map(drop)
+    }
+}
+
+fn page_bytes() -> usize {
+    let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    // 64 KiB is a multiple of every page size there is.
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(64 << 10)
+}
