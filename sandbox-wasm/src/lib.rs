@@ -5,6 +5,7 @@
 //! imports in [`host`].
 
 mod api;
+mod compare;
 mod convert;
 mod ctx;
 mod engine;
