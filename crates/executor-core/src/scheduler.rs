@@ -40,6 +40,12 @@ struct Slot {
     running: Option<Running>,
 }
 
+impl Slot {
+    fn is_runnable(&self) -> bool {
+        self.running.is_some() && self.link.is_runnable()
+    }
+}
+
 pub(crate) struct Scheduler {
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
@@ -124,7 +130,12 @@ impl Scheduler {
     }
 
     pub(crate) fn has_runnable(&self) -> bool {
-        self.slots.iter().any(|slot| slot.running.is_some() && slot.link.is_runnable())
+        self.slots.iter().any(Slot::is_runnable)
+    }
+
+    /// How many guests have something to do.
+    pub(crate) fn runnable(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_runnable()).count()
     }
 
     /// Gives the slot's guest one time slice if it has something to do.
