@@ -83,7 +83,7 @@ async fn create_default_app(
     by: UserId,
 ) -> Result<(), BootstrapError> {
     let name: ScriptName = "hello".parse()?;
-    let app = store::apps::create(conn, slug, "Default", true).await?.id;
+    let app = store::apps::create(conn, slug, "Default", by, true).await?.id;
     let bundle = Bundle::single(ScriptKind::Endpoint, name.as_str(), HELLO_SOURCE);
     let limits = ScriptLimits::default();
     let description = Some(HELLO_DESCRIPTION);

@@ -94,7 +94,9 @@ pub(super) async fn create(
     let slug = slug(&body.slug)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
     let mut tx = admin.database.begin().await?;
-    let app = store::apps::create(&mut tx, &slug, &name, false).await.map_err(|e| taken(e, &slug))?;
+    let app = store::apps::create(&mut tx, &slug, &name, principal.user.id, false)
+        .await
+        .map_err(|e| taken(e, &slug))?;
     admin.snapshot.publish(tx).await?;
     Ok((StatusCode::CREATED, JsonBody(AppView::new(&admin, app))))
 }

@@ -123,7 +123,8 @@ async fn compile(
     limits: ScriptLimits,
 ) -> Result<(), ApiError> {
     let limits = limits.for_compilation();
-    let work = Work::Compile(Compilation { app: app.id, bundle: Arc::clone(bundle), limits });
+    let work =
+        Work::Compile(Compilation { app: app.id, owner: app.owner_id, bundle: Arc::clone(bundle), limits });
     match admin.invoke.invoke(work).await {
         WorkResult::Compiled => Ok(()),
         WorkResult::Rejected(diagnostic) => Err(compile_error(bundle, diagnostic)),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use shared::name::AppSlug;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
@@ -18,6 +18,7 @@ pub(crate) struct App {
     pub(crate) id: AppId,
     pub(crate) slug: AppSlug,
     pub(crate) name: String,
+    pub(crate) owner_id: UserId,
     pub(crate) is_default: bool,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
@@ -29,6 +30,7 @@ impl FromRow<'_, PgRow> for App {
             id: row.try_get("id")?,
             slug: columns::parsed(row, "slug")?,
             name: row.try_get("name")?,
+            owner_id: row.try_get("owner_id")?,
             is_default: row.try_get("is_default")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
@@ -38,7 +40,7 @@ impl FromRow<'_, PgRow> for App {
 
 pub(crate) async fn by_id(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Option<App>> {
     sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
+        "select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
          where id = $1",
     )
@@ -49,7 +51,7 @@ pub(crate) async fn by_id(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Op
 
 pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result<Option<App>> {
     sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
+        "select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
          where slug = $1",
     )
@@ -61,7 +63,7 @@ pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result
 /// Apps in the order of their slugs, those after `after`.
 pub(crate) async fn page(conn: &mut PgConnection, after: Option<&str>, limit: i64) -> sqlx::Result<Vec<App>> {
     sqlx::query_as(
-        r#"select id, slug, name, is_default, created_at, updated_at
+        r#"select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
          where $1::text is null or slug collate "C" > $1
          order by slug collate "C"
@@ -81,16 +83,18 @@ pub(crate) async fn create(
     conn: &mut PgConnection,
     slug: &AppSlug,
     name: &str,
+    owner: UserId,
     is_default: bool,
 ) -> sqlx::Result<App> {
     sqlx::query_as(
-        "insert into apps (id, slug, name, is_default)
-         values ($1, $2, $3, $4)
-         returning id, slug, name, is_default, created_at, updated_at",
+        "insert into apps (id, slug, name, owner_id, is_default)
+         values ($1, $2, $3, $4, $5)
+         returning id, slug, name, owner_id, is_default, created_at, updated_at",
     )
     .bind(AppId::new())
     .bind(slug.as_str())
     .bind(name)
+    .bind(owner)
     .bind(is_default)
     .fetch_one(conn)
     .await
@@ -112,7 +116,7 @@ pub(crate) async fn update(
         "update apps
          set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
          where id = $1
-         returning id, slug, name, is_default, created_at, updated_at",
+         returning id, slug, name, owner_id, is_default, created_at, updated_at",
     )
     .bind(id)
     .bind(slug.map(AppSlug::as_str))

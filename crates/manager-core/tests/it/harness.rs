@@ -11,7 +11,7 @@ use manager_core::{FirstOwner, Manager, ManagerConfig};
 use serde_json::{Value, json};
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
-use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
 use shared::limits::ScriptLimits;
 use shared::script::BundleHash;
@@ -163,6 +163,7 @@ pub(crate) fn record(app: AppId, status: ExecutionStatus) -> ExecutionRecord {
     let target = ScriptTarget {
         app,
         app_slug: "default".parse().unwrap(),
+        owner: UserId::new(),
         script: ScriptId::new(),
         name: "hello".parse().unwrap(),
         version: 1,
