@@ -6,7 +6,7 @@ use axum::Router;
 use shared::ports::{BundleSource, Invoke, RecordSink, RouteSource};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Denials};
 use crate::auth::Auth;
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::bundles::Bundles;
@@ -85,6 +85,7 @@ impl Manager {
             snapshot: Arc::clone(&self.snapshot),
             auth: Arc::clone(&self.auth),
             recorder: self.recorder.clone(),
+            denials: Denials::default(),
             invoke,
             config: Arc::clone(&self.config),
         })

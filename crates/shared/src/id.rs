@@ -70,6 +70,8 @@ id! {
     UserId,
     /// A login of a person.
     SessionId,
+    /// A credential of a person's program.
+    ApiKeyId,
 }
 
 #[cfg(test)]

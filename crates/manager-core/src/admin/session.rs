@@ -10,11 +10,12 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::http::ClientAddress;
+use shared::id::AppId;
 
 use super::Admin;
 use super::problem::ApiError;
 use super::read::Json;
-use crate::auth::{Login, LoginError, Passport, Principal};
+use crate::auth::{Credential, Login, LoginError, NoEntropy, Passport, Principal, Scope};
 use crate::store::users::User;
 
 #[derive(Deserialize)]
@@ -43,16 +44,42 @@ pub(super) async fn login(
     Ok(JsonBody(LoggedIn { token, expires_at, user }))
 }
 
-pub(super) async fn me(principal: Principal) -> JsonBody<User> {
-    JsonBody(principal.user)
+/// Who the caller is, and by what.
+#[derive(Serialize)]
+pub(super) struct Me {
+    #[serde(flatten)]
+    user: User,
+    credential: &'static str,
+    /// Of an API key; a session is not narrowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<Scope>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<AppId>,
+}
+
+pub(super) async fn me(principal: Principal) -> JsonBody<Me> {
+    let (credential, scopes, app_id) = match principal.credential {
+        Credential::Session(_) => ("session", None, None),
+        Credential::Key(key) => ("api_key", Some(key.scopes), key.app),
+    };
+    JsonBody(Me { user: principal.user, credential, scopes, app_id })
 }
 
 pub(super) async fn logout(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
 ) -> Result<StatusCode, ApiError> {
-    admin.auth.logout(principal.session).await?;
+    if let Credential::Session(session) = principal.credential {
+        admin.auth.logout(session).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<NoEntropy> for ApiError {
+    fn from(error: NoEntropy) -> Self {
+        tracing::error!(%error, "no token could be made");
+        Self::new(Code::Internal, "the platform failed")
+    }
 }
 
 impl From<LoginError> for ApiError {
@@ -64,10 +91,7 @@ impl From<LoginError> for ApiError {
                 Self::new(Code::TooManyRequests, detail).retry_after(retry_after_s)
             }
             LoginError::Busy => Self::new(Code::TooManyRequests, detail).retry_after(1),
-            LoginError::NoEntropy(error) => {
-                tracing::error!(%error, "no token could be made");
-                Self::new(Code::Internal, "the platform failed")
-            }
+            LoginError::NoEntropy(error) => error.into(),
             LoginError::Database(error) => error.into(),
         }
     }

@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use shared::id::SessionId;
 use shared::name::Username;
 
-use super::Principal;
+use super::keys;
 use super::passwords::{Busy, HashError, Passwords, Verdict};
+use super::principal::{Credential, Key, Origin, Principal};
 use super::sessions::{self, NoEntropy};
 use super::throttle::{Throttle, Throttled};
+use crate::store::api_keys::LiveKey;
 use crate::store::users::{Account, User};
 use crate::store::{self, Database};
 
@@ -55,7 +57,7 @@ pub(crate) enum LoginError {
 /// Why a token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthenticateError {
-    #[error("the token is not of a live session")]
+    #[error("the token is neither of a live session nor a live API key")]
     Unknown,
     /// Whether the token is good is not known, so the caller is neither let in nor called a stranger.
     #[error(transparent)]
@@ -103,14 +105,32 @@ impl Auth {
         Ok(Passport { token, expires_at, user })
     }
 
-    pub(crate) async fn authenticate(&self, token: &str) -> Result<Principal, AuthenticateError> {
+    pub(crate) async fn authenticate(
+        &self,
+        token: &str,
+        origin: Origin,
+    ) -> Result<Principal, AuthenticateError> {
+        if token.starts_with(keys::PREFIX) {
+            return self.authenticate_key(token, origin).await;
+        }
         let stored = sessions::stored_form(token).ok_or(AuthenticateError::Unknown)?;
         let mut conn = self.database.acquire().await?;
         let session = store::sessions::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;
         if session.needs_sight {
             store::sessions::mark_seen(&mut conn, session.id).await?;
         }
-        Ok(Principal { user: session.user, session: session.id })
+        Ok(Principal { user: session.user, credential: Credential::Session(session.id), origin })
+    }
+
+    async fn authenticate_key(&self, key: &str, origin: Origin) -> Result<Principal, AuthenticateError> {
+        let stored = keys::stored_form(key).ok_or(AuthenticateError::Unknown)?;
+        let mut conn = self.database.acquire().await?;
+        let live = store::api_keys::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;
+        if live.needs_sight {
+            store::api_keys::mark_used(&mut conn, live.id).await?;
+        }
+        let LiveKey { id, name, scopes, app, user, .. } = live;
+        Ok(Principal { user, credential: Credential::Key(Key { id, name, scopes, app }), origin })
     }
 
     pub(crate) async fn logout(&self, session: SessionId) -> sqlx::Result<()> {

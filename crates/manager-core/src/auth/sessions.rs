@@ -7,12 +7,12 @@ use sha2::{Digest, Sha256};
 
 const TOKEN_BYTES: usize = 32;
 /// Tells a session's token from other secrets at a glance, for people and for secret scanners.
-const PREFIX: &str = "pics_";
+pub(super) const PREFIX: &str = "pics_";
 
 /// The system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gave no random bytes: {0}")]
-pub(crate) struct NoEntropy(getrandom::Error);
+pub(crate) struct NoEntropy(pub(super) getrandom::Error);
 
 /// A new token with what is stored of it.
 pub(super) fn generate() -> Result<(String, [u8; 32]), NoEntropy> {

@@ -7,7 +7,8 @@ use shared::name::AppSlug;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 
-use super::columns;
+use super::members::AppRole;
+use super::{columns, members};
 
 /// Name of the constraint that keeps slugs unique.
 pub(crate) const SLUG_KEY: &str = "apps_slug_key";
@@ -60,17 +61,36 @@ pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result
     .await
 }
 
+/// Which apps a list shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Visible {
+    /// Only those that this person is a member of.
+    pub(crate) member: Option<UserId>,
+    /// Only this one.
+    pub(crate) app: Option<AppId>,
+}
+
 /// Apps in the order of their slugs, those after `after`.
-pub(crate) async fn page(conn: &mut PgConnection, after: Option<&str>, limit: i64) -> sqlx::Result<Vec<App>> {
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    visible: Visible,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<App>> {
     sqlx::query_as(
         r#"select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
-         where $1::text is null or slug collate "C" > $1
+         where ($1::text is null or slug collate "C" > $1)
+           and ($3::uuid is null
+                or exists (select from app_members m where m.app_id = apps.id and m.user_id = $3))
+           and ($4::uuid is null or id = $4)
          order by slug collate "C"
          limit $2"#,
     )
     .bind(after)
     .bind(limit)
+    .bind(visible.member)
+    .bind(visible.app)
     .fetch_all(conn)
     .await
 }
@@ -79,6 +99,7 @@ pub(crate) async fn default_app(conn: &mut PgConnection) -> sqlx::Result<Option<
     sqlx::query_scalar("select id from apps where is_default").fetch_optional(conn).await
 }
 
+/// Makes an app, whose owner is its first member.
 pub(crate) async fn create(
     conn: &mut PgConnection,
     slug: &AppSlug,
@@ -86,7 +107,7 @@ pub(crate) async fn create(
     owner: UserId,
     is_default: bool,
 ) -> sqlx::Result<App> {
-    sqlx::query_as(
+    let app: App = sqlx::query_as(
         "insert into apps (id, slug, name, owner_id, is_default)
          values ($1, $2, $3, $4, $5)
          returning id, slug, name, owner_id, is_default, created_at, updated_at",
@@ -96,8 +117,10 @@ pub(crate) async fn create(
     .bind(name)
     .bind(owner)
     .bind(is_default)
-    .fetch_one(conn)
-    .await
+    .fetch_one(&mut *conn)
+    .await?;
+    members::add(conn, app.id, owner, AppRole::AppAdmin, owner).await?;
+    Ok(app)
 }
 
 pub(crate) async fn make_default(conn: &mut PgConnection, id: AppId) -> sqlx::Result<()> {
@@ -121,6 +144,24 @@ pub(crate) async fn update(
     .bind(id)
     .bind(slug.map(AppSlug::as_str))
     .bind(name)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Makes somebody the owner, who must be a member when the transaction commits.
+pub(crate) async fn set_owner(
+    conn: &mut PgConnection,
+    id: AppId,
+    owner: UserId,
+) -> sqlx::Result<Option<App>> {
+    sqlx::query_as(
+        "update apps
+         set owner_id = $2, updated_at = now()
+         where id = $1
+         returning id, slug, name, owner_id, is_default, created_at, updated_at",
+    )
+    .bind(id)
+    .bind(owner)
     .fetch_optional(conn)
     .await
 }

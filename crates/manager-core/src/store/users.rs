@@ -1,5 +1,6 @@
 //! People.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use shared::id::UserId;
 use shared::name::Username;
@@ -8,13 +9,13 @@ use sqlx::{FromRow, Row};
 
 use super::columns;
 
-/// What a person may do on the instance as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a person may do on the instance as a whole; each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
-    Owner,
-    Admin,
     Member,
+    Admin,
+    Owner,
 }
 
 impl Role {
@@ -56,6 +57,26 @@ impl FromRow<'_, PgRow> for User {
     }
 }
 
+/// A person as other people manage them.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Person {
+    #[serde(flatten)]
+    pub(crate) user: User,
+    /// Since when they may not log in and their keys do nothing.
+    pub(crate) disabled_at: Option<DateTime<Utc>>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for Person {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            user: User::from_row(row)?,
+            disabled_at: row.try_get("disabled_at")?,
+            created_at: row.try_get("created_at")?,
+        })
+    }
+}
+
 /// A person with the hash of their password.
 pub(crate) struct Account {
     pub(crate) user: User,
@@ -74,6 +95,30 @@ pub(crate) async fn account(conn: &mut PgConnection, username: &Username) -> sql
         "select id, username, role, password_hash
          from users
          where lower(username) = lower($1) and disabled_at is null",
+    )
+    .bind(username.as_str())
+    .fetch_optional(conn)
+    .await
+}
+
+/// The person of this id.
+pub(crate) async fn by_id(conn: &mut PgConnection, id: UserId) -> sqlx::Result<Option<Person>> {
+    sqlx::query_as(
+        "select id, username, role, disabled_at, created_at
+         from users
+         where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The person of this name, whatever the case it is written in.
+pub(crate) async fn by_name(conn: &mut PgConnection, username: &Username) -> sqlx::Result<Option<Person>> {
+    sqlx::query_as(
+        "select id, username, role, disabled_at, created_at
+         from users
+         where lower(username) = lower($1)",
     )
     .bind(username.as_str())
     .fetch_optional(conn)

@@ -3,13 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod api_keys;
 mod apps;
+mod audit;
 mod auth;
 mod bootstrap;
 mod database;
 mod executions;
 mod harness;
 mod invoke;
+mod members;
 mod pool;
 mod recorder;
 mod routes;
