@@ -72,6 +72,8 @@ id! {
     SessionId,
     /// A credential of a person's program.
     ApiKeyId,
+    /// A link by which somebody makes an account.
+    InvitationId,
 }
 
 #[cfg(test)]

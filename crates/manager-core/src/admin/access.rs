@@ -59,7 +59,7 @@ pub(super) fn refusal(denial: Denial) -> ApiError {
     if denial.hides_the_app() { no_app() } else { forbidden(&denial) }
 }
 
-fn forbidden(denial: &Denial) -> ApiError {
+pub(super) fn forbidden(denial: &Denial) -> ApiError {
     let Denial { value, remedy, .. } = denial;
     ApiError::new(Code::Forbidden, format!("{value}; {remedy}"))
         .with("rule", serde_json::to_value(denial.rule).unwrap_or_default())

@@ -10,8 +10,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::{
-    Admin, api_keys, apps, audit, denials, executions, gate, invoke, members, routes, scripts, session, tail,
-    transfer, verbs, versions,
+    Admin, account, api_keys, apps, audit, denials, executions, gate, invitations, invoke, members, routes,
+    scripts, session, tail, transfer, users, verbs, versions,
 };
 use crate::auth::Capability;
 
@@ -35,13 +35,25 @@ pub(crate) struct Endpoint {
 /// Every endpoint.
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
-        AdministerApp, CreateApps, InvokeScripts, ManageSelf, ReadApp, ReadAudit, ReadSelf, TransferApp,
-        WriteApp,
+        AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadSelf,
+        TransferApp, WriteApp,
     };
     vec![
         post("/auth/login", None, session::login),
         get("/auth/me", ReadSelf, session::me),
         post("/auth/logout", ManageSelf, session::logout),
+        post("/auth/password", ManageSelf, account::change_password),
+        get("/auth/sessions", ManageSelf, account::sessions),
+        delete("/auth/sessions", ManageSelf, account::revoke_all),
+        delete("/auth/sessions/{id}", ManageSelf, account::revoke),
+        get("/users", ManageUsers, users::list),
+        post("/users", ManageUsers, users::create),
+        patch("/users/{id}", ManageUsers, users::update),
+        delete("/users/{id}", ManageUsers, users::delete),
+        get("/invitations", ManageUsers, invitations::list),
+        post("/invitations", ManageUsers, invitations::create),
+        delete("/invitations/{id}", ManageUsers, invitations::delete),
+        post("/invitations:accept", None, invitations::accept),
         get("/api-keys", ManageSelf, api_keys::list),
         post("/api-keys", ManageSelf, api_keys::create),
         delete("/api-keys/{id}", ManageSelf, api_keys::delete),

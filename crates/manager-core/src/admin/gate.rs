@@ -1,6 +1,7 @@
 //! The gate in front of every handler: who is calling, and may they do what the endpoint declares?
 //! A handler behind it finds the caller and the app in the request and need not ask again.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use shared::http::{ClientAddress, RequestId};
 use super::denials::Denied;
 use super::endpoints::Needs;
 use super::problem::ApiError;
-use super::{Admin, access};
+use super::{Admin, access, cookie};
 use crate::auth::{AuthenticateError, Capability, Origin, Principal, Standing};
 use crate::store::apps::App;
 
@@ -59,7 +60,13 @@ async fn admit(
 
 /// Who is calling. A credential that cannot be checked makes nobody a stranger.
 async fn authenticate(admin: &Admin, parts: &Parts) -> Result<Principal, ApiError> {
-    let token = bearer(parts)?;
+    let token = match bearer(parts)? {
+        Some(token) => token,
+        None => cookie::session(parts)?.ok_or_else(|| {
+            let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
+            ApiError::new(Code::Unauthenticated, detail)
+        })?,
+    };
     admin.auth.authenticate(token, origin(parts)).await.map_err(|error| match error {
         AuthenticateError::Unknown => {
             let detail = "the token is neither of a live session nor a live API key; log in again";
@@ -69,23 +76,37 @@ async fn authenticate(admin: &Admin, parts: &Parts) -> Result<Principal, ApiErro
     })
 }
 
-fn bearer(parts: &Parts) -> Result<&str, ApiError> {
-    let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value
+/// The bearer token, if there is an Authorization header. One of another kind is refused and not
+/// passed over for a cookie: what was shown is what counts.
+fn bearer(parts: &Parts) -> Result<Option<&str>, ApiError> {
+    let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value
+        .to_str()
+        .ok()
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .ok_or_else(|| {
-            let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
-            ApiError::new(Code::Unauthenticated, detail)
-        })
+        .map(|(_, token)| token.trim());
+    let wrong =
+        || ApiError::new(Code::Unauthenticated, "the header Authorization is not: Bearer and a token");
+    token.ok_or_else(wrong).map(Some)
 }
 
 /// Where a request came from, for the audit log.
-pub(super) fn origin(parts: &Parts) -> Origin {
+fn origin(parts: &Parts) -> Origin {
     let address: Option<IpAddr> = parts.extensions.get().map(|ClientAddress(address)| *address);
     let request_id = parts.extensions.get().map(|RequestId(id)| Arc::clone(id));
     Origin { address, request_id: request_id.unwrap_or_default() }
+}
+
+/// Where a request came from, for handlers that need no credential.
+pub(super) struct Caller(pub(super) Origin);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(origin(parts)))
+    }
 }
 
 /// The caller whom the gate let through.

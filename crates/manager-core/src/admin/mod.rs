@@ -3,14 +3,17 @@
 //! no SQL.
 
 mod access;
+mod account;
 mod api_keys;
 mod apps;
 mod audit;
+mod cookie;
 mod denials;
 mod endpoints;
 mod execute;
 mod executions;
 mod gate;
+mod invitations;
 mod invoke;
 mod made_up;
 mod matching;
@@ -26,6 +29,7 @@ mod session;
 mod system;
 mod tail;
 mod transfer;
+mod users;
 mod verbs;
 mod versions;
 

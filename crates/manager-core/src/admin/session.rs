@@ -2,46 +2,62 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::Json as JsonBody;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
+use http::header::{self, HeaderMap};
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
-use shared::http::ClientAddress;
 use shared::id::AppId;
 
-use super::Admin;
+use super::gate::Caller;
 use super::problem::ApiError;
 use super::read::Json;
+use super::{Admin, cookie};
 use crate::auth::{Credential, Login, LoginError, NoEntropy, Passport, Principal, Scope};
 use crate::store::users::User;
+
+/// What is kept of a program's name for itself; enough to recognise a browser.
+const USER_AGENT_CHARS_MAX: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginBody {
     username: String,
     password: String,
+    /// Answer with a cookie, for a dashboard in a browser, instead of a token.
+    #[serde(default)]
+    cookie: bool,
 }
 
 #[derive(Serialize)]
 pub(super) struct LoggedIn {
-    token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     expires_at: DateTime<Utc>,
     user: User,
 }
 
 pub(super) async fn login(
     State(admin): State<Arc<Admin>>,
-    address: Option<Extension<ClientAddress>>,
+    Caller(origin): Caller,
+    headers: HeaderMap,
     Json(body): Json<LoginBody>,
-) -> Result<JsonBody<LoggedIn>, ApiError> {
-    let address = address.map(|Extension(ClientAddress(address))| address);
-    let login = Login { username: body.username, password: body.password, address };
+) -> Result<Response, ApiError> {
+    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let user_agent = user_agent.unwrap_or_default().chars().take(USER_AGENT_CHARS_MAX).collect();
+    let address = origin.address;
+    let login = Login { username: body.username, password: body.password, origin, user_agent };
     let Passport { token, expires_at, user } = admin.auth.login(login).await?;
     tracing::info!(user.id = %user.id, client.address = ?address, "logged in");
-    Ok(JsonBody(LoggedIn { token, expires_at, user }))
+    if body.cookie {
+        // The token is in the cookie alone, where no page's script can read it.
+        let set = [(header::SET_COOKIE, cookie::given(&token, expires_at))];
+        return Ok((set, JsonBody(LoggedIn { token: None, expires_at, user })).into_response());
+    }
+    Ok(JsonBody(LoggedIn { token: Some(token), expires_at, user }).into_response())
 }
 
 /// Who the caller is, and by what.
@@ -68,11 +84,11 @@ pub(super) async fn me(principal: Principal) -> JsonBody<Me> {
 pub(super) async fn logout(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-) -> Result<StatusCode, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     if let Credential::Session(session) = principal.credential {
         admin.auth.logout(session).await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie::taken())]))
 }
 
 impl From<NoEntropy> for ApiError {

@@ -17,8 +17,9 @@ use sqlx::postgres::PgConnection;
 
 pub(crate) use self::chain::{Link, hex_text};
 pub(crate) use self::verify::{Verdict, verify};
-use crate::auth::{Credential, Principal};
+use crate::auth::{Credential, Origin, Principal};
 use crate::store;
+use crate::store::users::User;
 
 /// What happened, before it has its place in the log.
 #[derive(Debug, Clone)]
@@ -66,6 +67,17 @@ impl Entry {
 }
 
 impl Actor {
+    /// A person who showed something else than a session or a key.
+    pub(crate) fn person(user: &User, credential: &str, origin: &Origin) -> Self {
+        Self {
+            id: Some(user.id),
+            name: user.username.to_string(),
+            credential: credential.to_owned(),
+            address: origin.address,
+            request_id: Arc::clone(&origin.request_id),
+        }
+    }
+
     /// The platform itself, acting on nobody's request.
     pub(crate) fn platform() -> Self {
         Self {
@@ -84,13 +96,7 @@ impl From<&Principal> for Actor {
             Credential::Session(_) => "session".to_owned(),
             Credential::Key(key) => format!("key {} {}", key.id, key.name),
         };
-        Self {
-            id: Some(principal.user.id),
-            name: principal.user.username.to_string(),
-            credential,
-            address: principal.origin.address,
-            request_id: Arc::clone(&principal.origin.request_id),
-        }
+        Self::person(&principal.user, &credential, &principal.origin)
     }
 }
 

@@ -12,7 +12,9 @@ use super::passwords::{Busy, HashError, Passwords, Verdict};
 use super::principal::{Credential, Key, Origin, Principal};
 use super::sessions::{self, NoEntropy};
 use super::throttle::{Throttle, Throttled};
+use crate::audit::{self, Actor, Entry};
 use crate::store::api_keys::LiveKey;
+use crate::store::sessions::Device;
 use crate::store::users::{Account, User};
 use crate::store::{self, Database};
 
@@ -28,7 +30,9 @@ pub(crate) struct Auth {
 pub(crate) struct Login {
     pub(crate) username: String,
     pub(crate) password: String,
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) origin: Origin,
+    /// What the caller's program calls itself.
+    pub(crate) user_agent: String,
 }
 
 /// What a person gets for their password.
@@ -73,8 +77,14 @@ impl Auth {
         self.passwords.hash(password).await
     }
 
+    /// Hashes a password that somebody chose through the API.
+    pub(crate) async fn hash_new_password(&self, password: String) -> Result<String, HashError> {
+        self.passwords.hash_new(password).await
+    }
+
     pub(crate) async fn login(&self, login: Login) -> Result<Passport, LoginError> {
-        let Login { username, password, address } = login;
+        let Login { username, password, origin, user_agent } = login;
+        let address = origin.address;
         // What cannot be a name is nobody's, and is not kept whole while attempts are counted.
         let name = username.parse::<Username>().ok();
         let username: String = username.chars().take(64).collect();
@@ -100,9 +110,34 @@ impl Auth {
         }
         store::sessions::forget_ended(&mut tx).await?;
         let (token, stored) = sessions::generate()?;
-        let expires_at = store::sessions::create(&mut tx, user.id, stored).await?;
+        let remote_address = address.map(|address| address.to_string()).unwrap_or_default();
+        let device = Device { remote_address, user_agent };
+        let expires_at = store::sessions::create(&mut tx, user.id, stored, &device).await?;
+        let actor = Actor::person(&user, "password", &origin);
+        audit::append(&mut tx, Entry::new(actor, "session.create", &user.username)).await?;
         tx.commit().await?;
         Ok(Passport { token, expires_at, user })
+    }
+
+    /// Whether this is the person's password, asked again of somebody who is logged in. Guesses are
+    /// counted as those of a login are.
+    pub(crate) async fn knows_password(
+        &self,
+        user: &User,
+        password: String,
+        address: Option<IpAddr>,
+    ) -> Result<bool, LoginError> {
+        let username = user.username.as_str();
+        self.throttle
+            .admit(username, address, Instant::now())
+            .map_err(|Throttled { retry_after_s }| LoginError::Throttled { retry_after_s })?;
+        let stored = store::users::password_hash(&mut *self.database.acquire().await?, user.id).await?;
+        let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
+        let is_right = verdict != Verdict::Wrong;
+        if is_right {
+            self.throttle.succeeded(username, address);
+        }
+        Ok(is_right)
     }
 
     pub(crate) async fn authenticate(

@@ -240,6 +240,20 @@ pub(crate) fn can(principal: &Principal, capability: Capability, place: Place) -
     }
 }
 
+/// Whether this caller may give this role on the instance, or manage somebody who has it: nobody
+/// makes others more than they are themselves.
+pub(crate) fn outranks(principal: &Principal, role: Role) -> Result<(), Denial> {
+    let user = &principal.user;
+    if user.role >= role {
+        return Ok(());
+    }
+    Err(Denial {
+        rule: Rule::InstanceRole,
+        value: format!("{} has the role {} on the instance", user.username, user.role.as_str()),
+        remedy: format!("ask somebody with the role {}", role.as_str()),
+    })
+}
+
 fn refuse_other_app(key: &Key, capability: Capability, place: Place) -> Result<(), Denial> {
     let Some(bound) = key.app else { return Ok(()) };
     let is_elsewhere = match place {

@@ -95,6 +95,14 @@ pub(crate) async fn page(
     .await
 }
 
+/// Slugs of the apps that a person owns.
+pub(crate) async fn owned_by(conn: &mut PgConnection, owner: UserId) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("select slug from apps where owner_id = $1 order by slug")
+        .bind(owner)
+        .fetch_all(conn)
+        .await
+}
+
 pub(crate) async fn default_app(conn: &mut PgConnection) -> sqlx::Result<Option<AppId>> {
     sqlx::query_scalar("select id from apps where is_default").fetch_optional(conn).await
 }

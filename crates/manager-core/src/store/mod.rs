@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod bundles;
 mod columns;
 pub(crate) mod executions;
+pub(crate) mod invitations;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod routes;
