@@ -17,6 +17,7 @@ mod recorder;
 mod snapshot;
 mod store;
 
+pub use crate::admin::{Permission, permissions};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::manager::{Manager, ManagerConfig};

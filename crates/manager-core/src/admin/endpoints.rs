@@ -89,6 +89,27 @@ pub(crate) fn table() -> Vec<Endpoint> {
     ]
 }
 
+/// What an endpoint asks of its caller, for the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permission {
+    pub method: &'static str,
+    pub path: &'static str,
+    /// The capability; none when no credential is needed.
+    pub needs: Option<&'static str>,
+}
+
+/// The table without its handlers.
+pub fn permissions() -> Vec<Permission> {
+    let lines = table().into_iter().map(|Endpoint { method, path, needs, .. }| {
+        let needs = match needs {
+            Needs::Nothing => None,
+            Needs::Right(capability) => Some(capability.as_str()),
+        };
+        Permission { method, path, needs }
+    });
+    lines.collect()
+}
+
 /// The table as a router.
 pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
     table().into_iter().fold(Router::new(), |router, endpoint| {

@@ -45,6 +45,7 @@ use tower::Layer;
 
 pub(crate) use self::denials::Denials;
 use self::endpoints::Needs;
+pub use self::endpoints::{Permission, permissions};
 use self::problem::ApiError;
 use self::verbs::Verbs;
 use crate::auth::{Auth, Capability};

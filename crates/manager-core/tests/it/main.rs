@@ -14,6 +14,7 @@ mod executions;
 mod harness;
 mod invoke;
 mod members;
+mod permissions;
 mod pool;
 mod recorder;
 mod routes;
