@@ -11,7 +11,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::{
     Admin, account, api_keys, apps, audit, denials, executions, gate, invitations, invoke, members, routes,
-    scripts, session, tail, transfer, users, verbs, versions,
+    scripts, session, tail, totp, transfer, users, verbs, versions,
 };
 use crate::auth::Capability;
 
@@ -46,6 +46,10 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/auth/sessions", ManageSelf, account::sessions),
         delete("/auth/sessions", ManageSelf, account::revoke_all),
         delete("/auth/sessions/{id}", ManageSelf, account::revoke),
+        get("/auth/totp", ManageSelf, totp::show),
+        post("/auth/totp", ManageSelf, totp::enrol),
+        post("/auth/totp:confirm", ManageSelf, totp::confirm),
+        post("/auth/totp:remove", ManageSelf, totp::remove),
         get("/users", ManageUsers, users::list),
         post("/users", ManageUsers, users::create),
         patch("/users/{id}", ManageUsers, users::update),

@@ -28,6 +28,7 @@ mod scripts;
 mod session;
 mod system;
 mod tail;
+mod totp;
 mod transfer;
 mod users;
 mod verbs;

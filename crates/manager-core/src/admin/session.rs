@@ -27,6 +27,8 @@ const USER_AGENT_CHARS_MAX: usize = 200;
 pub(super) struct LoginBody {
     username: String,
     password: String,
+    /// A code from the second factor of those who have one, or a recovery code.
+    otp: Option<String>,
     /// Answer with a cookie, for a dashboard in a browser, instead of a token.
     #[serde(default)]
     cookie: bool,
@@ -49,7 +51,7 @@ pub(super) async fn login(
     let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let user_agent = user_agent.unwrap_or_default().chars().take(USER_AGENT_CHARS_MAX).collect();
     let address = origin.address;
-    let login = Login { username: body.username, password: body.password, origin, user_agent };
+    let login = Login { username: body.username, password: body.password, otp: body.otp, origin, user_agent };
     let Passport { token, expires_at, user } = admin.auth.login(login).await?;
     tracing::info!(user.id = %user.id, client.address = ?address, "logged in");
     if body.cookie {
@@ -103,6 +105,7 @@ impl From<LoginError> for ApiError {
         let detail = error.to_string();
         match error {
             LoginError::Wrong => Self::new(Code::Unauthenticated, detail),
+            LoginError::CodeMissing | LoginError::CodeWrong => Self::new(Code::SecondFactorRequired, detail),
             LoginError::Throttled { retry_after_s } => {
                 Self::new(Code::TooManyRequests, detail).retry_after(retry_after_s)
             }

@@ -41,6 +41,9 @@ pub(super) struct UserPatch {
     disabled: Option<bool>,
     /// A new password, for somebody who forgot theirs; every session of theirs ends.
     password: Option<String>,
+    /// For somebody who lost their phone and their recovery codes.
+    #[serde(default)]
+    reset_second_factor: bool,
 }
 
 pub(super) async fn list(
@@ -108,12 +111,19 @@ pub(super) async fn update(
     if let Some(hash) = &hash {
         store::users::set_password_hash(&mut tx, old.user.id, hash).await?;
     }
+    if body.reset_second_factor {
+        store::second_factors::remove(&mut tx, old.user.id).await?;
+    }
     if hash.is_some() || body.disabled == Some(true) {
         store::sessions::end_all(&mut tx, old.user.id, None).await?;
     }
     refuse_no_owner(&mut tx).await?;
     let now = store::users::by_id(&mut tx, old.user.id).await?.ok_or_else(no_user)?;
-    let action = if hash.is_some() { "user.reset_password" } else { "user.update" };
+    let action = match (&hash, body.reset_second_factor) {
+        (Some(_), _) => "user.reset_password",
+        (None, true) => "user.reset_second_factor",
+        (None, false) => "user.update",
+    };
     audit::append(&mut tx, Entry::new(&principal, action, &now.user.username).before(&old).after(&now))
         .await?;
     tx.commit().await?;

@@ -10,6 +10,7 @@ use shared::name::Username;
 use super::keys;
 use super::passwords::{Busy, HashError, Passwords, Verdict};
 use super::principal::{Credential, Key, Origin, Principal};
+use super::second_factor::{self, Second};
 use super::sessions::{self, NoEntropy};
 use super::throttle::{Throttle, Throttled};
 use crate::audit::{self, Actor, Entry};
@@ -30,6 +31,8 @@ pub(crate) struct Auth {
 pub(crate) struct Login {
     pub(crate) username: String,
     pub(crate) password: String,
+    /// A code from the person's phone or one of their recovery codes.
+    pub(crate) otp: Option<String>,
     pub(crate) origin: Origin,
     /// What the caller's program calls itself.
     pub(crate) user_agent: String,
@@ -48,6 +51,10 @@ pub(crate) enum LoginError {
     /// The same whether the name or the password is wrong.
     #[error("user name or password is wrong")]
     Wrong,
+    #[error("send a code from the second factor, or a recovery code, as otp")]
+    CodeMissing,
+    #[error("the code is wrong, over, or was used already")]
+    CodeWrong,
     #[error("too many attempts to log in")]
     Throttled { retry_after_s: u32 },
     #[error("too many passwords are being checked")]
@@ -83,7 +90,7 @@ impl Auth {
     }
 
     pub(crate) async fn login(&self, login: Login) -> Result<Passport, LoginError> {
-        let Login { username, password, origin, user_agent } = login;
+        let Login { username, password, otp, origin, user_agent } = login;
         let address = origin.address;
         // What cannot be a name is nobody's, and is not kept whole while attempts are counted.
         let name = username.parse::<Username>().ok();
@@ -102,9 +109,13 @@ impl Auth {
         else {
             return Err(LoginError::Wrong);
         };
-        self.throttle.succeeded(&username, address);
-
         let mut tx = self.database.begin().await?;
+        match second_factor::ask(&mut tx, &user, otp.as_deref()).await? {
+            Second::Fine => self.throttle.succeeded(&username, address),
+            // The attempt stays counted: six digits can be guessed by who may try often enough.
+            Second::Missing => return Err(LoginError::CodeMissing),
+            Second::Wrong => return Err(LoginError::CodeWrong),
+        }
         if let Verdict::RightRehashed(hash) = &verdict {
             store::users::set_password_hash(&mut tx, user.id, hash).await?;
         }

@@ -5,6 +5,7 @@ mod login;
 mod passwords;
 mod principal;
 mod rights;
+pub(crate) mod second_factor;
 mod sessions;
 mod throttle;
 

@@ -14,6 +14,7 @@ pub(crate) mod migrations;
 pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;
+pub(crate) mod second_factors;
 pub(crate) mod sessions;
 pub(crate) mod users;
 pub(crate) mod versions;

@@ -22,4 +22,5 @@ mod scripts;
 mod snapshot;
 mod system;
 mod tail;
+mod totp;
 mod users;
