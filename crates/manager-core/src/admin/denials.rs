@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Json as JsonBody;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use http::request::Parts;
+use http::{Method, Uri};
 use serde::Serialize;
 use shared::id::AppId;
 use shared::name::Username;
@@ -44,7 +44,7 @@ impl Denied {
         app: AppId,
         principal: &Principal,
         capability: Capability,
-        parts: &Parts,
+        (method, uri): (&Method, &Uri),
         denial: Denial,
     ) -> Self {
         Self {
@@ -52,9 +52,9 @@ impl Denied {
             at: Utc::now(),
             username: principal.user.username.clone(),
             capability,
-            method: parts.method.to_string(),
+            method: method.to_string(),
             // As it was sent: a verb is a segment only within the router.
-            path: parts.uri.path().replace("/~", ":").chars().take(PATH_CHARS_MAX).collect(),
+            path: uri.path().replace("/~", ":").chars().take(PATH_CHARS_MAX).collect(),
             request_id: Arc::clone(&principal.origin.request_id),
             denial,
         }

@@ -54,7 +54,8 @@ async fn admit(
     let (app, standing) = access::find(&mut conn, principal, key).await?;
     let decided = access::decide(principal, capability, standing);
     let Err(denial) = decided else { return Ok(Some((app, standing))) };
-    admin.denials.record(Denied::new(app.id, principal, capability, parts, denial.clone()));
+    let request = (&parts.method, &parts.uri);
+    admin.denials.record(Denied::new(app.id, principal, capability, request, denial.clone()));
     Err(access::refusal(denial))
 }
 

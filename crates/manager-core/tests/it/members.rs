@@ -1,3 +1,5 @@
+use axum::body::Body;
+use http::Request;
 use serde_json::json;
 
 use crate::harness::TestApi;
@@ -94,4 +96,13 @@ async fn a_denial_says_to_the_apps_admin_which_rule_and_what_would_change_it() {
     assert_eq!((&denied["rule"], &denied["request_id"]), (&json!("membership"), &json!("request-1")));
     assert_eq!(denied["remedy"], "give bob the role editor on the app");
     bob.get("/apps/default/denials").await.is_problem("not_found");
+
+    // Running a script directly is refused, and explained, the same way.
+    let id = api.database.scalar::<uuid::Uuid>("select id from scripts").await;
+    let request = Request::post(format!("/api/v1/execute/{id}"))
+        .header("authorization", format!("Bearer {}", bob.token))
+        .body(Body::empty());
+    bob.send(request.unwrap()).await.is_problem("not_found");
+    let denials = api.get("/apps/default/denials").await;
+    assert_eq!(denials.is(200)["items"][0]["capability"], "invoke_scripts");
 }
