@@ -20,6 +20,6 @@ mod store;
 pub use crate::admin::{Permission, permissions};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
-pub use crate::manager::{Manager, ManagerConfig};
+pub use crate::manager::{Manager, ManagerConfig, PasswordError};
 pub use crate::recorder::RecorderCounters;
 pub use crate::store::migrations::OpenError;

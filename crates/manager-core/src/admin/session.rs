@@ -16,7 +16,9 @@ use super::gate::Caller;
 use super::problem::ApiError;
 use super::read::Json;
 use super::{Admin, cookie};
+use crate::audit::{self, Entry};
 use crate::auth::{Credential, Login, LoginError, NoEntropy, Passport, Principal, Scope};
+use crate::store;
 use crate::store::users::User;
 
 /// What is kept of a program's name for itself; enough to recognise a browser.
@@ -88,7 +90,10 @@ pub(super) async fn logout(
     principal: Principal,
 ) -> Result<impl IntoResponse, ApiError> {
     if let Credential::Session(session) = principal.credential {
-        admin.auth.logout(session).await?;
+        let mut tx = admin.database.begin().await?;
+        store::sessions::end(&mut tx, session).await?;
+        audit::append(&mut tx, Entry::new(&principal, "session.end", &principal.user.username)).await?;
+        tx.commit().await?;
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie::taken())]))
 }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use shared::id::SessionId;
 use shared::name::Username;
 
 use super::keys;
@@ -179,7 +178,15 @@ impl Auth {
         Ok(Principal { user, credential: Credential::Key(Key { id, name, scopes, app }), origin })
     }
 
-    pub(crate) async fn logout(&self, session: SessionId) -> sqlx::Result<()> {
-        store::sessions::end(&mut *self.database.acquire().await?, session).await
+    /// Whether this is the password of that person now.
+    pub(crate) async fn is_password(
+        &self,
+        username: &Username,
+        password: String,
+    ) -> Result<bool, LoginError> {
+        let account = store::users::account(&mut *self.database.acquire().await?, username).await?;
+        let stored = account.map(|account| account.password_hash);
+        let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
+        Ok(verdict != Verdict::Wrong)
     }
 }
