@@ -7,6 +7,7 @@ use shared::route::{InvalidPattern, PathPattern};
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
 
+use crate::audit::{self, Actor, Entry};
 use crate::auth::{Auth, HashError};
 use crate::deploy::{Deploy, deploy};
 use crate::snapshot::Snapshot;
@@ -60,7 +61,10 @@ pub(crate) async fn bootstrap(
     store::users::lock_first_start(&mut tx).await?;
     let (owner_id, is_new) = match (store::users::owner(&mut tx).await?, password_hash) {
         (None, Some(hash)) => {
-            (store::users::create(&mut tx, &owner.username, &hash, Role::Owner).await?, true)
+            let id = store::users::create(&mut tx, &owner.username, &hash, Role::Owner).await?;
+            let entry = Entry::new(Actor::platform(), "user.create", &owner.username);
+            audit::append(&mut tx, entry).await?;
+            (id, true)
         }
         (Some(id), _) => (id, false),
         // The only owner was removed in this very moment.
@@ -83,7 +87,7 @@ async fn create_default_app(
     by: UserId,
 ) -> Result<(), BootstrapError> {
     let name: ScriptName = "hello".parse()?;
-    let app = store::apps::create(conn, slug, "Default", true).await?.id;
+    let app = store::apps::create(conn, slug, "Default", by, true).await?.id;
     let bundle = Bundle::single(ScriptKind::Endpoint, name.as_str(), HELLO_SOURCE);
     let limits = ScriptLimits::default();
     let description = Some(HELLO_DESCRIPTION);

@@ -1,12 +1,13 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
-//! `store` holds all SQL, `auth` decides who may do what, `admin` is the HTTP API, `snapshot` is
-//! the routing table in memory, `recorder` the execution log. Nothing here knows workers, frames
+//! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
+//! HTTP API, `snapshot` is the routing table in memory, `recorder` the execution log. Nothing here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
 
 #![forbid(unsafe_code)]
 
 mod admin;
+mod audit;
 mod auth;
 mod bootstrap;
 mod bundles;
@@ -16,8 +17,9 @@ mod recorder;
 mod snapshot;
 mod store;
 
+pub use crate::admin::{Permission, permissions};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
-pub use crate::manager::{Manager, ManagerConfig};
+pub use crate::manager::{Manager, ManagerConfig, PasswordError};
 pub use crate::recorder::RecorderCounters;
 pub use crate::store::migrations::OpenError;

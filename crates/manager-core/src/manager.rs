@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use shared::name::Username;
 use shared::ports::{BundleSource, Invoke, RecordSink, RouteSource};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::admin::{self, Admin};
-use crate::auth::Auth;
+use crate::admin::{self, Admin, Denials};
+use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::bundles::Bundles;
 use crate::recorder::{Recorder, RecorderCounters};
@@ -23,6 +24,11 @@ pub struct ManagerConfig {
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
 }
+
+/// A password could not be compared.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct PasswordError(LoginError);
 
 /// Everything that is kept: apps, scripts, routes, people, executions. A cheap handle.
 #[derive(Debug, Clone)]
@@ -61,6 +67,11 @@ impl Manager {
         Ok(store::users::owner(&mut *self.database.acquire().await?).await?.is_some())
     }
 
+    /// Whether this is the password of that person now, for who keeps it in a file until it is changed.
+    pub async fn is_password(&self, username: &Username, password: String) -> Result<bool, PasswordError> {
+        self.auth.is_password(username, password).await.map_err(PasswordError)
+    }
+
     pub fn routes(&self) -> Arc<dyn RouteSource> {
         Arc::clone(&self.snapshot) as Arc<dyn RouteSource>
     }
@@ -85,6 +96,7 @@ impl Manager {
             snapshot: Arc::clone(&self.snapshot),
             auth: Arc::clone(&self.auth),
             recorder: self.recorder.clone(),
+            denials: Denials::default(),
             invoke,
             config: Arc::clone(&self.config),
         })

@@ -51,8 +51,12 @@ impl Client {
         Self { agent: config.build().into(), url, token }
     }
 
-    pub(crate) fn login(&self, username: &str, password: &str) -> Result<Value, Failure> {
-        self.post("/auth/login", &json!({ "username": username, "password": password }))
+    pub(crate) fn login(&self, username: &str, password: &str, otp: Option<&str>) -> Result<Value, Failure> {
+        let mut body = json!({ "username": username, "password": password });
+        if let Some(otp) = otp {
+            body["otp"] = otp.into();
+        }
+        self.post("/auth/login", &body)
     }
 
     pub(crate) fn logout(&self) -> Result<Value, Failure> {
@@ -73,6 +77,51 @@ impl Client {
 
     pub(crate) fn delete_app(&self, slug: &str, is_forced: bool) -> Result<Value, Failure> {
         self.delete(&format!("/apps/{slug}{}", force(is_forced)))
+    }
+
+    pub(crate) fn members(&self, app: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/members"), &[], usize::MAX)
+    }
+
+    pub(crate) fn add_member(&self, app: &str, user: &str, role: &str) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/members"), &json!({ "user": user, "role": role }))
+    }
+
+    pub(crate) fn set_member(&self, app: &str, user: &str, role: &str) -> Result<Value, Failure> {
+        let path = format!("/apps/{app}/members/{}", segment(user));
+        self.send(Method::PATCH, &path, &json!({ "role": role }))
+    }
+
+    pub(crate) fn delete_member(&self, app: &str, user: &str) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{app}/members/{}", segment(user)))
+    }
+
+    pub(crate) fn transfer(&self, app: &str, user: &str) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}:transfer"), &json!({ "user": user }))
+    }
+
+    pub(crate) fn keys(&self) -> Result<Value, Failure> {
+        self.list("/api-keys", &[], usize::MAX)
+    }
+
+    pub(crate) fn create_key(&self, key: &Value) -> Result<Value, Failure> {
+        self.post("/api-keys", key)
+    }
+
+    pub(crate) fn delete_key(&self, id: &str) -> Result<Value, Failure> {
+        self.delete(&format!("/api-keys/{}", segment(id)))
+    }
+
+    pub(crate) fn sessions(&self) -> Result<Value, Failure> {
+        self.list("/auth/sessions", &[], usize::MAX)
+    }
+
+    pub(crate) fn end_session(&self, id: &str) -> Result<Value, Failure> {
+        self.delete(&format!("/auth/sessions/{}", segment(id)))
+    }
+
+    pub(crate) fn end_other_sessions(&self) -> Result<Value, Failure> {
+        self.delete("/auth/sessions?keep_current=true")
     }
 
     pub(crate) fn scripts(&self, app: &str) -> Result<Value, Failure> {

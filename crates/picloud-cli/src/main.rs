@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apps, completions, deploy, executions, invoke, login, logout, logs, rollback, routes, scripts, whoami,
+    apps, completions, deploy, executions, invoke, keys, login, logout, logs, members, rollback, routes,
+    scripts, sessions, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -81,6 +82,15 @@ enum Command {
     /// List, create and remove apps.
     #[command(subcommand)]
     Apps(apps::Command),
+    /// List and change who may do what on an app.
+    #[command(subcommand)]
+    Members(members::Command),
+    /// List, make and remove API keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// List and end your sessions.
+    #[command(subcommand)]
+    Sessions(sessions::Command),
     /// Print the completion script for a shell.
     Completions(completions::Args),
 }
@@ -111,6 +121,9 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Scripts(command) => scripts::run(&context()?, &command),
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Apps(command) => apps::run(&context()?, &command),
+        Command::Members(command) => members::run(&context()?, &command),
+        Command::Keys(command) => keys::run(&context()?, &command),
+        Command::Sessions(command) => sessions::run(&context()?, &command),
         Command::Completions(args) => completions::run(&out, &args),
     }
 }

@@ -53,6 +53,17 @@ impl DataDir {
         write_atomically(&self.path, name, content)
             .with_context(|| format!("cannot write {}", path.display()))
     }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 fn create(path: &Path) -> io::Result<()> {

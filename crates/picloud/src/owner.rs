@@ -4,6 +4,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use manager_core::{FirstOwner, Manager};
+use shared::name::Username;
 
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -29,11 +30,26 @@ pub async fn bootstrap(
         (None, true) => String::new(),
         (None, false) => made_up_password(data)?,
     };
-    let username = config.admin_username.parse().context("PICLOUD_ADMIN_USERNAME")?;
-    manager.bootstrap(FirstOwner { username, password }).await.context("cannot make the first owner")?;
+    let username: Username = config.admin_username.parse().context("PICLOUD_ADMIN_USERNAME")?;
+    let owner = FirstOwner { username: username.clone(), password };
+    manager.bootstrap(owner).await.context("cannot make the first owner")?;
+    forget_changed_password(manager, &username, data).await?;
     let file = data.path().join(PASSWORD_FILE);
     let is_made_up = config.admin_password.is_none() && file.exists();
     Ok(is_made_up.then(|| InitialPassword { username: config.admin_username.clone(), file }))
+}
+
+/// A password that was changed since is of no use to anybody who reads the file.
+async fn forget_changed_password(
+    manager: &Manager,
+    username: &Username,
+    data: &DataDir,
+) -> anyhow::Result<()> {
+    let Some(kept) = data.read(PASSWORD_FILE)? else { return Ok(()) };
+    if !manager.is_password(username, kept).await? {
+        data.remove(PASSWORD_FILE)?;
+    }
+    Ok(())
 }
 
 /// The password is written before it is used: a start that is cut off in between finds it again.

@@ -63,6 +63,7 @@ macro_rules! codes {
 codes! {
     BadRequest           "bad_request"            400 Caller   safe   "The request is malformed";
     Unauthenticated      "unauthenticated"        401 Caller   safe   "A valid credential is needed";
+    SecondFactorRequired "second_factor_required" 401 Caller  safe   "A code from the second factor is needed";
     Forbidden            "forbidden"              403 Caller   safe   "This credential may not do that";
     NotFound             "not_found"              404 Caller   safe   "There is nothing here";
     UnknownHost          "unknown_host"           404 Caller   safe   "No app answers on this host";

@@ -41,6 +41,10 @@ impl PairBlock {
     }
 }
 
+/// Name of the cookie that holds a session of the admin API. The prefix makes browsers take it only
+/// from this very host, over TLS or on localhost, so that no app on a neighbouring host can set it.
+pub const SESSION_COOKIE: &str = "__Host-picloud";
+
 /// Request extension: the client's address, seen through trusted proxies.
 #[cfg(feature = "host")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,6 +70,10 @@ id! {
     UserId,
     /// A login of a person.
     SessionId,
+    /// A credential of a person's program.
+    ApiKeyId,
+    /// A link by which somebody makes an account.
+    InvitationId,
 }
 
 #[cfg(test)]

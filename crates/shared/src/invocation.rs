@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::fault::Code;
 use crate::guest_abi::{GuestHttp, GuestInput, InvocationType};
 use crate::host_call::LogLevel;
-use crate::id::{AppId, ExecutionId, ScriptId};
+use crate::id::{AppId, ExecutionId, ScriptId, UserId};
 use crate::limits::ScriptLimits;
 use crate::name::{AppSlug, ScriptName};
 use crate::script::{Bundle, BundleHash, Diagnostic};
@@ -19,6 +19,8 @@ use crate::wire::codec;
 pub struct ScriptTarget {
     pub app: AppId,
     pub app_slug: AppSlug,
+    /// The account that pays for the app; workers may be kept apart by it.
+    pub owner: UserId,
     pub script: ScriptId,
     pub name: ScriptName,
     pub version: u32,
@@ -68,6 +70,8 @@ impl Invocation {
 #[derive(Debug)]
 pub struct Compilation {
     pub app: AppId,
+    /// As in [`ScriptTarget`].
+    pub owner: UserId,
     pub bundle: Arc<Bundle>,
     pub limits: ScriptLimits,
 }

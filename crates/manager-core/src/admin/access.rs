@@ -6,18 +6,14 @@ use shared::name::ScriptName;
 use sqlx::postgres::PgConnection;
 
 use super::problem::ApiError;
-use crate::auth::{Capability, Principal, can};
+use crate::auth::{Capability, Denial, Place, Principal, Standing, can};
 use crate::store;
 use crate::store::apps::App;
 use crate::store::scripts::Script;
 
 /// Requires a right on the instance as a whole.
 pub(super) fn require(principal: &Principal, capability: Capability) -> Result<(), ApiError> {
-    if can(principal, capability) {
-        return Ok(());
-    }
-    let detail = format!("the role {} does not include this", principal.user.role.as_str());
-    Err(ApiError::new(Code::Forbidden, detail))
+    can(principal, capability, Place::Instance).map_err(|denial| forbidden(&denial))
 }
 
 /// The app of this slug or id, when the caller may do this to it. An app that they may not even
@@ -28,18 +24,51 @@ pub(super) async fn app(
     key: &str,
     capability: Capability,
 ) -> Result<App, ApiError> {
-    let missing = || ApiError::not_found("there is no such app");
-    if !can(principal, Capability::ReadApp) {
-        return Err(missing());
-    }
+    let (app, standing) = find(conn, principal, key).await?;
+    decide(principal, capability, standing).map_err(refusal)?;
+    Ok(app)
+}
+
+/// The app of this slug or id, and how the caller's person stands to it.
+pub(super) async fn find(
+    conn: &mut PgConnection,
+    principal: &Principal,
+    key: &str,
+) -> Result<(App, Standing), ApiError> {
     let app = match key.parse::<AppId>() {
         Ok(id) => store::apps::by_id(conn, id).await?,
         Err(_) if key.contains('\0') => None,
         Err(_) => store::apps::by_slug(conn, key).await?,
     };
-    let app = app.ok_or_else(missing)?;
-    require(principal, capability)?;
-    Ok(app)
+    let app = app.ok_or_else(no_app)?;
+    let role = store::members::role(conn, app.id, principal.user.id).await?;
+    let standing = Standing { app: app.id, owner: app.owner_id, role };
+    Ok((app, standing))
+}
+
+/// A caller who may do something to an app may also see it.
+pub(super) fn decide(
+    principal: &Principal,
+    capability: Capability,
+    standing: Standing,
+) -> Result<(), Denial> {
+    can(principal, capability, Place::App(standing))
+}
+
+pub(super) fn refusal(denial: Denial) -> ApiError {
+    if denial.hides_the_app() { no_app() } else { forbidden(&denial) }
+}
+
+pub(super) fn forbidden(denial: &Denial) -> ApiError {
+    let Denial { value, remedy, .. } = denial;
+    ApiError::new(Code::Forbidden, format!("{value}; {remedy}"))
+        .with("rule", serde_json::to_value(denial.rule).unwrap_or_default())
+        .with("value", value.as_str())
+        .with("remedy", remedy.as_str())
+}
+
+pub(super) fn no_app() -> ApiError {
+    ApiError::not_found("there is no such app")
 }
 
 /// A script of an app.
@@ -50,10 +79,10 @@ pub(super) async fn script(conn: &mut PgConnection, app: &App, name: &str) -> Re
     store::scripts::by_name(conn, app.id, &name).await?.ok_or_else(missing)
 }
 
-/// Locks the app for a change of its scripts or routes.
+/// Locks the app for a change of its scripts, routes or members.
 pub(super) async fn lock(conn: &mut PgConnection, app: &App) -> Result<(), ApiError> {
     if store::apps::lock(conn, app.id).await? {
         return Ok(());
     }
-    Err(ApiError::not_found("there is no such app"))
+    Err(no_app())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as JsonBody;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
@@ -14,10 +14,12 @@ use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
-use crate::auth::{Capability, Principal, can};
+use crate::audit::{self, Entry};
+use crate::auth::{Capability, Place, Principal, Standing, can};
 use crate::manager::ManagerConfig;
 use crate::store;
 use crate::store::apps::App;
+use crate::store::members::AppRole;
 
 const NAME_CHARS_MAX: usize = 200;
 
@@ -51,8 +53,17 @@ pub(super) struct AppView {
     url: String,
 }
 
+/// An app with what the caller may do on it.
+#[derive(Serialize)]
+pub(super) struct AppForCaller {
+    #[serde(flatten)]
+    app: AppView,
+    my_role: Option<AppRole>,
+    my_capabilities: Vec<Capability>,
+}
+
 impl AppView {
-    fn new(admin: &Admin, app: App) -> Self {
+    pub(super) fn new(admin: &Admin, app: App) -> Self {
         let ManagerConfig { base_domain, public_url } = &*admin.config;
         Self { url: url(base_domain, public_url, app.slug.as_str()), app }
     }
@@ -76,11 +87,8 @@ pub(super) async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<JsonBody<Items<AppView>>, ApiError> {
     let page = params.page::<String>()?;
-    let mut rows = Vec::new();
-    if can(&principal, Capability::ReadApp) {
-        let mut conn = admin.database.acquire().await?;
-        rows = store::apps::page(&mut conn, page.after.as_deref(), page.rows()).await?;
-    }
+    let mut conn = admin.database.acquire().await?;
+    let rows = store::apps::page(&mut conn, principal.visible(), page.after.as_deref(), page.rows()).await?;
     let items = page.items(rows, |app| app.slug.to_string());
     Ok(JsonBody(items.map(|app| AppView::new(&admin, app))))
 }
@@ -90,11 +98,14 @@ pub(super) async fn create(
     principal: Principal,
     Json(body): Json<NewApp>,
 ) -> Result<(StatusCode, JsonBody<AppView>), ApiError> {
-    access::require(&principal, Capability::CreateApps)?;
     let slug = slug(&body.slug)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
     let mut tx = admin.database.begin().await?;
-    let app = store::apps::create(&mut tx, &slug, &name, false).await.map_err(|e| taken(e, &slug))?;
+    let app = store::apps::create(&mut tx, &slug, &name, principal.user.id, false)
+        .await
+        .map_err(|e| taken(e, &slug))?;
+    let entry = Entry::new(&principal, "app.create", &app.slug).on(app.id).after(&app);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok((StatusCode::CREATED, JsonBody(AppView::new(&admin, app))))
 }
@@ -102,38 +113,42 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-    Path(key): Path<String>,
-) -> Result<JsonBody<AppView>, ApiError> {
-    let mut conn = admin.database.acquire().await?;
-    let app = access::app(&mut conn, &principal, &key, Capability::ReadApp).await?;
-    Ok(JsonBody(AppView::new(&admin, app)))
+    standing: Standing,
+    app: App,
+) -> JsonBody<AppForCaller> {
+    let may = |capability: &Capability| can(&principal, *capability, Place::App(standing)).is_ok();
+    JsonBody(AppForCaller {
+        my_role: standing.role_of(principal.user.role),
+        my_capabilities: Capability::ON_APPS.into_iter().filter(may).collect(),
+        app: AppView::new(&admin, app),
+    })
 }
 
 pub(super) async fn update(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-    Path(key): Path<String>,
+    app: App,
     Json(body): Json<AppPatch>,
 ) -> Result<JsonBody<AppView>, ApiError> {
     let slug = body.slug.as_deref().map(slug).transpose()?;
     let name = body.name.map(name).transpose()?;
     let mut tx = admin.database.begin().await?;
-    let app = access::app(&mut tx, &principal, &key, Capability::AdministerApp).await?;
     let updated = store::apps::update(&mut tx, app.id, slug.as_ref(), name.as_deref());
     let updated = updated.await.map_err(|error| taken(error, slug.as_ref().unwrap_or(&app.slug)))?;
-    let app = updated.ok_or_else(|| ApiError::not_found("there is no such app"))?;
+    let updated = updated.ok_or_else(access::no_app)?;
+    let entry = Entry::new(&principal, "app.update", &app.slug).on(app.id).before(&app).after(&updated);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(AppView::new(&admin, app)))
+    Ok(JsonBody(AppView::new(&admin, updated)))
 }
 
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-    Path(key): Path<String>,
+    app: App,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
-    let app = access::app(&mut tx, &principal, &key, Capability::AdministerApp).await?;
     access::lock(&mut tx, &app).await?;
     let scripts = store::apps::script_count(&mut tx, app.id).await?;
     if scripts > 0 && !params.force {
@@ -141,6 +156,8 @@ pub(super) async fn delete(
         return Err(ApiError::new(Code::Conflict, detail).with("scripts", scripts));
     }
     store::apps::delete(&mut tx, app.id).await?;
+    let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&app);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }

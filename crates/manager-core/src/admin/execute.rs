@@ -14,6 +14,7 @@ use shared::id::ScriptId;
 use shared::invocation::{Invocation, Response};
 use shared::limits::BODY_BYTES_DEFAULT;
 
+use super::denials::Denied;
 use super::problem::{ApiError, OfScript};
 use super::run::{live_target, run};
 use super::{Admin, access, outcome, read};
@@ -32,10 +33,13 @@ pub(super) async fn execute(
     let target = {
         let mut conn = admin.database.acquire().await?;
         let target = live_target(&mut conn, script).await?;
-        let app = target.app.to_string();
-        access::app(&mut conn, &principal, &app, Capability::InvokeScripts)
-            .await
-            .map_err(|error| if error.code == Code::NotFound { missing() } else { error })?;
+        let (app, standing) = access::find(&mut conn, &principal, &target.app.to_string()).await?;
+        if let Err(denial) = access::decide(&principal, Capability::InvokeScripts, standing) {
+            let what = (request.method(), request.uri());
+            let denied = Denied::new(app.id, &principal, Capability::InvokeScripts, what, denial.clone());
+            admin.denials.record(denied);
+            return Err(if denial.hides_the_app() { missing() } else { access::refusal(denial) });
+        }
         target
     };
     let method = request.method().to_string();

@@ -11,12 +11,12 @@ use shared::id::{ExecutionId, ScriptId};
 use shared::invocation::ExecutionStatus;
 use shared::script::BundleHash;
 
+use super::Admin;
 use super::page::{Items, Page};
 use super::problem::ApiError;
 use super::read::Params;
-use super::{Admin, access};
-use crate::auth::{Capability, Principal};
 use crate::store;
+use crate::store::apps::App;
 use crate::store::executions::{ExecutionRow, Filter};
 
 /// An execution as the API shows it. Only answers about one execution carry its logs.
@@ -88,8 +88,7 @@ pub(super) struct ListParams {
 
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
-    principal: Principal,
-    Path(app): Path<String>,
+    app: App,
     Params(params): Params<ListParams>,
 ) -> Result<JsonBody<Items<Execution>>, ApiError> {
     let page = Page::<ExecutionId>::new(params.limit, params.cursor.as_deref())?;
@@ -100,18 +99,16 @@ pub(super) async fn list(
         before: page.after,
     };
     let mut conn = admin.database.acquire().await?;
-    let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
     let rows = store::executions::page(&mut conn, app.id, &filter, page.rows()).await?;
     Ok(JsonBody(page.items(rows, |row| row.id.to_string()).map(Execution::without_logs)))
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
-    principal: Principal,
-    Path((app, id)): Path<(String, String)>,
+    app: App,
+    Path((_, id)): Path<(String, String)>,
 ) -> Result<JsonBody<Execution>, ApiError> {
     let mut conn = admin.database.acquire().await?;
-    let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
     let missing = || ApiError::not_found("the app has no such execution");
     let id = id.parse().map_err(|_| missing())?;
     let row = store::executions::by_id(&mut conn, app.id, id).await?.ok_or_else(missing)?;

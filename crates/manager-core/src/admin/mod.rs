@@ -1,13 +1,23 @@
-//! The admin API. The router below is the table of contents: one line per path, one file per
-//! resource. Handlers read a request, ask `auth` and `store`, and answer; they hold no SQL.
+//! The admin API. `endpoints` is its table of contents, `gate` stands in front of every handler, and
+//! each resource has a file. Handlers read a request, ask `auth` and `store`, and answer; they hold
+//! no SQL.
 
 mod access;
+mod account;
+mod api_keys;
 mod apps;
+mod audit;
+mod cookie;
+mod denials;
+mod endpoints;
 mod execute;
 mod executions;
+mod gate;
+mod invitations;
 mod invoke;
 mod made_up;
 mod matching;
+mod members;
 mod outcome;
 mod page;
 mod problem;
@@ -18,17 +28,28 @@ mod scripts;
 mod session;
 mod system;
 mod tail;
+mod totp;
+mod transfer;
+mod users;
+mod verbs;
 mod versions;
 
+use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn;
-use axum::routing::{any, get, patch, post, put};
+use axum::extract::Request;
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
+use axum::routing::{any, get};
 use shared::ports::Invoke;
+use tower::Layer;
 
+pub(crate) use self::denials::Denials;
+use self::endpoints::Needs;
+pub use self::endpoints::{Permission, permissions};
 use self::problem::ApiError;
-use crate::auth::Auth;
+use self::verbs::Verbs;
+use crate::auth::{Auth, Capability};
 use crate::manager::ManagerConfig;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
@@ -40,33 +61,30 @@ pub(crate) struct Admin {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) recorder: Recorder,
+    pub(crate) denials: Denials,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) config: Arc<ManagerConfig>,
 }
 
 pub(crate) fn router(admin: Admin) -> Router {
-    let resources = Router::new()
-        .route("/auth/login", post(session::login))
-        .route("/auth/me", get(session::me))
-        .route("/auth/logout", post(session::logout))
-        .route("/apps", get(apps::list).post(apps::create))
-        .route("/apps/{app}", get(apps::show).patch(apps::update).delete(apps::delete))
-        .route("/apps/{app}/scripts", get(scripts::list))
-        .route("/apps/{app}/scripts/{name}", put(scripts::deploy).get(scripts::show).delete(scripts::delete))
-        .route("/apps/{app}/scripts/{name}/versions", get(versions::list))
-        .route("/apps/{app}/scripts/{name}/rollback", post(versions::rollback))
-        .route("/apps/{app}/scripts/{name}/invoke", post(invoke::test))
-        .route("/apps/{app}/routes", get(routes::list).post(routes::create))
-        .route("/apps/{app}/routes/{id}", patch(routes::update).get(routes::show).delete(routes::delete))
-        .route("/apps/{app}/executions", get(executions::list))
-        .route("/apps/{app}/executions/{id}", get(executions::show))
-        .route("/apps/{app}/logs:tail", get(tail::follow));
-    Router::new()
-        .nest("/api/v1/admin", resources)
-        .route("/api/v1/execute/{script_id}", any(execute::execute))
+    let admin = Arc::new(admin);
+    let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
+    let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass));
+    let platform = Router::new()
+        .nest("/api/v1/admin", endpoints::router(&admin))
+        .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/version", get(system::version))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .layer(from_fn(problem::render))
-        .with_state(Arc::new(admin))
+        .with_state(admin);
+    let verbs = Arc::new(Verbs::of(endpoints::table().iter().map(|endpoint| endpoint.path)));
+    // Around the router, because within it the address has been looked up already.
+    let split = map_request(move |mut request: Request| {
+        if let Some(uri) = verbs.split(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        ready(request)
+    });
+    Router::new().fallback_service(split.layer(platform))
 }

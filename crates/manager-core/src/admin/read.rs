@@ -1,7 +1,5 @@
-//! Reads requests: JSON bodies, query parameters, and who is calling. Each refusal says what is
-//! wrong with which field.
-
-use std::sync::Arc;
+//! Reads requests: JSON bodies and query parameters. Each refusal says what is wrong with which
+//! field.
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::header::{self, HeaderMap};
@@ -10,9 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use shared::fault::Code;
 
-use super::Admin;
 use super::problem::ApiError;
-use crate::auth::{AuthenticateError, Principal};
 
 /// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
 const JSON_BYTES_MAX: usize = 2 << 20;
@@ -88,30 +84,6 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
             .map_err(|error| ApiError::invalid(format!("a query parameter is wrong: {error}")))?;
         Ok(Self(params))
     }
-}
-
-/// A verified caller: no handler that takes one runs for a stranger.
-impl FromRequestParts<Arc<Admin>> for Principal {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, ApiError> {
-        let token = bearer(&parts.headers).ok_or_else(|| {
-            let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
-            ApiError::new(Code::Unauthenticated, detail)
-        })?;
-        admin.auth.authenticate(token).await.map_err(|error| match error {
-            AuthenticateError::Unknown => {
-                ApiError::new(Code::Unauthenticated, "the token is not of a live session; log in again")
-            }
-            AuthenticateError::Database(error) => error.into(),
-        })
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[cfg(test)]

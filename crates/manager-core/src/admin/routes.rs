@@ -17,7 +17,8 @@ use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
-use crate::auth::{Capability, Principal};
+use crate::audit::{self, Entry};
+use crate::auth::Principal;
 use crate::store;
 use crate::store::apps::App;
 use crate::store::routes::{RouteSpec, StoredRoute};
@@ -37,13 +38,11 @@ pub(super) struct RouteBody {
 
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
-    principal: Principal,
-    Path(app): Path<String>,
+    app: App,
     Params(params): Params<PageParams>,
 ) -> Result<JsonBody<Items<StoredRoute>>, ApiError> {
     let page = params.page::<RouteId>()?;
     let mut conn = admin.database.acquire().await?;
-    let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
     let rows = store::routes::page(&mut conn, app.id, page.after, page.rows()).await?;
     Ok(JsonBody(page.items(rows, |route| route.id.to_string())))
 }
@@ -51,7 +50,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-    Path(app): Path<String>,
+    app: App,
     Json(body): Json<RouteBody>,
 ) -> Result<(StatusCode, JsonBody<StoredRoute>), ApiError> {
     check_modes(&body)?;
@@ -60,31 +59,32 @@ pub(super) async fn create(
     let body_bytes_max = body_limit(body.body_limit_bytes.unwrap_or(BODY_BYTES_DEFAULT))?;
 
     let mut tx = admin.database.begin().await?;
-    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
     access::lock(&mut tx, &app).await?;
     let script = script_id(&mut tx, &app, body.script.as_deref().ok_or_else(|| missing("script"))?).await?;
     let spec = RouteSpec { method, pattern, script, body_bytes_max };
     refuse_conflict(&mut tx, &app, &spec, None).await?;
     let id = store::routes::create(&mut tx, app.id, &spec).await?;
     let route = find(&mut tx, &app, id).await?;
+    let entry = Entry::new(&principal, "route.create", &route.path).on(app.id).after(&route);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok((StatusCode::CREATED, JsonBody(route)))
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
-    principal: Principal,
-    Path((app, id)): Path<(String, String)>,
+    app: App,
+    Path((_, id)): Path<(String, String)>,
 ) -> Result<JsonBody<StoredRoute>, ApiError> {
     let mut conn = admin.database.acquire().await?;
-    let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
     find(&mut conn, &app, parse_id(&id)?).await.map(JsonBody)
 }
 
 pub(super) async fn update(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-    Path((app, id)): Path<(String, String)>,
+    app: App,
+    Path((_, id)): Path<(String, String)>,
     Json(body): Json<RouteBody>,
 ) -> Result<JsonBody<StoredRoute>, ApiError> {
     check_modes(&body)?;
@@ -93,7 +93,6 @@ pub(super) async fn update(
     let new_limit = body.body_limit_bytes.map(body_limit).transpose()?;
 
     let mut tx = admin.database.begin().await?;
-    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
     let script = match &body.script {
@@ -101,7 +100,7 @@ pub(super) async fn update(
         None => old.script_id,
     };
     let spec = RouteSpec {
-        method: new_method.unwrap_or(old.method),
+        method: new_method.unwrap_or_else(|| old.method.clone()),
         pattern: match new_pattern {
             Some(pattern) => pattern,
             None => pattern(&old.path)?,
@@ -112,6 +111,8 @@ pub(super) async fn update(
     refuse_conflict(&mut tx, &app, &spec, Some(old.id)).await?;
     store::routes::update(&mut tx, app.id, old.id, &spec).await?;
     let route = find(&mut tx, &app, old.id).await?;
+    let entry = Entry::new(&principal, "route.update", &route.path).on(app.id).before(&old).after(&route);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok(JsonBody(route))
 }
@@ -119,13 +120,16 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-    Path((app, id)): Path<(String, String)>,
+    app: App,
+    Path((_, id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
-    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
-    if !store::routes::delete(&mut tx, app.id, parse_id(&id)?).await? {
+    let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    if !store::routes::delete(&mut tx, app.id, old.id).await? {
         return Err(no_route());
     }
+    let entry = Entry::new(&principal, "route.delete", &old.path).on(app.id).before(&old);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }

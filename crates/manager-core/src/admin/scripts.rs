@@ -18,6 +18,7 @@ use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access, outcome};
+use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
 use crate::deploy::{Deploy, Deployed, deploy as deploy_version};
 use crate::store;
@@ -74,6 +75,8 @@ pub(super) async fn deploy(
     let deploy =
         Deploy { app: app.id, name: &name, bundle: &bundle, limits, description, by: principal.user.id };
     let Deployed { script, is_first } = deploy_version(&mut tx, deploy).await?;
+    let entry = Entry::new(&principal, "script.deploy", &script.name).on(app.id).after(&script);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, JsonBody(DeployAnswer { script, warnings: Vec::new() })))
@@ -123,7 +126,8 @@ async fn compile(
     limits: ScriptLimits,
 ) -> Result<(), ApiError> {
     let limits = limits.for_compilation();
-    let work = Work::Compile(Compilation { app: app.id, bundle: Arc::clone(bundle), limits });
+    let work =
+        Work::Compile(Compilation { app: app.id, owner: app.owner_id, bundle: Arc::clone(bundle), limits });
     match admin.invoke.invoke(work).await {
         WorkResult::Compiled => Ok(()),
         WorkResult::Rejected(diagnostic) => Err(compile_error(bundle, diagnostic)),
@@ -221,6 +225,8 @@ pub(super) async fn delete(
     }
     store::scripts::delete(&mut tx, app.id, script.id).await?;
     store::bundles::forget_unused(&mut tx, app.id).await?;
+    let entry = Entry::new(&principal, "script.delete", &script.name).on(app.id).before(&script);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }

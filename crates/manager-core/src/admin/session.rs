@@ -2,57 +2,107 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::Json as JsonBody;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
+use http::header::{self, HeaderMap};
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
-use shared::http::ClientAddress;
+use shared::id::AppId;
 
-use super::Admin;
+use super::gate::Caller;
 use super::problem::ApiError;
 use super::read::Json;
-use crate::auth::{Login, LoginError, Passport, Principal};
+use super::{Admin, cookie};
+use crate::audit::{self, Entry};
+use crate::auth::{Credential, Login, LoginError, NoEntropy, Passport, Principal, Scope};
+use crate::store;
 use crate::store::users::User;
+
+/// What is kept of a program's name for itself; enough to recognise a browser.
+const USER_AGENT_CHARS_MAX: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginBody {
     username: String,
     password: String,
+    /// A code from the second factor of those who have one, or a recovery code.
+    otp: Option<String>,
+    /// Answer with a cookie, for a dashboard in a browser, instead of a token.
+    #[serde(default)]
+    cookie: bool,
 }
 
 #[derive(Serialize)]
 pub(super) struct LoggedIn {
-    token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     expires_at: DateTime<Utc>,
     user: User,
 }
 
 pub(super) async fn login(
     State(admin): State<Arc<Admin>>,
-    address: Option<Extension<ClientAddress>>,
+    Caller(origin): Caller,
+    headers: HeaderMap,
     Json(body): Json<LoginBody>,
-) -> Result<JsonBody<LoggedIn>, ApiError> {
-    let address = address.map(|Extension(ClientAddress(address))| address);
-    let login = Login { username: body.username, password: body.password, address };
+) -> Result<Response, ApiError> {
+    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let user_agent = user_agent.unwrap_or_default().chars().take(USER_AGENT_CHARS_MAX).collect();
+    let address = origin.address;
+    let login = Login { username: body.username, password: body.password, otp: body.otp, origin, user_agent };
     let Passport { token, expires_at, user } = admin.auth.login(login).await?;
     tracing::info!(user.id = %user.id, client.address = ?address, "logged in");
-    Ok(JsonBody(LoggedIn { token, expires_at, user }))
+    if body.cookie {
+        // The token is in the cookie alone, where no page's script can read it.
+        let set = [(header::SET_COOKIE, cookie::given(&token, expires_at))];
+        return Ok((set, JsonBody(LoggedIn { token: None, expires_at, user })).into_response());
+    }
+    Ok(JsonBody(LoggedIn { token: Some(token), expires_at, user }).into_response())
 }
 
-pub(super) async fn me(principal: Principal) -> JsonBody<User> {
-    JsonBody(principal.user)
+/// Who the caller is, and by what.
+#[derive(Serialize)]
+pub(super) struct Me {
+    #[serde(flatten)]
+    user: User,
+    credential: &'static str,
+    /// Of an API key; a session is not narrowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<Scope>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<AppId>,
+}
+
+pub(super) async fn me(principal: Principal) -> JsonBody<Me> {
+    let (credential, scopes, app_id) = match principal.credential {
+        Credential::Session(_) => ("session", None, None),
+        Credential::Key(key) => ("api_key", Some(key.scopes), key.app),
+    };
+    JsonBody(Me { user: principal.user, credential, scopes, app_id })
 }
 
 pub(super) async fn logout(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-) -> Result<StatusCode, ApiError> {
-    admin.auth.logout(principal.session).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<impl IntoResponse, ApiError> {
+    if let Credential::Session(session) = principal.credential {
+        let mut tx = admin.database.begin().await?;
+        store::sessions::end(&mut tx, session).await?;
+        audit::append(&mut tx, Entry::new(&principal, "session.end", &principal.user.username)).await?;
+        tx.commit().await?;
+    }
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie::taken())]))
+}
+
+impl From<NoEntropy> for ApiError {
+    fn from(error: NoEntropy) -> Self {
+        tracing::error!(%error, "no token could be made");
+        Self::new(Code::Internal, "the platform failed")
+    }
 }
 
 impl From<LoginError> for ApiError {
@@ -60,14 +110,12 @@ impl From<LoginError> for ApiError {
         let detail = error.to_string();
         match error {
             LoginError::Wrong => Self::new(Code::Unauthenticated, detail),
+            LoginError::CodeMissing | LoginError::CodeWrong => Self::new(Code::SecondFactorRequired, detail),
             LoginError::Throttled { retry_after_s } => {
                 Self::new(Code::TooManyRequests, detail).retry_after(retry_after_s)
             }
             LoginError::Busy => Self::new(Code::TooManyRequests, detail).retry_after(1),
-            LoginError::NoEntropy(error) => {
-                tracing::error!(%error, "no token could be made");
-                Self::new(Code::Internal, "the platform failed")
-            }
+            LoginError::NoEntropy(error) => error.into(),
             LoginError::Database(error) => error.into(),
         }
     }

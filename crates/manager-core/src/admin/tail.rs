@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, Stream};
@@ -18,21 +18,16 @@ use shared::fault::Code;
 use shared::id::AppId;
 use shared::invocation::ExecutionRecord;
 
+use super::Admin;
 use super::executions::Execution;
 use super::problem::ApiError;
-use super::{Admin, access};
-use crate::auth::{Capability, Principal};
 use crate::recorder::{self, TailEvent, TailReader, TooManyTails};
+use crate::store::apps::App;
 
 pub(super) async fn follow(
     State(admin): State<Arc<Admin>>,
-    principal: Principal,
-    Path(app): Path<String>,
+    app: App,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let app = {
-        let mut conn = admin.database.acquire().await?;
-        access::app(&mut conn, &principal, &app, Capability::ReadApp).await?
-    };
     let reader = admin.recorder.tail().map_err(|error: TooManyTails| {
         ApiError::new(Code::TooManyRequests, error.to_string()).retry_after(10)
     })?;

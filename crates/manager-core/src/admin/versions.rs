@@ -10,6 +10,7 @@ use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
+use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
 use crate::store;
 use crate::store::scripts::Script;
@@ -49,7 +50,9 @@ pub(super) async fn rollback(
         let detail = format!("the script has no version {}", body.version);
         return Err(ApiError::not_found(detail));
     }
-    let script = access::script(&mut tx, &app, &name).await?;
+    let now = access::script(&mut tx, &app, &name).await?;
+    let entry = Entry::new(&principal, "script.rollback", &now.name).on(app.id).before(&script).after(&now);
+    audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(script))
+    Ok(JsonBody(now))
 }

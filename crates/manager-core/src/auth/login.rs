@@ -4,13 +4,17 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use shared::id::SessionId;
 use shared::name::Username;
 
-use super::Principal;
+use super::keys;
 use super::passwords::{Busy, HashError, Passwords, Verdict};
+use super::principal::{Credential, Key, Origin, Principal};
+use super::second_factor::{self, Second};
 use super::sessions::{self, NoEntropy};
 use super::throttle::{Throttle, Throttled};
+use crate::audit::{self, Actor, Entry};
+use crate::store::api_keys::LiveKey;
+use crate::store::sessions::Device;
 use crate::store::users::{Account, User};
 use crate::store::{self, Database};
 
@@ -26,7 +30,11 @@ pub(crate) struct Auth {
 pub(crate) struct Login {
     pub(crate) username: String,
     pub(crate) password: String,
-    pub(crate) address: Option<IpAddr>,
+    /// A code from the person's phone or one of their recovery codes.
+    pub(crate) otp: Option<String>,
+    pub(crate) origin: Origin,
+    /// What the caller's program calls itself.
+    pub(crate) user_agent: String,
 }
 
 /// What a person gets for their password.
@@ -42,6 +50,10 @@ pub(crate) enum LoginError {
     /// The same whether the name or the password is wrong.
     #[error("user name or password is wrong")]
     Wrong,
+    #[error("send a code from the second factor, or a recovery code, as otp")]
+    CodeMissing,
+    #[error("the code is wrong, over, or was used already")]
+    CodeWrong,
     #[error("too many attempts to log in")]
     Throttled { retry_after_s: u32 },
     #[error("too many passwords are being checked")]
@@ -55,7 +67,7 @@ pub(crate) enum LoginError {
 /// Why a token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthenticateError {
-    #[error("the token is not of a live session")]
+    #[error("the token is neither of a live session nor a live API key")]
     Unknown,
     /// Whether the token is good is not known, so the caller is neither let in nor called a stranger.
     #[error(transparent)]
@@ -71,8 +83,14 @@ impl Auth {
         self.passwords.hash(password).await
     }
 
+    /// Hashes a password that somebody chose through the API.
+    pub(crate) async fn hash_new_password(&self, password: String) -> Result<String, HashError> {
+        self.passwords.hash_new(password).await
+    }
+
     pub(crate) async fn login(&self, login: Login) -> Result<Passport, LoginError> {
-        let Login { username, password, address } = login;
+        let Login { username, password, otp, origin, user_agent } = login;
+        let address = origin.address;
         // What cannot be a name is nobody's, and is not kept whole while attempts are counted.
         let name = username.parse::<Username>().ok();
         let username: String = username.chars().take(64).collect();
@@ -90,30 +108,85 @@ impl Auth {
         else {
             return Err(LoginError::Wrong);
         };
-        self.throttle.succeeded(&username, address);
-
         let mut tx = self.database.begin().await?;
+        match second_factor::ask(&mut tx, &user, otp.as_deref()).await? {
+            Second::Fine => self.throttle.succeeded(&username, address),
+            // The attempt stays counted: six digits can be guessed by who may try often enough.
+            Second::Missing => return Err(LoginError::CodeMissing),
+            Second::Wrong => return Err(LoginError::CodeWrong),
+        }
         if let Verdict::RightRehashed(hash) = &verdict {
             store::users::set_password_hash(&mut tx, user.id, hash).await?;
         }
         store::sessions::forget_ended(&mut tx).await?;
         let (token, stored) = sessions::generate()?;
-        let expires_at = store::sessions::create(&mut tx, user.id, stored).await?;
+        let remote_address = address.map(|address| address.to_string()).unwrap_or_default();
+        let device = Device { remote_address, user_agent };
+        let expires_at = store::sessions::create(&mut tx, user.id, stored, &device).await?;
+        let actor = Actor::person(&user, "password", &origin);
+        audit::append(&mut tx, Entry::new(actor, "session.create", &user.username)).await?;
         tx.commit().await?;
         Ok(Passport { token, expires_at, user })
     }
 
-    pub(crate) async fn authenticate(&self, token: &str) -> Result<Principal, AuthenticateError> {
+    /// Whether this is the person's password, asked again of somebody who is logged in. Guesses are
+    /// counted as those of a login are.
+    pub(crate) async fn knows_password(
+        &self,
+        user: &User,
+        password: String,
+        address: Option<IpAddr>,
+    ) -> Result<bool, LoginError> {
+        let username = user.username.as_str();
+        self.throttle
+            .admit(username, address, Instant::now())
+            .map_err(|Throttled { retry_after_s }| LoginError::Throttled { retry_after_s })?;
+        let stored = store::users::password_hash(&mut *self.database.acquire().await?, user.id).await?;
+        let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
+        let is_right = verdict != Verdict::Wrong;
+        if is_right {
+            self.throttle.succeeded(username, address);
+        }
+        Ok(is_right)
+    }
+
+    pub(crate) async fn authenticate(
+        &self,
+        token: &str,
+        origin: Origin,
+    ) -> Result<Principal, AuthenticateError> {
+        if token.starts_with(keys::PREFIX) {
+            return self.authenticate_key(token, origin).await;
+        }
         let stored = sessions::stored_form(token).ok_or(AuthenticateError::Unknown)?;
         let mut conn = self.database.acquire().await?;
         let session = store::sessions::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;
         if session.needs_sight {
             store::sessions::mark_seen(&mut conn, session.id).await?;
         }
-        Ok(Principal { user: session.user, session: session.id })
+        Ok(Principal { user: session.user, credential: Credential::Session(session.id), origin })
     }
 
-    pub(crate) async fn logout(&self, session: SessionId) -> sqlx::Result<()> {
-        store::sessions::end(&mut *self.database.acquire().await?, session).await
+    async fn authenticate_key(&self, key: &str, origin: Origin) -> Result<Principal, AuthenticateError> {
+        let stored = keys::stored_form(key).ok_or(AuthenticateError::Unknown)?;
+        let mut conn = self.database.acquire().await?;
+        let live = store::api_keys::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;
+        if live.needs_sight {
+            store::api_keys::mark_used(&mut conn, live.id).await?;
+        }
+        let LiveKey { id, name, scopes, app, user, .. } = live;
+        Ok(Principal { user, credential: Credential::Key(Key { id, name, scopes, app }), origin })
+    }
+
+    /// Whether this is the password of that person now.
+    pub(crate) async fn is_password(
+        &self,
+        username: &Username,
+        password: String,
+    ) -> Result<bool, LoginError> {
+        let account = store::users::account(&mut *self.database.acquire().await?, username).await?;
+        let stored = account.map(|account| account.password_hash);
+        let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
+        Ok(verdict != Verdict::Wrong)
     }
 }

@@ -1,70 +1,19 @@
 //! Who is calling and what they may do. Nothing here knows HTTP.
 
+mod keys;
 mod login;
 mod passwords;
+mod principal;
+mod rights;
+pub(crate) mod second_factor;
 mod sessions;
 mod throttle;
 
+pub(crate) use self::keys::{NewKey, generate as generate_key};
 pub(crate) use self::login::{Auth, AuthenticateError, Login, LoginError, Passport};
 pub use self::passwords::HashError;
-
-use shared::id::SessionId;
-
-use crate::store::users::{Role, User};
-
-/// A caller whose credential was verified.
-#[derive(Debug, Clone)]
-pub(crate) struct Principal {
-    pub(crate) user: User,
-    pub(crate) session: SessionId,
-}
-
-/// Everything the admin API lets some people do and others not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Capability {
-    /// Make apps.
-    CreateApps,
-    /// See an app, its scripts, routes and executions.
-    ReadApp,
-    /// Change an app's scripts and routes.
-    WriteApp,
-    /// Run an app's scripts outside their routes.
-    InvokeScripts,
-    /// Rename or remove an app.
-    AdministerApp,
-}
-
-/// Whether this person may do this, on any app. The one place where it is decided.
-pub(crate) fn can(principal: &Principal, capability: Capability) -> bool {
-    match (principal.user.role, capability) {
-        (Role::Owner | Role::Admin, _) => true,
-        // A member's rights come from being a member of an app.
-        (
-            Role::Member,
-            Capability::CreateApps
-            | Capability::ReadApp
-            | Capability::WriteApp
-            | Capability::InvokeScripts
-            | Capability::AdministerApp,
-        ) => false,
-    }
-}
-
+pub(crate) use self::principal::{Credential, Origin, Principal};
 #[cfg(test)]
-mod tests {
-    use shared::id::UserId;
-
-    use super::*;
-
-    #[test]
-    fn a_member_without_an_app_may_do_nothing() {
-        let principal = |role| Principal {
-            user: User { id: UserId::new(), username: "ada".parse().unwrap(), role },
-            session: SessionId::new(),
-        };
-        for capability in [Capability::CreateApps, Capability::ReadApp, Capability::InvokeScripts] {
-            assert!(!can(&principal(Role::Member), capability));
-            assert!(can(&principal(Role::Owner), capability));
-        }
-    }
-}
+pub(crate) use self::rights::Rule;
+pub(crate) use self::rights::{Capability, Denial, Place, Scope, Standing, can, outranks};
+pub(crate) use self::sessions::{NoEntropy, generate_invitation, stored_invitation};

@@ -18,6 +18,8 @@ const RUNNING_MAX: usize = 2;
 const WAITING_MAX: usize = 16;
 /// Nobody remembers a longer one, and hashing megabytes would be work for free.
 const PASSWORD_BYTES_MAX: usize = 1024;
+/// NIST SP 800-63B and OWASP ASVS: fewer can be guessed.
+const PASSWORD_CHARS_MIN: usize = 8;
 /// What a password is compared with when there is no such account, so that the answer takes as
 /// long as when there is. No password has this hash.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cGljbG91ZCBub2JvZHkhIQ\
@@ -35,6 +37,8 @@ pub enum HashError {
     Busy,
     #[error("a password has 1 to {PASSWORD_BYTES_MAX} bytes")]
     Length,
+    #[error("a new password has at least {PASSWORD_CHARS_MIN} characters")]
+    Short,
     #[error("the password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
 }
@@ -70,6 +74,14 @@ impl Passwords {
         let hashed =
             self.on_turn(move || hash_now(password.as_bytes())).await.map_err(|Busy| HashError::Busy)?;
         hashed.map_err(HashError::Hash)
+    }
+
+    /// Hashes a password that somebody chose through the API.
+    pub(super) async fn hash_new(&self, password: String) -> Result<String, HashError> {
+        if password.chars().count() < PASSWORD_CHARS_MIN {
+            return Err(HashError::Short);
+        }
+        self.hash(password).await
     }
 
     /// Compares a password with a stored hash; without one, it is wrong after the same work.

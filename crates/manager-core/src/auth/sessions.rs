@@ -8,23 +8,42 @@ use sha2::{Digest, Sha256};
 const TOKEN_BYTES: usize = 32;
 /// Tells a session's token from other secrets at a glance, for people and for secret scanners.
 const PREFIX: &str = "pics_";
+const INVITATION_PREFIX: &str = "pici_";
 
 /// The system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gave no random bytes: {0}")]
-pub(crate) struct NoEntropy(getrandom::Error);
+pub(crate) struct NoEntropy(pub(super) getrandom::Error);
 
-/// A new token with what is stored of it.
+/// A new token of a session, with what is stored of it.
 pub(super) fn generate() -> Result<(String, [u8; 32]), NoEntropy> {
-    let mut secret = [0; TOKEN_BYTES];
-    getrandom::fill(&mut secret).map_err(NoEntropy)?;
-    Ok((format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)), Sha256::digest(secret).into()))
+    generate_as(PREFIX)
 }
 
-/// The stored form of a token; nothing for a text that no token can be.
+/// The stored form of a session's token; nothing for a text that no token can be.
 pub(super) fn stored_form(token: &str) -> Option<[u8; 32]> {
+    stored_form_as(PREFIX, token)
+}
+
+/// A new token of an invitation, with what is stored of it.
+pub(crate) fn generate_invitation() -> Result<(String, [u8; 32]), NoEntropy> {
+    generate_as(INVITATION_PREFIX)
+}
+
+/// The stored form of an invitation's token; nothing for a text that no token can be.
+pub(crate) fn stored_invitation(token: &str) -> Option<[u8; 32]> {
+    stored_form_as(INVITATION_PREFIX, token)
+}
+
+fn generate_as(prefix: &str) -> Result<(String, [u8; 32]), NoEntropy> {
     let mut secret = [0; TOKEN_BYTES];
-    let len = URL_SAFE_NO_PAD.decode_slice(token.strip_prefix(PREFIX)?, &mut secret).ok()?;
+    getrandom::fill(&mut secret).map_err(NoEntropy)?;
+    Ok((format!("{prefix}{}", URL_SAFE_NO_PAD.encode(secret)), Sha256::digest(secret).into()))
+}
+
+fn stored_form_as(prefix: &str, token: &str) -> Option<[u8; 32]> {
+    let mut secret = [0; TOKEN_BYTES];
+    let len = URL_SAFE_NO_PAD.decode_slice(token.strip_prefix(prefix)?, &mut secret).ok()?;
     (len == TOKEN_BYTES).then(|| Sha256::digest(secret).into())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::guest_abi::InvocationType;
-use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
 use shared::limits::ScriptLimits;
 use shared::script::BundleHash;
@@ -12,6 +12,7 @@ pub(super) fn record(status: ExecutionStatus) -> ExecutionRecord {
     let target = ScriptTarget {
         app: AppId::new(),
         app_slug: "blog".parse().unwrap(),
+        owner: UserId::new(),
         script: ScriptId::new(),
         name: "hello".parse().unwrap(),
         version: 1,

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use shared::name::AppSlug;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 
-use super::columns;
+use super::members::AppRole;
+use super::{columns, members};
 
 /// Name of the constraint that keeps slugs unique.
 pub(crate) const SLUG_KEY: &str = "apps_slug_key";
@@ -18,6 +19,7 @@ pub(crate) struct App {
     pub(crate) id: AppId,
     pub(crate) slug: AppSlug,
     pub(crate) name: String,
+    pub(crate) owner_id: UserId,
     pub(crate) is_default: bool,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
@@ -29,6 +31,7 @@ impl FromRow<'_, PgRow> for App {
             id: row.try_get("id")?,
             slug: columns::parsed(row, "slug")?,
             name: row.try_get("name")?,
+            owner_id: row.try_get("owner_id")?,
             is_default: row.try_get("is_default")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
@@ -38,7 +41,7 @@ impl FromRow<'_, PgRow> for App {
 
 pub(crate) async fn by_id(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Option<App>> {
     sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
+        "select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
          where id = $1",
     )
@@ -49,7 +52,7 @@ pub(crate) async fn by_id(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Op
 
 pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result<Option<App>> {
     sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
+        "select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
          where slug = $1",
     )
@@ -58,42 +61,74 @@ pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result
     .await
 }
 
+/// Which apps a list shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Visible {
+    /// Only those that this person is a member of.
+    pub(crate) member: Option<UserId>,
+    /// Only this one.
+    pub(crate) app: Option<AppId>,
+}
+
 /// Apps in the order of their slugs, those after `after`.
-pub(crate) async fn page(conn: &mut PgConnection, after: Option<&str>, limit: i64) -> sqlx::Result<Vec<App>> {
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    visible: Visible,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<App>> {
     sqlx::query_as(
-        r#"select id, slug, name, is_default, created_at, updated_at
+        r#"select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
-         where $1::text is null or slug collate "C" > $1
+         where ($1::text is null or slug collate "C" > $1)
+           and ($3::uuid is null
+                or exists (select from app_members m where m.app_id = apps.id and m.user_id = $3))
+           and ($4::uuid is null or id = $4)
          order by slug collate "C"
          limit $2"#,
     )
     .bind(after)
     .bind(limit)
+    .bind(visible.member)
+    .bind(visible.app)
     .fetch_all(conn)
     .await
+}
+
+/// Slugs of the apps that a person owns.
+pub(crate) async fn owned_by(conn: &mut PgConnection, owner: UserId) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("select slug from apps where owner_id = $1 order by slug")
+        .bind(owner)
+        .fetch_all(conn)
+        .await
 }
 
 pub(crate) async fn default_app(conn: &mut PgConnection) -> sqlx::Result<Option<AppId>> {
     sqlx::query_scalar("select id from apps where is_default").fetch_optional(conn).await
 }
 
+/// Makes an app, whose owner is its first member.
 pub(crate) async fn create(
     conn: &mut PgConnection,
     slug: &AppSlug,
     name: &str,
+    owner: UserId,
     is_default: bool,
 ) -> sqlx::Result<App> {
-    sqlx::query_as(
-        "insert into apps (id, slug, name, is_default)
-         values ($1, $2, $3, $4)
-         returning id, slug, name, is_default, created_at, updated_at",
+    let app: App = sqlx::query_as(
+        "insert into apps (id, slug, name, owner_id, is_default)
+         values ($1, $2, $3, $4, $5)
+         returning id, slug, name, owner_id, is_default, created_at, updated_at",
     )
     .bind(AppId::new())
     .bind(slug.as_str())
     .bind(name)
+    .bind(owner)
     .bind(is_default)
-    .fetch_one(conn)
-    .await
+    .fetch_one(&mut *conn)
+    .await?;
+    members::add(conn, app.id, owner, AppRole::AppAdmin, owner).await?;
+    Ok(app)
 }
 
 pub(crate) async fn make_default(conn: &mut PgConnection, id: AppId) -> sqlx::Result<()> {
@@ -112,11 +147,29 @@ pub(crate) async fn update(
         "update apps
          set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
          where id = $1
-         returning id, slug, name, is_default, created_at, updated_at",
+         returning id, slug, name, owner_id, is_default, created_at, updated_at",
     )
     .bind(id)
     .bind(slug.map(AppSlug::as_str))
     .bind(name)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Makes somebody the owner, who must be a member when the transaction commits.
+pub(crate) async fn set_owner(
+    conn: &mut PgConnection,
+    id: AppId,
+    owner: UserId,
+) -> sqlx::Result<Option<App>> {
+    sqlx::query_as(
+        "update apps
+         set owner_id = $2, updated_at = now()
+         where id = $1
+         returning id, slug, name, owner_id, is_default, created_at, updated_at",
+    )
+    .bind(id)
+    .bind(owner)
     .fetch_optional(conn)
     .await
 }

@@ -2,14 +2,19 @@
 //! first, so that any of them can join a transaction. No rule of the product is decided here, and
 //! no SQL is written elsewhere.
 
+pub(crate) mod api_keys;
 pub(crate) mod apps;
+pub(crate) mod audit;
 pub(crate) mod bundles;
 mod columns;
 pub(crate) mod executions;
+pub(crate) mod invitations;
+pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;
+pub(crate) mod second_factors;
 pub(crate) mod sessions;
 pub(crate) mod users;
 pub(crate) mod versions;

@@ -15,7 +15,7 @@ use super::{apps, columns, scripts};
 /// commit.
 pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
     let apps: Vec<apps::App> = sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
+        "select id, slug, name, owner_id, is_default, created_at, updated_at
          from apps
          order by id",
     )
@@ -23,7 +23,7 @@ pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::R
     .await?;
     let rows = sqlx::query(
         "select r.app_id, r.id, r.method, r.path, r.body_bytes_max,
-                a.slug, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits
+                a.slug, a.owner_id, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits
          from routes r
          join apps a on a.id = r.app_id
          join scripts s on s.app_id = r.app_id and s.id = r.script_id

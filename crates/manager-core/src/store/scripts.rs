@@ -88,7 +88,8 @@ pub(crate) async fn page(
 /// What a run of the script's live version needs, whichever app it is of.
 pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::Result<Option<ScriptTarget>> {
     let row = sqlx::query(
-        "select a.id as app_id, a.slug, s.id as script_id, s.name, s.live_version, v.bundle_hash, v.limits
+        "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name, s.live_version,
+                v.bundle_hash, v.limits
          from scripts s
          join apps a on a.id = s.app_id
          join script_versions v
@@ -101,11 +102,12 @@ pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::R
     row.as_ref().map(target_of).transpose()
 }
 
-/// Reads the columns `app_id, slug, script_id, name, live_version, bundle_hash, limits`.
+/// Reads the columns `app_id, slug, owner_id, script_id, name, live_version, bundle_hash, limits`.
 pub(super) fn target_of(row: &PgRow) -> sqlx::Result<ScriptTarget> {
     Ok(ScriptTarget {
         app: row.try_get("app_id")?,
         app_slug: columns::parsed(row, "slug")?,
+        owner: row.try_get("owner_id")?,
         script: row.try_get("script_id")?,
         name: columns::parsed(row, "name")?,
         version: columns::count(row, "live_version")?,

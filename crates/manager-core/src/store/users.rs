@@ -1,5 +1,6 @@
 //! People.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use shared::id::UserId;
 use shared::name::Username;
@@ -8,13 +9,16 @@ use sqlx::{FromRow, Row};
 
 use super::columns;
 
-/// What a person may do on the instance as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Name of the index that keeps user names unique.
+pub(crate) const USERNAME_KEY: &str = "users_username_key";
+
+/// What a person may do on the instance as a whole; each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
-    Owner,
-    Admin,
     Member,
+    Admin,
+    Owner,
 }
 
 impl Role {
@@ -56,6 +60,26 @@ impl FromRow<'_, PgRow> for User {
     }
 }
 
+/// A person as other people manage them.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Person {
+    #[serde(flatten)]
+    pub(crate) user: User,
+    /// Since when they may not log in and their keys do nothing.
+    pub(crate) disabled_at: Option<DateTime<Utc>>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for Person {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            user: User::from_row(row)?,
+            disabled_at: row.try_get("disabled_at")?,
+            created_at: row.try_get("created_at")?,
+        })
+    }
+}
+
 /// A person with the hash of their password.
 pub(crate) struct Account {
     pub(crate) user: User,
@@ -74,6 +98,30 @@ pub(crate) async fn account(conn: &mut PgConnection, username: &Username) -> sql
         "select id, username, role, password_hash
          from users
          where lower(username) = lower($1) and disabled_at is null",
+    )
+    .bind(username.as_str())
+    .fetch_optional(conn)
+    .await
+}
+
+/// The person of this id.
+pub(crate) async fn by_id(conn: &mut PgConnection, id: UserId) -> sqlx::Result<Option<Person>> {
+    sqlx::query_as(
+        "select id, username, role, disabled_at, created_at
+         from users
+         where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The person of this name, whatever the case it is written in.
+pub(crate) async fn by_name(conn: &mut PgConnection, username: &Username) -> sqlx::Result<Option<Person>> {
+    sqlx::query_as(
+        "select id, username, role, disabled_at, created_at
+         from users
+         where lower(username) = lower($1)",
     )
     .bind(username.as_str())
     .fetch_optional(conn)
@@ -107,6 +155,73 @@ pub(crate) async fn set_password_hash(conn: &mut PgConnection, id: UserId, hash:
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// People in the order of their names, those after `after`.
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Person>> {
+    sqlx::query_as(
+        r#"select id, username, role, disabled_at, created_at
+         from users
+         where $1::text is null or username collate "C" > $1
+         order by username collate "C"
+         limit $2"#,
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// Makes changes of roles wait for each other, so that two at once cannot remove the last owner.
+pub(crate) async fn lock_roles(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('picloud roles', 0))").execute(conn).await?;
+    Ok(())
+}
+
+pub(crate) async fn set_role(conn: &mut PgConnection, id: UserId, role: Role) -> sqlx::Result<()> {
+    sqlx::query("update users set role = $2 where id = $1")
+        .bind(id)
+        .bind(role.as_str())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Disables a person, or enables them again. Since when stays what it was.
+pub(crate) async fn set_disabled(conn: &mut PgConnection, id: UserId, is_disabled: bool) -> sqlx::Result<()> {
+    sqlx::query(
+        "update users
+         set disabled_at = case when $2 then coalesce(disabled_at, now()) end
+         where id = $1",
+    )
+    .bind(id)
+    .bind(is_disabled)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Removes a person, who owns no app, with their sessions, keys and memberships.
+pub(crate) async fn delete(conn: &mut PgConnection, id: UserId) -> sqlx::Result<()> {
+    sqlx::query("delete from users where id = $1").bind(id).execute(conn).await?;
+    Ok(())
+}
+
+pub(crate) async fn has_enabled_owner(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from users where role = 'owner' and disabled_at is null)")
+        .fetch_one(conn)
+        .await
+}
+
+pub(crate) async fn password_hash(conn: &mut PgConnection, id: UserId) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar("select password_hash from users where id = $1 and disabled_at is null")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
 }
 
 /// The first owner, if there is one.

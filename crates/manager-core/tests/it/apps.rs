@@ -24,6 +24,19 @@ async fn an_app_is_made_shown_renamed_and_removed() {
 }
 
 #[tokio::test]
+async fn who_makes_an_app_owns_it_and_the_router_knows() {
+    let api = TestApi::start().await;
+    let me = api.get("/auth/me").await.is(200)["id"].clone();
+    assert_eq!(api.post("/apps", json!({ "slug": "blog" })).await.is(201)["owner_id"], me);
+    api.deploy("blog", "hello", "1").await.is(201);
+    api.post("/apps/blog/routes", json!({ "path": "/", "script": "hello" })).await.is(201);
+    let table = api.manager.routes().current();
+    let targets: Vec<_> = table.apps.iter().flat_map(|app| &app.routes).map(|route| &route.target).collect();
+    assert_eq!(targets.len(), 3);
+    assert!(targets.iter().all(|target| me == target.owner.to_string()));
+}
+
+#[tokio::test]
 async fn an_app_with_scripts_is_removed_only_by_force() {
     let api = TestApi::start().await;
     let refused = api.call("DELETE", "/apps/default", None).await;

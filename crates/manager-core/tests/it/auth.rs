@@ -108,7 +108,7 @@ async fn a_token_that_cannot_be_checked_is_503_and_never_a_stranger() {
 #[tokio::test]
 async fn a_member_sees_no_app() {
     let api = TestApi::start().await;
-    api.database.execute("update users set role = 'member'").await;
+    let api = api.person("eve", "member").await;
     assert_eq!(api.get("/apps").await.is(200)["items"].as_array().unwrap().len(), 0);
     api.get("/apps/default").await.is_problem("not_found");
     api.deploy("default", "hello", "1").await.is_problem("not_found");

@@ -2,16 +2,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::Router;
 use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use manager_core::{FirstOwner, Manager, ManagerConfig};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
-use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
 use shared::limits::ScriptLimits;
 use shared::script::BundleHash;
@@ -20,13 +24,16 @@ use tower::ServiceExt;
 use crate::database::TestDatabase;
 use crate::pool::FakePool;
 
+/// Makes each session's secret another one.
+static SESSIONS: AtomicU64 = AtomicU64::new(0);
+
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) struct TestApi {
     pub(crate) manager: Manager,
     pub(crate) pool: Arc<FakePool>,
     pub(crate) router: Router,
-    pub(crate) database: TestDatabase,
+    pub(crate) database: Arc<TestDatabase>,
     pub(crate) token: String,
 }
 
@@ -71,7 +78,7 @@ pub(crate) fn owner() -> FirstOwner {
 impl TestApi {
     /// A manager after its first start, with the owner logged in.
     pub(crate) async fn start() -> Self {
-        let database = TestDatabase::create().await;
+        let database = Arc::new(TestDatabase::create().await);
         let manager = Manager::open(database.options(), config()).await.unwrap();
         manager.bootstrap(owner()).await.unwrap();
         let pool = Arc::new(FakePool::default());
@@ -98,6 +105,55 @@ impl TestApi {
         request.extensions_mut().insert(RequestId("request-1".into()));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Reply { status: parts.status, headers: parts.headers, json, text }
+    }
+
+    /// The same API as seen by another person, who is made and logged in without the cost of a
+    /// password.
+    pub(crate) async fn person(&self, username: &str, role: &str) -> Self {
+        let user = uuid::Uuid::now_v7();
+        self.database
+            .execute(&format!(
+                "insert into users (id, username, password_hash, role) values ('{user}', '{username}', 'none', '{role}')"
+            ))
+            .await;
+        self.with_token(self.session_of(user).await)
+    }
+
+    /// A new session of a person.
+    pub(crate) async fn session_of(&self, user: uuid::Uuid) -> String {
+        let number = SESSIONS.fetch_add(1, Relaxed).to_le_bytes();
+        let secret = Sha256::new().chain_update(user.as_bytes()).chain_update(number).finalize();
+        let hash: String = Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.database
+            .execute(&format!(
+                "insert into sessions (id, user_id, token_hash, expires_at)
+                 values (gen_random_uuid(), '{user}', '\\x{hash}', now() + interval '1 day')"
+            ))
+            .await;
+        format!("pics_{}", URL_SAFE_NO_PAD.encode(secret))
+    }
+
+    pub(crate) fn with_token(&self, token: String) -> Self {
+        let Self { manager, pool, router, database, .. } = self;
+        let (manager, pool, router) = (manager.clone(), pool.clone(), router.clone());
+        Self { manager, pool, router, database: database.clone(), token }
+    }
+
+    /// Sends a request and reads nothing of an answer that has no end.
+    pub(crate) async fn send_head(&self, request: Request<Body>) -> Reply {
+        let is_stream = request.uri().path().ends_with(":tail");
+        if !is_stream {
+            return self.send(request).await;
+        }
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let is_event_stream =
+            parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let body = if is_event_stream { Body::empty() } else { body };
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -163,6 +219,7 @@ pub(crate) fn record(app: AppId, status: ExecutionStatus) -> ExecutionRecord {
     let target = ScriptTarget {
         app,
         app_slug: "default".parse().unwrap(),
+        owner: UserId::new(),
         script: ScriptId::new(),
         name: "hello".parse().unwrap(),
         version: 1,

@@ -3,13 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod api_keys;
 mod apps;
+mod audit;
 mod auth;
 mod bootstrap;
+mod cookies;
 mod database;
 mod executions;
 mod harness;
 mod invoke;
+mod members;
+mod permissions;
 mod pool;
 mod recorder;
 mod routes;
@@ -17,3 +22,5 @@ mod scripts;
 mod snapshot;
 mod system;
 mod tail;
+mod totp;
+mod users;

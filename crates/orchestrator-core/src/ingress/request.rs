@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use http::header::HOST;
+use http::header::{COOKIE, HOST};
 use http::request::Parts;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
-use shared::http::PairBlock;
+use shared::http::{PairBlock, SESSION_COOKIE};
 use shared::invocation::Invocation;
 
 use super::problem::Failure;
@@ -96,7 +96,10 @@ pub(super) fn invocation(
 ) -> Invocation {
     let mut headers = PairBlock::default();
     for (name, value) in &parts.headers {
-        headers.push(name.as_str().as_bytes(), value.as_bytes());
+        match *name == COOKIE {
+            true => push_cookies(&mut headers, value.as_bytes()),
+            false => headers.push(name.as_str().as_bytes(), value.as_bytes()),
+        }
     }
     let query = parts.uri.query().map(PairBlock::from_urlencoded).unwrap_or_default();
     let http = GuestHttp {
@@ -112,6 +115,20 @@ pub(super) fn invocation(
     Invocation::http(matched.route.target.clone(), request_id, http)
 }
 
+/// Cookies without the session of the admin API: the default app answers on the same host as the
+/// dashboard, and its author must not become whoever looks at it.
+fn push_cookies(headers: &mut PairBlock, value: &[u8]) {
+    let is_session = |pair: &&[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        name.trim_ascii() == SESSION_COOKIE.as_bytes()
+    };
+    let kept: Vec<_> = value.split(|byte| *byte == b';').filter(|pair| !is_session(pair)).collect();
+    let kept = kept.join(&b';');
+    if !kept.trim_ascii().is_empty() {
+        headers.push(COOKIE.as_str().as_bytes(), kept.trim_ascii());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
@@ -124,6 +141,21 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn a_script_never_sees_the_session_of_the_admin_api() {
+        let seen = |value: &str| {
+            let mut headers = PairBlock::default();
+            push_cookies(&mut headers, value.as_bytes());
+            let pair = shared::http::Pairs::new(headers.as_bytes()).next();
+            pair.map(|pair| String::from_utf8(pair.unwrap().1.to_vec()).unwrap())
+        };
+        assert_eq!(seen("a=1; b=2").as_deref(), Some("a=1; b=2"));
+        assert_eq!(seen("a=1; __Host-picloud=pics_x; b=2").as_deref(), Some("a=1; b=2"));
+        assert_eq!(seen("__Host-picloud=pics_x;a=1").as_deref(), Some("a=1"));
+        assert_eq!(seen(" __Host-picloud = pics_x"), None);
+        assert_eq!(seen("__Host-picloud2=x").as_deref(), Some("__Host-picloud2=x"));
     }
 
     #[test]

@@ -163,7 +163,7 @@ mod tests {
     use std::sync::Arc;
 
     use shared::http::Pairs;
-    use shared::id::{AppId, RouteId, ScriptId};
+    use shared::id::{AppId, RouteId, ScriptId, UserId};
     use shared::invocation::ScriptTarget;
     use shared::limits::ScriptLimits;
     use shared::script::BundleHash;
@@ -174,6 +174,7 @@ mod tests {
         let target = Arc::new(ScriptTarget {
             app: AppId::new(),
             app_slug: "default".parse().unwrap(),
+            owner: UserId::new(),
             script: ScriptId::new(),
             name: "s".parse().unwrap(),
             version: 1,

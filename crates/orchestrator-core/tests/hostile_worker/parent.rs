@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{Pool, PoolConfig};
 use shared::guest_abi::GuestHttp;
-use shared::id::{AppId, ScriptId};
+use shared::id::{AppId, ScriptId, UserId};
 use shared::invocation::{
     ExecutionRecord, ExecutionStatus, Invocation, Outcome, ScriptTarget, Work, WorkResult,
 };
@@ -62,6 +62,7 @@ async fn run(pool: &Pool, behaviour: &str) -> Outcome {
     let target = ScriptTarget {
         app: AppId::new(),
         app_slug: "app".parse().unwrap(),
+        owner: UserId::new(),
         script: ScriptId::new(),
         name: "script".parse().unwrap(),
         version: 1,

@@ -8,7 +8,7 @@ use crate::commands::show;
 use crate::config;
 use crate::context::Context;
 use crate::credentials::Login;
-use crate::failure::Failure;
+use crate::failure::{Failure, Problem};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Read the password from standard input instead of asking for it.
     #[arg(long)]
     password_stdin: bool,
+    /// Code from the second factor, or a recovery code; asked for when the account needs one.
+    #[arg(long, value_name = "CODE")]
+    otp: Option<String>,
 }
 
 pub(crate) fn run(mut context: Context, args: Args) -> Result<(), Failure> {
@@ -33,7 +36,12 @@ pub(crate) fn run(mut context: Context, args: Args) -> Result<(), Failure> {
     };
     let password = password(&out, args.password_stdin)?;
     let client = Client::new(context.url.clone(), None);
-    let answer = client.login(&username, &password)?;
+    let answer = match client.login(&username, &password, args.otp.as_deref()) {
+        Err(Failure::Refused(problem)) if args.otp.is_none() && needs_code(&problem) => {
+            client.login(&username, &password, Some(&ask(&out, "Code: ")?))
+        }
+        answer => answer,
+    }?;
     let login: LoggedIn = api::read(&answer)?;
     let url = context.url.to_string();
     context.credentials.servers.insert(url.clone(), Login { username: username.clone(), token: login.token });
@@ -51,6 +59,11 @@ pub(crate) fn run(mut context: Context, args: Args) -> Result<(), Failure> {
     out.line(&format!("Logged in to {} as {username}.", context.url))?;
     out.note(&format!("The login is kept in {} until {}.", path.display(), show::time(&login.expires_at)));
     Ok(())
+}
+
+/// Whether somebody at a terminal can help.
+fn needs_code(problem: &Problem) -> bool {
+    problem.code == "second_factor_required" && io::stdin().is_terminal()
 }
 
 fn password(out: &Output, is_from_stdin: bool) -> Result<String, Failure> {

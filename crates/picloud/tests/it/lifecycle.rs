@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Disk, NO_LIMITS, TestServer, eventually, process};
+use crate::harness::{Disk, NO_LIMITS, PASSWORD, TestServer, eventually, process};
 
 #[test]
 fn after_kill_9_no_worker_is_left_and_the_next_start_serves_the_same_scripts() {
@@ -77,6 +77,18 @@ fn an_idle_server_ends_at_once_and_its_records_are_kept() {
     let list = server.existing_app(&slug).admin("GET", "/executions", &Value::Null).is(200).json();
     assert_eq!(list["items"][0]["request_id"], request_id.as_str(), "{list}");
     assert_eq!(list["items"][0]["status"], "script_error");
+}
+
+#[test]
+fn the_file_with_the_first_password_goes_when_the_password_was_changed() {
+    let disk = Arc::new(Disk::new());
+    let file = disk.path().join("data/initial-admin-password");
+    drop(TestServer::start_on(disk.clone()));
+    for (password, is_kept) in [(PASSWORD, true), ("another one", false)] {
+        std::fs::write(&file, password).unwrap();
+        drop(TestServer::start_on(disk.clone()));
+        assert_eq!(file.exists(), is_kept, "{password}");
+    }
 }
 
 #[test]

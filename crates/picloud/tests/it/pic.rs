@@ -128,6 +128,29 @@ fn the_tour_works_from_login_to_rollback() {
 }
 
 #[test]
+fn a_key_of_one_app_deploys_to_it_and_to_no_other() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let [app, other] = [server.app(), server.app()];
+    me.pic(&["members", "ls", "--app", &app.slug], "").is(0).says(&[ADMIN, "app_admin", "owner"]);
+    me.pic(&["members", "rm", ADMIN, "--app", &app.slug], "").is(1);
+    let create = ["keys", "create", "ci", "--scope", "app:write", "--app", &app.slug, "--days", "1"];
+    let made = me.pic(&create, "");
+    let key = made.is(0).stdout.trim().to_owned();
+    me.pic(&["keys", "ls"], "").is(0).says(&["ci", &key[..8], "app:write"]);
+    me.pic(&["sessions", "ls"], "").is(0).says(&["this one", "pic/"]);
+
+    let ci = Person::new(&server);
+    ci.write("one.rhai", "1\n");
+    let deploy = |slug: &str| {
+        let mut command = ci.command(&["--url", &ci.url, "deploy", "one.rhai", "--app", slug]);
+        command.env("PICLOUD_TOKEN", &key).output().unwrap().status.code()
+    };
+    assert_eq!(deploy(&app.slug), Some(0));
+    assert_eq!(deploy(&other.slug), Some(4), "it is not told that the other app exists");
+}
+
+#[test]
 fn a_compile_error_shows_line_caret_and_reason() {
     let server = TestServer::shared();
     let me = Person::logged_in(&server);

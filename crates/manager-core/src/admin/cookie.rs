@@ -1,0 +1,109 @@
+//! A session as a cookie, for the dashboard in a browser. A browser sends a cookie whoever asks it
+//! to, so what changes something is done only when the page that asks is the server's own.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use shared::fault::Code;
+use shared::http::SESSION_COOKIE;
+
+use super::problem::ApiError;
+
+/// Not sent to other sites' requests, not readable by scripts, not sent without TLS. Browsers treat
+/// `http://localhost` as safe, so it works there too.
+const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
+
+/// Sets the cookie.
+pub(super) fn given(token: &str, expires_at: DateTime<Utc>) -> HeaderValue {
+    let seconds = (expires_at - Utc::now()).num_seconds().max(0);
+    header_value(token, seconds)
+}
+
+/// Makes the browser forget the cookie.
+pub(super) fn taken() -> HeaderValue {
+    header_value("", 0)
+}
+
+fn header_value(token: &str, seconds: i64) -> HeaderValue {
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = write!(text, "{SESSION_COOKIE}={token}; Max-Age={seconds}; {ATTRIBUTES}");
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The token in the request's cookie, when the request may use it.
+pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
+    let Some(token) = named(&parts.headers, SESSION_COOKIE) else { return Ok(None) };
+    if parts.method.is_safe() || is_same_origin(&parts.headers) {
+        return Ok(Some(token));
+    }
+    let detail =
+        "a change by cookie must come from a page of this server; programs use Authorization: Bearer";
+    Err(ApiError::new(Code::Forbidden, detail).with("rule", "same_origin"))
+}
+
+fn named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// Whether the browser says that the page is of this very host. Every browser since 2023 sends
+/// `Sec-Fetch-Site`; those before send `Origin` with everything that changes something.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if let Some(site) = text("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let origin = text("origin").and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    origin.is_some_and(|origin| text("host").is_some_and(|host| host.eq_ignore_ascii_case(origin)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    const COOKIE: (&str, &str) = ("cookie", "a=b; __Host-picloud=pics_x; c=d");
+
+    #[test]
+    fn the_token_is_found_among_other_cookies() {
+        assert_eq!(session(&parts("GET", &[COOKIE])).unwrap(), Some("pics_x"));
+        for other in ["", "a=b", "__Host-picloud2=x", "x__Host-picloud=x", "__Host-picloud"] {
+            assert_eq!(session(&parts("GET", &[("cookie", other)])).unwrap(), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_change_by_cookie_comes_from_the_servers_own_page() {
+        let is_let_in = |headers: &[(&str, &str)]| {
+            let mut all = vec![COOKIE, ("host", "pi.example.org")];
+            all.extend(headers);
+            session(&parts("POST", &all)).is_ok()
+        };
+        assert!(is_let_in(&[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")]));
+        assert!(is_let_in(&[("origin", "https://pi.example.org")]));
+        for foreign in ["same-site", "cross-site", "none", ""] {
+            assert!(!is_let_in(&[("sec-fetch-site", foreign)]), "{foreign}");
+        }
+        for origin in
+            ["https://evil.example", "null", "https://pi.example.org:81", "https://blog.pi.example.org"]
+        {
+            assert!(!is_let_in(&[("origin", origin)]), "{origin}");
+        }
+        assert!(!is_let_in(&[]));
+    }
+}

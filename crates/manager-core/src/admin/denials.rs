@@ -1,0 +1,135 @@
+//! What callers were refused on each app, so that its owner can see which rule refused whom and
+//! what would change that. Kept in memory and bounded: it answers "why was that denied just now?".
+//! What was done, and not refused, is in the audit log.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json as JsonBody;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use http::{Method, Uri};
+use serde::Serialize;
+use shared::id::AppId;
+use shared::name::Username;
+
+use super::Admin;
+use crate::auth::{Capability, Denial, Principal};
+use crate::store::apps::App;
+
+/// Denials kept of one app: more than a screen, and one caller cannot push out other apps'.
+const PER_APP_MAX: usize = 50;
+/// Denials kept of all apps: about a megabyte.
+const ALL_MAX: usize = 2_000;
+/// What is kept of a path; nobody needs more to recognise it.
+const PATH_CHARS_MAX: usize = 200;
+
+/// One refusal.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Denied {
+    #[serde(skip)]
+    app: AppId,
+    at: DateTime<Utc>,
+    username: Username,
+    capability: Capability,
+    method: String,
+    path: String,
+    request_id: Arc<str>,
+    #[serde(flatten)]
+    denial: Denial,
+}
+
+impl Denied {
+    pub(super) fn new(
+        app: AppId,
+        principal: &Principal,
+        capability: Capability,
+        (method, uri): (&Method, &Uri),
+        denial: Denial,
+    ) -> Self {
+        Self {
+            app,
+            at: Utc::now(),
+            username: principal.user.username.clone(),
+            capability,
+            method: method.to_string(),
+            // As it was sent: a verb is a segment only within the router.
+            path: uri.path().replace("/~", ":").chars().take(PATH_CHARS_MAX).collect(),
+            request_id: Arc::clone(&principal.origin.request_id),
+            denial,
+        }
+    }
+}
+
+/// The last refusals, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Denials(Mutex<VecDeque<Denied>>);
+
+impl Denials {
+    pub(super) fn record(&self, denied: Denied) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same_app = |other: &Denied| other.app == denied.app;
+        if all.iter().filter(|other| same_app(other)).count() >= PER_APP_MAX {
+            let oldest = all.iter().position(same_app);
+            oldest.and_then(|at| all.remove(at));
+        } else if all.len() >= ALL_MAX {
+            all.pop_front();
+        }
+        all.push_back(denied);
+    }
+
+    /// Those of one app, newest first.
+    fn of(&self, app: AppId) -> Vec<Denied> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().rev().filter(|denied| denied.app == app).cloned().collect()
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Recent {
+    items: Vec<Denied>,
+}
+
+pub(super) async fn list(State(admin): State<Arc<Admin>>, app: App) -> JsonBody<Recent> {
+    JsonBody(Recent { items: admin.denials.of(app.id) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Rule;
+
+    fn denied(app: AppId, path: &str) -> Denied {
+        Denied {
+            app,
+            at: Utc::now(),
+            username: "eve".parse().unwrap(),
+            capability: Capability::ReadApp,
+            method: "GET".into(),
+            path: path.into(),
+            request_id: "r".into(),
+            denial: Denial { rule: Rule::Membership, value: String::new(), remedy: String::new() },
+        }
+    }
+
+    #[test]
+    fn many_denials_of_one_app_push_out_no_other_apps() {
+        let (denials, quiet, loud) = (Denials::default(), AppId::new(), AppId::new());
+        denials.record(denied(quiet, "/quiet"));
+        for n in 0..PER_APP_MAX + 10 {
+            denials.record(denied(loud, &n.to_string()));
+        }
+        let loud = denials.of(loud);
+        assert_eq!((loud.len(), loud[0].path.as_str()), (PER_APP_MAX, "59"));
+        assert_eq!(denials.of(quiet).len(), 1);
+    }
+
+    #[test]
+    fn denials_of_many_apps_are_bounded() {
+        let denials = Denials::default();
+        for _ in 0..ALL_MAX + 5 {
+            denials.record(denied(AppId::new(), "/"));
+        }
+        assert_eq!(denials.0.lock().unwrap().len(), ALL_MAX);
+    }
+}

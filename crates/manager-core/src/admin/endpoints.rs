@@ -1,0 +1,175 @@
+//! The table of contents of the admin API: one line per endpoint says its method, its path below
+//! `/api/v1/admin`, what a caller needs, and the handler. Nothing else is served there, and no
+//! handler runs before the gate has found that the caller has what the line says.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use super::{
+    Admin, account, api_keys, apps, audit, denials, executions, gate, invitations, invoke, members, routes,
+    scripts, session, tail, totp, transfer, users, verbs, versions,
+};
+use crate::auth::Capability;
+
+/// What a caller needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// No credential.
+    Nothing,
+    /// A credential with this right.
+    Right(Capability),
+}
+
+/// A line of the table.
+pub(crate) struct Endpoint {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) needs: Needs,
+    handler: MethodRouter<Arc<Admin>>,
+}
+
+/// Every endpoint.
+pub(crate) fn table() -> Vec<Endpoint> {
+    use Capability::{
+        AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadSelf,
+        TransferApp, WriteApp,
+    };
+    vec![
+        post("/auth/login", None, session::login),
+        get("/auth/me", ReadSelf, session::me),
+        post("/auth/logout", ManageSelf, session::logout),
+        post("/auth/password", ManageSelf, account::change_password),
+        get("/auth/sessions", ManageSelf, account::sessions),
+        delete("/auth/sessions", ManageSelf, account::revoke_all),
+        delete("/auth/sessions/{id}", ManageSelf, account::revoke),
+        get("/auth/totp", ManageSelf, totp::show),
+        post("/auth/totp", ManageSelf, totp::enrol),
+        post("/auth/totp:confirm", ManageSelf, totp::confirm),
+        post("/auth/totp:remove", ManageSelf, totp::remove),
+        get("/users", ManageUsers, users::list),
+        post("/users", ManageUsers, users::create),
+        patch("/users/{id}", ManageUsers, users::update),
+        delete("/users/{id}", ManageUsers, users::delete),
+        get("/invitations", ManageUsers, invitations::list),
+        post("/invitations", ManageUsers, invitations::create),
+        delete("/invitations/{id}", ManageUsers, invitations::delete),
+        post("/invitations:accept", None, invitations::accept),
+        get("/api-keys", ManageSelf, api_keys::list),
+        post("/api-keys", ManageSelf, api_keys::create),
+        delete("/api-keys/{id}", ManageSelf, api_keys::delete),
+        get("/audit", ReadAudit, audit::of_instance),
+        get("/audit:verify", ReadAudit, audit::verify),
+        get("/apps", ReadSelf, apps::list),
+        post("/apps", CreateApps, apps::create),
+        get("/apps/{app}", ReadApp, apps::show),
+        patch("/apps/{app}", AdministerApp, apps::update),
+        delete("/apps/{app}", AdministerApp, apps::delete),
+        post("/apps/{app}:transfer", TransferApp, transfer::transfer),
+        get("/apps/{app}/members", ReadApp, members::list),
+        post("/apps/{app}/members", AdministerApp, members::add),
+        patch("/apps/{app}/members/{user}", AdministerApp, members::update),
+        delete("/apps/{app}/members/{user}", AdministerApp, members::remove),
+        get("/apps/{app}/denials", AdministerApp, denials::list),
+        get("/apps/{app}/audit", AdministerApp, audit::of_app),
+        get("/apps/{app}/scripts", ReadApp, scripts::list),
+        put("/apps/{app}/scripts/{name}", WriteApp, scripts::deploy),
+        get("/apps/{app}/scripts/{name}", ReadApp, scripts::show),
+        delete("/apps/{app}/scripts/{name}", WriteApp, scripts::delete),
+        get("/apps/{app}/scripts/{name}/versions", ReadApp, versions::list),
+        post("/apps/{app}/scripts/{name}/rollback", WriteApp, versions::rollback),
+        post("/apps/{app}/scripts/{name}/invoke", InvokeScripts, invoke::test),
+        get("/apps/{app}/routes", ReadApp, routes::list),
+        post("/apps/{app}/routes", WriteApp, routes::create),
+        get("/apps/{app}/routes/{id}", ReadApp, routes::show),
+        patch("/apps/{app}/routes/{id}", WriteApp, routes::update),
+        delete("/apps/{app}/routes/{id}", WriteApp, routes::delete),
+        get("/apps/{app}/executions", ReadApp, executions::list),
+        get("/apps/{app}/executions/{id}", ReadApp, executions::show),
+        get("/apps/{app}/logs:tail", ReadApp, tail::follow),
+    ]
+}
+
+/// What an endpoint asks of its caller, for the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permission {
+    pub method: &'static str,
+    pub path: &'static str,
+    /// The capability; none when no credential is needed.
+    pub needs: Option<&'static str>,
+}
+
+/// The table without its handlers.
+pub fn permissions() -> Vec<Permission> {
+    let lines = table().into_iter().map(|Endpoint { method, path, needs, .. }| {
+        let needs = match needs {
+            Needs::Nothing => None,
+            Needs::Right(capability) => Some(capability.as_str()),
+        };
+        Permission { method, path, needs }
+    });
+    lines.collect()
+}
+
+/// The table as a router.
+pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
+    table().into_iter().fold(Router::new(), |router, endpoint| {
+        let state = (Arc::clone(admin), endpoint.needs);
+        let gated = endpoint.handler.route_layer(from_fn_with_state(state, gate::pass));
+        router.route(&verbs::routed(endpoint.path), gated)
+    })
+}
+
+fn get<H: Handler<T, Arc<Admin>>, T: 'static>(
+    path: &'static str,
+    needs: impl Into<Option<Capability>>,
+    handler: H,
+) -> Endpoint {
+    Endpoint::new("GET", path, needs.into(), on(MethodFilter::GET, handler))
+}
+
+fn post<H: Handler<T, Arc<Admin>>, T: 'static>(
+    path: &'static str,
+    needs: impl Into<Option<Capability>>,
+    handler: H,
+) -> Endpoint {
+    Endpoint::new("POST", path, needs.into(), on(MethodFilter::POST, handler))
+}
+
+fn put<H: Handler<T, Arc<Admin>>, T: 'static>(
+    path: &'static str,
+    needs: impl Into<Option<Capability>>,
+    handler: H,
+) -> Endpoint {
+    Endpoint::new("PUT", path, needs.into(), on(MethodFilter::PUT, handler))
+}
+
+fn patch<H: Handler<T, Arc<Admin>>, T: 'static>(
+    path: &'static str,
+    needs: impl Into<Option<Capability>>,
+    handler: H,
+) -> Endpoint {
+    Endpoint::new("PATCH", path, needs.into(), on(MethodFilter::PATCH, handler))
+}
+
+fn delete<H: Handler<T, Arc<Admin>>, T: 'static>(
+    path: &'static str,
+    needs: impl Into<Option<Capability>>,
+    handler: H,
+) -> Endpoint {
+    Endpoint::new("DELETE", path, needs.into(), on(MethodFilter::DELETE, handler))
+}
+
+impl Endpoint {
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        needs: Option<Capability>,
+        handler: MethodRouter<Arc<Admin>>,
+    ) -> Self {
+        Self { method, path, needs: needs.map_or(Needs::Nothing, Needs::Right), handler }
+    }
+}

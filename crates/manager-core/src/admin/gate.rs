@@ -1,0 +1,144 @@
+//! The gate in front of every handler: who is calling, and may they do what the endpoint declares?
+//! A handler behind it finds the caller and the app in the request and need not ask again.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header;
+use http::request::Parts;
+use shared::fault::Code;
+use shared::http::{ClientAddress, RequestId};
+
+use super::denials::Denied;
+use super::endpoints::Needs;
+use super::problem::ApiError;
+use super::{Admin, access, cookie};
+use crate::auth::{AuthenticateError, Capability, Origin, Principal, Standing};
+use crate::store::apps::App;
+
+/// Lets a request through to its handler, with [`Principal`] and, where the path names an app, [`App`]
+/// and [`Standing`] in its extensions.
+pub(super) async fn pass(
+    State((admin, needs)): State<(Arc<Admin>, Needs)>,
+    params: RawPathParams,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Needs::Right(capability) = needs else { return Ok(next.run(request).await) };
+    let (mut parts, body) = request.into_parts();
+    let principal = authenticate(&admin, &parts).await?;
+    let key = params.iter().find(|(name, _)| *name == "app").map(|(_, key)| key.to_owned());
+    if let Some((app, standing)) = admit(&admin, &principal, capability, key.as_deref(), &parts).await? {
+        parts.extensions.insert(app);
+        parts.extensions.insert(standing);
+    }
+    parts.extensions.insert(principal);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+async fn admit(
+    admin: &Admin,
+    principal: &Principal,
+    capability: Capability,
+    app: Option<&str>,
+    parts: &Parts,
+) -> Result<Option<(App, Standing)>, ApiError> {
+    let Some(key) = app else {
+        return access::require(principal, capability).map(|()| None);
+    };
+    let mut conn = admin.database.acquire().await?;
+    let (app, standing) = access::find(&mut conn, principal, key).await?;
+    let decided = access::decide(principal, capability, standing);
+    let Err(denial) = decided else { return Ok(Some((app, standing))) };
+    let request = (&parts.method, &parts.uri);
+    admin.denials.record(Denied::new(app.id, principal, capability, request, denial.clone()));
+    Err(access::refusal(denial))
+}
+
+/// Who is calling. A credential that cannot be checked makes nobody a stranger.
+async fn authenticate(admin: &Admin, parts: &Parts) -> Result<Principal, ApiError> {
+    let token = match bearer(parts)? {
+        Some(token) => token,
+        None => cookie::session(parts)?.ok_or_else(|| {
+            let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
+            ApiError::new(Code::Unauthenticated, detail)
+        })?,
+    };
+    admin.auth.authenticate(token, origin(parts)).await.map_err(|error| match error {
+        AuthenticateError::Unknown => {
+            let detail = "the token is neither of a live session nor a live API key; log in again";
+            ApiError::new(Code::Unauthenticated, detail)
+        }
+        AuthenticateError::Database(error) => error.into(),
+    })
+}
+
+/// The bearer token, if there is an Authorization header. One of another kind is refused and not
+/// passed over for a cookie: what was shown is what counts.
+fn bearer(parts: &Parts) -> Result<Option<&str>, ApiError> {
+    let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let wrong =
+        || ApiError::new(Code::Unauthenticated, "the header Authorization is not: Bearer and a token");
+    token.ok_or_else(wrong).map(Some)
+}
+
+/// Where a request came from, for the audit log.
+fn origin(parts: &Parts) -> Origin {
+    let address: Option<IpAddr> = parts.extensions.get().map(|ClientAddress(address)| *address);
+    let request_id = parts.extensions.get().map(|RequestId(id)| Arc::clone(id));
+    Origin { address, request_id: request_id.unwrap_or_default() }
+}
+
+/// Where a request came from, for handlers that need no credential.
+pub(super) struct Caller(pub(super) Origin);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(origin(parts)))
+    }
+}
+
+/// The caller whom the gate let through.
+impl FromRequestParts<Arc<Admin>> for Principal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Admin>) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(|| not_gated("a caller"))
+    }
+}
+
+/// The app in the path, which the caller may see.
+impl FromRequestParts<Arc<Admin>> for App {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Admin>) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(|| not_gated("an app"))
+    }
+}
+
+/// How the caller stands to the app in the path.
+impl FromRequestParts<Arc<Admin>> for Standing {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Admin>) -> Result<Self, ApiError> {
+        parts.extensions.get().copied().ok_or_else(|| not_gated("an app"))
+    }
+}
+
+/// A handler takes what its line in the table of endpoints does not give it.
+fn not_gated(what: &str) -> ApiError {
+    tracing::error!("a handler takes {what}, which its endpoint does not ask for");
+    ApiError::new(Code::Internal, "the platform failed")
+}
