@@ -12,6 +12,7 @@ mod bootstrap;
 mod bundles;
 mod deploy;
 mod manager;
+mod modules;
 mod recorder;
 mod snapshot;
 mod store;

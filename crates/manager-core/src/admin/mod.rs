@@ -3,6 +3,7 @@
 
 mod access;
 mod apps;
+mod compile;
 mod execute;
 mod executions;
 mod invoke;

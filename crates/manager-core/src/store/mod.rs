@@ -7,6 +7,7 @@ pub(crate) mod bundles;
 mod columns;
 pub(crate) mod executions;
 pub(crate) mod migrations;
+pub(crate) mod modules;
 pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;
