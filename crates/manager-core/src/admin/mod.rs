@@ -8,7 +8,6 @@ mod execute;
 mod executions;
 mod invoke;
 mod made_up;
-mod matching;
 mod outcome;
 mod page;
 mod problem;
