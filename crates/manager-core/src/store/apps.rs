@@ -12,6 +12,13 @@ use super::columns;
 /// Name of the constraint that keeps slugs unique.
 pub(crate) const SLUG_KEY: &str = "apps_slug_key";
 
+/// The columns of an [`App`].
+macro_rules! columns {
+    () => {
+        "id, slug, name, is_default, created_at, updated_at"
+    };
+}
+
 /// A tenant.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct App {
@@ -37,36 +44,34 @@ impl FromRow<'_, PgRow> for App {
 }
 
 pub(crate) async fn by_id(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
-         from apps
-         where id = $1",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(concat!("select ", columns!(), " from apps where id = $1"))
+        .bind(id)
+        .fetch_optional(conn)
+        .await
 }
 
 pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
-        "select id, slug, name, is_default, created_at, updated_at
-         from apps
-         where slug = $1",
-    )
-    .bind(slug)
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(concat!("select ", columns!(), " from apps where slug = $1"))
+        .bind(slug)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Every app.
+pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<App>> {
+    sqlx::query_as(concat!("select ", columns!(), " from apps order by id")).fetch_all(conn).await
 }
 
 /// Apps in the order of their slugs, those after `after`.
 pub(crate) async fn page(conn: &mut PgConnection, after: Option<&str>, limit: i64) -> sqlx::Result<Vec<App>> {
-    sqlx::query_as(
-        r#"select id, slug, name, is_default, created_at, updated_at
-         from apps
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        r#" from apps
          where $1::text is null or slug collate "C" > $1
          order by slug collate "C"
-         limit $2"#,
-    )
+         limit $2"#
+    ))
     .bind(after)
     .bind(limit)
     .fetch_all(conn)
@@ -83,11 +88,12 @@ pub(crate) async fn create(
     name: &str,
     is_default: bool,
 ) -> sqlx::Result<App> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "insert into apps (id, slug, name, is_default)
-         values ($1, $2, $3, $4)
-         returning id, slug, name, is_default, created_at, updated_at",
-    )
+             values ($1, $2, $3, $4)
+             returning ",
+        columns!()
+    ))
     .bind(AppId::new())
     .bind(slug.as_str())
     .bind(name)
@@ -108,12 +114,13 @@ pub(crate) async fn update(
     slug: Option<&AppSlug>,
     name: Option<&str>,
 ) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "update apps
-         set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
-         where id = $1
-         returning id, slug, name, is_default, created_at, updated_at",
-    )
+             set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
+             where id = $1
+             returning ",
+        columns!()
+    ))
     .bind(id)
     .bind(slug.map(AppSlug::as_str))
     .bind(name)
