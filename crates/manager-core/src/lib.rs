@@ -20,5 +20,5 @@ mod store;
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::manager::{Manager, ManagerConfig};
-pub use crate::recorder::RecorderCounters;
+pub use crate::recorder::{RecorderCounters, Retention};
 pub use crate::store::migrations::OpenError;

@@ -10,7 +10,7 @@ use crate::admin::{self, Admin};
 use crate::auth::Auth;
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::bundles::Bundles;
-use crate::recorder::{Recorder, RecorderCounters};
+use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database};
@@ -22,6 +22,7 @@ pub struct ManagerConfig {
     pub base_domain: String,
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
+    pub retention: Retention,
 }
 
 /// Everything that is kept: apps, scripts, routes, people, executions. A cheap handle.
@@ -42,7 +43,7 @@ impl Manager {
             Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
-            recorder: Recorder::start(database.clone()),
+            recorder: Recorder::start(database.clone(), config.retention),
             database,
             snapshot,
             config: Arc::new(config),

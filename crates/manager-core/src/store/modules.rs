@@ -71,7 +71,7 @@ pub(crate) async fn sources(
     rows.iter().map(|row| Ok((row.try_get("name")?, Source::from_row(row)?))).collect()
 }
 
-/// What a version of a script is made of, with the version's limits.
+/// What a version of a script is made of.
 pub(crate) async fn of_version(
     conn: &mut PgConnection,
     app: AppId,

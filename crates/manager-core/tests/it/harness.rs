@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use manager_core::{FirstOwner, Manager, ManagerConfig};
+use manager_core::{FirstOwner, Manager, ManagerConfig, Retention};
 use serde_json::{Value, json};
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
@@ -20,6 +21,7 @@ use tower::ServiceExt;
 use crate::database::TestDatabase;
 use crate::pool::FakePool;
 
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) struct TestApi {
@@ -61,7 +63,8 @@ impl Reply {
 }
 
 pub(crate) fn config() -> ManagerConfig {
-    ManagerConfig { base_domain: "localhost".into(), public_url: "http://127.0.0.1:8080".into() }
+    let retention = Retention { age: DAY * 30, records_per_app: 100_000, every: DAY };
+    ManagerConfig { base_domain: "localhost".into(), public_url: "http://127.0.0.1:8080".into(), retention }
 }
 
 pub(crate) fn owner() -> FirstOwner {
@@ -71,8 +74,12 @@ pub(crate) fn owner() -> FirstOwner {
 impl TestApi {
     /// A manager after its first start, with the owner logged in.
     pub(crate) async fn start() -> Self {
+        Self::start_with(config()).await
+    }
+
+    pub(crate) async fn start_with(config: ManagerConfig) -> Self {
         let database = TestDatabase::create().await;
-        let manager = Manager::open(database.options(), config()).await.unwrap();
+        let manager = Manager::open(database.options(), config).await.unwrap();
         manager.bootstrap(owner()).await.unwrap();
         let pool = Arc::new(FakePool::default());
         let router = manager.admin_router(pool.clone());
