@@ -1,6 +1,7 @@
 //! Rhai values to and from the text forms that cross the wall.
 
-use rhai::{Dynamic, Map};
+use rhai::{Array, Dynamic, Map};
+use serde::ser::{Error, Serialize, Serializer};
 
 /// Parses JSON into a script value. Integers that fit 64 bits stay integers.
 pub(crate) fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
@@ -9,7 +10,26 @@ pub(crate) fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
 
 /// Appends a value as JSON. Fails for what JSON cannot say, such as a function pointer.
 pub(crate) fn write_json(out: &mut Vec<u8>, value: &Dynamic) -> Result<(), serde_json::Error> {
-    serde_json::to_writer(out, value)
+    serde_json::to_writer(out, &Json(value))
+}
+
+/// A value as JSON. Rhai itself would write a function as its name, which nobody can have meant.
+struct Json<'a>(&'a Dynamic);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(value) = self;
+        if value.is_fnptr() {
+            return Err(S::Error::custom("a function has no JSON form"));
+        }
+        if let Some(array) = value.read_lock::<Array>() {
+            return serializer.collect_seq(array.iter().map(Json));
+        }
+        if let Some(map) = value.read_lock::<Map>() {
+            return serializer.collect_map(map.iter().map(|(name, value)| (name.as_str(), Json(value))));
+        }
+        value.serialize(serializer)
+    }
 }
 
 /// Decodes an HTML form. Of a repeated field the first counts, as for the query.

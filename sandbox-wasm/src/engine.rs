@@ -4,20 +4,19 @@ use rhai::module_resolvers::StaticModuleResolver;
 use rhai::packages::{Package, StandardPackage};
 use rhai::{AST, Engine, EvalAltResult, Module, ParseError, Position, Scope, Shared};
 use shared::guest_abi::{GuestInput, LoadRequest};
-use shared::script::{Bundle, Diagnostic};
+use shared::limits::MODULES_MAX;
+use shared::script::{Bundle, Diagnostic, Import, ScriptKind};
 use shared::wire::codec;
 
 use crate::needs::Needs;
-use crate::outcome::Outcome;
-use crate::{api, ctx};
+use crate::outcome::{Outcome, truncate};
+use crate::{api, ctx, imports};
 
 /// Functions a bundle may define: far beyond any honest script, and a bound on what calling
 /// `compile` repeatedly could register.
 const FUNCTIONS_MAX: usize = 10_000;
 /// Variables alive at once.
 const VARIABLES_MAX: usize = 100_000;
-/// Modules a bundle may load.
-const MODULES_MAX: usize = 64;
 
 pub(crate) struct Guest {
     engine: Engine,
@@ -43,7 +42,8 @@ impl Guest {
         Self { engine, loaded: None }
     }
 
-    pub(crate) fn load(&mut self, request: &LoadRequest<'_>) -> Result<(), Diagnostic> {
+    /// Compiles a bundle and keeps it; answers what its main source itself imports.
+    pub(crate) fn load(&mut self, request: &LoadRequest<'_>) -> Result<Vec<Import>, Diagnostic> {
         let bundle: Bundle = codec::decode_body(request.bundle).expect("the parent encodes bundles");
         let depth = request.max_expr_depth as usize;
         self.engine.set_max_operations(request.max_operations);
@@ -54,20 +54,37 @@ impl Guest {
         for module in &bundle.modules {
             // A module may import those before it.
             self.engine.set_module_resolver(resolver.clone());
-            resolver.insert(&module.name, self.load_module(&module.name, &module.source)?);
+            let ast = self.compile(&module.name, &module.source)?;
+            resolver.insert(&module.name, self.evaluate_module(&module.name, &ast)?);
         }
         self.engine.set_module_resolver(resolver);
 
-        let ast = self.engine.compile(&bundle.source).map_err(|error| parse_failure(&bundle.name, &error))?;
+        let ast = self.compile(&bundle.name, &bundle.source)?;
+        let imports = imports::of(&ast).map_err(|refusal| refusal.of_script(&bundle.name))?;
+        if bundle.kind == ScriptKind::Module {
+            imports::check_top_level(&ast).map_err(|refusal| refusal.of_script(&bundle.name))?;
+            // Without its own modules, which the parent finds by this very answer, it cannot start.
+            let is_whole = |import: &Import| bundle.modules.iter().any(|module| module.name == import.name);
+            if imports.iter().all(is_whole) {
+                self.evaluate_module(&bundle.name, &ast)?;
+            }
+        }
         let sources =
             bundle.modules.iter().map(|module| module.source.as_str()).chain([bundle.source.as_str()]);
         let needs = Needs::of(sources);
         self.loaded = Some(Loaded { name: bundle.name, ast, needs });
-        Ok(())
+        Ok(imports)
     }
 
-    fn load_module(&self, name: &str, source: &str) -> Result<Module, Diagnostic> {
-        let ast = self.engine.compile(source).map_err(|error| parse_failure(name, &error))?;
+    fn compile(&self, name: &str, source: &str) -> Result<AST, Diagnostic> {
+        self.engine.compile(source).map_err(|error| parse_failure(name, &error))
+    }
+
+    /// Computes a module's constants and links its functions.
+    fn evaluate_module(&self, name: &str, ast: &AST) -> Result<Module, Diagnostic> {
+        let mut ast = ast.clone();
+        // Errors of its functions then say that their positions are in this source.
+        ast.set_source(name);
         Module::eval_ast_as_new(Scope::new(), &ast, &self.engine).map_err(|error| eval_failure(name, error))
     }
 
@@ -96,9 +113,10 @@ fn eval_failure(script: &str, mut error: Box<EvalAltResult>) -> Diagnostic {
     diagnostic(script, position, error.to_string())
 }
 
-fn diagnostic(script: &str, position: Position, message: String) -> Diagnostic {
+pub(crate) fn diagnostic(script: &str, position: Position, message: String) -> Diagnostic {
     let (line, column) = line_and_column(position);
-    Diagnostic { script: script.to_owned(), line, column, message }
+    // A message may quote the source, and a report has a limit.
+    Diagnostic { script: script.to_owned(), line, column, message: truncate(message) }
 }
 
 /// Line and column from 1, or 0 where Rhai knows none.

@@ -1,6 +1,7 @@
 //! The guest's edge: three imports, four exports, and the only unsafe code of the guest.
 
 use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared::guest_abi;
 use shared::host_call::HostOp;
@@ -11,6 +12,19 @@ unsafe extern "C" {
     fn host_call(op: u32, ptr: *const u8, len: usize) -> i64;
     fn clock() -> i64;
     fn entropy(ptr: *mut u8, len: usize);
+}
+
+/// Set when a run begins; the image from which runs start has it unset. The target has no threads.
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn start_running() {
+    IS_RUNNING.store(true, Ordering::Relaxed);
+}
+
+/// False while a bundle is loaded. What a module computes then is part of the image, so it must not
+/// depend on when and where that is.
+pub(crate) fn is_running() -> bool {
+    IS_RUNNING.load(Ordering::Relaxed)
 }
 
 /// Tells the parent something and goes on.

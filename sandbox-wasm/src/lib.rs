@@ -10,6 +10,7 @@ mod convert;
 mod ctx;
 mod engine;
 mod host;
+mod imports;
 mod needs;
 mod outcome;
 
@@ -36,7 +37,7 @@ fn load(request: &[u8], reply: &mut Vec<u8>) {
         let guest = guest.as_mut().expect("the module was initialised when it was built");
         let request: LoadRequest<'_> = codec::decode_body(request).expect("the worker speaks our protocol");
         match guest.load(&request) {
-            Ok(()) => codec::encode_body(reply, &LoadReply::Loaded),
+            Ok(imports) => codec::encode_body(reply, &LoadReply::Loaded { imports }),
             Err(diagnostic) => codec::encode_body(
                 reply,
                 &LoadReply::Rejected {
@@ -55,6 +56,7 @@ fn run(input: &[u8], reply: &mut Vec<u8>) {
     GUEST.with_borrow_mut(|guest| {
         let guest = guest.as_mut().expect("the module was initialised when it was built");
         let input: GuestInput<'_> = codec::decode_body(input).expect("the worker speaks our protocol");
+        host::start_running();
         let outcome = guest.run(&input);
         let output: GuestOutput<'_> = outcome.as_output();
         codec::encode_body(reply, &output);

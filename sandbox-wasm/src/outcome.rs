@@ -50,15 +50,26 @@ impl Outcome {
 
     /// `throw #{statusCode: …}` is a response too; every other error is the script's failure.
     pub(crate) fn from_error(script: &str, mut error: EvalAltResult) -> Self {
+        let script = origin(&error).unwrap_or(script).to_owned();
         match innermost(&mut error) {
             EvalAltResult::ErrorRuntime(value, _) if is_response(value) => Self::from_value(value.clone()),
             EvalAltResult::Exit(value, _) => Self::from_value(value.clone()),
             inner => {
                 let (line, column) = line_and_column(inner.take_position());
                 let message = truncate(inner.to_string());
-                Self::ScriptError { script: script.to_owned(), line, column, message }
+                Self::ScriptError { script, line, column, message }
             }
         }
+    }
+}
+
+/// The module whose function raised the error, if it was one's: positions are in its source.
+fn origin(error: &EvalAltResult) -> Option<&str> {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, source, inner, _) => {
+            origin(inner).or(Some(source.as_str()).filter(|source| !source.is_empty()))
+        }
+        _ => None,
     }
 }
 
@@ -126,7 +137,8 @@ fn body(value: Option<&Dynamic>) -> Result<(Vec<u8>, Option<&'static str>), Stri
     Ok((json, Some("application/json")))
 }
 
-fn truncate(mut message: String) -> String {
+/// Cuts a message to what is kept of it.
+pub(crate) fn truncate(mut message: String) -> String {
     if message.len() > ERROR_MESSAGE_BYTES_MAX {
         let end = message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX - '…'.len_utf8());
         message.truncate(end);

@@ -91,8 +91,8 @@ async fn create_default_app(
     let bundle = Bundle::single(ScriptKind::Endpoint, name.as_str(), HELLO_SOURCE);
     let limits = ScriptLimits::default();
     let description = Some(HELLO_DESCRIPTION);
-    let deployed =
-        deploy(conn, Deploy { app, name: &name, bundle: &bundle, limits, description, by }).await?;
+    let hello = Deploy { app, name: &name, bundle: &bundle, imports: &[], limits, description, by };
+    let deployed = deploy(conn, hello).await?;
     for path in ["/", "/hello/:name"] {
         let pattern: PathPattern = path.parse()?;
         let script = deployed.script.id;

@@ -14,6 +14,8 @@ pub(crate) struct Deploy<'a> {
     pub(crate) app: AppId,
     pub(crate) name: &'a ScriptName,
     pub(crate) bundle: &'a Bundle,
+    /// What its main source itself imports.
+    pub(crate) imports: &'a [String],
     pub(crate) limits: ScriptLimits,
     /// Left as it is unless given.
     pub(crate) description: Option<&'a str>,
@@ -29,7 +31,7 @@ pub(crate) struct Deployed {
 /// Makes a version live, a new one unless the live version is the same already. The app must be
 /// locked.
 pub(crate) async fn deploy(conn: &mut PgConnection, deploy: Deploy<'_>) -> sqlx::Result<Deployed> {
-    let Deploy { app, name, bundle, limits, description, by } = deploy;
+    let Deploy { app, name, bundle, imports, limits, description, by } = deploy;
     let hash = bundle.hash();
     let existing = store::scripts::by_name(conn, app, name).await?;
     let is_first = existing.is_none();
@@ -47,7 +49,7 @@ pub(crate) async fn deploy(conn: &mut PgConnection, deploy: Deploy<'_>) -> sqlx:
         }
     };
     if !is_same {
-        store::bundles::keep(conn, app, hash, bundle).await?;
+        store::bundles::keep(conn, app, hash, bundle, imports).await?;
         let version = store::versions::add(conn, app, id, hash, &limits, by).await?;
         store::scripts::set_live(conn, app, id, version).await?;
     }

@@ -11,7 +11,7 @@ use crate::admin::{self, Admin, Denials};
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::bundles::Bundles;
-use crate::recorder::{Recorder, RecorderCounters};
+use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database};
@@ -23,6 +23,7 @@ pub struct ManagerConfig {
     pub base_domain: String,
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
+    pub retention: Retention,
 }
 
 /// A password could not be compared.
@@ -48,7 +49,7 @@ impl Manager {
             Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
-            recorder: Recorder::start(database.clone()),
+            recorder: Recorder::start(database.clone(), config.retention),
             database,
             snapshot,
             config: Arc::new(config),

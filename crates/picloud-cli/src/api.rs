@@ -33,6 +33,15 @@ pub(crate) struct Script {
     pub(crate) warnings: Vec<Value>,
     #[serde(default)]
     pub(crate) description: Option<String>,
+    /// Scripts that contain this module and got a new version with it.
+    #[serde(default)]
+    pub(crate) rebundled: Vec<Rebundled>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Rebundled {
+    pub(crate) name: String,
+    pub(crate) version: u32,
 }
 
 #[derive(Debug, Deserialize)]

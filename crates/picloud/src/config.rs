@@ -22,6 +22,9 @@ pub struct Config {
     /// Where people reach this server; derived from `bind` unless set.
     pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
+    /// Execution records are kept for so many days, and so many for one app.
+    pub retention_days: u32,
+    pub retention_executions: u32,
     /// The first owner's name and password; asked for only while there is no owner.
     pub admin_username: String,
     pub admin_password: Option<String>,
@@ -39,8 +42,18 @@ struct File {
     base_domain: Option<String>,
     public_url: Option<String>,
     trusted_proxies: Option<Vec<String>>,
+    retention_days: Option<u32>,
+    retention_executions: Option<u32>,
 }
 
+/// A month is what people look back for.
+const RETENTION_DAYS_DEFAULT: u32 = 30;
+/// About ten years, the same as for ever.
+const RETENTION_DAYS_MAX: u32 = 3_650;
+/// At about 1 KiB a record with its indexes, 100 MB for a busy app.
+const RETENTION_EXECUTIONS_DEFAULT: u32 = 100_000;
+/// 100 GB, more than anybody should have in this table.
+const RETENTION_EXECUTIONS_MAX: u32 = 100_000_000;
 /// Most slots of one worker; each takes 4 GiB of address space.
 const SLOTS_PER_WORKER_MAX: u16 = 256;
 const WORKERS_MAX: usize = 256;
@@ -71,6 +84,13 @@ impl Config {
         if !(1..=SLOTS_PER_WORKER_MAX).contains(&slots_per_worker) {
             bail!("PICLOUD_SLOTS_PER_WORKER is {slots_per_worker}; it may be 1 to {SLOTS_PER_WORKER_MAX}");
         }
+        let retention_days =
+            number("PICLOUD_RETENTION_DAYS", env)?.or(file.retention_days).unwrap_or(RETENTION_DAYS_DEFAULT);
+        let retention_executions = number("PICLOUD_RETENTION_EXECUTIONS", env)?
+            .or(file.retention_executions)
+            .unwrap_or(RETENTION_EXECUTIONS_DEFAULT);
+        check_range("PICLOUD_RETENTION_DAYS", retention_days, RETENTION_DAYS_MAX)?;
+        check_range("PICLOUD_RETENTION_EXECUTIONS", retention_executions, RETENTION_EXECUTIONS_MAX)?;
         let base_domain =
             env("PICLOUD_BASE_DOMAIN").or(file.base_domain).unwrap_or_else(|| "localhost".to_owned());
         let public_url = env("PICLOUD_PUBLIC_URL")
@@ -92,10 +112,19 @@ impl Config {
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
+            retention_days,
+            retention_executions,
             admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
             admin_password: env("PICLOUD_ADMIN_PASSWORD"),
         })
     }
+}
+
+fn check_range(name: &str, value: u32, ceiling: u32) -> anyhow::Result<()> {
+    if !(1..=ceiling).contains(&value) {
+        bail!("{name} is {value}; it may be 1 to {ceiling}");
+    }
+    Ok(())
 }
 
 /// One worker for each core; at least two, so that one that is replaced leaves another.
@@ -158,6 +187,8 @@ mod tests {
             ("PICLOUD_BIND", "8080"),
             ("PICLOUD_WORKERS", "0"),
             ("PICLOUD_WORKERS", "many"),
+            ("PICLOUD_RETENTION_DAYS", "0"),
+            ("PICLOUD_RETENTION_EXECUTIONS", "100000001"),
             ("PICLOUD_SLOTS_PER_WORKER", "70000"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
         ] {

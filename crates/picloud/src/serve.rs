@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use manager_core::{Manager, ManagerConfig};
+use manager_core::{Manager, ManagerConfig, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Pool, PoolConfig};
 use orchestrator_core::routing::Router;
@@ -34,14 +34,25 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     served.and(stopped)
 }
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Three times an hour: an idle machine hardly notices, and records are removed soon enough.
+const RETENTION_EVERY: Duration = Duration::from_secs(20 * 60);
+
 async fn serve_with(
     config: &Config,
     data: &DataDir,
     database: &Database,
     listener: TcpListener,
 ) -> anyhow::Result<()> {
-    let manager_config =
-        ManagerConfig { base_domain: config.base_domain.clone(), public_url: config.public_url.clone() };
+    let manager_config = ManagerConfig {
+        base_domain: config.base_domain.clone(),
+        public_url: config.public_url.clone(),
+        retention: Retention {
+            age: DAY * config.retention_days,
+            records_per_app: config.retention_executions,
+            every: RETENTION_EVERY,
+        },
+    };
     let manager = Manager::open(database.options()?, manager_config).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;
 

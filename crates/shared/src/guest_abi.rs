@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::script::Import;
+
 /// `(len: i32) -> ptr: i32`: a buffer for the next argument.
 pub const ALLOC: &str = "picloud_alloc";
 /// `(ptr: i32, len: i32) -> i64`: compiles a [`LoadRequest`], answers a packed [`LoadReply`].
@@ -45,14 +47,11 @@ pub struct LoadRequest<'a> {
 /// What came of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LoadReply<'a> {
-    Loaded,
+    /// `imports` is what the main source itself imports, each module once; at most
+    /// [`crate::limits::MODULES_MAX`].
+    Loaded { imports: Vec<Import> },
     /// The source does not compile. Line and column count from 1; 0 means unknown.
-    Rejected {
-        script: &'a str,
-        line: u32,
-        column: u32,
-        message: &'a str,
-    },
+    Rejected { script: &'a str, line: u32, column: u32, message: &'a str },
 }
 
 /// Why an execution runs.

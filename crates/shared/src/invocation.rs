@@ -11,7 +11,7 @@ use crate::host_call::LogLevel;
 use crate::id::{AppId, ExecutionId, ScriptId, UserId};
 use crate::limits::ScriptLimits;
 use crate::name::{AppSlug, ScriptName};
-use crate::script::{Bundle, BundleHash, Diagnostic};
+use crate::script::{Bundle, BundleHash, Diagnostic, Import};
 use crate::wire::codec;
 
 /// One version of a script, ready to run.
@@ -212,7 +212,10 @@ pub struct Outcome {
 #[derive(Debug)]
 pub enum WorkResult {
     Ran(Outcome),
-    Compiled,
+    /// `imports` is what the main source itself imports.
+    Compiled {
+        imports: Vec<Import>,
+    },
     Rejected(Diagnostic),
     /// Compiling failed for another reason than the source's grammar.
     NotCompiled(ExecutionStatus),

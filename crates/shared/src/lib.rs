@@ -15,6 +15,8 @@ pub mod invocation;
 pub mod limits;
 pub mod name;
 #[cfg(feature = "host")]
+pub mod path;
+#[cfg(feature = "host")]
 pub mod ports;
 pub mod route;
 pub mod script;

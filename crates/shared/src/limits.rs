@@ -39,10 +39,21 @@ pub const MAX_EXPR_DEPTH_MAX: u32 = 128;
 pub const RESPONSE_BYTES_DEFAULT: u32 = 1 << 20;
 pub const RESPONSE_BYTES_MAX: u32 = 16 << 20;
 
+/// Name of a script.
+pub const NAME_BYTES_MAX: usize = 128;
 /// Source of one script. A larger one is refused with 413.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// Source of a script with all its modules.
 pub const BUNDLE_BYTES_MAX: usize = 4 << 20;
+/// Modules a script may import, directly and through other modules: far beyond an honest app, and
+/// what keeps the report of a compilation within the overhead of a result.
+pub const MODULES_MAX: usize = 64;
+/// Length of a chain of imports, from the script to the last module: deeper is a mistake.
+pub const IMPORT_DEPTH_MAX: usize = 8;
+/// Scripts that one deploy of a module may change: each is compiled, at about 10 ms.
+pub const DEPENDENTS_MAX: usize = 1_000;
+/// Source of all bundles that one deploy of a module makes: they are in memory together.
+pub const REBUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Fuel for compiling a bundle, about 2 s of CPU: a megabyte of ordinary source takes a tenth.
 pub const COMPILE_FUEL: u64 = 20_000_000_000;
 /// Wall clock for compiling a bundle, in milliseconds.
@@ -94,6 +105,9 @@ const _: () = {
     assert!(TIMEOUT_MS_MIN < TIMEOUT_MS_DEFAULT && TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX);
     assert!(RESPONSE_BYTES_DEFAULT <= RESPONSE_BYTES_MAX && BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
     assert!(SOURCE_BYTES_MAX <= BUNDLE_BYTES_MAX && BUNDLE_BYTES_MAX < FRAME_TO_WORKER_BYTES_MAX);
+    // An import is a name, its length, and two numbers.
+    assert!(MODULES_MAX * (NAME_BYTES_MAX + 2 + 5 + 5) <= RESULT_OVERHEAD_BYTES);
+    assert!(BUNDLE_BYTES_MAX < REBUNDLE_BYTES_MAX);
     assert!(HOST_CALL_BYTES_MAX <= FRAME_FROM_WORKER_BYTES_MAX);
 };
 

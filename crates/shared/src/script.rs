@@ -114,6 +114,14 @@ impl Bundle {
     }
 }
 
+/// A module that a source imports, with the place of its first import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    pub name: String,
+    pub line: u32,
+    pub column: u32,
+}
+
 /// Where and why a source does not compile. Line and column count from 1; 0 means unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {

@@ -1,5 +1,7 @@
 //! The bytes of every frame, frozen. A change here is a new protocol version.
 
+use shared::guest_abi::LoadReply;
+use shared::script::Import;
 use shared::wire::codec::{self, FrameError, HEADER_BYTES, Header};
 use shared::wire::frame::{
     AddBundle, Compile, Done, DropBundle, Ending, Execute, FromWorker, HelloParent, HelloWorker, HostCall,
@@ -15,15 +17,15 @@ fn frame<B: serde::Serialize>(kind: u8, slot: u16, generation: u32, body: &B) ->
 
 #[test]
 fn protocol_version_is_what_these_bytes_belong_to() {
-    assert_eq!(PROTOCOL_VERSION, 1);
+    assert_eq!(PROTOCOL_VERSION, 2);
 }
 
 #[test]
 fn frames_to_the_worker_are_frozen() {
-    let hello = HelloWorker { protocol: 1, slots: 16, image_cache_bytes: 8 << 20 };
+    let hello = HelloWorker { protocol: 2, slots: 16, image_cache_bytes: 8 << 20 };
     assert_eq!(
         frame(ToWorker::Hello as u8, 0, 0, &hello),
-        "0600000000000000000000000110 80808004".replace(' ', "")
+        "0600000000000000000000000210 80808004".replace(' ', "")
     );
     let add = AddBundle { handle: 7, load: b"xyz" };
     assert_eq!(
@@ -65,10 +67,10 @@ fn frames_to_the_worker_are_frozen() {
 
 #[test]
 fn frames_from_the_worker_are_frozen() {
-    let hello = HelloParent { protocol: 1, slots: 16, guest: [0xcd; 32], layers: Layers::ALL };
+    let hello = HelloParent { protocol: 2, slots: 16, guest: [0xcd; 32], layers: Layers::ALL };
     assert_eq!(
         frame(FromWorker::Hello as u8, 0, 0, &hello),
-        format!("25000000 0000 0000 00000000 01 10 {} ffff07", "cd".repeat(32)).replace(' ', "")
+        format!("25000000 0000 0000 00000000 02 10 {} ffff07", "cd".repeat(32)).replace(' ', "")
     );
     let call = HostCall { op: 0x8001, args: &[9] };
     assert_eq!(
@@ -100,6 +102,19 @@ fn frames_from_the_worker_are_frozen() {
             format!("08000000 0300 0200 09000000 {number:02x} 05 808004 026f6b").replace(' ', "")
         );
     }
+}
+
+#[test]
+fn reports_of_a_load_are_frozen() {
+    let body = |reply: &LoadReply<'_>| {
+        let mut bytes = Vec::new();
+        codec::encode_body(&mut bytes, reply);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let imports = vec![Import { name: "tax".into(), line: 3, column: 300 }];
+    assert_eq!(body(&LoadReply::Loaded { imports }), "000103746178 03ac02".replace(' ', ""));
+    let rejected = LoadReply::Rejected { script: "a", line: 1, column: 2, message: "no" };
+    assert_eq!(body(&rejected), "01 0161 01 02 026e6f".replace(' ', ""));
 }
 
 #[test]

@@ -11,10 +11,12 @@ pub(super) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     for level in LEVELS {
         module.set_native_fn(level.as_str(), move |message: Dynamic| {
+            super::require_run()?;
             write(level, &message.to_string(), "");
             Ok(())
         });
         module.set_native_fn(level.as_str(), move |message: Dynamic, data: Dynamic| {
+            super::require_run()?;
             let mut json = Vec::new();
             if convert::write_json(&mut json, &data).is_err() {
                 // A log call must not fail over a value that JSON cannot say.
@@ -30,5 +32,9 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 fn write(level: LogLevel, message: &str, data: &str) {
+    // `print` and `debug` cannot fail.
+    if !host::is_running() {
+        return;
+    }
     host::notify(HostOp::Log, &LogLine { level, message, data });
 }

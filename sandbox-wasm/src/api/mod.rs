@@ -23,6 +23,15 @@ fn no_sleep() -> Box<EvalAltResult> {
     failure("unsupported", "a script cannot sleep; schedule a later run instead")
 }
 
+/// Fails while a bundle is loaded: a module's constants are computed once, when it is deployed.
+fn require_run() -> Result<()> {
+    if crate::host::is_running() {
+        return Ok(());
+    }
+    let message = "a module's constants are computed when it is deployed, without clock, chance or log";
+    Err(failure("unsupported", message))
+}
+
 /// What every SDK function throws: `#{code, message}`.
 fn failure(code: &str, message: impl Into<ImmutableString>) -> Box<EvalAltResult> {
     let mut map = rhai::Map::new();

@@ -2,7 +2,7 @@
 
 use rhai::{Blob, Engine, Module};
 
-use super::failure;
+use super::{failure, require_run};
 use crate::{convert, host};
 
 /// Most bytes one call may draw.
@@ -17,10 +17,14 @@ pub(super) fn register(engine: &mut Engine) {
                 format!("random::int({from}, {to}): the first is greater"),
             ));
         }
+        require_run()?;
         Ok(int(from, to))
     });
     // 53 random bits, the precision of a float below 1.
-    module.set_native_fn("float", || Ok((next_u64() >> 11) as f64 / (1u64 << 53) as f64));
+    module.set_native_fn("float", || {
+        require_run()?;
+        Ok((next_u64() >> 11) as f64 / (1u64 << 53) as f64)
+    });
     module.set_native_fn("bytes", |count: i64| -> super::Result<Blob> {
         if !(0..=BYTES_MAX).contains(&count) {
             return Err(failure(
@@ -28,11 +32,13 @@ pub(super) fn register(engine: &mut Engine) {
                 format!("random::bytes takes 0 to {BYTES_MAX}, not {count}"),
             ));
         }
+        require_run()?;
         let mut bytes = vec![0; count as usize];
         host::fill_random(&mut bytes);
         Ok(bytes)
     });
     module.set_native_fn("uuid", || {
+        require_run()?;
         let mut bytes = [0; 16];
         host::fill_random(&mut bytes);
         bytes[6] = bytes[6] & 0x0f | 0x40;

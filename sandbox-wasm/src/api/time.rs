@@ -6,6 +6,9 @@ use crate::host;
 
 pub(super) fn register(engine: &mut Engine) {
     let mut module = Module::new();
-    module.set_native_fn("now_ms", || Ok(host::now_ms()));
+    module.set_native_fn("now_ms", || {
+        super::require_run()?;
+        Ok(host::now_ms())
+    });
     engine.register_static_module("time", module.into());
 }

@@ -54,12 +54,14 @@ pub(crate) struct Image {
     stack_pointer: Val,
     /// Where an input of up to [`INPUT_BYTES`] may be written before a run.
     pub(super) input: u32,
+    /// The [`shared::guest_abi::LoadReply`] of the load, which every compilation is answered with.
+    pub(super) report: Vec<u8>,
 }
 
 impl Image {
     /// Takes the machine's present state. The unused stack below the stack pointer is taken as
     /// zero: nothing reads it, and what the compiler left there is of no use to a script.
-    pub(super) fn capture(machine: &mut Machine, base: &Arc<[u8]>, input: u32) -> Self {
+    pub(super) fn capture(machine: &mut Machine, base: &Arc<[u8]>, input: u32, report: Vec<u8>) -> Self {
         let stack_pointer = machine.stack_pointer();
         let unused_stack = stack_pointer.i32().and_then(|sp| usize::try_from(sp).ok()).unwrap_or(0);
         let memory = machine.memory.data_mut(&mut machine.store);
@@ -73,6 +75,7 @@ impl Image {
             far_stack,
             stack_pointer,
             input,
+            report,
         };
         for (index, page) in memory[far_stack..].chunks(PAGE).enumerate() {
             image.push_page(far_stack + index * PAGE, page);
@@ -172,7 +175,7 @@ impl Image {
     }
 
     fn own_bytes(&self) -> usize {
-        self.own.len() + self.runs.len() * size_of::<Run>()
+        self.own.len() + self.report.len() + self.runs.len() * size_of::<Run>()
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) async fn execute(
         }
     };
     match job.task {
-        Task::Compile => Finished::ended(Ending::Compiled),
+        Task::Compile => Finished { output: image.report.clone(), ..Finished::ended(Ending::Compiled) },
         Task::Run { .. } => run(&sandbox, &link, machine, &image, job).await,
     }
 }
@@ -101,14 +101,14 @@ async fn compile(
     machine.store.set_fuel(COMPILE_FUEL).map_err(trapped)?;
     let reply = machine.load(&request).await.map_err(trapped)?;
     match codec::decode_body(&reply) {
-        Ok(LoadReply::Loaded) => {}
+        Ok(LoadReply::Loaded { .. }) => {}
         Ok(LoadReply::Rejected { .. }) => {
             return Err(Finished { output: reply, ..Finished::ended(Ending::Rejected) });
         }
         Err(_) => return Err(Finished::ended(Ending::Trapped)),
     }
     let input = machine.alloc(INPUT_BYTES).await.map_err(trapped)?;
-    let image = Arc::new(Image::capture(&mut machine, &base, input));
+    let image = Arc::new(Image::capture(&mut machine, &base, input, reply));
     images.borrow_mut().keep(job.handle, &image);
     Ok((image, machine))
 }

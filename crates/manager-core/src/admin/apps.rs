@@ -64,7 +64,7 @@ pub(super) struct AppForCaller {
 
 impl AppView {
     pub(super) fn new(admin: &Admin, app: App) -> Self {
-        let ManagerConfig { base_domain, public_url } = &*admin.config;
+        let ManagerConfig { base_domain, public_url, .. } = &*admin.config;
         Self { url: url(base_domain, public_url, app.slug.as_str()), app }
     }
 }

@@ -16,11 +16,11 @@ use shared::fault::PROBLEM_JSON;
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
 use shared::invocation::{ExecutionRecord, Invocation, Response, ScriptTarget};
+use shared::path::{Captured, PathSegments};
 use shared::ports::RouteSource;
 
 use super::executions::Execution;
 use super::made_up::{MadeUp, TestBody};
-use super::matching::{Captured, capture};
 use super::problem::ApiError;
 use super::read::{self, Json};
 use super::run::{live_target, run};
@@ -94,7 +94,9 @@ fn captured(admin: &Admin, target: &ScriptTarget, request: &MadeUp) -> Captured 
         .filter(|route| route.method.as_ref().is_none_or(|method| *method == request.method))
         .collect();
     routes.sort_by(|a, b| a.pattern.precedence(&b.pattern));
-    routes.iter().find_map(|route| capture(&route.pattern, &request.path)).unwrap_or_default()
+    let path = PathSegments::new(&request.path);
+    let captured = path.and_then(|path| routes.iter().find_map(|route| path.capture(&route.pattern)));
+    captured.unwrap_or_default()
 }
 
 fn header_texts(headers: &HeaderMap) -> BTreeMap<String, String> {

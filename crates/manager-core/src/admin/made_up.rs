@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::guest_abi::GuestHttp;
 use shared::http::PairBlock;
+use shared::path::Captured;
 
-use super::matching::Captured;
 use super::problem::ApiError;
 
 /// The request to make up.

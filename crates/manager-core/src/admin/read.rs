@@ -1,6 +1,7 @@
 //! Reads requests: JSON bodies and query parameters. Each refusal says what is wrong with which
 //! field.
 
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -35,11 +36,15 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
 /// The whole body, up to a limit.
 pub(super) async fn body(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let too_large =
+        || ApiError::new(Code::BodyTooLarge, format!("the body may be at most {limit} bytes long"));
+    // Looked at before the body is asked for, which is what sends a client `100 Continue`.
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(ApiError::new(Code::BodyTooLarge, format!("the body may be at most {limit} bytes long")))
-        }
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
         Err(_) => Err(ApiError::new(Code::BadRequest, "the body ended too early")),
     }
 }

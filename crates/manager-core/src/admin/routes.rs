@@ -11,6 +11,7 @@ use shared::id::{RouteId, ScriptId};
 use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
 use shared::name::ScriptName;
 use shared::route::PathPattern;
+use shared::script::ScriptKind;
 use sqlx::postgres::PgConnection;
 
 use super::page::{Items, PageParams};
@@ -160,6 +161,10 @@ async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<Scr
         let shown: String = name.chars().take(80).collect();
         ApiError::invalid(format!("the app has no script {shown:?}")).with("field", "script")
     })?;
+    if script.kind == ScriptKind::Module {
+        let detail = format!("{} is a module, and only an endpoint can answer", script.name);
+        return Err(ApiError::invalid(detail).with("field", "script"));
+    }
     Ok(script.id)
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn run(admin: &Admin, invocation: Invocation) -> Result<Outcome
     match admin.invoke.invoke(Work::Run(invocation)).await {
         WorkResult::Ran(outcome) => Ok(outcome),
         WorkResult::Refused(refusal) => Err(outcome::refused(refusal)),
-        WorkResult::Compiled | WorkResult::Rejected(_) | WorkResult::NotCompiled(_) => {
+        WorkResult::Compiled { .. } | WorkResult::Rejected(_) | WorkResult::NotCompiled(_) => {
             tracing::error!("a run was answered as if it had been a compilation");
             Err(outcome::refused(Refusal::Overloaded))
         }

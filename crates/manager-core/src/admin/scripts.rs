@@ -7,22 +7,24 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
-use shared::invocation::{Compilation, ExecutionStatus, Refusal, Work, WorkResult};
-use shared::limits::{self, LimitOutOfRange, LimitsPatch, ScriptLimits};
+use shared::limits::{self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, ScriptLimits};
 use shared::name::ScriptName;
-use shared::script::{Bundle, Diagnostic, ScriptKind};
+use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
 
 use super::apps::DeleteParams;
+use super::compile::{ATTEMPTS, Verified, keeps_changing, unresolved};
 use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::{Admin, access, outcome};
+use super::{Admin, access};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
 use crate::deploy::{Deploy, Deployed, deploy as deploy_version};
+use crate::modules;
 use crate::store;
 use crate::store::apps::App;
+use crate::store::modules::Source;
 use crate::store::scripts::Script;
 
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
@@ -31,8 +33,8 @@ const DESCRIPTION_CHARS_MAX: usize = 2_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct DeployBody {
     source: String,
-    #[serde(default)]
-    kind: ScriptKind,
+    /// That of the script as it is when absent, else endpoint.
+    kind: Option<ScriptKind>,
     #[serde(default)]
     limits: LimitsPatch,
     description: Option<String>,
@@ -42,13 +44,36 @@ pub(super) struct DeployBody {
 pub(super) struct DeployAnswer {
     #[serde(flatten)]
     script: Script,
+    #[serde(flatten)]
+    modules: ModuleUse,
+    /// Scripts that contain this module and got a new version with it.
+    rebundled: Vec<Rebundled>,
     warnings: Vec<String>,
+}
+
+/// What a script imports itself, and which scripts contain it, directly or through other modules.
+#[derive(Serialize)]
+pub(super) struct ModuleUse {
+    imports: Vec<String>,
+    used_by: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Rebundled {
+    name: ScriptName,
+    version: u32,
+}
+
+pub(super) fn named(rebundled: Vec<(ScriptName, u32)>) -> Vec<Rebundled> {
+    rebundled.into_iter().map(|(name, version)| Rebundled { name, version }).collect()
 }
 
 #[derive(Serialize)]
 pub(super) struct ScriptWithSource {
     #[serde(flatten)]
     script: Script,
+    #[serde(flatten)]
+    modules: ModuleUse,
     source: String,
 }
 
@@ -65,28 +90,65 @@ pub(super) async fn deploy(
     let name: ScriptName =
         name.parse().map_err(|error| ApiError::invalid(format!("{error}")).with("field", "name"))?;
     let limits = check(&body)?;
-    let bundle = Arc::new(Bundle::single(body.kind, name.as_str(), body.source));
+    let kind = {
+        let mut conn = admin.database.acquire().await?;
+        kind(body.kind, store::scripts::by_name(&mut conn, app.id, &name).await?.as_ref())?
+    };
     // Compiled in a worker before anything is written, and before a connection is held.
-    compile(&admin, &app, &bundle, limits).await?;
+    let single = Arc::new(Bundle::single(kind, name.as_str(), body.source));
+    let mut verified = Verified::default();
+    let imports = verified.compile(&admin, &app, &single, limits, None).await?;
+    let source = Source {
+        kind,
+        text: single.source.clone(),
+        imports: imports.iter().map(|import| import.name.clone()).collect(),
+    };
+    for _ in 0..ATTEMPTS {
+        let mut tx = admin.database.begin().await?;
+        access::lock(&mut tx, &app).await?;
+        self::kind(Some(kind), store::scripts::by_name(&mut tx, app.id, &name).await?.as_ref())?;
+        let planned = modules::plan(&mut tx, app.id, &name, source.clone()).await;
+        let plan = planned.map_err(|error| unresolved(error, &name, &source.text, &imports))?;
+        if verified.knows(&plan.bundle, limits) && verified.knows_dependents(&plan) {
+            let deploy = Deploy {
+                app: app.id,
+                name: &name,
+                bundle: &plan.bundle,
+                imports: &source.imports,
+                limits,
+                description: body.description.as_deref(),
+                by: principal.user.id,
+            };
+            let Deployed { script, is_first } = deploy_version(&mut tx, deploy).await?;
+            let rebundled = modules::rebundle(&mut tx, app.id, &plan.dependents, principal.user.id).await?;
+            let entry = Entry::new(&principal, "script.deploy", &script.name).on(app.id).after(&script);
+            audit::append(&mut tx, entry).await?;
+            admin.snapshot.publish(tx).await?;
+            let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
+            let modules = ModuleUse { imports: source.imports, used_by: plan.used_by };
+            let answer = DeployAnswer { script, modules, rebundled: named(rebundled), warnings: Vec::new() };
+            return Ok((status, JsonBody(answer)));
+        }
+        // No connection is held, and nobody waits, while workers compile.
+        tx.rollback().await?;
+        verified.compile(&admin, &app, &Arc::new(plan.bundle), limits, None).await?;
+        verified.compile_dependents(&admin, &app, &name, plan.dependents).await?;
+    }
+    Err(keeps_changing())
+}
 
-    let mut tx = admin.database.begin().await?;
-    access::lock(&mut tx, &app).await?;
-    let description = body.description.as_deref();
-    let deploy =
-        Deploy { app: app.id, name: &name, bundle: &bundle, limits, description, by: principal.user.id };
-    let Deployed { script, is_first } = deploy_version(&mut tx, deploy).await?;
-    let entry = Entry::new(&principal, "script.deploy", &script.name).on(app.id).after(&script);
-    audit::append(&mut tx, entry).await?;
-    admin.snapshot.publish(tx).await?;
-    let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, JsonBody(DeployAnswer { script, warnings: Vec::new() })))
+/// The kind that is asked for, else the one the script has. A script keeps its kind: routes lead to
+/// endpoints only, and imports to modules.
+fn kind(asked: Option<ScriptKind>, existing: Option<&Script>) -> Result<ScriptKind, ApiError> {
+    let Some(script) = existing else { return Ok(asked.unwrap_or_default()) };
+    if asked.is_none_or(|asked| asked == script.kind) {
+        return Ok(script.kind);
+    }
+    let detail = format!("{} is of kind {}, and a script keeps its kind", script.name, script.kind.as_str());
+    Err(ApiError::new(Code::Conflict, detail).with("field", "kind"))
 }
 
 fn check(body: &DeployBody) -> Result<ScriptLimits, ApiError> {
-    if body.kind == ScriptKind::Module {
-        let detail = "modules come in a later release; only scripts of kind endpoint can be deployed";
-        return Err(ApiError::invalid(detail).with("field", "kind"));
-    }
     if body.source.len() > limits::SOURCE_BYTES_MAX {
         let detail = format!(
             "the source is {} bytes long; at most {} are allowed",
@@ -119,58 +181,6 @@ impl From<LimitOutOfRange> for ApiError {
     }
 }
 
-async fn compile(
-    admin: &Admin,
-    app: &App,
-    bundle: &Arc<Bundle>,
-    limits: ScriptLimits,
-) -> Result<(), ApiError> {
-    let limits = limits.for_compilation();
-    let work =
-        Work::Compile(Compilation { app: app.id, owner: app.owner_id, bundle: Arc::clone(bundle), limits });
-    match admin.invoke.invoke(work).await {
-        WorkResult::Compiled => Ok(()),
-        WorkResult::Rejected(diagnostic) => Err(compile_error(bundle, diagnostic)),
-        WorkResult::NotCompiled(status) => Err(not_compiled(status)),
-        WorkResult::Refused(refusal) => Err(outcome::refused(refusal)),
-        WorkResult::Ran(_) => {
-            tracing::error!("a compilation was answered as if it had been a run");
-            Err(outcome::refused(Refusal::Overloaded))
-        }
-    }
-}
-
-fn compile_error(bundle: &Bundle, diagnostic: Diagnostic) -> ApiError {
-    let Diagnostic { script, line, column, message } = diagnostic;
-    let script = if script.is_empty() { bundle.name.clone() } else { script };
-    let at = (line as usize).checked_sub(1);
-    let source_line = at.and_then(|at| bundle.source.lines().nth(at)).unwrap_or_default();
-    let detail = match line {
-        0 => format!("{script}: {message}"),
-        _ => format!("{script}:{line}:{column}: {message}"),
-    };
-    ApiError::new(Code::CompileError, detail)
-        .with("script", script)
-        .with("line", line)
-        .with("column", column)
-        .with("message", message)
-        .with("source_line", source_line)
-}
-
-/// Compiling came to no verdict. A worker that was lost may not be the source's fault.
-fn not_compiled(status: ExecutionStatus) -> ApiError {
-    let message = match status {
-        ExecutionStatus::FuelExhausted => "compiling exceeded its CPU limit",
-        ExecutionStatus::MemoryExceeded => "compiling exceeded its memory limit",
-        ExecutionStatus::Timeout | ExecutionStatus::Cancelled => "compiling exceeded its time limit",
-        ExecutionStatus::WorkerLost => {
-            return ApiError::new(Code::WorkerLost, "the worker that compiled the script was lost");
-        }
-        _ => "the compiler gave up on the source",
-    };
-    ApiError::new(Code::CompileError, message).with("message", message)
-}
-
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
@@ -192,16 +202,22 @@ pub(super) async fn show(
     let mut conn = admin.database.acquire().await?;
     let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
     let script = access::script(&mut conn, &app, &name).await?;
-    let source = source(&mut conn, &script).await?;
-    Ok(JsonBody(ScriptWithSource { script, source }))
-}
-
-async fn source(conn: &mut PgConnection, script: &Script) -> Result<String, ApiError> {
-    let bundle = store::bundles::by_hash(conn, script.bundle_hash).await?;
-    bundle.map(|bundle| bundle.source).ok_or_else(|| {
+    let source = store::modules::of_version(&mut conn, app.id, script.id, script.version).await?;
+    let Source { text, imports, .. } = source.ok_or_else(|| {
         tracing::error!(bundle.hash = %script.bundle_hash, "a bundle that a script refers to is not stored");
         ApiError::new(Code::Internal, "the script's source is not stored")
-    })
+    })?;
+    let used_by = users(&mut conn, &app, &script).await?;
+    Ok(JsonBody(ScriptWithSource { script, modules: ModuleUse { imports, used_by }, source: text }))
+}
+
+async fn users(conn: &mut PgConnection, app: &App, script: &Script) -> sqlx::Result<Vec<String>> {
+    match script.kind {
+        ScriptKind::Endpoint => Ok(Vec::new()),
+        ScriptKind::Module => {
+            store::modules::user_names(conn, app.id, &script.name, DEPENDENTS_MAX as i64).await
+        }
+    }
 }
 
 pub(super) async fn delete(
@@ -214,6 +230,12 @@ pub(super) async fn delete(
     let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
     access::lock(&mut tx, &app).await?;
     let script = access::script(&mut tx, &app, &name).await?;
+    let used_by = users(&mut tx, &app, &script).await?;
+    if !used_by.is_empty() {
+        // Force does not help: the next deploy of each of them would fail.
+        let detail = format!("scripts import the module: {}; change them first", used_by.join(", "));
+        return Err(ApiError::new(Code::Conflict, detail).with("used_by", used_by));
+    }
     let routes = store::routes::of_script(&mut tx, app.id, script.id).await?;
     if !routes.is_empty() && !params.force {
         let paths: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use shared::script::ScriptKind;
 
+use super::compile::{ATTEMPTS, Verified, keeps_changing, unresolved};
 use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
+use super::scripts::{Rebundled, named};
 use super::{Admin, access};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
+use crate::modules;
 use crate::store;
 use crate::store::scripts::Script;
 use crate::store::versions::Version;
@@ -20,6 +24,14 @@ use crate::store::versions::Version;
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     version: u32,
+}
+
+#[derive(Serialize)]
+pub(super) struct RollbackAnswer {
+    #[serde(flatten)]
+    script: Script,
+    /// Scripts that contain this module and got a new version with it.
+    rebundled: Vec<Rebundled>,
 }
 
 pub(super) async fn list(
@@ -41,18 +53,39 @@ pub(super) async fn rollback(
     principal: Principal,
     Path((app, name)): Path<(String, String)>,
     Json(body): Json<Rollback>,
-) -> Result<JsonBody<Script>, ApiError> {
-    let mut tx = admin.database.begin().await?;
-    let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
-    access::lock(&mut tx, &app).await?;
-    let script = access::script(&mut tx, &app, &name).await?;
-    if !store::scripts::set_live(&mut tx, app.id, script.id, body.version).await? {
-        let detail = format!("the script has no version {}", body.version);
-        return Err(ApiError::not_found(detail));
+) -> Result<JsonBody<RollbackAnswer>, ApiError> {
+    let mut verified = Verified::default();
+    for _ in 0..ATTEMPTS {
+        let mut tx = admin.database.begin().await?;
+        let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
+        access::lock(&mut tx, &app).await?;
+        let script = access::script(&mut tx, &app, &name).await?;
+        let Some(source) = store::modules::of_version(&mut tx, app.id, script.id, body.version).await? else {
+            return Err(ApiError::not_found(format!("the script has no version {}", body.version)));
+        };
+        let dependents = match script.kind {
+            // A version has all that it needs in it, however the app's modules are by now.
+            ScriptKind::Endpoint => Vec::new(),
+            ScriptKind::Module => {
+                let text = source.text.clone();
+                let planned = modules::plan(&mut tx, app.id, &script.name, source).await;
+                let plan = planned.map_err(|error| unresolved(error, &script.name, &text, &[]))?;
+                if !verified.knows_dependents(&plan) {
+                    tx.rollback().await?;
+                    verified.compile_dependents(&admin, &app, &script.name, plan.dependents).await?;
+                    continue;
+                }
+                plan.dependents
+            }
+        };
+        store::scripts::set_live(&mut tx, app.id, script.id, body.version).await?;
+        let rebundled = modules::rebundle(&mut tx, app.id, &dependents, principal.user.id).await?;
+        let now = access::script(&mut tx, &app, &name).await?;
+        let entry =
+            Entry::new(&principal, "script.rollback", &now.name).on(app.id).before(&script).after(&now);
+        audit::append(&mut tx, entry).await?;
+        admin.snapshot.publish(tx).await?;
+        return Ok(JsonBody(RollbackAnswer { script: now, rebundled: named(rebundled) }));
     }
-    let now = access::script(&mut tx, &app, &name).await?;
-    let entry = Entry::new(&principal, "script.rollback", &now.name).on(app.id).before(&script).after(&now);
-    audit::append(&mut tx, entry).await?;
-    admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(now))
+    Err(keeps_changing())
 }

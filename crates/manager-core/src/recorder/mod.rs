@@ -2,9 +2,11 @@
 //!
 //! When more executions end than can be written, successes are shed, oldest first, and counted.
 //! Failures are never shed; if the database is away for so long that even they have no place left,
-//! each one lost is said in the log. An idle recorder runs no timer and no SQL.
+//! each one lost is said in the log. An idle recorder runs no SQL, and
+//! wakes only to see that it has nothing to do: see `retention`.
 
 mod queue;
+mod retention;
 mod row;
 mod tail;
 #[cfg(test)]
@@ -20,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::queue::{Pushed, Queue};
+pub use self::retention::Retention;
 pub(crate) use self::row::row;
 use self::tail::Tails;
 pub(crate) use self::tail::{TailEvent, TailReader, TooManyTails};
@@ -53,6 +56,7 @@ struct Shared {
     shed: AtomicU64,
     lost: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
+    retention: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +68,7 @@ struct State {
 }
 
 impl Recorder {
-    pub(crate) fn start(database: Database) -> Self {
+    pub(crate) fn start(database: Database, retention: Retention) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Notify::new(),
@@ -74,7 +78,10 @@ impl Recorder {
             shed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             writer: Mutex::default(),
+            retention: Mutex::default(),
         });
+        let keeping = tokio::spawn(retention::run(Arc::clone(&shared), database.clone(), retention));
+        *shared.retention.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeping);
         let writer = tokio::spawn(writer::run(Arc::clone(&shared), database));
         *shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
         Self { shared }
@@ -101,6 +108,10 @@ impl Recorder {
     /// Writes what waits and stops. What is offered afterwards is lost.
     pub(crate) async fn close(&self) {
         self.end_tails();
+        // What it has not removed yet is removed after the next start.
+        if let Some(retention) = self.shared.retention.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            retention.abort();
+        }
         self.shared.lock().is_closed = true;
         self.shared.wake.notify_one();
         self.shared.hurry.notify_one();

@@ -13,6 +13,13 @@ use super::{columns, members};
 /// Name of the constraint that keeps slugs unique.
 pub(crate) const SLUG_KEY: &str = "apps_slug_key";
 
+/// The columns of an [`App`].
+macro_rules! columns {
+    () => {
+        "id, slug, name, owner_id, is_default, created_at, updated_at"
+    };
+}
+
 /// A tenant.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct App {
@@ -40,25 +47,22 @@ impl FromRow<'_, PgRow> for App {
 }
 
 pub(crate) async fn by_id(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
-        "select id, slug, name, owner_id, is_default, created_at, updated_at
-         from apps
-         where id = $1",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(concat!("select ", columns!(), " from apps where id = $1"))
+        .bind(id)
+        .fetch_optional(conn)
+        .await
 }
 
 pub(crate) async fn by_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
-        "select id, slug, name, owner_id, is_default, created_at, updated_at
-         from apps
-         where slug = $1",
-    )
-    .bind(slug)
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(concat!("select ", columns!(), " from apps where slug = $1"))
+        .bind(slug)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Every app.
+pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<App>> {
+    sqlx::query_as(concat!("select ", columns!(), " from apps order by id")).fetch_all(conn).await
 }
 
 /// Which apps a list shows.
@@ -77,16 +81,17 @@ pub(crate) async fn page(
     after: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<App>> {
-    sqlx::query_as(
-        r#"select id, slug, name, owner_id, is_default, created_at, updated_at
-         from apps
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        r#" from apps
          where ($1::text is null or slug collate "C" > $1)
            and ($3::uuid is null
                 or exists (select from app_members m where m.app_id = apps.id and m.user_id = $3))
            and ($4::uuid is null or id = $4)
          order by slug collate "C"
-         limit $2"#,
-    )
+         limit $2"#
+    ))
     .bind(after)
     .bind(limit)
     .bind(visible.member)
@@ -115,11 +120,12 @@ pub(crate) async fn create(
     owner: UserId,
     is_default: bool,
 ) -> sqlx::Result<App> {
-    let app: App = sqlx::query_as(
+    let app: App = sqlx::query_as(concat!(
         "insert into apps (id, slug, name, owner_id, is_default)
-         values ($1, $2, $3, $4, $5)
-         returning id, slug, name, owner_id, is_default, created_at, updated_at",
-    )
+             values ($1, $2, $3, $4, $5)
+             returning ",
+        columns!()
+    ))
     .bind(AppId::new())
     .bind(slug.as_str())
     .bind(name)
@@ -143,12 +149,13 @@ pub(crate) async fn update(
     slug: Option<&AppSlug>,
     name: Option<&str>,
 ) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "update apps
-         set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
-         where id = $1
-         returning id, slug, name, owner_id, is_default, created_at, updated_at",
-    )
+             set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
+             where id = $1
+             returning ",
+        columns!()
+    ))
     .bind(id)
     .bind(slug.map(AppSlug::as_str))
     .bind(name)

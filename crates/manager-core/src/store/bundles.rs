@@ -14,10 +14,11 @@ pub(crate) async fn keep(
     app: AppId,
     hash: BundleHash,
     bundle: &Bundle,
+    imports: &[String],
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into bundles (app_id, hash, kind, name, source, modules)
-         values ($1, $2, $3, $4, $5, $6)
+        "insert into bundles (app_id, hash, kind, name, source, modules, imports)
+         values ($1, $2, $3, $4, $5, $6, $7)
          on conflict (app_id, hash) do nothing",
     )
     .bind(app)
@@ -26,6 +27,7 @@ pub(crate) async fn keep(
     .bind(&bundle.name)
     .bind(&bundle.source)
     .bind(Json(&bundle.modules))
+    .bind(imports)
     .execute(conn)
     .await?;
     Ok(())

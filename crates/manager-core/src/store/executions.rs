@@ -117,6 +117,52 @@ pub(crate) async fn by_id(
     .await
 }
 
+/// The newest record of an app when `newer` newer ones are passed over.
+pub(crate) async fn nth_newest(
+    conn: &mut PgConnection,
+    app: AppId,
+    newer: u32,
+) -> sqlx::Result<Option<ExecutionId>> {
+    sqlx::query_scalar(
+        "select id
+         from executions
+         where app_id = $1
+         order by id desc
+         offset $2
+         limit 1",
+    )
+    .bind(app)
+    .bind(i64::from(newer))
+    .fetch_optional(conn)
+    .await
+}
+
+/// Removes the oldest records of an app, none younger than `last`; answers how many.
+pub(crate) async fn delete_up_to(
+    conn: &mut PgConnection,
+    app: AppId,
+    last: ExecutionId,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from executions
+         where app_id = $1
+           and id = any(array(
+               select id
+               from executions
+               where app_id = $1 and id <= $2
+               order by id
+               limit $3
+           ))",
+    )
+    .bind(app)
+    .bind(last)
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Lets this transaction commit without waiting for the disk: a crash may lose its rows, never
 /// damage others.
 pub(crate) async fn commit_lazily(conn: &mut PgConnection) -> sqlx::Result<()> {

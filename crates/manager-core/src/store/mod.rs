@@ -11,6 +11,7 @@ pub(crate) mod executions;
 pub(crate) mod invitations;
 pub(crate) mod members;
 pub(crate) mod migrations;
+pub(crate) mod modules;
 pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;

@@ -10,6 +10,19 @@ use sqlx::{FromRow, Row};
 
 use super::columns;
 
+/// The query of a [`StoredRoute`], with what is to follow it.
+macro_rules! select_routes {
+    ($rest:literal) => {
+        concat!(
+            "select r.id, r.method, r.path, r.dispatch_mode, r.script_id, s.name as script,
+                    r.body_bytes_max, r.created_at, r.updated_at
+             from routes r
+             join scripts s on s.app_id = r.app_id and s.id = r.script_id ",
+            $rest
+        )
+    };
+}
+
 /// A route as the admin API shows it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StoredRoute {
@@ -59,17 +72,11 @@ pub(crate) async fn by_id(
     app: AppId,
     id: RouteId,
 ) -> sqlx::Result<Option<StoredRoute>> {
-    sqlx::query_as(
-        "select r.id, r.method, r.path, r.dispatch_mode, r.script_id, s.name as script,
-                r.body_bytes_max, r.created_at, r.updated_at
-         from routes r
-         join scripts s on s.app_id = r.app_id and s.id = r.script_id
-         where r.app_id = $1 and r.id = $2",
-    )
-    .bind(app)
-    .bind(id)
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(select_routes!("where r.app_id = $1 and r.id = $2"))
+        .bind(app)
+        .bind(id)
+        .fetch_optional(conn)
+        .await
 }
 
 /// Routes of an app in the order in which they were made, those after `after`.
@@ -79,15 +86,11 @@ pub(crate) async fn page(
     after: Option<RouteId>,
     limit: i64,
 ) -> sqlx::Result<Vec<StoredRoute>> {
-    sqlx::query_as(
-        "select r.id, r.method, r.path, r.dispatch_mode, r.script_id, s.name as script,
-                r.body_bytes_max, r.created_at, r.updated_at
-         from routes r
-         join scripts s on s.app_id = r.app_id and s.id = r.script_id
-         where r.app_id = $1 and ($2::uuid is null or r.id > $2)
+    sqlx::query_as(select_routes!(
+        "where r.app_id = $1 and ($2::uuid is null or r.id > $2)
          order by r.id
-         limit $3",
-    )
+         limit $3"
+    ))
     .bind(app)
     .bind(after)
     .bind(limit)
@@ -103,18 +106,12 @@ pub(crate) async fn same_shape(
     method: Option<&str>,
     pattern: &PathPattern,
 ) -> sqlx::Result<Option<StoredRoute>> {
-    sqlx::query_as(
-        "select r.id, r.method, r.path, r.dispatch_mode, r.script_id, s.name as script,
-                r.body_bytes_max, r.created_at, r.updated_at
-         from routes r
-         join scripts s on s.app_id = r.app_id and s.id = r.script_id
-         where r.app_id = $1 and r.method = $2 and r.host = '' and r.shape = $3",
-    )
-    .bind(app)
-    .bind(method.unwrap_or_default())
-    .bind(pattern.shape())
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(select_routes!("where r.app_id = $1 and r.method = $2 and r.host = '' and r.shape = $3"))
+        .bind(app)
+        .bind(method.unwrap_or_default())
+        .bind(pattern.shape())
+        .fetch_optional(conn)
+        .await
 }
 
 /// The routes that lead to a script.
@@ -123,14 +120,10 @@ pub(crate) async fn of_script(
     app: AppId,
     script: ScriptId,
 ) -> sqlx::Result<Vec<StoredRoute>> {
-    sqlx::query_as(
-        "select r.id, r.method, r.path, r.dispatch_mode, r.script_id, s.name as script,
-                r.body_bytes_max, r.created_at, r.updated_at
-         from routes r
-         join scripts s on s.app_id = r.app_id and s.id = r.script_id
-         where r.app_id = $1 and r.script_id = $2
-         order by r.id",
-    )
+    sqlx::query_as(select_routes!(
+        "where r.app_id = $1 and r.script_id = $2
+         order by r.id"
+    ))
     .bind(app)
     .bind(script)
     .fetch_all(conn)

@@ -14,13 +14,7 @@ use super::{apps, columns, scripts};
 /// Reads the table. The connection must be in a transaction in which every statement sees the same
 /// commit.
 pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
-    let apps: Vec<apps::App> = sqlx::query_as(
-        "select id, slug, name, owner_id, is_default, created_at, updated_at
-         from apps
-         order by id",
-    )
-    .fetch_all(&mut *conn)
-    .await?;
+    let apps = apps::all(conn).await?;
     let rows = sqlx::query(
         "select r.app_id, r.id, r.method, r.path, r.body_bytes_max,
                 a.slug, a.owner_id, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use manager_core::{FirstOwner, Manager, ManagerConfig};
+use manager_core::{FirstOwner, Manager, ManagerConfig, Retention};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::guest_abi::InvocationType;
@@ -27,6 +28,7 @@ use crate::pool::FakePool;
 /// Makes each session's secret another one.
 static SESSIONS: AtomicU64 = AtomicU64::new(0);
 
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) struct TestApi {
@@ -68,7 +70,8 @@ impl Reply {
 }
 
 pub(crate) fn config() -> ManagerConfig {
-    ManagerConfig { base_domain: "localhost".into(), public_url: "http://127.0.0.1:8080".into() }
+    let retention = Retention { age: DAY * 30, records_per_app: 100_000, every: DAY };
+    ManagerConfig { base_domain: "localhost".into(), public_url: "http://127.0.0.1:8080".into(), retention }
 }
 
 pub(crate) fn owner() -> FirstOwner {
@@ -78,8 +81,12 @@ pub(crate) fn owner() -> FirstOwner {
 impl TestApi {
     /// A manager after its first start, with the owner logged in.
     pub(crate) async fn start() -> Self {
+        Self::start_with(config()).await
+    }
+
+    pub(crate) async fn start_with(config: ManagerConfig) -> Self {
         let database = Arc::new(TestDatabase::create().await);
-        let manager = Manager::open(database.options(), config()).await.unwrap();
+        let manager = Manager::open(database.options(), config).await.unwrap();
         manager.bootstrap(owner()).await.unwrap();
         let pool = Arc::new(FakePool::default());
         let router = manager.admin_router(pool.clone());

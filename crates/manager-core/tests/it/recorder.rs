@@ -1,8 +1,10 @@
 use std::time::Duration;
 
-use shared::invocation::ExecutionStatus;
+use serde_json::json;
+use shared::id::ExecutionId;
+use shared::invocation::{ExecutionRecord, ExecutionStatus};
 
-use crate::harness::{TestApi, record};
+use crate::harness::{DAY, TestApi, config, record};
 
 /// Reads until the condition holds. The deadline is only there to end a test that fails.
 async fn eventually(api: &TestApi, sql: &str, expected: i64) {
@@ -81,4 +83,39 @@ async fn failures_outlast_a_database_that_is_away() {
     api.database.set_read_only(false).await;
     eventually(&api, "select count(*) from executions", 1).await;
     assert_eq!(api.manager.recorder_counters().lost, 0);
+}
+
+#[tokio::test]
+async fn records_that_are_too_old_or_too_many_are_removed_and_no_others() {
+    let mut config = config();
+    config.retention.every = Duration::from_millis(5);
+    config.retention.records_per_app = 3;
+    let api = TestApi::start_with(config).await;
+    let app = api.app_id("default").await;
+    let quiet = api.post("/apps", json!({ "slug": "quiet" })).await;
+    let quiet = quiet.is(201)["id"].as_str().unwrap().parse().unwrap();
+    let ago = |app, days: u64| {
+        let then = std::time::SystemTime::now() - DAY * u32::try_from(days).unwrap();
+        let seconds = then.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let id = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0));
+        ExecutionRecord { id: ExecutionId::from_uuid(id), ..record(app, ExecutionStatus::Timeout) }
+    };
+    let sink = api.manager.recorder();
+    let kept = [ago(app, 2), ago(app, 1), ago(app, 0), ago(quiet, 29)].map(|record| record.id.to_string());
+    for (record, id) in [ago(app, 2), ago(app, 1), ago(app, 0), ago(quiet, 29)].into_iter().zip(&kept) {
+        sink.record(ExecutionRecord { id: id.parse().unwrap(), ..record });
+    }
+    for record in [ago(app, 3), ago(app, 40), ago(quiet, 31), ago(quiet, 400)] {
+        sink.record(record);
+    }
+    // Both halves: everything was written, and only the wanted rest is there.
+    let written = async {
+        while api.manager.recorder_counters().written < 8 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.unwrap();
+    eventually(&api, "select count(*) from executions", 4).await;
+    let list = format!("select count(*) from executions where id in ('{}')", kept.join("','"));
+    assert_eq!(api.database.scalar::<i64>(&list).await, 4);
 }

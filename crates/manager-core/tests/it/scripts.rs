@@ -106,8 +106,6 @@ async fn bodies_that_are_no_deploy_are_refused_each_in_its_way() {
     assert!(unknown.is_problem("invalid_input")["detail"].as_str().unwrap().contains("`sauce`"));
     let deep = put(&api, "application/json", "{\"source\": \"1\", \"limits\": {\"fuel\": \"x\"}}").await;
     assert_eq!(deep.is_problem("invalid_input")["field"], "limits.fuel");
-    let module = put(&api, "application/json", "{\"source\": \"1\", \"kind\": \"module\"}").await;
-    assert!(module.is_problem("invalid_input")["detail"].as_str().unwrap().contains("later release"));
 
     let bad_name = api.deploy("default", "%2e%2e", "1").await;
     assert_eq!(bad_name.is_problem("invalid_input")["field"], "name");

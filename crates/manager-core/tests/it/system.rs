@@ -16,7 +16,7 @@ async fn version_names_every_interface() {
         assert!(reply.is(200)[member].is_string(), "{member}");
     }
     assert!(reply.json["schema"].as_i64().unwrap() >= 20_261_120_000_003);
-    assert_eq!(reply.json["wire"], 1);
+    assert_eq!(reply.json["wire"], shared::wire::frame::PROTOCOL_VERSION);
 }
 
 #[tokio::test]

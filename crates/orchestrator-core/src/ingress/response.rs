@@ -16,7 +16,7 @@ pub(super) fn answer(result: WorkResult, request_id: &str) -> Response<Full<Byte
         WorkResult::Refused(refusal) => {
             Failure::new(refusal.problem(), refusal.to_string()).into_response(request_id)
         }
-        WorkResult::Compiled | WorkResult::Rejected(_) | WorkResult::NotCompiled(_) => {
+        WorkResult::Compiled { .. } | WorkResult::Rejected(_) | WorkResult::NotCompiled(_) => {
             Failure::new(Code::Internal, "the work was compiled instead of run").into_response(request_id)
         }
     }

@@ -11,7 +11,7 @@ use shared::http::Pairs;
 use shared::invocation::{
     ExecutionRecord, ExecutionStatus, LogEntry, Outcome, Response, ScriptFailure, Usage, WorkResult,
 };
-use shared::limits::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
+use shared::limits::{MODULES_MAX, RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
 use shared::ports::RecordSink;
 use shared::script::Diagnostic;
 use shared::wire::codec;
@@ -82,7 +82,10 @@ fn elapsed(execution: &Execution) -> Usage {
 
 fn compiled(done: &Done<'_>) -> Result<WorkResult, Violation> {
     Ok(match done.ending {
-        Ending::Compiled => WorkResult::Compiled,
+        Ending::Compiled => match codec::decode_body(done.output).map_err(|_| Violation::Answer)? {
+            LoadReply::Loaded { imports } if imports.len() <= MODULES_MAX => WorkResult::Compiled { imports },
+            _ => return Err(Violation::Answer),
+        },
         Ending::Rejected => match codec::decode_body(done.output).map_err(|_| Violation::Answer)? {
             LoadReply::Rejected { script, line, column, message } => WorkResult::Rejected(Diagnostic {
                 script: script.to_owned(),
@@ -90,7 +93,7 @@ fn compiled(done: &Done<'_>) -> Result<WorkResult, Violation> {
                 column,
                 message: message.to_owned(),
             }),
-            LoadReply::Loaded => return Err(Violation::Answer),
+            LoadReply::Loaded { .. } => return Err(Violation::Answer),
         },
         Ending::StackOverflow => WorkResult::Rejected(Diagnostic {
             script: String::new(),
@@ -131,7 +134,7 @@ fn ran(execution: &Execution, done: &Done<'_>) -> Result<Ran, Violation> {
             LoadReply::Rejected { script, line, column, message } => {
                 (ExecutionStatus::ScriptError, None, Some(failure(script, line, column, message)))
             }
-            LoadReply::Loaded => return Err(Violation::Answer),
+            LoadReply::Loaded { .. } => return Err(Violation::Answer),
         },
         Ending::Compiled => return Err(Violation::Answer),
     })

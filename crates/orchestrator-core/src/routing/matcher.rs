@@ -3,11 +3,11 @@
 //! Candidates are found through the first literal segment, so that a lookup does not depend on how
 //! many routes the app has elsewhere, and tried in order of precedence.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use shared::http::PairBlock;
-use shared::route::{PathPattern, Route, Segment};
+use shared::path::{Captured, PathSegments};
+use shared::route::{Route, Segment};
 
 /// The routes of one app, compiled for lookup.
 #[derive(Debug, Default)]
@@ -57,11 +57,13 @@ impl AppMatcher {
     }
 
     pub fn find(&self, method: &str, path: &str) -> Result<Matched<'_>, Miss> {
-        let segments = Segments::new(path);
+        let Some(segments) = PathSegments::new(path) else {
+            return Err(Miss::NoRoute);
+        };
         let mut allowed = Vec::new();
         for index in self.candidates(&segments) {
             let route = &self.routes[index];
-            let Some((params, rest)) = capture(&route.pattern, &segments) else {
+            let Some(Captured { params, rest }) = segments.capture(&route.pattern) else {
                 continue;
             };
             match &route.method {
@@ -82,8 +84,8 @@ impl AppMatcher {
     }
 
     /// Routes that may match, in order of precedence: a merge of two ascending lists.
-    fn candidates(&self, segments: &Segments<'_>) -> impl Iterator<Item = usize> {
-        let literal = segments.decoded.first().and_then(|first| self.by_literal.get(first.as_ref()));
+    fn candidates(&self, segments: &PathSegments<'_>) -> impl Iterator<Item = usize> {
+        let literal = segments.first().and_then(|first| self.by_literal.get(first));
         let mut left = literal.map_or(&[][..], Vec::as_slice).iter().copied().peekable();
         let mut right = self.others.iter().copied().peekable();
         std::iter::from_fn(move || match (left.peek(), right.peek()) {
@@ -92,70 +94,6 @@ impl AppMatcher {
             _ => left.next(),
         })
     }
-}
-
-/// A path cut at its slashes.
-struct Segments<'a> {
-    /// Percent-decoded; for matching and for parameters.
-    decoded: Vec<Cow<'a, str>>,
-    /// As sent; for the rest of a prefix.
-    raw: Vec<&'a str>,
-}
-
-impl<'a> Segments<'a> {
-    fn new(path: &'a str) -> Self {
-        let body = path.strip_prefix('/').unwrap_or(path);
-        let raw: Vec<_> = if body.is_empty() { Vec::new() } else { body.split('/').collect() };
-        let decoded = raw.iter().map(|segment| decode(segment)).collect();
-        Self { decoded, raw }
-    }
-}
-
-/// Decodes a segment once. A decoded slash stays inside its segment; a malformed escape stands for
-/// itself.
-fn decode(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment);
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let pair = tail.get(..2).filter(|pair| byte == b'%' && pair.iter().all(u8::is_ascii_hexdigit));
-        let hex = pair.and_then(|pair| std::str::from_utf8(pair).ok());
-        match hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(value) => {
-                bytes.push(value);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn capture(pattern: &PathPattern, path: &Segments<'_>) -> Option<(PairBlock, String)> {
-    let wanted = pattern.segments();
-    let fits = if pattern.is_prefix() {
-        path.decoded.len() >= wanted.len()
-    } else {
-        path.decoded.len() == wanted.len()
-    };
-    if !fits {
-        return None;
-    }
-    let mut params = PairBlock::default();
-    for (segment, given) in wanted.iter().zip(&path.decoded) {
-        match segment {
-            Segment::Literal(text) if text == given => {}
-            Segment::Param(name) if !given.is_empty() => params.push(name.as_bytes(), given.as_bytes()),
-            _ => return None,
-        }
-    }
-    let rest = if pattern.is_prefix() { path.raw[wanted.len()..].join("/") } else { String::new() };
-    Some((params, rest))
 }
 
 #[cfg(test)]

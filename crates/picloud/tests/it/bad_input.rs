@@ -146,3 +146,20 @@ fn a_stranger_cannot_use_the_admin_api() {
         reply.is(401).is_problem("unauthenticated");
     }
 }
+
+#[test]
+fn a_body_announced_over_the_limit_is_refused_before_it_is_asked_for() {
+    let server = TestServer::shared();
+    let login = |length: usize| {
+        server.client.raw(
+            format!(
+                "POST /api/v1/admin/auth/login HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                 content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n{{}}"
+            )
+            .as_bytes(),
+        )
+    };
+    let refused = login(3 << 20);
+    assert!(refused.starts_with("HTTP/1.1 413 ") && refused.contains("body_too_large"), "{refused}");
+    assert!(login(2).starts_with("HTTP/1.1 100 "));
+}

@@ -15,6 +15,7 @@ mod harness;
 mod hello;
 mod jail;
 mod lifecycle;
+mod modules;
 mod pic;
 mod response;
 mod versions;

@@ -163,6 +163,25 @@ fn a_compile_error_shows_line_caret_and_reason() {
 }
 
 #[test]
+fn a_changed_module_is_shown_with_the_scripts_that_use_it() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    me.write("rates.rhai", "export const RATE = 20;\n");
+    let deploy = ["deploy", "rates.rhai", "--module", "--app", &app.slug];
+    me.pic(&deploy, "").is(0).says(&["rates version 1 is live"]);
+    me.write("till.rhai", "import \"rates\" as rates;\nrates::RATE\n");
+    me.pic(&["deploy", "till.rhai", "--route", "/till", "--app", &app.slug], "").is(0);
+    me.write("rates.rhai", "export const RATE = 10;\n");
+    me.pic(&deploy, "").is(0).says(&["rates version 2 is live", "till uses it and is now version 2"]);
+    assert_eq!(app.get("/till").is(200).json(), 10);
+    me.write("bad.rhai", "let a = 1;\nimport \"ratse\" as rates;\n");
+    let refused = me.pic(&["deploy", "bad.rhai", "--app", &app.slug], "");
+    assert!(refused.is(1).stderr.contains("bad.rhai:2:"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no such module: bad → ratse"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_wrong_password_and_a_server_that_is_not_there_have_exit_codes_of_their_own() {
     let server = TestServer::shared();
     let me = Person::new(&server);

@@ -117,3 +117,20 @@ fn a_body_over_response_bytes_is_a_502_and_one_at_the_limit_is_sent() {
     app.get("/long?n=100000").is(502).is_problem("invalid_response");
     app.get("/long?n=1001").is(502).is_problem("invalid_response");
 }
+
+#[test]
+fn a_function_in_a_result_is_no_response() {
+    let server = TestServer::shared();
+    let app = server.app();
+    for (name, source) in [
+        ("bare", "|x| x + 1"),
+        ("inside", "let n = 1; #{ a: [1, |x| x + n] }"),
+        ("body", "#{ statusCode: 200, body: #{ f: Fn(\"abs\") } }"),
+    ] {
+        let reply = app.run(name, source, &NO_LIMITS);
+        let problem = reply.is(502).is_problem("invalid_response");
+        assert_eq!(problem["fault"], "script", "{name}");
+        let error = &app.execution_of(&reply)["error"]["message"];
+        assert!(error.as_str().unwrap().contains("a function has no JSON form"), "{error}");
+    }
+}

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::worker::Layers;
 
 /// Version of everything in this file and of [`crate::guest_abi`]. Both sides must speak the same.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal,)+ }) => {
@@ -146,7 +146,7 @@ pub struct HostCall<'a> {
 pub enum Ending {
     /// The guest answered; `output` is a [`crate::guest_abi::GuestOutput`].
     Answered,
-    /// The bundle compiled; nothing ran. `output` is empty.
+    /// The bundle compiled; nothing ran. `output` is a [`crate::guest_abi::LoadReply`].
     Compiled,
     /// The bundle does not compile; `output` is a [`crate::guest_abi::LoadReply`].
     Rejected,

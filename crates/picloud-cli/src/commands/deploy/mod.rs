@@ -117,6 +117,9 @@ fn report(context: &Context, args: &Args, script: &Script, plan: &RoutePlan) -> 
     let version = script.version.map_or_else(String::new, |version| format!(" version {version}"));
     let live = out.stdout.paint(Tone::Good, "live");
     out.line(&format!("{}{version} is {live} in app {}.", script.name, args.app.as_str()))?;
+    for user in &script.rebundled {
+        out.line(&format!("{} uses it and is now version {}.", user.name, user.version))?;
+    }
     let method = args.method.as_deref().unwrap_or("ANY");
     for pattern in &plan.missing {
         out.line(&format!("{method} {pattern} leads to it."))?;

@@ -1,0 +1,95 @@
+//! Removes execution records that are too old, or too many for one app: from time to time, in small
+//! batches, and only when something was recorded since the last time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use shared::id::{AppId, ExecutionId};
+
+use super::Shared;
+use crate::store::{self, Database};
+
+/// Rows of one statement: a lock on so few is short, and nobody waits behind it.
+const BATCH: i64 = 1_000;
+/// Between two batches, so that removing never takes the database from those who use it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long and how many execution records are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub age: Duration,
+    pub records_per_app: u32,
+    /// How often to look.
+    pub every: Duration,
+}
+
+pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Retention) {
+    // What an earlier process left is looked at once.
+    let mut seen = None;
+    loop {
+        tokio::time::sleep(retention.every).await;
+        let written = shared.written.load(Ordering::Relaxed);
+        if seen == Some(written) {
+            continue;
+        }
+        match sweep(&database, retention, Utc::now()).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(executions.removed = removed, "old execution records were removed"),
+            Err(error) => {
+                tracing::warn!(%error, "old execution records could not be removed; trying again later");
+                continue;
+            }
+        }
+        seen = Some(written);
+    }
+}
+
+async fn sweep(database: &Database, retention: Retention, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let apps = store::apps::all(&mut *database.acquire().await?).await?;
+    let oldest = first_id_at(now - retention.age);
+    let mut removed = 0;
+    for app in apps {
+        let excess = {
+            let mut conn = database.acquire().await?;
+            store::executions::nth_newest(&mut conn, app.id, retention.records_per_app).await?
+        };
+        removed += remove(database, app.id, excess.map_or(oldest, |excess| excess.max(oldest))).await?;
+    }
+    Ok(removed)
+}
+
+async fn remove(database: &Database, app: AppId, last: ExecutionId) -> sqlx::Result<u64> {
+    let mut removed = 0;
+    loop {
+        let mut conn = database.acquire().await?;
+        let rows = store::executions::delete_up_to(&mut conn, app, last, BATCH).await?;
+        // The pause is without the connection.
+        drop(conn);
+        removed += rows;
+        if rows < BATCH.unsigned_abs() {
+            return Ok(removed);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// An id before all that are made from this time on: version 7 begins with the milliseconds.
+fn first_id_at(time: DateTime<Utc>) -> ExecutionId {
+    let millis = u128::try_from(time.timestamp_millis()).unwrap_or_default();
+    ExecutionId::from_uuid(uuid::Uuid::from_u128(millis << 80))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_on_the_side_of_the_boundary_on_which_their_time_is() {
+        let id = ExecutionId::new();
+        let now = Utc::now();
+        assert!(first_id_at(now - Duration::from_secs(60)) < id);
+        assert!(first_id_at(now + Duration::from_secs(60)) > id);
+    }
+}

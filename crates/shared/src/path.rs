@@ -1,0 +1,120 @@
+//! What a route's pattern takes from the path of a request. The router finds routes by it, and the
+//! admin API shows by it what a route would take.
+
+use std::borrow::Cow;
+
+use crate::http::PairBlock;
+use crate::route::{PathPattern, Segment};
+
+/// A path cut at its slashes.
+#[derive(Debug)]
+pub struct PathSegments<'a> {
+    /// Percent-decoded; for matching and for parameters.
+    decoded: Vec<Cow<'a, str>>,
+    /// As sent; for the rest of a prefix.
+    raw: Vec<&'a str>,
+}
+
+/// Parameters, and what a prefix pattern's `*` stands for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    pub params: PairBlock,
+    pub rest: String,
+}
+
+impl<'a> PathSegments<'a> {
+    /// Nothing when the path does not begin with a slash.
+    pub fn new(path: &'a str) -> Option<Self> {
+        let body = path.strip_prefix('/')?;
+        let raw: Vec<_> = if body.is_empty() { Vec::new() } else { body.split('/').collect() };
+        let decoded = raw.iter().map(|segment| decode(segment)).collect();
+        Some(Self { decoded, raw })
+    }
+
+    /// The first segment, decoded.
+    pub fn first(&self) -> Option<&str> {
+        self.decoded.first().map(AsRef::as_ref)
+    }
+
+    /// Nothing when the pattern does not match.
+    pub fn capture(&self, pattern: &PathPattern) -> Option<Captured> {
+        let wanted = pattern.segments();
+        let given = self.decoded.len();
+        let fits = if pattern.is_prefix() { given >= wanted.len() } else { given == wanted.len() };
+        if !fits {
+            return None;
+        }
+        let mut captured = Captured::default();
+        for (segment, given) in wanted.iter().zip(&self.decoded) {
+            match segment {
+                Segment::Literal(text) if text == given => {}
+                Segment::Param(name) if !given.is_empty() => {
+                    captured.params.push(name.as_bytes(), given.as_bytes());
+                }
+                _ => return None,
+            }
+        }
+        if pattern.is_prefix() {
+            captured.rest = self.raw[wanted.len()..].join("/");
+        }
+        Some(captured)
+    }
+}
+
+/// Decodes a segment once. A decoded slash stays inside its segment; a malformed escape stands for
+/// itself.
+fn decode(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let pair = tail.get(..2).filter(|pair| byte == b'%' && pair.iter().all(u8::is_ascii_hexdigit));
+        let hex = pair.and_then(|pair| std::str::from_utf8(pair).ok());
+        match hex.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(pattern: &str, path: &str) -> Option<(Vec<(String, String)>, String)> {
+        let captured = PathSegments::new(path)?.capture(&pattern.parse().unwrap())?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let pairs = crate::http::Pairs::new(captured.params.as_bytes())
+            .map(|pair| pair.map(|(name, value)| (text(name), text(value))).unwrap())
+            .collect();
+        Some((pairs, captured.rest))
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn patterns_take_their_parameters_and_rest() {
+        assert_eq!(taken("/", "/"), Some((vec![], String::new())));
+        assert_eq!(taken("/", "/a"), None);
+        assert_eq!(taken("/u/:id", "/u/7"), Some((pairs(&[("id", "7")]), String::new())));
+        assert_eq!(taken("/u/:id", "/u/a%20%C3%A9"), Some((pairs(&[("id", "a é")]), String::new())));
+        for miss in ["/u/", "/u", "/u/7/x", "/v/7", "u/7", ""] {
+            assert_eq!(taken("/u/:id", miss), None, "{miss}");
+        }
+        assert_eq!(taken("/u/:id", "/u/100%"), Some((pairs(&[("id", "100%")]), String::new())));
+        assert_eq!(taken("/f/*", "/f"), Some((vec![], String::new())));
+        assert_eq!(taken("/f/*", "/f/a/b"), Some((vec![], "a/b".to_owned())));
+        assert_eq!(taken("/*", "/"), Some((vec![], String::new())));
+    }
+}
