@@ -1,7 +1,8 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `admin` is the HTTP API, `snapshot` is
-//! the routing table in memory, `recorder` the execution log. Nothing here knows workers, frames
+//! the routing table in memory, `recorder` the execution log, `budgets` what apps may use over time,
+//! `incidents` what is done about scripts that hurt their workers. Nothing here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
 
 #![forbid(unsafe_code)]
@@ -9,9 +10,12 @@
 mod admin;
 mod auth;
 mod bootstrap;
+mod budgets;
 mod bundles;
 mod deploy;
+mod incidents;
 mod manager;
+mod permits;
 mod recorder;
 mod snapshot;
 mod store;

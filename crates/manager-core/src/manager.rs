@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use axum::Router;
-use shared::ports::{BundleSource, Invoke, RecordSink, RouteSource};
+use shared::ports::{BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::admin::{self, Admin};
 use crate::auth::Auth;
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
+use crate::budgets::Budgets;
 use crate::bundles::Bundles;
+use crate::incidents::Incidents;
+use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
@@ -31,6 +34,8 @@ pub struct Manager {
     snapshot: Arc<Snapshot>,
     auth: Arc<Auth>,
     recorder: Recorder,
+    budgets: Budgets,
+    incidents: Incidents,
     config: Arc<ManagerConfig>,
 }
 
@@ -43,6 +48,8 @@ impl Manager {
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone()),
+            budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
+            incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             database,
             snapshot,
             config: Arc::new(config),
@@ -70,7 +77,16 @@ impl Manager {
     }
 
     pub fn recorder(&self) -> Arc<dyn RecordSink> {
-        Arc::new(self.recorder.clone())
+        Arc::new(Ledger { budgets: self.budgets.clone(), recorder: self.recorder.clone() })
+    }
+
+    /// Which scripts may run, by budget and quarantine.
+    pub fn permits(&self) -> Arc<dyn Permits> {
+        Arc::new(Gate { budgets: self.budgets.clone(), incidents: self.incidents.clone() })
+    }
+
+    pub fn incidents(&self) -> Arc<dyn IncidentSink> {
+        Arc::new(self.incidents.clone())
     }
 
     /// What the recorder wrote and what it could not.
@@ -85,9 +101,17 @@ impl Manager {
             snapshot: Arc::clone(&self.snapshot),
             auth: Arc::clone(&self.auth),
             recorder: self.recorder.clone(),
+            budgets: self.budgets.clone(),
+            incidents: self.incidents.clone(),
             invoke,
             config: Arc::clone(&self.config),
         })
+    }
+
+    /// Lets only those who run the instance through to a part of the admin API that is about the
+    /// machine, which the manager knows nothing of.
+    pub fn guarded(&self, router: Router) -> Router {
+        admin::guarded(Arc::clone(&self.auth), router)
     }
 
     /// Whether the database answers.
@@ -103,6 +127,8 @@ impl Manager {
     /// Writes the records that wait and lets go of the database.
     pub async fn close(&self) {
         self.recorder.close().await;
+        self.incidents.close().await;
+        self.budgets.close().await;
         self.database.close().await;
     }
 }

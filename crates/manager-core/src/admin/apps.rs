@@ -144,6 +144,7 @@ pub(super) async fn delete(
     }
     store::apps::delete(&mut tx, app.id).await?;
     admin.snapshot.publish(tx).await?;
+    admin.budgets.forget(app.id);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -3,8 +3,11 @@
 
 mod access;
 mod apps;
+mod budgets;
 mod execute;
 mod executions;
+mod guard;
+mod incidents;
 mod invoke;
 mod made_up;
 mod matching;
@@ -27,8 +30,11 @@ use axum::middleware::from_fn;
 use axum::routing::{any, get, patch, post, put};
 use shared::ports::Invoke;
 
+pub(crate) use self::guard::guarded;
 use self::problem::ApiError;
 use crate::auth::Auth;
+use crate::budgets::Budgets;
+use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
@@ -40,6 +46,8 @@ pub(crate) struct Admin {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) recorder: Recorder,
+    pub(crate) budgets: Budgets,
+    pub(crate) incidents: Incidents,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) config: Arc<ManagerConfig>,
 }
@@ -52,7 +60,10 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/apps", get(apps::list).post(apps::create))
         .route("/apps/{app}", get(apps::show).patch(apps::update).delete(apps::delete))
         .route("/apps/{app}/scripts", get(scripts::list))
-        .route("/apps/{app}/scripts/{name}", put(scripts::deploy).get(scripts::show).delete(scripts::delete))
+        .route(
+            "/apps/{app}/scripts/{name}",
+            put(scripts::deploy).get(scripts::show).delete(scripts::delete).post(incidents::release),
+        )
         .route("/apps/{app}/scripts/{name}/versions", get(versions::list))
         .route("/apps/{app}/scripts/{name}/rollback", post(versions::rollback))
         .route("/apps/{app}/scripts/{name}/invoke", post(invoke::test))
@@ -60,6 +71,9 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/apps/{app}/routes/{id}", patch(routes::update).get(routes::show).delete(routes::delete))
         .route("/apps/{app}/executions", get(executions::list))
         .route("/apps/{app}/executions/{id}", get(executions::show))
+        .route("/apps/{app}/incidents", get(incidents::list))
+        .route("/apps/{app}/budgets", get(budgets::show).put(budgets::set))
+        .route("/apps/{app}/usage", get(budgets::usage))
         .route("/apps/{app}/logs:tail", get(tail::follow));
     Router::new()
         .nest("/api/v1/admin", resources)

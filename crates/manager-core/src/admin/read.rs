@@ -12,7 +12,7 @@ use shared::fault::Code;
 
 use super::Admin;
 use super::problem::ApiError;
-use crate::auth::{AuthenticateError, Principal};
+use crate::auth::{Auth, AuthenticateError, Principal};
 
 /// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
 const JSON_BYTES_MAX: usize = 2 << 20;
@@ -95,17 +95,21 @@ impl FromRequestParts<Arc<Admin>> for Principal {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, ApiError> {
-        let token = bearer(&parts.headers).ok_or_else(|| {
-            let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
-            ApiError::new(Code::Unauthenticated, detail)
-        })?;
-        admin.auth.authenticate(token).await.map_err(|error| match error {
-            AuthenticateError::Unknown => {
-                ApiError::new(Code::Unauthenticated, "the token is not of a live session; log in again")
-            }
-            AuthenticateError::Database(error) => error.into(),
-        })
+        principal(&admin.auth, &parts.headers).await
     }
+}
+
+pub(super) async fn principal(auth: &Auth, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    let token = bearer(headers).ok_or_else(|| {
+        let detail = "send the token from POST /api/v1/admin/auth/login as Authorization: Bearer";
+        ApiError::new(Code::Unauthenticated, detail)
+    })?;
+    auth.authenticate(token).await.map_err(|error| match error {
+        AuthenticateError::Unknown => {
+            ApiError::new(Code::Unauthenticated, "the token is not of a live session; log in again")
+        }
+        AuthenticateError::Database(error) => error.into(),
+    })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

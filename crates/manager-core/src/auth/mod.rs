@@ -22,6 +22,8 @@ pub(crate) struct Principal {
 /// Everything the admin API lets some people do and others not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Capability {
+    /// See what the machine is like and which processes run.
+    ReadSystem,
     /// Make apps.
     CreateApps,
     /// See an app, its scripts, routes and executions.
@@ -32,6 +34,10 @@ pub(crate) enum Capability {
     InvokeScripts,
     /// Rename or remove an app.
     AdministerApp,
+    /// Say what an app may use. Not its own people's business: they would say "everything".
+    SetBudgets,
+    /// Let a script run again that was quarantined.
+    ReleaseScripts,
 }
 
 /// Whether this person may do this, on any app. The one place where it is decided.
@@ -41,11 +47,14 @@ pub(crate) fn can(principal: &Principal, capability: Capability) -> bool {
         // A member's rights come from being a member of an app.
         (
             Role::Member,
-            Capability::CreateApps
+            Capability::ReadSystem
+            | Capability::CreateApps
             | Capability::ReadApp
             | Capability::WriteApp
             | Capability::InvokeScripts
-            | Capability::AdministerApp,
+            | Capability::AdministerApp
+            | Capability::SetBudgets
+            | Capability::ReleaseScripts,
         ) => false,
     }
 }
@@ -62,7 +71,9 @@ mod tests {
             user: User { id: UserId::new(), username: "ada".parse().unwrap(), role },
             session: SessionId::new(),
         };
-        for capability in [Capability::CreateApps, Capability::ReadApp, Capability::InvokeScripts] {
+        for capability in
+            [Capability::ReadSystem, Capability::CreateApps, Capability::ReadApp, Capability::InvokeScripts]
+        {
             assert!(!can(&principal(Role::Member), capability));
             assert!(can(&principal(Role::Owner), capability));
         }

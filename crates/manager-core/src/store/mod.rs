@@ -3,14 +3,17 @@
 //! no SQL is written elsewhere.
 
 pub(crate) mod apps;
+pub(crate) mod budgets;
 pub(crate) mod bundles;
 mod columns;
 pub(crate) mod executions;
+pub(crate) mod incidents;
 pub(crate) mod migrations;
 pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;
 pub(crate) mod sessions;
+pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod versions;
 

@@ -6,9 +6,11 @@
 mod apps;
 mod auth;
 mod bootstrap;
+mod budgets;
 mod database;
 mod executions;
 mod harness;
+mod incidents;
 mod invoke;
 mod pool;
 mod recorder;
