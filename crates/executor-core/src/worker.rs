@@ -10,7 +10,7 @@ use shared::wire::frame::{
     AddBundle, Compile, DropBundle, Execute, FromWorker, HelloParent, HelloWorker, HostReply,
     PROTOCOL_VERSION, ToWorker,
 };
-use shared::wire::worker::{Layers, WorkerExit};
+use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG, WorkerExit};
 
 use crate::channel::{Channel, ChannelError};
 use crate::jail::{self, JailError};
@@ -60,7 +60,8 @@ impl WorkerError {
     }
 }
 
-/// Runs a worker. `args` are those after the one that selects this role: the parent's process id.
+/// Runs a worker. `args` are those after the one that selects this role: the parent's process id,
+/// and whether there are to be no walls.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let exit = match run(args) {
         Ok(()) => WorkerExit::Clean,
@@ -77,7 +78,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
     let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).ok_or(WorkerError::Usage)?;
-    let (channel, scheduler) = prepare(parent, Layers::ALL)?;
+    let wanted = match args.next() {
+        None => Layers::ALL,
+        Some(word) if word == WITHOUT_WALLS_ARG => Layers::NONE,
+        Some(_) => return Err(WorkerError::Usage),
+    };
+    let (channel, scheduler) = prepare(parent, wanted)?;
     serve(channel, scheduler)
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
+use orchestrator_core::pool::Mode;
 use serde::Deserialize;
 
 /// Everything an operator can set, ready to use.
@@ -18,6 +19,7 @@ pub struct Config {
     pub database_url: Option<String>,
     pub workers: usize,
     pub slots_per_worker: u16,
+    pub isolation: Mode,
     pub base_domain: String,
     /// Where people reach this server; derived from `bind` unless set.
     pub public_url: String,
@@ -36,6 +38,7 @@ struct File {
     database_url: Option<String>,
     workers: Option<usize>,
     slots_per_worker: Option<u16>,
+    isolation: Option<String>,
     base_domain: Option<String>,
     public_url: Option<String>,
     trusted_proxies: Option<Vec<String>>,
@@ -71,6 +74,9 @@ impl Config {
         if !(1..=SLOTS_PER_WORKER_MAX).contains(&slots_per_worker) {
             bail!("PICLOUD_SLOTS_PER_WORKER is {slots_per_worker}; it may be 1 to {SLOTS_PER_WORKER_MAX}");
         }
+        let isolation = env("PICLOUD_ISOLATION").or(file.isolation);
+        let isolation =
+            isolation.map(|word| parse("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
         let base_domain =
             env("PICLOUD_BASE_DOMAIN").or(file.base_domain).unwrap_or_else(|| "localhost".to_owned());
         let public_url = env("PICLOUD_PUBLIC_URL")
@@ -89,6 +95,7 @@ impl Config {
             database_url: env("DATABASE_URL").or(file.database_url),
             workers,
             slots_per_worker,
+            isolation: isolation.transpose()?.unwrap_or_default(),
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
@@ -159,6 +166,7 @@ mod tests {
             ("PICLOUD_WORKERS", "0"),
             ("PICLOUD_WORKERS", "many"),
             ("PICLOUD_SLOTS_PER_WORKER", "70000"),
+            ("PICLOUD_ISOLATION", "none"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
         ] {
             let error = resolve("", &[(name, value)]).unwrap_err().to_string();

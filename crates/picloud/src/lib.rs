@@ -9,4 +9,5 @@ pub mod health;
 pub mod owner;
 pub mod postgres;
 pub mod serve;
+pub mod system;
 pub mod telemetry;

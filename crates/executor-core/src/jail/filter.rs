@@ -1,4 +1,4 @@
-//! Step 15: the kernel kills the worker at the first system call that is not on the list.
+//! Step 16: the kernel kills the worker at the first system call that is not on the list.
 
 use std::collections::BTreeMap;
 

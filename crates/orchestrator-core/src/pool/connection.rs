@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 use super::job::{Job, Task};
 use super::library::Directory;
+use super::status::{WorkerState, WorkerStatus};
+use super::tenancy::{Desk, Tenant};
 
 /// Longest [`FromWorker::Notice`]: a log line cannot be longer than the whole log.
 const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 64;
@@ -79,6 +81,10 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: u64,
+    pub(super) pid: u32,
+    /// Whom it serves; nobody yet when it is fresh.
+    pub(super) tenant: Option<Tenant>,
+    last_used: Instant,
     slots: Vec<Slot>,
     /// Idle slots; the one used last is used next, because its memory is warm.
     free: Vec<u16>,
@@ -91,9 +97,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: u64, slots: u16, wake: Arc<Notify>) -> Self {
+    pub(super) fn new(id: u64, pid: u32, slots: u16, wake: Arc<Notify>) -> Self {
         Self {
             id,
+            pid,
+            tenant: None,
+            last_used: Instant::now(),
             slots: (0..slots).map(|_| Slot { generation: 0, execution: None }).collect(),
             free: (0..slots).rev().collect(),
             directory: Directory::default(),
@@ -104,8 +113,32 @@ impl Connection {
         }
     }
 
-    pub(super) fn free_slots(&self) -> usize {
-        if self.retiring { 0 } else { self.free.len() }
+    /// How it looks to a job: with one slot kept for makers, unless there is but one.
+    pub(super) fn desk(&self, is_for_maker: bool) -> Desk {
+        let kept = usize::from(!is_for_maker && self.slots.len() > 1);
+        Desk {
+            tenant: self.tenant,
+            room: if self.retiring { 0 } else { self.free.len().saturating_sub(kept) },
+            is_idle: self.is_idle(),
+            is_leaving: self.retiring,
+            last_used: self.last_used,
+        }
+    }
+
+    pub(super) fn status(&self) -> WorkerStatus {
+        let (owner, app) = match self.tenant {
+            Some(Tenant::Owner(owner)) => (Some(owner), None),
+            Some(Tenant::App(app)) => (None, Some(app)),
+            Some(Tenant::Anyone) | None => (None, None),
+        };
+        let state = match (self.retiring, self.tenant, self.is_idle()) {
+            (true, ..) => WorkerState::Leaving,
+            (false, None, _) => WorkerState::Fresh,
+            (false, Some(_), true) => WorkerState::Idle,
+            (false, Some(_), false) => WorkerState::Busy,
+        };
+        let running = self.slots.len() - self.free.len();
+        WorkerStatus { pid: self.pid, state, owner, app, running, executed: self.executed }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -117,6 +150,8 @@ impl Connection {
         let Some(index) = self.free.pop() else {
             return;
         };
+        self.tenant = Some(job.tenant);
+        self.last_used = start.now;
         let lookup = self.directory.acquire(job.image.key);
         if let Some(handle) = lookup.drop_first {
             codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
@@ -225,6 +260,15 @@ impl Connection {
             self.cancel(ticket, Cancelled::Deadline);
         }
         self.executions().any(|execution| now >= execution.deadline + GRACE)
+    }
+
+    /// Gives it no more work, and ends it when it has none.
+    pub(super) fn retire(&mut self) {
+        if self.is_idle() && !self.retiring {
+            self.stop();
+            self.wake.notify_one();
+        }
+        self.retiring = true;
     }
 
     pub(super) fn stop(&mut self) {
