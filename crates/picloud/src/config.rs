@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use orchestrator_core::pool::Mode;
 use serde::Deserialize;
 
+use crate::memory;
+
 /// Everything an operator can set, ready to use.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -19,6 +21,8 @@ pub struct Config {
     pub database_url: Option<String>,
     pub workers: usize,
     pub slots_per_worker: u16,
+    /// Most workers at once while tenants are kept apart.
+    pub workers_max: usize,
     pub isolation: Mode,
     pub base_domain: String,
     /// Where people reach this server; derived from `bind` unless set.
@@ -38,6 +42,7 @@ struct File {
     database_url: Option<String>,
     workers: Option<usize>,
     slots_per_worker: Option<u16>,
+    workers_max: Option<usize>,
     isolation: Option<String>,
     base_domain: Option<String>,
     public_url: Option<String>,
@@ -74,6 +79,14 @@ impl Config {
         if !(1..=SLOTS_PER_WORKER_MAX).contains(&slots_per_worker) {
             bail!("PICLOUD_SLOTS_PER_WORKER is {slots_per_worker}; it may be 1 to {SLOTS_PER_WORKER_MAX}");
         }
+        let workers_max = number("PICLOUD_WORKERS_MAX", env)?
+            .or(file.workers_max)
+            .unwrap_or_else(|| memory::workers_max(workers).min(WORKERS_MAX));
+        if !(workers..=WORKERS_MAX).contains(&workers_max) {
+            bail!(
+                "PICLOUD_WORKERS_MAX is {workers_max}; it may be {workers} (PICLOUD_WORKERS) to {WORKERS_MAX}"
+            );
+        }
         let isolation = env("PICLOUD_ISOLATION").or(file.isolation);
         let isolation =
             isolation.map(|word| parse("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
@@ -95,6 +108,7 @@ impl Config {
             database_url: env("DATABASE_URL").or(file.database_url),
             workers,
             slots_per_worker,
+            workers_max,
             isolation: isolation.transpose()?.unwrap_or_default(),
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
@@ -167,6 +181,7 @@ mod tests {
             ("PICLOUD_WORKERS", "many"),
             ("PICLOUD_SLOTS_PER_WORKER", "70000"),
             ("PICLOUD_ISOLATION", "none"),
+            ("PICLOUD_WORKERS_MAX", "1"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
         ] {
             let error = resolve("", &[(name, value)]).unwrap_err().to_string();

@@ -6,6 +6,7 @@ pub mod config;
 pub mod data_dir;
 pub mod doctor;
 pub mod health;
+pub mod memory;
 pub mod owner;
 pub mod postgres;
 pub mod serve;

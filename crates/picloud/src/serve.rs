@@ -56,9 +56,13 @@ async fn serve_with(
         incidents: manager.incidents(),
     };
     let pool_config = PoolConfig {
-        mode: config.isolation,
+        tenant_workers: config.workers_max,
         ..PoolConfig::new(program, config.workers, config.slots_per_worker)
     };
+    let pool_config = pool_config.isolated(config.isolation);
+    if !config.isolation.has_walls() {
+        tracing::warn!("ISOLATION IS OFF: a script that escapes its sandbox has everything this user has");
+    }
     let pool = Pool::start(pool_config, ports).await?;
 
     let plane = Arc::new(DataPlane { router: Router::new(manager.routes()), pool: pool.clone() });

@@ -31,6 +31,7 @@ impl Hostile {
         Self::spawn(command)
     }
 
+    #[expect(clippy::zombie_processes, reason = "what is not waited for here is the worker, and `seen` does")]
     pub(crate) fn spawn(mut command: Command) -> Self {
         let (mut stream, theirs) = UnixStream::pair().unwrap();
         let mut child = command

@@ -30,6 +30,7 @@ use shared::ports::{BoxFuture, BundleSource, IncidentSink, Invoke, Permits, Reco
 use tokio::sync::oneshot;
 
 use self::job::Job;
+use self::library::Images;
 pub use self::mode::{Mode, UnknownMode};
 pub use self::recruit::{HelloError, PoolConfig, Probe, StartError, probe};
 use self::state::{Shared, Submitted};
@@ -43,6 +44,7 @@ const QUEUE_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
+    images: Arc<Images>,
     isolation: Isolation,
     mode: Mode,
 }
@@ -72,9 +74,10 @@ impl Pool {
     /// Starts the workers and waits until the first of them is ready.
     pub async fn start(config: PoolConfig, ports: Ports) -> Result<Self, StartError> {
         let mode = config.mode;
+        let images = Arc::new(Images::new(Arc::clone(&ports.bundles)));
         let shared = Arc::new(Shared::new(&config, ports));
         let isolation = supervisor::start(config, shared.clone()).await?;
-        Ok(Self { shared, isolation, mode })
+        Ok(Self { shared, images, isolation, mode })
     }
 
     /// How far apart tenants are kept.
@@ -95,7 +98,7 @@ impl Pool {
         {
             return WorkResult::Refused(refusal);
         }
-        let image = match self.shared.image(&work).await {
+        let image = match self.images.image(&work).await {
             Ok(image) => image,
             Err(unavailable) => {
                 tracing::error!(error = %unavailable, "a bundle cannot be read");

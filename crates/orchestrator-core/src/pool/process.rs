@@ -156,6 +156,12 @@ impl Exit {
         self == Self::Code(WorkerExit::Clean as i32)
     }
 
+    /// By somebody at a terminal, or by the kernel for want of memory, and also by this process: the
+    /// next worker need not end the same way.
+    pub(super) fn is_from_outside(self) -> bool {
+        matches!(self, Self::Signal(Signal::SIGKILL | Signal::SIGTERM))
+    }
+
     pub(super) fn describe(self) -> String {
         match self {
             Self::Code(code) => WorkerExit::from_code(code)

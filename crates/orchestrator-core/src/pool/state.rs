@@ -4,16 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::id::AppId;
-use shared::invocation::{Refusal, Work};
-use shared::ports::BundleUnavailable;
+use shared::invocation::Refusal;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use shared::wire::frame::FromWorker;
 use tokio::sync::Notify;
 
 use super::admission::{Admission, Queued};
 use super::connection::{Cancelled, Connection, Execution, Start, Violation};
-use super::job::{ImageKey, Job, LoadableImage};
-use super::library::{self, Library};
+use super::job::Job;
 use super::recruit::PoolConfig;
 use super::seeds::Seeds;
 use super::staff::Staff;
@@ -37,7 +35,6 @@ pub(super) struct Ended {
 
 pub(super) struct Shared {
     state: Mutex<State>,
-    library: Mutex<Library>,
     pub(super) ports: Ports,
     recycle_after: u64,
     /// Notified when an execution ends or a worker leaves while the pool drains.
@@ -84,32 +81,11 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
-            library: Mutex::default(),
             ports,
             recycle_after: config.recycle_after,
             changed: Notify::new(),
             vacancy: Notify::new(),
         }
-    }
-
-    /// The work's code in the form in which workers get it.
-    pub(super) async fn image(&self, work: &Work) -> Result<LoadableImage, BundleUnavailable> {
-        let target = match work {
-            Work::Run(invocation) => &invocation.target,
-            // Source that may never be deployed is not worth keeping.
-            Work::Compile(compilation) => {
-                let key = ImageKey::new(compilation.bundle.hash(), &compilation.limits);
-                return Ok(library::loadable(key, &compilation.bundle));
-            }
-        };
-        let key = ImageKey::new(target.bundle, &target.limits);
-        if let Some(image) = lock(&self.library).get(key) {
-            return Ok(image);
-        }
-        let bundle = self.ports.bundles.bundle(key.bundle).await?;
-        let image = library::loadable(key, &bundle);
-        lock(&self.library).keep(&image);
-        Ok(image)
     }
 
     pub(super) fn submit(&self, mut job: Job) -> Result<(Submitted, u64), Refusal> {

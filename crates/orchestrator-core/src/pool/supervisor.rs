@@ -114,7 +114,7 @@ impl Farm {
             let detail = format!("{over}; {}", exit.describe());
             suspicion::report(suspects, misconduct, &detail, &*self.shared.ports.incidents);
         }
-        if since.elapsed() < HEALTHY {
+        if since.elapsed() < HEALTHY && !exit.is_from_outside() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         } else {
             self.failures.store(0, Ordering::Relaxed);

@@ -60,7 +60,7 @@ pub(super) fn place(desks: impl Iterator<Item = Desk>, tenant: Tenant, share: us
     }
     match own {
         Some((at, desk)) if desk.is_idle || count >= share => Some(at),
-        own => fresh.or(own.map(|(at, _)| at)),
+        own => fresh.or_else(|| own.map(|(at, _)| at)),
     }
 }
 
