@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::host_call::{HostOp, LogLine};
+use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::invocation::LogEntry;
-use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, LOG_NOTICES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, RESULT_OVERHEAD_BYTES};
 use shared::wire::codec::{self, FrameError, Header};
 use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
 use tokio::sync::Notify;
 
+use super::budget::{Budget, Resource};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
@@ -59,8 +60,7 @@ pub(super) struct Execution {
     pub(super) deadline: Instant,
     pub(super) cancelled: Option<Cancelled>,
     pub(super) logs: Vec<LogEntry>,
-    log_bytes: u32,
-    notices: u32,
+    budget: Budget,
 }
 
 #[derive(Debug)]
@@ -191,8 +191,7 @@ impl Connection {
             deadline: start.now + Duration::from_millis(timeout_ms.into()),
             cancelled: None,
             logs: Vec::new(),
-            log_bytes: 0,
-            notices: 0,
+            budget: Budget::default(),
         });
     }
 
@@ -306,32 +305,30 @@ impl Execution {
 
     /// Keeps a log line, or as much of it as the limits leave room for.
     fn log(&mut self, line: &LogLine<'_>) -> Result<(), Violation> {
-        self.notices += 1;
-        if self.notices > LOG_NOTICES_MAX {
+        if !self.budget.spend(Resource::Notices, 1) {
             return Err(Violation::NoticeFlood);
         }
-        let kept = u32::try_from(self.logs.len()).unwrap_or(u32::MAX);
-        if kept > LOG_LINES_MAX || self.log_bytes >= LOG_BYTES_MAX {
+        if self.budget.is_exhausted(Resource::LogBytes) {
             return Ok(());
         }
-        let bytes = u32::try_from(line.message.len() + line.data.len()).unwrap_or(u32::MAX);
-        if kept == LOG_LINES_MAX || bytes > LOG_BYTES_MAX - self.log_bytes {
-            self.log_bytes = LOG_BYTES_MAX;
-            self.logs.push(LogEntry {
-                level: shared::host_call::LogLevel::Warn,
-                message: format!(
-                    "log truncated: an execution keeps {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes"
-                ),
-                data: String::new(),
-            });
-            return Ok(());
-        }
-        self.log_bytes += bytes;
-        self.logs.push(LogEntry {
-            level: line.level,
-            message: line.message.to_owned(),
-            data: line.data.to_owned(),
-        });
+        let bytes = line.message.len() + line.data.len();
+        let entry =
+            if self.budget.spend(Resource::LogLines, 1) && self.budget.spend(Resource::LogBytes, bytes) {
+                LogEntry { level: line.level, message: line.message.to_owned(), data: line.data.to_owned() }
+            } else {
+                self.budget.exhaust(Resource::LogBytes);
+                truncation()
+            };
+        self.logs.push(entry);
         Ok(())
+    }
+}
+
+/// The last line of a log that was too long.
+fn truncation() -> LogEntry {
+    LogEntry {
+        level: LogLevel::Warn,
+        message: format!("log truncated: an execution keeps {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes"),
+        data: String::new(),
     }
 }

@@ -4,6 +4,7 @@
 //! bookkeeping; [`conversation`] does a worker's I/O, [`supervisor`] keeps the workers alive.
 
 mod admission;
+mod budget;
 mod complaints;
 mod connection;
 mod conversation;
