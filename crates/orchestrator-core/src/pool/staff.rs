@@ -43,30 +43,38 @@ impl Staff {
     /// Sees to it that every tenant whose jobs wait gets a worker: a new one while there may be
     /// more, else in the place of one that has to go. True when somebody is to be hired.
     pub(super) fn serve_waiting(&mut self, waiting: &Admission<Job>, connections: &mut [Connection]) -> bool {
-        let mut without = Vec::new();
-        for job in waiting.fronts() {
-            let has_one = connections.iter().any(|c| c.tenant == Some(job.tenant) && !c.retiring);
-            if !has_one && !without.contains(&job.tenant) {
-                without.push(job.tenant);
-            }
-        }
+        let wants = self.wants(waiting, connections);
         // Those that are on their way, or that leave and will be replaced, are for somebody already.
         let staying = connections.iter().filter(|connection| !connection.retiring).count();
         let mut coming = self.wanted.saturating_sub(staying);
         let mut hires = false;
-        for _ in 0..without.len() {
+        for (_, has) in wants {
             if coming > 0 {
                 coming -= 1;
             } else if self.wanted < self.max {
                 self.wanted += 1;
                 hires = true;
-            } else {
+            } else if has == 0 {
                 let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
                 let Some(at) = tenancy::evict(&desks) else { break };
                 connections[at].retire();
             }
         }
         hires
+    }
+
+    /// The tenants whose jobs wait although they have less than their share of workers, and how many
+    /// they have; those without any first.
+    fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<(Tenant, usize)> {
+        let mut wants: Vec<(Tenant, usize)> = Vec::new();
+        for job in waiting.fronts() {
+            let has = connections.iter().filter(|c| c.tenant == Some(job.tenant) && !c.retiring).count();
+            if has < self.share && !wants.iter().any(|(tenant, _)| *tenant == job.tenant) {
+                wants.push((job.tenant, has));
+            }
+        }
+        wants.sort_by_key(|(_, has)| *has);
+        wants
     }
 
     /// Takes a worker that another tenant does not miss, for one that has all of its own at work.
