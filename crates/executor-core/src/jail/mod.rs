@@ -87,13 +87,14 @@ pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> 
 impl Jail {
     /// Steps 12 to 16, once the guest is loaded: loading needs memory that becomes
     /// executable. `data_bytes` is the most writable memory the
-    /// worker may have, `code` the guest's. Answers the layers that hold.
-    pub fn lock(mut self, data_bytes: u64, code: &[u8]) -> Result<Layers, JailError> {
+    /// worker may have, `code` the guest's, `rules` the calls the filter lets through. Answers the
+    /// layers that hold.
+    pub fn lock(mut self, data_bytes: u64, code: &[u8], rules: &[Allowed]) -> Result<Layers, JailError> {
         landlock::deny_all(&mut self); // 12: before 13, as it needs a descriptor for a moment
         resources::limit(&mut self, data_bytes)?; // 13: after everything that opens or maps
         memory::refuse_new_code(&mut self); // 14: after the last code was made
         memory::seal_code(&mut self, code); // 15: after the last code was moved
-        filter::install(&mut self)?; // 16: last, because it forbids all of the above
+        filter::install(&mut self, rules)?; // 16: last, because it forbids all of the above
         Ok(self.held)
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Hostile {
     /// A child of this process; in a namespace of its own it is not the one that was started.
     pid: Pid,
     stderr: ChildStderr,
-    _stream: UnixStream,
+    stream: UnixStream,
     /// What it could put up of the layers it was told to.
     pub(crate) held: Layers,
 }
@@ -31,8 +31,13 @@ impl Hostile {
         Self::spawn(command)
     }
 
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::try_spawn(command).unwrap()
+    }
+
+    /// Nothing when the filter killed it before it said hello.
     #[expect(clippy::zombie_processes, reason = "what is not waited for here is the worker, and `seen` does")]
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn try_spawn(mut command: Command) -> Option<Self> {
         let (mut stream, theirs) = UnixStream::pair().unwrap();
         let mut child = command
             .current_dir("/")
@@ -55,17 +60,41 @@ impl Hostile {
         codec::encode(&mut hello, ToWorker::Hello as u8, 0, 0, &body);
         stream.write_all(&hello).unwrap();
         let mut header = [0; HEADER_BYTES];
+        let pid = Pid::from_raw(pid);
         if let Err(error) = stream.read_exact(&mut header) {
             let mut words = String::new();
             stderr.read_to_string(&mut words).unwrap();
-            panic!("no hello ({error}): {words}");
+            let status = waitpid(pid, None).unwrap();
+            assert!(
+                matches!(status, WaitStatus::Signaled(_, Signal::SIGSYS, _)),
+                "no hello ({error}): {words}"
+            );
+            return None;
         }
         let header = Header::decode(header).unwrap();
         assert_eq!(header.kind, FromWorker::Hello as u8);
         let mut body = vec![0; header.body_bytes as usize];
         stream.read_exact(&mut body).unwrap();
         let hello: HelloParent = codec::decode_body(&body).unwrap();
-        Self { pid: Pid::from_raw(pid), stderr, _stream: stream, held: hello.layers }
+        Some(Self { pid, stderr, stream, held: hello.layers })
+    }
+
+    /// Gives it frames, and takes in what it answers until it ends or `answers` executions have.
+    pub(crate) fn work(&mut self, frames: &[u8], answers: usize) {
+        // A worker that was killed meanwhile reads no more.
+        if self.stream.write_all(frames).is_err() {
+            return;
+        }
+        for _ in 0..answers {
+            let mut header = [0; HEADER_BYTES];
+            if self.stream.read_exact(&mut header).is_err() {
+                return;
+            }
+            let mut body = vec![0; Header::decode(header).unwrap().body_bytes as usize];
+            if self.stream.read_exact(&mut body).is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits until the worker says that it did something, without ending.
@@ -77,6 +106,17 @@ impl Hostile {
             word.push(byte[0]);
         }
         String::from_utf8(word).unwrap().trim().to_owned()
+    }
+
+    /// How it ended, once it has: by which signal, or with which code.
+    pub(crate) fn end(mut self) -> String {
+        let mut words = Vec::new();
+        self.stderr.read_to_end(&mut words).unwrap();
+        match waitpid(self.pid, None).unwrap() {
+            WaitStatus::Signaled(_, signal, _) => signal.to_string(),
+            WaitStatus::Exited(_, code) => format!("Exited({code})"),
+            other => format!("{other:?}"),
+        }
     }
 
     pub(crate) fn kill(&self) {
