@@ -24,6 +24,7 @@ test: setup ## run all tests, against a throw-away PostgreSQL
 
 torture: setup ## attack the jail, and print what came of each attack
 	$(CARGO) test --locked -q -p executor-core --test escape -- --nocapture --test-threads=1
+	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- isolation:: --nocapture --test-threads=1
 
 bench: setup ## measure PiCloud beside its baselines; options in BENCH, such as BENCH=--quick
 	$(CARGO) build --locked --release -p picloud

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked now and not when this was compiled: another checkout may have compiled it.
+    let own =
+        env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
+    let root = Path::new(&own).join("../..");
     let errors = root.join("docs/errors");
     println!("cargo::rerun-if-changed={}", root.join("migrations").display());
     println!("cargo::rerun-if-changed={}", errors.display());

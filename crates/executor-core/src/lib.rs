@@ -9,4 +9,4 @@ mod sandbox;
 mod scheduler;
 mod worker;
 
-pub use worker::{main, rehearse};
+pub use worker::{main, rehearse, serve_with};

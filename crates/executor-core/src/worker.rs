@@ -10,10 +10,10 @@ use shared::wire::frame::{
     AddBundle, Compile, DropBundle, Execute, FromWorker, HelloParent, HelloWorker, HostReply,
     PROTOCOL_VERSION, ToWorker,
 };
-use shared::wire::worker::{Layers, WorkerExit};
+use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG, WorkerExit};
 
 use crate::channel::{Channel, ChannelError};
-use crate::jail::{self, JailError};
+use crate::jail::{self, Allowed, JailError, RULES};
 use crate::sandbox::{GUEST_SHA256, Job, Reply, Sandbox, SandboxError, Task};
 use crate::scheduler::{Misuse, Scheduler};
 
@@ -63,7 +63,8 @@ impl WorkerError {
     }
 }
 
-/// Runs a worker. `args` are those after the one that selects this role: the parent's process id.
+/// Runs a worker. `args` are those after the one that selects this role: the parent's process id,
+/// and whether there are to be no walls.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let exit = match run(args) {
         Ok(()) => WorkerExit::Clean,
@@ -80,14 +81,19 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
     let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).ok_or(WorkerError::Usage)?;
-    let (channel, scheduler) = prepare(parent, Layers::ALL)?;
+    let wanted = match args.next() {
+        None => Layers::ALL,
+        Some(word) if word == WITHOUT_WALLS_ARG => Layers::NONE,
+        Some(_) => return Err(WorkerError::Usage),
+    };
+    let (channel, scheduler) = prepare(parent, wanted, RULES)?;
     serve(channel, scheduler)
 }
 
 /// For the escape tests: gets ready like any worker, behind the given layers only, and then runs
 /// `act` where executions would run.
 pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCode {
-    match prepare(parent, wanted) {
+    match prepare(parent, wanted, RULES) {
         Ok((mut channel, _scheduler)) => match channel.flush() {
             Ok(()) => ExitCode::from(act()),
             Err(_) => ExitCode::from(WorkerExit::Socket as u8),
@@ -99,9 +105,17 @@ pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCo
     }
 }
 
+/// For the escape tests: a worker like any other, whose filter lets fewer calls through.
+pub fn serve_with(parent: i32, rules: &[Allowed]) -> ExitCode {
+    let served =
+        prepare(parent, Layers::ALL, rules).and_then(|(channel, scheduler)| serve(channel, scheduler));
+    let exit = served.map_or_else(|error| error.exit(), |()| WorkerExit::Clean);
+    ExitCode::from(exit as u8)
+}
+
 /// Enters the jail, loads the guest, locks the jail. The answer to the parent's hello is the first
 /// frame to be sent.
-fn prepare(parent: i32, wanted: Layers) -> Result<(Channel, Scheduler), WorkerError> {
+fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<(Channel, Scheduler), WorkerError> {
     let (jail, socket) = jail::enter(parent, wanted)?;
     let mut channel = Channel::new(socket);
     let hello = receive_hello(&mut channel)?;
@@ -111,7 +125,7 @@ fn prepare(parent: i32, wanted: Layers) -> Result<(Channel, Scheduler), WorkerEr
     let guest = sandbox.guest.module().clone();
     let cache_bytes = usize::try_from(hello.image_cache_bytes).unwrap_or(usize::MAX);
     let scheduler = Scheduler::new(sandbox, cache_bytes);
-    let layers = jail.lock(data_bytes, guest.text())?;
+    let layers = jail.lock(data_bytes, guest.text(), rules)?;
     let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256, layers };
     codec::encode(&mut channel.outbound, FromWorker::Hello as u8, 0, 0, &hello);
     Ok((channel, scheduler))

@@ -1,7 +1,9 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
-//! HTTP API, `snapshot` is the routing table in memory, `recorder` the execution log. Nothing here knows workers, frames
+//! HTTP API, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
+//! apps may use over time, `incidents` what is done about scripts that hurt their workers. Nothing
+//! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
 
 #![forbid(unsafe_code)]
@@ -10,10 +12,13 @@ mod admin;
 mod audit;
 mod auth;
 mod bootstrap;
+mod budgets;
 mod bundles;
 mod deploy;
+mod incidents;
 mod manager;
 mod modules;
+mod permits;
 mod recorder;
 mod snapshot;
 mod store;

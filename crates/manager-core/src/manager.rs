@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use shared::name::Username;
-use shared::ports::{BundleSource, Invoke, RecordSink, RouteSource};
+use shared::ports::{BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::admin::{self, Admin, Denials};
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
+use crate::budgets::Budgets;
 use crate::bundles::Bundles;
+use crate::incidents::Incidents;
+use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
@@ -38,6 +41,8 @@ pub struct Manager {
     snapshot: Arc<Snapshot>,
     auth: Arc<Auth>,
     recorder: Recorder,
+    budgets: Budgets,
+    incidents: Incidents,
     config: Arc<ManagerConfig>,
 }
 
@@ -50,6 +55,8 @@ impl Manager {
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone(), config.retention),
+            budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
+            incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             database,
             snapshot,
             config: Arc::new(config),
@@ -82,7 +89,16 @@ impl Manager {
     }
 
     pub fn recorder(&self) -> Arc<dyn RecordSink> {
-        Arc::new(self.recorder.clone())
+        Arc::new(Ledger { budgets: self.budgets.clone(), recorder: self.recorder.clone() })
+    }
+
+    /// Which scripts may run, by budget and quarantine.
+    pub fn permits(&self) -> Arc<dyn Permits> {
+        Arc::new(Gate { budgets: self.budgets.clone(), incidents: self.incidents.clone() })
+    }
+
+    pub fn incidents(&self) -> Arc<dyn IncidentSink> {
+        Arc::new(self.incidents.clone())
     }
 
     /// What the recorder wrote and what it could not.
@@ -98,9 +114,17 @@ impl Manager {
             auth: Arc::clone(&self.auth),
             recorder: self.recorder.clone(),
             denials: Denials::default(),
+            budgets: self.budgets.clone(),
+            incidents: self.incidents.clone(),
             invoke,
             config: Arc::clone(&self.config),
         })
+    }
+
+    /// Lets only those who run the instance through to a part of the admin API that is about the
+    /// machine, which the manager knows nothing of.
+    pub fn guarded(&self, router: Router) -> Router {
+        admin::guarded(Arc::clone(&self.auth), router)
     }
 
     /// Whether the database answers.
@@ -116,6 +140,8 @@ impl Manager {
     /// Writes the records that wait and lets go of the database.
     pub async fn close(&self) {
         self.recorder.close().await;
+        self.incidents.close().await;
+        self.budgets.close().await;
         self.database.close().await;
     }
 }

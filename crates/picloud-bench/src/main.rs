@@ -54,6 +54,16 @@ enum Measurement {
     Breakdown,
     /// CPU-bound scripts
     Cpu,
+    /// Hello with and without the walls around workers
+    Jail,
+    /// An app beside one that burns all the CPU it can get
+    Neighbour,
+    /// Many owners, each with workers of their own
+    Pinned,
+    /// Workers that are killed under load
+    Kill,
+    /// Scripts that take all the memory they may
+    Memory,
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,6 +120,21 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Cpu) {
         measure::cpu::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Jail) {
+        measure::jail::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Neighbour) {
+        measure::neighbour::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Pinned) {
+        measure::tenants::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Kill) {
+        measure::recovery::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Memory) {
+        measure::memory::run(&bench, &mut report)?;
     }
     if wants(Measurement::Idle) {
         measure::idle::after_work(&bench, &mut report)?;

@@ -7,7 +7,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
+use orchestrator_core::pool::Mode;
 use serde::Deserialize;
+
+use crate::memory;
 
 /// Everything an operator can set, ready to use.
 #[derive(Debug, Clone)]
@@ -18,6 +21,9 @@ pub struct Config {
     pub database_url: Option<String>,
     pub workers: usize,
     pub slots_per_worker: u16,
+    /// Most workers at once while tenants are kept apart.
+    pub workers_max: usize,
+    pub isolation: Mode,
     pub base_domain: String,
     /// Where people reach this server; derived from `bind` unless set.
     pub public_url: String,
@@ -39,6 +45,8 @@ struct File {
     database_url: Option<String>,
     workers: Option<usize>,
     slots_per_worker: Option<u16>,
+    workers_max: Option<usize>,
+    isolation: Option<String>,
     base_domain: Option<String>,
     public_url: Option<String>,
     trusted_proxies: Option<Vec<String>>,
@@ -91,6 +99,17 @@ impl Config {
             .unwrap_or(RETENTION_EXECUTIONS_DEFAULT);
         check_range("PICLOUD_RETENTION_DAYS", retention_days, RETENTION_DAYS_MAX)?;
         check_range("PICLOUD_RETENTION_EXECUTIONS", retention_executions, RETENTION_EXECUTIONS_MAX)?;
+        let workers_max = number("PICLOUD_WORKERS_MAX", env)?
+            .or(file.workers_max)
+            .unwrap_or_else(|| memory::workers_max(workers).min(WORKERS_MAX));
+        if !(workers..=WORKERS_MAX).contains(&workers_max) {
+            bail!(
+                "PICLOUD_WORKERS_MAX is {workers_max}; it may be {workers} (PICLOUD_WORKERS) to {WORKERS_MAX}"
+            );
+        }
+        let isolation = env("PICLOUD_ISOLATION").or(file.isolation);
+        let isolation =
+            isolation.map(|word| parse("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
         let base_domain =
             env("PICLOUD_BASE_DOMAIN").or(file.base_domain).unwrap_or_else(|| "localhost".to_owned());
         let public_url = env("PICLOUD_PUBLIC_URL")
@@ -109,6 +128,8 @@ impl Config {
             database_url: env("DATABASE_URL").or(file.database_url),
             workers,
             slots_per_worker,
+            workers_max,
+            isolation: isolation.transpose()?.unwrap_or_default(),
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
@@ -190,6 +211,8 @@ mod tests {
             ("PICLOUD_RETENTION_DAYS", "0"),
             ("PICLOUD_RETENTION_EXECUTIONS", "100000001"),
             ("PICLOUD_SLOTS_PER_WORKER", "70000"),
+            ("PICLOUD_ISOLATION", "none"),
+            ("PICLOUD_WORKERS_MAX", "1"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
         ] {
             let error = resolve("", &[(name, value)]).unwrap_err().to_string();

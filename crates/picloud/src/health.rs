@@ -13,10 +13,12 @@ pub fn router(manager: Manager, pool: Pool) -> Router {
         .route("/readyz", get(move || readiness(manager.clone(), pool.clone())))
 }
 
+/// `isolation off` is said here too, because this is what watches a server.
 async fn readiness(manager: Manager, pool: Pool) -> (StatusCode, String) {
     let database = manager.is_ready().await;
     let workers = pool.status().workers_ready;
     let status = if database && workers > 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let database = if database { "ok" } else { "unreachable" };
-    (status, format!("database {database}\nworkers {workers}\n"))
+    let isolation = if pool.mode().has_walls() { "" } else { "isolation off\n" };
+    (status, format!("database {database}\nworkers {workers}\n{isolation}"))
 }

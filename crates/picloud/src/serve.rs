@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use manager_core::{Manager, ManagerConfig, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
-use orchestrator_core::pool::{Pool, PoolConfig};
+use orchestrator_core::pool::{Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
 use shared::limits::DRAIN_MS;
 use sqlx::postgres::PgConnectOptions;
@@ -21,6 +21,7 @@ use crate::data_dir::DataDir;
 use crate::health;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
+use crate::system;
 
 /// Runs until a signal ends it or the database is lost.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -59,12 +60,27 @@ async fn serve_with(
     // The binary becomes a worker when it is started with the worker's argument. By this name it is
     // found even after it was replaced on disk by a newer version.
     let program = PathBuf::from("/proc/self/exe");
-    let pool_config = PoolConfig::new(program, config.workers, config.slots_per_worker);
-    let pool = Pool::start(pool_config, manager.bundles(), manager.recorder()).await?;
+    let ports = Ports {
+        bundles: manager.bundles(),
+        records: manager.recorder(),
+        permits: manager.permits(),
+        incidents: manager.incidents(),
+    };
+    let pool_config = PoolConfig {
+        tenant_workers: config.workers_max,
+        ..PoolConfig::new(program, config.workers, config.slots_per_worker)
+    };
+    let pool_config = pool_config.isolated(config.isolation);
+    if !config.isolation.has_walls() {
+        tracing::warn!("ISOLATION IS OFF: a script that escapes its sandbox has everything this user has");
+    }
+    let pool = Pool::start(pool_config, ports).await?;
 
     let plane = Arc::new(DataPlane { router: Router::new(manager.routes()), pool: pool.clone() });
-    let platform =
-        manager.admin_router(Arc::new(pool.clone())).merge(health::router(manager.clone(), pool.clone()));
+    let platform = manager
+        .admin_router(Arc::new(pool.clone()))
+        .merge(manager.guarded(system::router(config.clone(), pool.clone())))
+        .merge(health::router(manager.clone(), pool.clone()));
     let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone() };
 
     announce(config, &listener, initial_password.as_ref())?;
@@ -151,6 +167,9 @@ fn announce(
             "                 pic login --url http://{host}:{port} --username {} --password-stdin < {file}\n",
             initial.username
         );
+    }
+    if !config.isolation.has_walls() {
+        text += "  ISOLATION OFF  a script that escapes its sandbox has everything this user has\n";
     }
     text += &format!("  first script   curl http://{host}:{port}/hello/world\n");
     text += "  stop           Ctrl-C\n\n";

@@ -78,11 +78,14 @@ codes! {
     InvalidInput         "invalid_input"          422 Caller   safe   "A field has a value that is not allowed";
     LimitOutOfRange      "limit_out_of_range"     422 Caller   safe   "A limit is outside its range";
     TooManyRequests      "too_many_requests"      429 Caller   safe   "Too many requests";
+    BudgetExhausted      "budget_exhausted"       429 Script   safe   "The app has used up its budget for now";
     Internal             "internal"               500 Platform unsafe "The platform failed";
     ScriptError          "script_error"           500 Script   unsafe "The script failed";
     InvalidResponse      "invalid_response"       502 Script   unsafe "The script's answer is not a valid response";
     WorkerLost           "worker_lost"            502 Platform unsafe "The worker that ran the script was lost";
     Overloaded           "overloaded"             503 Platform safe   "All workers are busy";
+    AppFrozen            "app_frozen"             503 Script   safe   "The app is frozen";
+    ScriptQuarantined    "script_quarantined"     503 Script   safe   "The script is quarantined";
     Unavailable          "unavailable"            503 Platform safe   "The database cannot be reached";
     Timeout              "timeout"                504 Script   unsafe "The script took longer than its time limit";
     FuelExhausted        "fuel_exhausted"         507 Script   unsafe "The script used up its CPU limit";

@@ -68,6 +68,8 @@ id! {
     ExecutionId,
     /// A person who may use the admin API.
     UserId,
+    /// A worker that misbehaved while a script ran.
+    IncidentId,
     /// A login of a person.
     SessionId,
     /// A credential of a person's program.

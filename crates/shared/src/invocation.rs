@@ -35,6 +35,9 @@ pub struct Invocation {
     pub request_id: Arc<str>,
     pub invocation_type: InvocationType,
     pub target: Arc<ScriptTarget>,
+    /// Asked for by somebody who works on the script, and not by its users: it may take the slot
+    /// that is kept for them.
+    pub is_test: bool,
     /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
     pub input: Vec<u8>,
 }
@@ -62,7 +65,12 @@ impl Invocation {
                 http: Some(http),
             },
         );
-        Self { execution, request_id, invocation_type: InvocationType::Http, target, input }
+        Self { execution, request_id, invocation_type: InvocationType::Http, target, is_test: false, input }
+    }
+
+    /// The same, as a test run.
+    pub fn as_test(self) -> Self {
+        Self { is_test: true, ..self }
     }
 }
 
@@ -147,6 +155,18 @@ impl Refusal {
         match self {
             Self::Overloaded | Self::ShuttingDown => Code::Overloaded,
             Self::BundleUnavailable => Code::Unavailable,
+            Self::OverBudget { .. } => Code::BudgetExhausted,
+            Self::Frozen => Code::AppFrozen,
+            Self::Quarantined => Code::ScriptQuarantined,
+        }
+    }
+
+    /// When to try again; none when somebody has to do something first.
+    pub const fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::Overloaded | Self::ShuttingDown | Self::BundleUnavailable => Some(1),
+            Self::OverBudget { retry_after_s } => Some(retry_after_s),
+            Self::Frozen | Self::Quarantined => None,
         }
     }
 }
@@ -232,6 +252,48 @@ pub enum Refusal {
     ShuttingDown,
     #[error("the script's code could not be read from the database")]
     BundleUnavailable,
+    #[error("the app has used up its budget; it begins anew in {retry_after_s} s")]
+    OverBudget { retry_after_s: u32 },
+    #[error("the app is frozen until somebody who runs this instance lets it go on")]
+    Frozen,
+    #[error(
+        "the script is quarantined, because workers that ran it failed in ways that scripts should not cause"
+    )]
+    Quarantined,
+}
+
+/// What a worker did that no worker of ours does of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misconduct {
+    /// It sent what is not the protocol.
+    Protocol,
+    /// It made a system call that is not on the list.
+    ForbiddenCall,
+    /// It crashed.
+    Crash,
+    /// It ignored a deadline, or stopped reading, and had to be killed.
+    Unresponsive,
+}
+
+impl Misconduct {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::ForbiddenCall => "forbidden_call",
+            Self::Crash => "crash",
+            Self::Unresponsive => "unresponsive",
+        }
+    }
+}
+
+/// A worker misbehaved while an execution ran in it, which may be why.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    pub execution: ExecutionId,
+    pub target: Arc<ScriptTarget>,
+    pub misconduct: Misconduct,
+    /// What was seen, for the instance's log and for those who may read it.
+    pub detail: Arc<str>,
 }
 
 /// One execution as it is kept.

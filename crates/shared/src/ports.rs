@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::invocation::{ExecutionRecord, Work, WorkResult};
+use crate::invocation::{ExecutionRecord, Incident, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
 use crate::script::{Bundle, BundleHash};
 
@@ -35,4 +35,15 @@ pub trait BundleSource: Send + Sync {
 /// Pool → recorder (ADR 0003). Never blocks: the recorder sheds what it cannot keep up with.
 pub trait RecordSink: Send + Sync {
     fn record(&self, record: ExecutionRecord);
+}
+
+/// Pool → manager (ADR 0008): whether a script may run now, by its app's budget and its own record.
+/// Asked before every execution, so the answer must be in memory.
+pub trait Permits: Send + Sync {
+    fn permit(&self, target: &ScriptTarget) -> Result<(), Refusal>;
+}
+
+/// Pool → manager (ADR 0008): a worker misbehaved. Never blocks.
+pub trait IncidentSink: Send + Sync {
+    fn report(&self, incident: Incident);
 }

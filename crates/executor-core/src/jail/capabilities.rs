@@ -1,4 +1,4 @@
-//! Step 8: the rights that Linux splits root into.
+//! Step 9: the rights that Linux splits root into.
 
 use std::ptr;
 
@@ -29,7 +29,7 @@ struct Sets {
 
 pub(super) fn drop_all(jail: &mut Jail) -> Result<(), JailError> {
     // First, because it takes a capability to do so. A user without any has a bounding set that
-    // step 9 makes meaningless, and cannot empty it.
+    // step 10 makes meaningless, and cannot empty it.
     jail.attempt(Layers::EMPTY_BOUNDING_SET, empty_bounding_set);
     let drop = || {
         prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong)?;

@@ -1,4 +1,4 @@
-//! Step 3: the worker keeps standard error and one socket, and nothing else.
+//! Step 4: the worker keeps standard error and one socket, and nothing else.
 
 use std::os::fd::{FromRawFd, OwnedFd};
 

@@ -1,4 +1,4 @@
-//! Step 15: the kernel kills the worker at the first system call that is not on the list.
+//! Step 16: the kernel kills the worker at the first system call that is not on the list.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use seccompiler::{
 };
 use shared::wire::worker::Layers;
 
-use super::rules::{Allowed, Argument, RULES, Test};
+use super::rules::{Allowed, Argument, Test};
 use super::{Jail, JailError};
 
 #[cfg(target_arch = "x86_64")]
@@ -29,9 +29,9 @@ pub enum FilterError {
 
 /// Calls of another architecture, 32-bit ones for example, have other numbers: the program looks at
 /// the architecture first and kills as well.
-pub(super) fn install(jail: &mut Jail) -> Result<(), JailError> {
+pub(super) fn install(jail: &mut Jail, rules: &[Allowed]) -> Result<(), JailError> {
     let install = || {
-        let program = program(RULES)?;
+        let program = program(rules)?;
         seccompiler::apply_filter(&program)?;
         Ok(())
     };
@@ -67,6 +67,7 @@ fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompRule>, BackendError> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::RULES;
     use super::*;
 
     #[test]

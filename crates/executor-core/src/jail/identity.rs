@@ -1,8 +1,8 @@
-//! Step 4: a user id of the worker's own.
+//! Step 5: a user id of the worker's own.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, geteuid, getpid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use shared::wire::worker::Layers;
 
 use super::{Jail, capabilities};
@@ -21,13 +21,19 @@ pub(super) fn take_own(jail: &mut Jail) {
 }
 
 fn change() -> Result<(), Errno> {
-    let id = FIRST_ID + getpid().as_raw().unsigned_abs();
+    let id = FIRST_ID + machine_wide_pid()?;
     let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
     setgroups(&[])?;
     setresgid(group, group, group)?;
-    // Steps 5 to 7 still need rights; step 8 drops them.
+    // Steps 6 to 8 still need rights; step 9 drops them.
     prctl::set_keepcaps(true)?;
     setresuid(user, user, user)?;
     prctl::set_keepcaps(false)?;
     capabilities::raise()
+}
+
+/// In its own namespace every worker is process 1; the file system still says what it is outside.
+fn machine_wide_pid() -> Result<u32, Errno> {
+    let link = nix::fcntl::readlink("/proc/self")?;
+    link.to_str().and_then(|pid| pid.parse().ok()).ok_or(Errno::ESRCH)
 }

@@ -1,4 +1,4 @@
-//! Step 11: the kernel's own list of what a process may touch, left empty.
+//! Step 12: the kernel's own list of what a process may touch, left empty.
 
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, RulesetStatus, Scope};
 use nix::errno::Errno;

@@ -12,6 +12,7 @@ mod landlock;
 mod memory;
 mod namespaces;
 mod process;
+mod processes;
 mod resources;
 mod root;
 mod rules;
@@ -36,21 +37,23 @@ pub enum JailError {
     ParentGone,
     #[error("step 2, empty environment: {0} variables were passed")]
     Environment(usize),
-    #[error("step 3, arrange descriptors: {0}")]
+    #[error("step 3, say which process is the worker: {0}")]
+    Announce(#[source] std::io::Error),
+    #[error("step 4, arrange descriptors: {0}")]
     Descriptors(#[source] Errno),
-    #[error("step 8, drop capabilities: {0}")]
+    #[error("step 9, drop capabilities: {0}")]
     Capabilities(#[source] Errno),
-    #[error("step 9, no new privileges: {0}")]
+    #[error("step 10, no new privileges: {0}")]
     NoNewPrivileges(#[source] Errno),
-    #[error("step 10, not dumpable: {0}")]
+    #[error("step 11, not dumpable: {0}")]
     Dumpable(#[source] Errno),
-    #[error("step 12, limit {resource}: {errno}")]
+    #[error("step 13, limit {resource}: {errno}")]
     Limit {
         resource: &'static str,
         #[source]
         errno: Errno,
     },
-    #[error("step 15, filter system calls: {0}")]
+    #[error("step 16, filter system calls: {0}")]
     Filter(#[from] FilterError),
 }
 
@@ -62,34 +65,36 @@ pub struct Jail {
     held: Layers,
 }
 
-/// Steps 1 to 10. Answers the jail, to be locked later, and the worker's one socket.
+/// Steps 1 to 11. Answers the jail, to be locked later, and the worker's one socket.
 pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> {
     let mut jail = Jail { wanted, held: Layers::NONE };
     process::die_with_parent()?; // 1: first, so that no failure below leaves an orphan
     process::check_parent(parent)?;
     process::check_environment()?; // 2: what exec was given; nothing can be taken back here
-    let socket = descriptors::arrange()?; // 3: before anything opens a descriptor of its own
-    identity::take_own(&mut jail); // 4: before the user namespace, where ids can no longer change
-    namespaces::leave(&mut jail); // 5: their rights come from step 4, or from a user namespace
-    root::empty(&mut jail); // 6: needs the mount namespace, and the right to mount
-    namespaces::leave_users(&mut jail); // 7: last of them, as it takes those rights away
-    capabilities::drop_all(&mut jail)?; // 8: nothing below needs a right
-    process::forbid_new_privileges(&mut jail)?; // 9: also what lets 11 and 15 be taken without rights
-    process::forbid_dumps(&mut jail)?; // 10: after 4, which would have changed it
+    processes::become_first(&mut jail)?; // 3: where ids do not matter yet, and while there is an output
+    let socket = descriptors::arrange()?; // 4: before anything opens a descriptor of its own
+    identity::take_own(&mut jail); // 5: before the user namespace, where ids can no longer change
+    namespaces::leave(&mut jail); // 6: their rights come from step 5, or from a user namespace
+    root::empty(&mut jail); // 7: needs the mount namespace, and the right to mount
+    namespaces::leave_users(&mut jail); // 8: last of them, as it takes those rights away
+    capabilities::drop_all(&mut jail)?; // 9: nothing below needs a right
+    process::forbid_new_privileges(&mut jail)?; // 10: also what lets 12 and 16 be taken without rights
+    process::forbid_dumps(&mut jail)?; // 11: after 5, which would have changed it
     process::die_with_parent()?; // again, since the kernel forgets it when a process changes its rights
     Ok((jail, socket))
 }
 
 impl Jail {
-    /// Steps 11 to 15, once the guest is loaded: loading needs memory that becomes
+    /// Steps 12 to 16, once the guest is loaded: loading needs memory that becomes
     /// executable. `data_bytes` is the most writable memory the
-    /// worker may have, `code` the guest's. Answers the layers that hold.
-    pub fn lock(mut self, data_bytes: u64, code: &[u8]) -> Result<Layers, JailError> {
-        landlock::deny_all(&mut self); // 11: before 12, as it needs a descriptor for a moment
-        resources::limit(&mut self, data_bytes)?; // 12: after everything that opens or maps
-        memory::refuse_new_code(&mut self); // 13: after the last code was made
-        memory::seal_code(&mut self, code); // 14: after the last code was moved
-        filter::install(&mut self)?; // 15: last, because it forbids all of the above
+    /// worker may have, `code` the guest's, `rules` the calls the filter lets through. Answers the
+    /// layers that hold.
+    pub fn lock(mut self, data_bytes: u64, code: &[u8], rules: &[Allowed]) -> Result<Layers, JailError> {
+        landlock::deny_all(&mut self); // 12: before 13, as it needs a descriptor for a moment
+        resources::limit(&mut self, data_bytes)?; // 13: after everything that opens or maps
+        memory::refuse_new_code(&mut self); // 14: after the last code was made
+        memory::seal_code(&mut self, code); // 15: after the last code was moved
+        filter::install(&mut self, rules)?; // 16: last, because it forbids all of the above
         Ok(self.held)
     }
 

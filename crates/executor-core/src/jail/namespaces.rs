@@ -1,4 +1,4 @@
-//! Steps 5 and 7: the worker leaves what it shares with the rest of the machine.
+//! Steps 6 and 8: the worker leaves what it shares with the rest of the machine.
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -7,7 +7,7 @@ use shared::wire::worker::Layers;
 use super::Jail;
 
 const KINDS: [(Layers, CloneFlags); 5] = [
-    // A file system view of its own, which step 6 empties.
+    // A file system view of its own, which step 7 empties.
     (Layers::MOUNT_NAMESPACE, CloneFlags::CLONE_NEWNS),
     // No network device but a loopback that is down; no abstract sockets of others.
     (Layers::NETWORK_NAMESPACE, CloneFlags::CLONE_NEWNET),
@@ -19,7 +19,7 @@ const KINDS: [(Layers, CloneFlags); 5] = [
     (Layers::CGROUP_NAMESPACE, CloneFlags::CLONE_NEWCGROUP),
 ];
 
-/// Step 5. Whoever may not make namespaces gets that right by making a user namespace first, where
+/// Step 6. Whoever may not make namespaces gets that right by making a user namespace first, where
 /// the kernel's administrator allows it.
 pub(super) fn leave(jail: &mut Jail) {
     let wanted = KINDS.iter().filter(|(layer, _)| jail.wanted.contains(*layer));
@@ -45,7 +45,7 @@ pub(super) fn leave(jail: &mut Jail) {
     }
 }
 
-/// Step 7. For a worker that did not need one in step 5: what rights it might ever regain would be
+/// Step 8. For a worker that did not need one in step 6: what rights it might ever regain would be
 /// over nothing.
 pub(super) fn leave_users(jail: &mut Jail) {
     if !jail.held.contains(Layers::USER_NAMESPACE) {

@@ -1,4 +1,4 @@
-//! Steps 1, 2, 9 and 10: what the process is.
+//! Steps 1, 2, 10 and 11: what the process is.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -19,10 +19,14 @@ pub(super) fn check_parent(parent: i32) -> Result<(), JailError> {
     if getppid().as_raw() != parent {
         return Err(JailError::ParentGone);
     }
-    // Ctrl-C on a terminal is for the parent, which then lets its workers finish. A process that
-    // leads a group already, as under a debugger, stays where it is.
-    let _ = setsid();
+    leave_group();
     Ok(())
+}
+
+/// The rest of step 1. Ctrl-C on a terminal is for the parent, which then lets its workers finish.
+/// A process that leads a group already, as under a debugger, stays where it is.
+pub(super) fn leave_group() {
+    let _ = setsid();
 }
 
 /// Step 2. Environments carry secrets: the database's address, the master key.
@@ -33,12 +37,12 @@ pub(super) fn check_environment() -> Result<(), JailError> {
     }
 }
 
-/// Step 9.
+/// Step 10.
 pub(super) fn forbid_new_privileges(jail: &mut Jail) -> Result<(), JailError> {
     jail.require(Layers::NO_NEW_PRIVILEGES, prctl::set_no_new_privs).map_err(JailError::NoNewPrivileges)
 }
 
-/// Step 10. No core file, no `/proc/self/mem`, no debugger of the same user.
+/// Step 11. No core file, no `/proc/self/mem`, no debugger of the same user.
 pub(super) fn forbid_dumps(jail: &mut Jail) -> Result<(), JailError> {
     let forbid = || {
         prctl::set_dumpable(false)?;

@@ -1,4 +1,4 @@
-//! Step 12: what the process may use up.
+//! Step 13: what the process may use up.
 
 use nix::sys::resource::{Resource, setrlimit};
 use shared::wire::worker::Layers;

@@ -1,4 +1,4 @@
-//! Step 6: a file system with nothing in it.
+//! Step 7: a file system with nothing in it.
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

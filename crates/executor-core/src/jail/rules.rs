@@ -1,4 +1,4 @@
-//! Step 15, the list: every system call a locked-down worker makes. Whatever is not here ends it.
+//! Step 16, the list: every system call a locked-down worker makes. Whatever is not here ends it.
 //!
 //! The numbers come from `libc`, for the architecture this is built for; x86-64 and aarch64 have
 //! all of these calls under the same names. What must not come in, whatever the reason: opening,

@@ -93,6 +93,19 @@ fn a_user_of_its_own_alone_keeps_a_worker_from_other_processes() {
 }
 
 #[test]
+fn a_namespace_of_processes_alone_hides_all_others() {
+    let walls = with_rights(Layers::PROCESS_NAMESPACE);
+    expect_all(&[
+        row("signal-parent", "", Layers::NONE, "done"),
+        row("signal-parent", "", walls, "ESRCH"),
+        row("abort-parent", "", walls, "ESRCH"),
+        row("read-parent", "", walls, "ESRCH"),
+        row("trace-parent", "", walls, "ESRCH"),
+        row("pidfd-of-parent", "", walls, "ESRCH"),
+    ]);
+}
+
+#[test]
 fn a_user_namespace_alone_keeps_a_worker_from_tracing_its_parent() {
     expect_all(&[row("read-parent", "", Layers::USER_NAMESPACE, "EPERM")]);
     if geteuid().is_root() {

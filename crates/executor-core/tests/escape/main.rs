@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod alone;
+mod needed;
 mod resources;
 mod secrets;
 mod together;

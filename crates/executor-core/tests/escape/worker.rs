@@ -1,20 +1,23 @@
 //! Starts a hostile worker the way the supervisor starts workers, and tells what became of it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
 use shared::wire::worker::Layers;
 
 /// A worker that is ready and about to attack.
 pub(crate) struct Hostile {
-    child: Child,
-    _stream: UnixStream,
+    /// A child of this process; in a namespace of its own it is not the one that was started.
+    pid: Pid,
+    stderr: ChildStderr,
+    stream: UnixStream,
     /// What it could put up of the layers it was told to.
     pub(crate) held: Layers,
 }
@@ -28,58 +31,108 @@ impl Hostile {
         Self::spawn(command)
     }
 
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::try_spawn(command).unwrap()
+    }
+
+    /// Nothing when the filter killed it before it said hello.
+    #[expect(clippy::zombie_processes, reason = "what is not waited for here is the worker, and `seen` does")]
+    pub(crate) fn try_spawn(mut command: Command) -> Option<Self> {
         let (mut stream, theirs) = UnixStream::pair().unwrap();
-        let child = command
+        let mut child = command
             .current_dir("/")
             .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         // The command holds the other end of the socket, whose closing must be noticed.
         drop(command);
+        let mut stderr = child.stderr.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid: i32 = line.trim().parse().unwrap();
+        if pid.unsigned_abs() != child.id() {
+            assert!(child.wait().unwrap().success());
+        }
         let mut hello = Vec::new();
         let body = HelloWorker { protocol: PROTOCOL_VERSION, slots: 1, image_cache_bytes: 1 << 20 };
         codec::encode(&mut hello, ToWorker::Hello as u8, 0, 0, &body);
         stream.write_all(&hello).unwrap();
         let mut header = [0; HEADER_BYTES];
+        let pid = Pid::from_raw(pid);
         if let Err(error) = stream.read_exact(&mut header) {
-            let seen = child.wait_with_output().unwrap();
-            panic!("no hello ({error}), {}: {}", seen.status, String::from_utf8_lossy(&seen.stderr));
+            let mut words = String::new();
+            stderr.read_to_string(&mut words).unwrap();
+            let status = waitpid(pid, None).unwrap();
+            assert!(
+                matches!(status, WaitStatus::Signaled(_, Signal::SIGSYS, _)),
+                "no hello ({error}): {words}"
+            );
+            return None;
         }
         let header = Header::decode(header).unwrap();
         assert_eq!(header.kind, FromWorker::Hello as u8);
         let mut body = vec![0; header.body_bytes as usize];
         stream.read_exact(&mut body).unwrap();
         let hello: HelloParent = codec::decode_body(&body).unwrap();
-        Self { child, _stream: stream, held: hello.layers }
+        Some(Self { pid, stderr, stream, held: hello.layers })
+    }
+
+    /// Gives it frames, and takes in what it answers until it ends or `answers` executions have.
+    pub(crate) fn work(&mut self, frames: &[u8], answers: usize) {
+        // A worker that was killed meanwhile reads no more.
+        if self.stream.write_all(frames).is_err() {
+            return;
+        }
+        for _ in 0..answers {
+            let mut header = [0; HEADER_BYTES];
+            if self.stream.read_exact(&mut header).is_err() {
+                return;
+            }
+            let mut body = vec![0; Header::decode(header).unwrap().body_bytes as usize];
+            if self.stream.read_exact(&mut body).is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits until the worker says that it did something, without ending.
     pub(crate) fn wait_for_word(&mut self) -> String {
-        let stderr = self.child.stderr.as_mut().unwrap();
         let mut word = Vec::new();
         while !word.ends_with(b"\n") {
             let mut byte = [0];
-            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "it ended after {word:?}");
+            assert_eq!(self.stderr.read(&mut byte).unwrap(), 1, "it ended after {word:?}");
             word.push(byte[0]);
         }
         String::from_utf8(word).unwrap().trim().to_owned()
     }
 
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
+    /// How it ended, once it has: by which signal, or with which code.
+    pub(crate) fn end(mut self) -> String {
+        let mut words = Vec::new();
+        self.stderr.read_to_end(&mut words).unwrap();
+        match waitpid(self.pid, None).unwrap() {
+            WaitStatus::Signaled(_, signal, _) => signal.to_string(),
+            WaitStatus::Exited(_, code) => format!("Exited({code})"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        kill(self.pid, Signal::SIGKILL).unwrap();
     }
 
     /// How it ended: the signal that ended it, or what the attack came to.
-    pub(crate) fn seen(self) -> String {
-        let output = self.child.wait_with_output().unwrap();
-        let words = String::from_utf8_lossy(&output.stderr);
-        if let Some(signal) = output.status.signal() {
-            return Signal::try_from(signal).map_or_else(|_| signal.to_string(), |name| name.to_string());
+    pub(crate) fn seen(mut self) -> String {
+        let mut words = Vec::new();
+        self.stderr.read_to_end(&mut words).unwrap();
+        let words = String::from_utf8_lossy(&words);
+        let status = waitpid(self.pid, None).unwrap();
+        if let WaitStatus::Signaled(_, signal, _) = status {
+            return signal.to_string();
         }
         let seen = words.lines().rev().find_map(|line| line.strip_prefix("seen "));
-        seen.map_or_else(|| format!("{}, {words}", output.status), ToOwned::to_owned)
+        seen.map_or_else(|| format!("{status:?}, {words}"), ToOwned::to_owned)
     }
 }

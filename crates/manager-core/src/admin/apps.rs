@@ -159,6 +159,7 @@ pub(super) async fn delete(
     let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&app);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
+    admin.budgets.forget(app.id);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -10,8 +10,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::{
-    Admin, account, api_keys, apps, audit, denials, executions, gate, invitations, invoke, members, routes,
-    scripts, session, tail, totp, transfer, users, verbs, versions,
+    Admin, account, api_keys, apps, audit, budgets, denials, executions, gate, incidents, invitations,
+    invoke, members, routes, scripts, session, tail, totp, transfer, users, verbs, versions,
 };
 use crate::auth::Capability;
 
@@ -36,7 +36,7 @@ pub(crate) struct Endpoint {
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
         AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadSelf,
-        TransferApp, WriteApp,
+        ReleaseScripts, SetBudgets, TransferApp, WriteApp,
     };
     vec![
         post("/auth/login", None, session::login),
@@ -75,11 +75,16 @@ pub(crate) fn table() -> Vec<Endpoint> {
         delete("/apps/{app}/members/{user}", AdministerApp, members::remove),
         get("/apps/{app}/denials", AdministerApp, denials::list),
         get("/apps/{app}/audit", AdministerApp, audit::of_app),
+        get("/apps/{app}/budgets", ReadApp, budgets::show),
+        put("/apps/{app}/budgets", SetBudgets, budgets::set),
+        get("/apps/{app}/usage", ReadApp, budgets::usage),
+        get("/apps/{app}/incidents", ReadApp, incidents::list),
         get("/apps/{app}/scripts", ReadApp, scripts::list),
         put("/apps/{app}/scripts/{name}", WriteApp, scripts::deploy),
         get("/apps/{app}/scripts/{name}", ReadApp, scripts::show),
         delete("/apps/{app}/scripts/{name}", WriteApp, scripts::delete),
         get("/apps/{app}/scripts/{name}/versions", ReadApp, versions::list),
+        post("/apps/{app}/scripts/{name}:release", ReleaseScripts, incidents::release),
         post("/apps/{app}/scripts/{name}/rollback", WriteApp, versions::rollback),
         post("/apps/{app}/scripts/{name}/invoke", InvokeScripts, invoke::test),
         get("/apps/{app}/routes", ReadApp, routes::list),

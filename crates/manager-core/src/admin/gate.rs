@@ -17,7 +17,7 @@ use super::denials::Denied;
 use super::endpoints::Needs;
 use super::problem::ApiError;
 use super::{Admin, access, cookie};
-use crate::auth::{AuthenticateError, Capability, Origin, Principal, Standing};
+use crate::auth::{Auth, AuthenticateError, Capability, Origin, Principal, Standing};
 use crate::store::apps::App;
 
 /// Lets a request through to its handler, with [`Principal`] and, where the path names an app, [`App`]
@@ -30,7 +30,7 @@ pub(super) async fn pass(
 ) -> Result<Response, ApiError> {
     let Needs::Right(capability) = needs else { return Ok(next.run(request).await) };
     let (mut parts, body) = request.into_parts();
-    let principal = authenticate(&admin, &parts).await?;
+    let principal = authenticate(&admin.auth, &parts).await?;
     let key = params.iter().find(|(name, _)| *name == "app").map(|(_, key)| key.to_owned());
     if let Some((app, standing)) = admit(&admin, &principal, capability, key.as_deref(), &parts).await? {
         parts.extensions.insert(app);
@@ -60,7 +60,7 @@ async fn admit(
 }
 
 /// Who is calling. A credential that cannot be checked makes nobody a stranger.
-async fn authenticate(admin: &Admin, parts: &Parts) -> Result<Principal, ApiError> {
+pub(super) async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Principal, ApiError> {
     let token = match bearer(parts)? {
         Some(token) => token,
         None => cookie::session(parts)?.ok_or_else(|| {
@@ -68,7 +68,7 @@ async fn authenticate(admin: &Admin, parts: &Parts) -> Result<Principal, ApiErro
             ApiError::new(Code::Unauthenticated, detail)
         })?,
     };
-    admin.auth.authenticate(token, origin(parts)).await.map_err(|error| match error {
+    auth.authenticate(token, origin(parts)).await.map_err(|error| match error {
         AuthenticateError::Unknown => {
             let detail = "the token is neither of a live session nor a live API key; log in again";
             ApiError::new(Code::Unauthenticated, detail)

@@ -54,7 +54,7 @@ pub(super) async fn test(
     let captured = captured(&admin, &target, &request);
     let remote_ip = address.map(|Extension(ClientAddress(ip))| ip.to_string()).unwrap_or_default();
     let http = request.guest_http(&captured, &remote_ip);
-    let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http);
+    let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http).as_test();
     let started_at_us = Utc::now().timestamp_micros();
     let id = invocation.execution;
     let outcome = run(&admin, invocation).await?;

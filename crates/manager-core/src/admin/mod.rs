@@ -7,6 +7,7 @@ mod account;
 mod api_keys;
 mod apps;
 mod audit;
+mod budgets;
 mod compile;
 mod cookie;
 mod denials;
@@ -14,6 +15,8 @@ mod endpoints;
 mod execute;
 mod executions;
 mod gate;
+mod guard;
+mod incidents;
 mod invitations;
 mod invoke;
 mod made_up;
@@ -47,9 +50,12 @@ use tower::Layer;
 pub(crate) use self::denials::Denials;
 use self::endpoints::Needs;
 pub use self::endpoints::{Permission, permissions};
+pub(crate) use self::guard::guarded;
 use self::problem::ApiError;
 use self::verbs::Verbs;
 use crate::auth::{Auth, Capability};
+use crate::budgets::Budgets;
+use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
@@ -62,6 +68,8 @@ pub(crate) struct Admin {
     pub(crate) auth: Arc<Auth>,
     pub(crate) recorder: Recorder,
     pub(crate) denials: Denials,
+    pub(crate) budgets: Budgets,
+    pub(crate) incidents: Incidents,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) config: Arc<ManagerConfig>,
 }

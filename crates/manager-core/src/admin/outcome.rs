@@ -30,7 +30,11 @@ pub(super) fn failed(outcome: &Outcome) -> ApiError {
 
 /// The problem of work that was not started.
 pub(super) fn refused(refusal: Refusal) -> ApiError {
-    ApiError::new(refusal.problem(), refusal.to_string()).retry_after(1)
+    let error = ApiError::new(refusal.problem(), refusal.to_string());
+    match refusal.retry_after_s() {
+        Some(seconds) => error.retry_after(seconds),
+        None => error,
+    }
 }
 
 #[cfg(test)]

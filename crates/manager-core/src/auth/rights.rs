@@ -25,6 +25,12 @@ pub(crate) enum Capability {
     ManageUsers,
     /// Read the instance's audit log.
     ReadAudit,
+    /// See what the machine is like and which processes run.
+    ReadSystem,
+    /// Say what an app may use. Not its own people's business: they would say "everything".
+    SetBudgets,
+    /// Let a script run again that was quarantined.
+    ReleaseScripts,
     /// See an app, its scripts, routes, members and executions.
     ReadApp,
     /// Change an app's scripts and routes.
@@ -124,7 +130,7 @@ impl Denial {
 
 impl Capability {
     /// Those that are about one app.
-    pub(crate) const ON_APPS: [Self; 7] = [
+    pub(crate) const ON_APPS: [Self; 9] = [
         Self::ReadApp,
         Self::WriteApp,
         Self::InvokeScripts,
@@ -132,6 +138,8 @@ impl Capability {
         Self::WriteData,
         Self::AdministerApp,
         Self::TransferApp,
+        Self::SetBudgets,
+        Self::ReleaseScripts,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -141,6 +149,9 @@ impl Capability {
             Self::CreateApps => "create_apps",
             Self::ManageUsers => "manage_users",
             Self::ReadAudit => "read_audit",
+            Self::ReadSystem => "read_system",
+            Self::SetBudgets => "set_budgets",
+            Self::ReleaseScripts => "release_scripts",
             Self::ReadApp => "read_app",
             Self::WriteApp => "write_app",
             Self::InvokeScripts => "invoke_scripts",
@@ -154,7 +165,12 @@ impl Capability {
     const fn least(self) -> Least {
         match self {
             Self::ReadSelf | Self::ManageSelf => Least::Anybody,
-            Self::CreateApps | Self::ManageUsers | Self::ReadAudit => Least::Instance(Role::Admin),
+            Self::CreateApps
+            | Self::ManageUsers
+            | Self::ReadAudit
+            | Self::ReadSystem
+            | Self::SetBudgets
+            | Self::ReleaseScripts => Least::Instance(Role::Admin),
             Self::ReadApp | Self::ReadData => Least::App(AppRole::Viewer),
             Self::WriteApp | Self::InvokeScripts | Self::WriteData => Least::App(AppRole::Editor),
             Self::AdministerApp => Least::App(AppRole::AppAdmin),
@@ -167,7 +183,12 @@ impl Capability {
         match self {
             Self::ReadSelf => Some(&[]),
             Self::ManageSelf => None,
-            Self::CreateApps | Self::ManageUsers | Self::ReadAudit => Some(&[Scope::InstanceAdmin]),
+            Self::CreateApps
+            | Self::ManageUsers
+            | Self::ReadAudit
+            | Self::ReadSystem
+            | Self::SetBudgets
+            | Self::ReleaseScripts => Some(&[Scope::InstanceAdmin]),
             Self::ReadApp => Some(&[Scope::AppRead, Scope::AppWrite, Scope::AppAdmin]),
             Self::WriteApp => Some(&[Scope::AppWrite, Scope::AppAdmin]),
             Self::InvokeScripts => Some(&[Scope::ScriptInvoke]),
@@ -272,12 +293,20 @@ fn refuse_person(principal: &Principal, capability: Capability, place: Place) ->
     let user = &principal.user;
     match (capability.least(), place) {
         (Least::Anybody, _) => Ok(()),
-        (Least::Instance(least), _) if user.role >= least => Ok(()),
-        (Least::Instance(least), _) => Err(Denial {
-            rule: Rule::InstanceRole,
-            value: format!("{} has the role {} on the instance", user.username, user.role.as_str()),
-            remedy: format!("give {} the role {} on the instance", user.username, least.as_str()),
-        }),
+        (Least::Instance(least), place) => {
+            // Who may not see an app is not told that only an admin may do this to it.
+            if let Place::App(standing) = place {
+                refuse_role(principal, standing, AppRole::Viewer)?;
+            }
+            if user.role >= least {
+                return Ok(());
+            }
+            Err(Denial {
+                rule: Rule::InstanceRole,
+                value: format!("{} has the role {} on the instance", user.username, user.role.as_str()),
+                remedy: format!("give {} the role {} on the instance", user.username, least.as_str()),
+            })
+        }
         (Least::App(least), Place::App(standing)) => refuse_role(principal, standing, least),
         (Least::OwnerOfApp, Place::App(standing)) => {
             refuse_role(principal, standing, AppRole::Viewer)?;

@@ -5,9 +5,11 @@
 pub(crate) mod api_keys;
 pub(crate) mod apps;
 pub(crate) mod audit;
+pub(crate) mod budgets;
 pub(crate) mod bundles;
 mod columns;
 pub(crate) mod executions;
+pub(crate) mod incidents;
 pub(crate) mod invitations;
 pub(crate) mod members;
 pub(crate) mod migrations;
@@ -17,6 +19,7 @@ pub(crate) mod routing;
 pub(crate) mod scripts;
 pub(crate) mod second_factors;
 pub(crate) mod sessions;
+pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod versions;
 

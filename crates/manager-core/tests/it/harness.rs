@@ -96,6 +96,13 @@ impl TestApi {
         api
     }
 
+    /// Stops the manager, which writes what it still has in memory, and starts another on what is kept.
+    pub(crate) async fn restart(&mut self) {
+        self.manager.close().await;
+        self.manager = Manager::open(self.database.options(), config()).await.unwrap();
+        self.router = self.manager.admin_router(self.pool.clone());
+    }
+
     pub(crate) async fn login(&self, username: &str, password: &str, address: Option<IpAddr>) -> Reply {
         let body = json!({ "username": username, "password": password });
         let mut request = Request::post("/api/v1/admin/auth/login")

@@ -16,11 +16,12 @@ pub(super) struct Failure {
     /// Fit for strangers' eyes.
     pub(super) detail: String,
     pub(super) allow: Vec<String>,
+    pub(super) retry_after_s: Option<u32>,
 }
 
 impl Failure {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), allow: Vec::new() }
+        Self { code, detail: detail.into(), allow: Vec::new(), retry_after_s: None }
     }
 
     pub(super) fn into_response(self, request_id: &str) -> Response<Full<Bytes>> {
@@ -35,8 +36,8 @@ impl Failure {
         if let Ok(value) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID.clone(), value);
         }
-        if self.code.status() == 503 {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Ok(value) = HeaderValue::from_str(&self.allow.join(", "))
             && !self.allow.is_empty()

@@ -14,7 +14,8 @@ pub(super) fn answer(result: WorkResult, request_id: &str) -> Response<Full<Byte
     match result {
         WorkResult::Ran(outcome) => ran(outcome, request_id),
         WorkResult::Refused(refusal) => {
-            Failure::new(refusal.problem(), refusal.to_string()).into_response(request_id)
+            let failure = Failure::new(refusal.problem(), refusal.to_string());
+            Failure { retry_after_s: refusal.retry_after_s(), ..failure }.into_response(request_id)
         }
         WorkResult::Compiled { .. } | WorkResult::Rejected(_) | WorkResult::NotCompiled(_) => {
             Failure::new(Code::Internal, "the work was compiled instead of run").into_response(request_id)

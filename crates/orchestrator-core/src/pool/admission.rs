@@ -95,15 +95,21 @@ impl<J: Queued> Admission<J> {
         Ok(())
     }
 
-    /// The next job to start. The caller starts it.
-    pub(super) fn pop(&mut self) -> Option<J> {
+    /// The first job of each app that waits and may start another, in the order of their turns.
+    pub(super) fn fronts(&self) -> impl Iterator<Item = &J> {
+        let queues = self.ring.iter().filter_map(|app| self.apps.get(app));
+        queues.filter(|queue| queue.running < self.running_per_app_max).filter_map(|queue| queue.jobs.front())
+    }
+
+    /// The next job to start, of those for which there is room. The caller starts it.
+    pub(super) fn pop(&mut self, has_room: impl Fn(&J) -> bool) -> Option<J> {
         // Each pass either finds a job, or gives every app below zero another quantum; debts are
         // bounded, so the passes are too.
         let mut blocked = 0;
         while blocked < self.ring.len() {
             let app = *self.ring.front()?;
             let queue = self.apps.get_mut(&app)?;
-            if queue.running >= self.running_per_app_max {
+            if queue.running >= self.running_per_app_max || !queue.jobs.front().is_some_and(&has_room) {
                 blocked += 1;
                 self.ring.rotate_left(1);
                 continue;
@@ -185,7 +191,7 @@ mod tests {
     fn run(admission: &mut Admission<Item>, count: usize, a: AppId, cost: impl Fn(AppId) -> u64) -> usize {
         let mut of_a = 0;
         for _ in 0..count {
-            let job = admission.pop().unwrap();
+            let job = admission.pop(|_| true).unwrap();
             admission.started(job.0);
             admission.finished(job.0, cost(job.0));
             of_a += usize::from(job.0 == a);
@@ -226,13 +232,25 @@ mod tests {
         admission.push(Item(a, 1)).unwrap();
         admission.push(Item(a, 2)).unwrap();
         admission.push(Item(b, 3)).unwrap();
-        assert_eq!(admission.pop(), Some(Item(a, 1)));
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
         admission.started(a);
-        assert_eq!(admission.pop(), Some(Item(b, 3)));
+        assert_eq!(admission.pop(|_| true), Some(Item(b, 3)));
         admission.started(b);
-        assert_eq!(admission.pop(), None);
+        assert_eq!(admission.pop(|_| true), None);
         admission.finished(a, 1);
-        assert_eq!(admission.pop(), Some(Item(a, 2)));
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 2)));
+    }
+
+    #[test]
+    fn an_app_without_a_worker_does_not_block_others() {
+        let (a, b) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(100, 4);
+        admission.push(Item(a, 1)).unwrap();
+        admission.push(Item(b, 2)).unwrap();
+        assert_eq!(admission.pop(|job| job.0 == b), Some(Item(b, 2)));
+        assert_eq!(admission.pop(|job| job.0 == b), None);
+        assert_eq!(admission.fronts().collect::<Vec<_>>(), [&Item(a, 1)]);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
     }
 
     #[test]
@@ -253,8 +271,8 @@ mod tests {
         admission.push(Item(a, 2)).unwrap();
         assert_eq!(admission.withdraw(1), Some(Item(a, 1)));
         assert_eq!(admission.withdraw(1), None);
-        assert_eq!(admission.pop(), Some(Item(a, 2)));
-        assert_eq!(admission.pop(), None);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 2)));
+        assert_eq!(admission.pop(|_| true), None);
         assert_eq!(admission.queued(), 0);
     }
 

@@ -5,15 +5,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::host_call::{HostOp, LogLine};
+use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::invocation::LogEntry;
-use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, LOG_NOTICES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, RESULT_OVERHEAD_BYTES};
 use shared::wire::codec::{self, FrameError, Header};
 use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
 use tokio::sync::Notify;
 
+use super::budget::{Budget, Resource};
 use super::job::{Job, Task};
 use super::library::Directory;
+use super::status::{WorkerState, WorkerStatus};
+use super::tenancy::{Desk, Tenant};
 
 /// Longest [`FromWorker::Notice`]: a log line cannot be longer than the whole log.
 const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 64;
@@ -57,8 +60,7 @@ pub(super) struct Execution {
     pub(super) deadline: Instant,
     pub(super) cancelled: Option<Cancelled>,
     pub(super) logs: Vec<LogEntry>,
-    log_bytes: u32,
-    notices: u32,
+    budget: Budget,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,10 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: u64,
+    pub(super) pid: u32,
+    /// Whom it serves; nobody yet when it is fresh.
+    pub(super) tenant: Option<Tenant>,
+    last_used: Instant,
     slots: Vec<Slot>,
     /// Idle slots; the one used last is used next, because its memory is warm.
     free: Vec<u16>,
@@ -91,9 +97,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: u64, slots: u16, wake: Arc<Notify>) -> Self {
+    pub(super) fn new(id: u64, pid: u32, slots: u16, wake: Arc<Notify>) -> Self {
         Self {
             id,
+            pid,
+            tenant: None,
+            last_used: Instant::now(),
             slots: (0..slots).map(|_| Slot { generation: 0, execution: None }).collect(),
             free: (0..slots).rev().collect(),
             directory: Directory::default(),
@@ -104,8 +113,32 @@ impl Connection {
         }
     }
 
-    pub(super) fn free_slots(&self) -> usize {
-        if self.retiring { 0 } else { self.free.len() }
+    /// How it looks to a job: with one slot kept for makers, unless there is but one.
+    pub(super) fn desk(&self, is_for_maker: bool) -> Desk {
+        let kept = usize::from(!is_for_maker && self.slots.len() > 1);
+        Desk {
+            tenant: self.tenant,
+            room: if self.retiring { 0 } else { self.free.len().saturating_sub(kept) },
+            is_idle: self.is_idle(),
+            is_leaving: self.retiring,
+            last_used: self.last_used,
+        }
+    }
+
+    pub(super) fn status(&self) -> WorkerStatus {
+        let (owner, app) = match self.tenant {
+            Some(Tenant::Owner(owner)) => (Some(owner), None),
+            Some(Tenant::App(app)) => (None, Some(app)),
+            Some(Tenant::Anyone) | None => (None, None),
+        };
+        let state = match (self.retiring, self.tenant, self.is_idle()) {
+            (true, ..) => WorkerState::Leaving,
+            (false, None, _) => WorkerState::Fresh,
+            (false, Some(_), true) => WorkerState::Idle,
+            (false, Some(_), false) => WorkerState::Busy,
+        };
+        let running = self.slots.len() - self.free.len();
+        WorkerStatus { pid: self.pid, state, owner, app, running, executed: self.executed }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -117,6 +150,8 @@ impl Connection {
         let Some(index) = self.free.pop() else {
             return;
         };
+        self.tenant = Some(job.tenant);
+        self.last_used = start.now;
         let lookup = self.directory.acquire(job.image.key);
         if let Some(handle) = lookup.drop_first {
             codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
@@ -156,8 +191,7 @@ impl Connection {
             deadline: start.now + Duration::from_millis(timeout_ms.into()),
             cancelled: None,
             logs: Vec::new(),
-            log_bytes: 0,
-            notices: 0,
+            budget: Budget::default(),
         });
     }
 
@@ -227,6 +261,15 @@ impl Connection {
         self.executions().any(|execution| now >= execution.deadline + GRACE)
     }
 
+    /// Gives it no more work, and ends it when it has none.
+    pub(super) fn retire(&mut self) {
+        if self.is_idle() && !self.retiring {
+            self.stop();
+            self.wake.notify_one();
+        }
+        self.retiring = true;
+    }
+
     pub(super) fn stop(&mut self) {
         self.retiring = true;
         codec::encode(&mut self.outbound, ToWorker::Stop as u8, 0, 0, &());
@@ -262,32 +305,30 @@ impl Execution {
 
     /// Keeps a log line, or as much of it as the limits leave room for.
     fn log(&mut self, line: &LogLine<'_>) -> Result<(), Violation> {
-        self.notices += 1;
-        if self.notices > LOG_NOTICES_MAX {
+        if !self.budget.spend(Resource::Notices, 1) {
             return Err(Violation::NoticeFlood);
         }
-        let kept = u32::try_from(self.logs.len()).unwrap_or(u32::MAX);
-        if kept > LOG_LINES_MAX || self.log_bytes >= LOG_BYTES_MAX {
+        if self.budget.is_exhausted(Resource::LogBytes) {
             return Ok(());
         }
-        let bytes = u32::try_from(line.message.len() + line.data.len()).unwrap_or(u32::MAX);
-        if kept == LOG_LINES_MAX || bytes > LOG_BYTES_MAX - self.log_bytes {
-            self.log_bytes = LOG_BYTES_MAX;
-            self.logs.push(LogEntry {
-                level: shared::host_call::LogLevel::Warn,
-                message: format!(
-                    "log truncated: an execution keeps {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes"
-                ),
-                data: String::new(),
-            });
-            return Ok(());
-        }
-        self.log_bytes += bytes;
-        self.logs.push(LogEntry {
-            level: line.level,
-            message: line.message.to_owned(),
-            data: line.data.to_owned(),
-        });
+        let bytes = line.message.len() + line.data.len();
+        let entry =
+            if self.budget.spend(Resource::LogLines, 1) && self.budget.spend(Resource::LogBytes, bytes) {
+                LogEntry { level: line.level, message: line.message.to_owned(), data: line.data.to_owned() }
+            } else {
+                self.budget.exhaust(Resource::LogBytes);
+                truncation()
+            };
+        self.logs.push(entry);
         Ok(())
+    }
+}
+
+/// The last line of a log that was too long.
+fn truncation() -> LogEntry {
+    LogEntry {
+        level: LogLevel::Warn,
+        message: format!("log truncated: an execution keeps {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes"),
+        data: String::new(),
     }
 }

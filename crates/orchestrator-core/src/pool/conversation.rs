@@ -12,8 +12,9 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use super::connection::Violation;
-use super::outcome;
+use super::outcome::{self, Broken};
 use super::state::{Ended, Shared};
+use super::suspicion::Suspect;
 
 /// Room for a batch of ordinary frames.
 const INBOUND_BYTES: usize = 256 << 10;
@@ -41,6 +42,7 @@ pub(super) async fn run_conversation(
     id: u64,
     stream: &UnixStream,
     wake: &Arc<Notify>,
+    suspects: &mut Vec<Suspect>,
 ) -> Over {
     let mut conversation = Conversation {
         shared,
@@ -50,6 +52,7 @@ pub(super) async fn run_conversation(
         sent: 0,
         stalled: None,
         inbound: Inbound::new(),
+        suspects,
     };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
@@ -86,6 +89,8 @@ struct Conversation<'a> {
     /// Since when the worker takes in nothing of what is to be sent.
     stalled: Option<Instant>,
     inbound: Inbound,
+    /// Executions that had just ended when the worker broke the protocol.
+    suspects: &'a mut Vec<Suspect>,
 }
 
 impl Conversation<'_> {
@@ -134,6 +139,9 @@ impl Conversation<'_> {
         }
         let mut ended = Vec::new();
         let accepted = self.shared.accept(self.id, self.inbound.unread(), &mut ended);
+        if accepted.is_err() {
+            self.suspects.extend(ended.iter().filter_map(|ended| Suspect::of(&ended.execution)));
+        }
         // Executions that ended before a violation did end; their callers get their answers.
         let concluded = self.conclude(ended);
         let consumed = accepted?;
@@ -142,7 +150,7 @@ impl Conversation<'_> {
         Ok(true)
     }
 
-    fn conclude(&self, ended: Vec<Ended>) -> Result<(), Over> {
+    fn conclude(&mut self, ended: Vec<Ended>) -> Result<(), Over> {
         if ended.is_empty() {
             return Ok(());
         }
@@ -157,16 +165,15 @@ impl Conversation<'_> {
         self.shared.charge(self.id, costs);
         let mut violation = None;
         for (execution, done) in decoded {
-            match done {
-                Ok(done) => {
-                    if let Err(found) = outcome::conclude(execution, &done, &*self.shared.records) {
-                        violation = Some(found);
-                    }
-                }
-                Err(error) => {
-                    outcome::conclude_lost(execution, &*self.shared.records);
-                    violation = Some(error.into());
-                }
+            let records = &*self.shared.ports.records;
+            let concluded = match done {
+                Ok(done) => outcome::conclude(execution, &done, records),
+                Err(error) => Err(Broken { execution: Box::new(execution), violation: error.into() }),
+            };
+            if let Err(broken) = concluded {
+                self.suspects.extend(Suspect::of(&broken.execution));
+                outcome::conclude_lost(*broken.execution, records);
+                violation = Some(broken.violation);
             }
         }
         violation.map_or(Ok(()), |violation| Err(violation.into()))

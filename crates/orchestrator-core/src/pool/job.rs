@@ -9,6 +9,9 @@ use shared::limits::{COMPILE_TIMEOUT_MS, ScriptLimits};
 use shared::script::BundleHash;
 use tokio::sync::oneshot;
 
+use super::mode::Mode;
+use super::tenancy::Tenant;
+
 /// What makes two compiled scripts the same: the code, and the limits that act on compiling it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ImageKey {
@@ -48,6 +51,7 @@ pub(super) enum Task {
 pub(super) struct Job {
     pub(super) ticket: u64,
     pub(super) app: AppId,
+    pub(super) tenant: Tenant,
     pub(super) task: Task,
     pub(super) image: LoadableImage,
     pub(super) reply: oneshot::Sender<WorkResult>,
@@ -55,12 +59,27 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(work: Work, image: LoadableImage, reply: oneshot::Sender<WorkResult>) -> Self {
-        let (app, task) = match work {
-            Work::Run(invocation) => (invocation.target.app, Task::Run(invocation)),
-            Work::Compile(compilation) => (compilation.app, Task::Compile),
+    pub(super) fn new(
+        mode: Mode,
+        work: Work,
+        image: LoadableImage,
+        reply: oneshot::Sender<WorkResult>,
+    ) -> Self {
+        let (owner, app, task) = match work {
+            Work::Run(invocation) => (invocation.target.owner, invocation.target.app, Task::Run(invocation)),
+            Work::Compile(compilation) => (compilation.owner, compilation.app, Task::Compile),
         };
-        Self { ticket: 0, app, task, image, reply, submitted: Instant::now() }
+        let tenant = Tenant::of(mode, owner, app);
+        Self { ticket: 0, app, tenant, task, image, reply, submitted: Instant::now() }
+    }
+
+    /// Whether it may take the slot that each worker keeps free: for people who work on a script
+    /// and would else be locked out by its own load.
+    pub(super) const fn is_for_maker(&self) -> bool {
+        match &self.task {
+            Task::Run(invocation) => invocation.is_test,
+            Task::Compile => true,
+        }
     }
 
     pub(super) fn timeout_ms(&self) -> u32 {

@@ -1,9 +1,11 @@
 //! Bundles in the form in which workers get them, and which of them a worker already has.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::guest_abi::LoadRequest;
+use shared::invocation::Work;
+use shared::ports::{BundleSource, BundleUnavailable};
 use shared::script::Bundle;
 use shared::wire::codec;
 
@@ -15,7 +17,7 @@ const LIBRARY_BYTES_MAX: usize = 32 << 20;
 const DIRECTORY_ENTRIES_MAX: usize = 512;
 
 /// Encodes a bundle for a worker.
-pub(super) fn loadable(key: ImageKey, bundle: &Bundle) -> LoadableImage {
+fn loadable(key: ImageKey, bundle: &Bundle) -> LoadableImage {
     let mut encoded = Vec::new();
     codec::encode_body(&mut encoded, bundle);
     let request = LoadRequest {
@@ -29,6 +31,42 @@ pub(super) fn loadable(key: ImageKey, bundle: &Bundle) -> LoadableImage {
     LoadableImage { key, load: load.into() }
 }
 
+/// Code in the form in which workers get it, from the shelf or from the manager.
+pub(super) struct Images {
+    library: Mutex<Library>,
+    bundles: Arc<dyn BundleSource>,
+}
+
+impl Images {
+    pub(super) fn new(bundles: Arc<dyn BundleSource>) -> Self {
+        Self { library: Mutex::default(), bundles }
+    }
+
+    /// The work's code.
+    pub(super) async fn image(&self, work: &Work) -> Result<LoadableImage, BundleUnavailable> {
+        let target = match work {
+            Work::Run(invocation) => &invocation.target,
+            // Source that may never be deployed is not worth keeping.
+            Work::Compile(compilation) => {
+                let key = ImageKey::new(compilation.bundle.hash(), &compilation.limits);
+                return Ok(loadable(key, &compilation.bundle));
+            }
+        };
+        let key = ImageKey::new(target.bundle, &target.limits);
+        if let Some(image) = self.library().get(key) {
+            return Ok(image);
+        }
+        let bundle = self.bundles.bundle(key.bundle).await?;
+        let image = loadable(key, &bundle);
+        self.library().keep(&image);
+        Ok(image)
+    }
+
+    fn library(&self) -> MutexGuard<'_, Library> {
+        self.library.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Debug)]
 struct Shelved {
     load: Arc<[u8]>,
@@ -37,21 +75,21 @@ struct Shelved {
 
 /// The most recently used bundles.
 #[derive(Debug, Default)]
-pub(super) struct Library {
+struct Library {
     shelf: HashMap<ImageKey, Shelved>,
     bytes: usize,
     clock: u64,
 }
 
 impl Library {
-    pub(super) fn get(&mut self, key: ImageKey) -> Option<LoadableImage> {
+    fn get(&mut self, key: ImageKey) -> Option<LoadableImage> {
         self.clock += 1;
         let shelved = self.shelf.get_mut(&key)?;
         shelved.last_used = self.clock;
         Some(LoadableImage { key, load: shelved.load.clone() })
     }
 
-    pub(super) fn keep(&mut self, image: &LoadableImage) {
+    fn keep(&mut self, image: &LoadableImage) {
         self.clock += 1;
         let shelved = Shelved { load: image.load.clone(), last_used: self.clock };
         self.bytes += image.load.len();

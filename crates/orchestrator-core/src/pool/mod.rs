@@ -4,26 +4,38 @@
 //! bookkeeping; [`conversation`] does a worker's I/O, [`supervisor`] keeps the workers alive.
 
 mod admission;
+mod budget;
+mod complaints;
 mod connection;
 mod conversation;
 mod job;
 mod library;
+mod mode;
 mod outcome;
 mod process;
+mod recruit;
+mod seeds;
+mod staff;
 mod state;
+mod status;
 mod supervisor;
+mod suspicion;
+mod tenancy;
 mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::invocation::{Refusal, Work, WorkResult};
-use shared::ports::{BoxFuture, BundleSource, Invoke, RecordSink};
+use shared::ports::{BoxFuture, BundleSource, IncidentSink, Invoke, Permits, RecordSink};
 use tokio::sync::oneshot;
 
 use self::job::Job;
+use self::library::Images;
+pub use self::mode::{Mode, UnknownMode};
+pub use self::recruit::{HelloError, PoolConfig, Probe, StartError, probe};
 use self::state::{Shared, Submitted};
-pub use self::supervisor::{HelloError, PoolConfig, Probe, StartError, probe};
+pub use self::status::{PoolStatus, WorkerState, WorkerStatus};
 pub use self::verify::{Isolation, VerifyError};
 
 /// How long a request waits for a slot before it is refused.
@@ -33,7 +45,9 @@ const QUEUE_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
+    images: Arc<Images>,
     isolation: Isolation,
+    mode: Mode,
 }
 
 impl std::fmt::Debug for Pool {
@@ -42,26 +56,34 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// What the pool is doing right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolStatus {
-    pub workers_ready: usize,
-    pub executions_running: usize,
-    pub executions_queued: usize,
-    /// Workers that ended without having been asked to, since the start.
-    pub workers_lost: u64,
+/// What the pool needs of the manager.
+#[derive(Clone)]
+pub struct Ports {
+    pub bundles: Arc<dyn BundleSource>,
+    pub records: Arc<dyn RecordSink>,
+    pub permits: Arc<dyn Permits>,
+    pub incidents: Arc<dyn IncidentSink>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
 }
 
 impl Pool {
     /// Starts the workers and waits until the first of them is ready.
-    pub async fn start(
-        config: PoolConfig,
-        bundles: Arc<dyn BundleSource>,
-        records: Arc<dyn RecordSink>,
-    ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::new(&config, bundles, records));
+    pub async fn start(config: PoolConfig, ports: Ports) -> Result<Self, StartError> {
+        let mode = config.mode;
+        let images = Arc::new(Images::new(Arc::clone(&ports.bundles)));
+        let shared = Arc::new(Shared::new(&config, ports));
         let isolation = supervisor::start(config, shared.clone()).await?;
-        Ok(Self { shared, isolation })
+        Ok(Self { shared, images, isolation, mode })
+    }
+
+    /// How far apart tenants are kept.
+    pub const fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The walls around the first worker. The others are started the same way, and each is looked
@@ -72,7 +94,12 @@ impl Pool {
 
     /// Runs a piece of work to its end. A caller that goes away cancels it.
     pub async fn work(&self, work: Work) -> WorkResult {
-        let image = match self.shared.image(&work).await {
+        if let Work::Run(invocation) = &work
+            && let Err(refusal) = self.shared.ports.permits.permit(&invocation.target)
+        {
+            return WorkResult::Refused(refusal);
+        }
+        let image = match self.images.image(&work).await {
             Ok(image) => image,
             Err(unavailable) => {
                 tracing::error!(error = %unavailable, "a bundle cannot be read");
@@ -80,7 +107,7 @@ impl Pool {
             }
         };
         let (reply, mut result) = oneshot::channel();
-        let (submitted, ticket) = match self.shared.submit(Job::new(work, image, reply)) {
+        let (submitted, ticket) = match self.shared.submit(Job::new(self.mode, work, image, reply)) {
             Ok(submitted) => submitted,
             Err(refusal) => return WorkResult::Refused(refusal),
         };
@@ -104,6 +131,11 @@ impl Pool {
 
     pub fn status(&self) -> PoolStatus {
         self.shared.status()
+    }
+
+    /// The workers that are there, spares not counted.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        self.shared.workers()
     }
 
     /// Refuses new work, lets running executions finish for up to `patience`, ends the workers.

@@ -39,19 +39,32 @@ const OVER_RESPONSE_BYTES: &str = "the response is over the limit response_bytes
 
 static NO_LOGS: LazyLock<Arc<[LogEntry]>> = LazyLock::new(|| Arc::from([]));
 
+/// An execution whose worker reported on it what no worker of ours would. It is still to be ended.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) execution: Box<Execution>,
+    pub(super) violation: Violation,
+}
+
 /// Ends an execution that its worker reported on: tells the caller and writes the record.
 pub(super) fn conclude(
     execution: Execution,
     done: &Done<'_>,
     records: &dyn RecordSink,
-) -> Result<(), Violation> {
+) -> Result<(), Broken> {
+    let broken = |execution, violation| Broken { execution: Box::new(execution), violation };
     let usage = Usage { fuel: done.fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
     if matches!(execution.job.task, Task::Compile) {
-        let result = compiled(done)?;
-        let _ = execution.job.reply.send(result);
+        match compiled(done) {
+            Ok(result) => drop(execution.job.reply.send(result)),
+            Err(violation) => return Err(broken(execution, violation)),
+        }
         return Ok(());
     }
-    let (status, response, failure) = ran(&execution, done)?;
+    let (status, response, failure) = match ran(&execution, done) {
+        Ok(ran) => ran,
+        Err(violation) => return Err(broken(execution, violation)),
+    };
     deliver(execution, status, response, failure, usage, records);
     Ok(())
 }

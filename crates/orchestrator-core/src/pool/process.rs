@@ -1,15 +1,31 @@
-//! Starting worker processes.
+//! Worker processes: starting them, and seeing them end.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 
-use shared::wire::worker::WORKER_ARG;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use shared::wire::worker::{WITHOUT_WALLS_ARG, WORKER_ARG, WorkerExit};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// The longest process id, and a line's end.
+const PID_LINE_BYTES_MAX: u64 = 16;
+
+/// What is started as a worker.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    /// The binary that becomes a worker: usually this one.
+    pub(super) path: PathBuf,
+    pub(super) has_walls: bool,
+}
 
 /// A started worker and the parent's end of its socket.
 #[derive(Debug)]
@@ -26,8 +42,7 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// `program` is the binary that becomes the worker: usually this one.
-    pub(super) fn start(program: PathBuf) -> io::Result<Self> {
+    pub(super) fn start(program: Program) -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
         std::thread::Builder::new().name("worker-spawner".to_owned()).spawn(move || {
             while let Ok(reply) = inbox.recv() {
@@ -47,18 +62,112 @@ impl Spawner {
 
 /// fork + exec, with an empty environment and one descriptor that matters. Never fork alone: that
 /// would copy this process's memory, and with it the keys, into every worker.
-fn spawn(program: &PathBuf) -> io::Result<Spawned> {
+fn spawn(program: &Program) -> io::Result<Spawned> {
     let (stream, theirs) = UnixStream::pair()?;
     stream.set_nonblocking(true)?;
-    let child = Command::new(program)
+    let child = Command::new(&program.path)
         .arg0("picloud-worker")
         .arg(WORKER_ARG)
         .arg(std::process::id().to_string())
+        .args((!program.has_walls).then_some(WITHOUT_WALLS_ARG))
         .env_clear()
         .current_dir("/")
         .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
     Ok(Spawned { child, stream })
+}
+
+/// A worker: a child of this process, and so nobody else's number until it is waited for.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+}
+
+impl Process {
+    /// Learns which process is the worker: the one that was started, or a copy of it that was born
+    /// in a namespace of its own. No stranger's script has run in either.
+    pub(super) async fn meet(mut child: Child, deadline: Instant) -> io::Result<Self> {
+        let stdout = child.stdout.take();
+        let started = Self { pid: Pid::from_raw(child.id().cast_signed()) };
+        let introduced = tokio::time::timeout_at(deadline, introduction(stdout)).await;
+        match introduced.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(pid) if pid == started.pid => Ok(started),
+            Ok(pid) => {
+                // It has ended, or is about to.
+                let _ = started.wait().await;
+                let worker = Self { pid };
+                if worker.is_child() { Ok(worker) } else { Err(io::Error::other("its copy is not there")) }
+            }
+            Err(error) => {
+                let _ = started.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
+    fn is_child(&self) -> bool {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.pid), look).is_ok()
+    }
+
+    /// Kills it unless it has ended already, and collects how it ended.
+    pub(super) async fn end(self) -> Exit {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if matches!(waitid(Id::Pid(self.pid), look), Ok(WaitStatus::StillAlive)) {
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
+        self.wait().await
+    }
+
+    async fn wait(self) -> Exit {
+        let waited = tokio::task::spawn_blocking(move || waitpid(self.pid, None)).await;
+        match waited {
+            Ok(Ok(WaitStatus::Exited(_, code))) => Exit::Code(code),
+            Ok(Ok(WaitStatus::Signaled(_, signal, _))) => Exit::Signal(signal),
+            _ => Exit::Unknown,
+        }
+    }
+}
+
+async fn introduction(stdout: Option<ChildStdout>) -> io::Result<Pid> {
+    let missing = || io::Error::other("it did not say which process it is");
+    let stdout = tokio::process::ChildStdout::from_std(stdout.ok_or_else(missing)?)?;
+    let mut line = String::new();
+    BufReader::new(stdout.take(PID_LINE_BYTES_MAX)).read_line(&mut line).await?;
+    line.trim_end().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw).ok_or_else(missing)
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    Code(i32),
+    Signal(Signal),
+    Unknown,
+}
+
+impl Exit {
+    pub(super) fn is_clean(self) -> bool {
+        self == Self::Code(WorkerExit::Clean as i32)
+    }
+
+    /// By somebody at a terminal, or by the kernel for want of memory, and also by this process: the
+    /// next worker need not end the same way.
+    pub(super) fn is_from_outside(self) -> bool {
+        matches!(self, Self::Signal(Signal::SIGKILL | Signal::SIGTERM))
+    }
+
+    pub(super) fn describe(self) -> String {
+        match self {
+            Self::Code(code) => WorkerExit::from_code(code)
+                .map_or_else(|| format!("exit code {code}"), |exit| exit.describe().to_owned()),
+            Self::Signal(signal) => signal.to_string(),
+            Self::Unknown => "unknown".to_owned(),
+        }
+    }
 }

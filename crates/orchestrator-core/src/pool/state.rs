@@ -4,18 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::id::AppId;
-use shared::invocation::{Refusal, Work};
-use shared::ports::{BundleSource, BundleUnavailable, RecordSink};
+use shared::invocation::Refusal;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use shared::wire::frame::FromWorker;
 use tokio::sync::Notify;
 
-use super::PoolStatus;
 use super::admission::{Admission, Queued};
 use super::connection::{Cancelled, Connection, Execution, Start, Violation};
-use super::job::{ImageKey, Job, LoadableImage};
-use super::library::{self, Library};
-use super::supervisor::PoolConfig;
+use super::job::Job;
+use super::recruit::PoolConfig;
+use super::seeds::Seeds;
+use super::staff::Staff;
+use super::status::WorkerStatus;
+use super::tenancy;
+use super::{PoolStatus, Ports};
 
 /// Whether a submitted job runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +35,18 @@ pub(super) struct Ended {
 
 pub(super) struct Shared {
     state: Mutex<State>,
-    library: Mutex<Library>,
-    bundles: Arc<dyn BundleSource>,
-    pub(super) records: Arc<dyn RecordSink>,
+    pub(super) ports: Ports,
     recycle_after: u64,
     /// Notified when an execution ends or a worker leaves while the pool drains.
     pub(super) changed: Notify,
+    /// Notified when a worker is to be hired, and when none ever will be again.
+    vacancy: Notify,
 }
 
 struct State {
     connections: Vec<Connection>,
     admission: Admission<Job>,
+    staff: Staff,
     running: usize,
     next_ticket: u64,
     next_connection: u64,
@@ -63,15 +66,12 @@ impl Queued for Job {
 }
 
 impl Shared {
-    pub(super) fn new(
-        config: &PoolConfig,
-        bundles: Arc<dyn BundleSource>,
-        records: Arc<dyn RecordSink>,
-    ) -> Self {
+    pub(super) fn new(config: &PoolConfig, ports: Ports) -> Self {
         let slots = config.workers * usize::from(config.slots_per_worker);
         let state = State {
             connections: Vec::new(),
             admission: Admission::new(config.queue_max, (slots / 2).max(1)),
+            staff: Staff::new(config.workers, config.workers_max()),
             running: 0,
             next_ticket: 0,
             next_connection: 0,
@@ -81,32 +81,11 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
-            library: Mutex::default(),
-            bundles,
-            records,
+            ports,
             recycle_after: config.recycle_after,
             changed: Notify::new(),
+            vacancy: Notify::new(),
         }
-    }
-
-    /// The work's code in the form in which workers get it.
-    pub(super) async fn image(&self, work: &Work) -> Result<LoadableImage, BundleUnavailable> {
-        let target = match work {
-            Work::Run(invocation) => &invocation.target,
-            // Source that may never be deployed is not worth keeping.
-            Work::Compile(compilation) => {
-                let key = ImageKey::new(compilation.bundle.hash(), &compilation.limits);
-                return Ok(library::loadable(key, &compilation.bundle));
-            }
-        };
-        let key = ImageKey::new(target.bundle, &target.limits);
-        if let Some(image) = lock(&self.library).get(key) {
-            return Ok(image);
-        }
-        let bundle = self.bundles.bundle(key.bundle).await?;
-        let image = library::loadable(key, &bundle);
-        lock(&self.library).keep(&image);
-        Ok(image)
     }
 
     pub(super) fn submit(&self, mut job: Job) -> Result<(Submitted, u64), Refusal> {
@@ -117,15 +96,35 @@ impl Shared {
         state.next_ticket += 1;
         let ticket = state.next_ticket;
         job.ticket = ticket;
-        if state.admission.may_start(job.app)
-            && let Some(at) = state.roomiest()
+        if (job.is_for_maker() || state.admission.may_start(job.app))
+            && let Some(at) = state.place(&job)
         {
             state.start(at, job);
             return Ok((Submitted::Started, ticket));
         }
-        match state.admission.push(job) {
-            Ok(()) => Ok((Submitted::Queued, ticket)),
-            Err(_) => Err(Refusal::Overloaded),
+        if state.admission.push(job).is_err() {
+            return Err(Refusal::Overloaded);
+        }
+        if state.serve_waiting() {
+            self.vacancy.notify_one();
+        }
+        Ok((Submitted::Queued, ticket))
+    }
+
+    /// Waits until a worker is to be hired; false when the pool drains.
+    pub(super) async fn vacancy(&self) -> bool {
+        loop {
+            let changed = self.vacancy.notified();
+            {
+                let mut state = lock(&self.state);
+                if state.draining {
+                    return false;
+                }
+                if state.staff.hire() {
+                    return true;
+                }
+            }
+            changed.await;
         }
     }
 
@@ -150,7 +149,7 @@ impl Shared {
 
     /// Makes a worker available. Answers its id and what wakes its conversation; nothing while the
     /// pool drains.
-    pub(super) fn attach(&self, slots: u16) -> Option<(u64, Arc<Notify>)> {
+    pub(super) fn attach(&self, pid: u32, slots: u16) -> Option<(u64, Arc<Notify>)> {
         let mut state = lock(&self.state);
         if state.draining {
             return None;
@@ -158,8 +157,10 @@ impl Shared {
         state.next_connection += 1;
         let id = state.next_connection;
         let wake = Arc::new(Notify::new());
-        state.connections.push(Connection::new(id, slots, wake.clone()));
-        state.refill();
+        state.connections.push(Connection::new(id, pid, slots, wake.clone()));
+        if state.refill() {
+            self.vacancy.notify_one();
+        }
         Some((id, wake))
     }
 
@@ -178,7 +179,10 @@ impl Shared {
         if !(state.draining || connection.retiring && executions.is_empty()) {
             state.workers_lost += 1;
         }
-        state.refill();
+        let is_vacant = state.staff.leave();
+        if state.refill() || is_vacant {
+            self.vacancy.notify_one();
+        }
         self.changed.notify_waiters();
         executions
     }
@@ -249,7 +253,9 @@ impl Shared {
                 connection.stop();
             }
         }
-        state.refill();
+        if state.refill() {
+            self.vacancy.notify_one();
+        }
         if state.draining {
             self.changed.notify_waiters();
         }
@@ -258,11 +264,16 @@ impl Shared {
     pub(super) fn status(&self) -> PoolStatus {
         let state = lock(&self.state);
         PoolStatus {
+            workers_max: state.staff.max,
             workers_ready: state.connections.iter().filter(|connection| !connection.retiring).count(),
             executions_running: state.running,
             executions_queued: state.admission.queued(),
             workers_lost: state.workers_lost,
         }
+    }
+
+    pub(super) fn workers(&self) -> Vec<WorkerStatus> {
+        lock(&self.state).connections.iter().map(Connection::status).collect()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -271,6 +282,7 @@ impl Shared {
 
     pub(super) async fn drain(&self, patience: Duration) {
         drop(self.begin_drain());
+        self.vacancy.notify_one();
         let finished = async {
             loop {
                 let changed = self.changed.notified();
@@ -318,17 +330,14 @@ impl State {
         self.connections.iter().position(|connection| connection.id == id)
     }
 
-    /// The worker with the most free slots.
-    fn roomiest(&self) -> Option<usize> {
-        let mut best = None;
-        let mut most = 0;
-        for (at, connection) in self.connections.iter().enumerate() {
-            if connection.free_slots() > most {
-                most = connection.free_slots();
-                best = Some(at);
-            }
-        }
-        best
+    /// The worker that is to run a job; none when it has to wait.
+    fn place(&self, job: &Job) -> Option<usize> {
+        place(&self.connections, job, self.staff.share)
+    }
+
+    /// Sees to it that those who wait get workers; true when one is to be hired.
+    fn serve_waiting(&mut self) -> bool {
+        self.staff.serve_waiting(&self.admission, &mut self.connections)
     }
 
     fn start(&mut self, at: usize, job: Job) {
@@ -341,47 +350,34 @@ impl State {
             seed: self.seeds.next(),
         };
         let connection = &mut self.connections[at];
+        let (tenant, was_idle) = (job.tenant, connection.is_idle());
         connection.start(job, start);
         connection.wake.notify_one();
+        if !was_idle && self.staff.max > self.staff.share {
+            self.staff.balance(&mut self.connections, tenant, start.now);
+        }
     }
 
-    /// Starts queued jobs while there is room.
-    fn refill(&mut self) {
-        while let Some(at) = self.roomiest() {
-            let Some(job) = self.admission.pop() else {
-                return;
-            };
+    /// Starts queued jobs while there is room; true when a worker is to be hired for the rest.
+    fn refill(&mut self) -> bool {
+        while let Some((at, job)) = self.next() {
             self.start(at, job);
         }
+        self.admission.queued() > 0 && self.serve_waiting()
+    }
+
+    fn next(&mut self) -> Option<(usize, Job)> {
+        let (connections, share) = (&self.connections, self.staff.share);
+        let job = self.admission.pop(|job| place(connections, job, share).is_some())?;
+        // A job that has no place goes to the front of nothing: `pop` saw one a moment ago.
+        place(connections, &job, share).map(|at| (at, job))
     }
 }
 
-/// Seeds for executions, drawn from the system in blocks: a system call for each would cost more
-/// than the execution's bookkeeping.
-#[derive(Debug)]
-struct Seeds {
-    block: [u8; 4096],
-    used: usize,
-}
-
-impl Default for Seeds {
-    fn default() -> Self {
-        Self { block: [0; 4096], used: 4096 }
-    }
-}
-
-impl Seeds {
-    fn next(&mut self) -> [u8; 16] {
-        if self.used == self.block.len() {
-            getrandom::fill(&mut self.block).expect("the system has randomness");
-            self.used = 0;
-        }
-        let mut seed = [0; 16];
-        seed.copy_from_slice(&self.block[self.used..self.used + 16]);
-        self.block[self.used..self.used + 16].fill(0);
-        self.used += 16;
-        seed
-    }
+fn place(connections: &[Connection], job: &Job, share: usize) -> Option<usize> {
+    let is_for_maker = job.is_for_maker();
+    let desks = connections.iter().map(|connection| connection.desk(is_for_maker));
+    tenancy::place(desks, job.tenant, share)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use shared::wire::worker::Layers;
 
+use super::mode::Mode;
+
 /// Standard input, output and error, and the socket.
 const DESCRIPTORS: [&str; 4] = ["0", "1", "2", "3"];
 
@@ -45,8 +47,8 @@ pub enum VerifyError {
 }
 
 /// Compares what a worker claims with `/proc`.
-pub(super) fn verify(pid: u32, claimed: Layers) -> Result<Isolation, VerifyError> {
-    if !claimed.contains(Layers::SYSTEM_CALL_FILTER) {
+pub(super) fn verify(pid: u32, claimed: Layers, mode: Mode) -> Result<Isolation, VerifyError> {
+    if mode.has_walls() && !claimed.contains(Layers::SYSTEM_CALL_FILTER) {
         return Err(VerifyError::Unfiltered);
     }
     let process = Process { dir: PathBuf::from(format!("/proc/{pid}")) };
@@ -100,6 +102,10 @@ impl Process {
             Layers::OWN_USER => self.own_user(status),
             Layers::NOT_DUMPABLE => self.not_dumpable(status),
             Layers::LIMITS => self.limits(),
+            Layers::PROCESS_NAMESPACE => match expect(status, "NSpid", is_first) {
+                Seen::Confirmed => self.namespace("pid").or(Seen::Confirmed),
+                seen => seen,
+            },
             Layers::EMPTY_ROOT => self.empty_root(),
             Layers::MOUNT_NAMESPACE => self.namespace("mnt"),
             Layers::NETWORK_NAMESPACE => self.namespace("net"),
@@ -225,6 +231,12 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
+/// An id outside, and inside the first.
+fn is_first(ids: &str) -> bool {
+    let mut ids = ids.split_whitespace().rev();
+    ids.next() == Some("1") && ids.next().is_some()
+}
+
 fn is_zero(set: &str) -> bool {
     set.bytes().all(|digit| digit == b'0')
 }
@@ -246,6 +258,7 @@ mod tests {
         assert_eq!(look(Layers::NO_CAPABILITIES), Seen::Confirmed);
         assert_eq!(look(Layers::NO_NEW_PRIVILEGES), Seen::Confirmed);
         assert_eq!(look(Layers::OWN_USER), Seen::Confirmed);
+        assert!(is_first("4242\t1") && !is_first("4242") && !is_first("1") && !is_first("4242\t2"));
     }
 
     #[test]
@@ -270,9 +283,11 @@ mod tests {
     #[test]
     fn a_process_that_only_claims_its_walls_is_found_out() {
         let pid = std::process::id();
-        assert!(matches!(verify(pid, Layers::NONE), Err(VerifyError::Unfiltered)));
+        for mode in [Mode::Shared, Mode::Pinned, Mode::Strict] {
+            assert!(matches!(verify(pid, Layers::NONE, mode), Err(VerifyError::Unfiltered)));
+        }
         // This process has neither one thread nor an empty root, whatever it runs in.
-        assert!(verify(pid, Layers::ALL).is_err());
+        assert!(verify(pid, Layers::ALL, Mode::Shared).is_err());
         let us = Process { dir: PathBuf::from("/proc/self") };
         assert!(matches!(us.look("", Layers::EMPTY_ROOT), Seen::Contradicted(_)));
         assert!(matches!(us.look("", Layers::LIMITS), Seen::Contradicted(_)));

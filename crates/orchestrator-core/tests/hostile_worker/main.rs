@@ -9,33 +9,51 @@
 #![expect(clippy::print_stdout, reason = "this is what test runners read")]
 
 mod parent;
+mod tenancy;
 mod worker;
 
 use shared::invocation::ExecutionStatus::{self, Ok as Fine, Timeout, WorkerLost};
+use shared::invocation::Misconduct::{self, Crash, ForbiddenCall, Protocol, Unresponsive};
 use shared::wire::worker::WORKER_ARG;
 
-/// What is proved, how the worker behaves, and what its execution comes to.
-const TESTS: &[(&str, &str, ExecutionStatus)] = &[
-    ("an_honest_answer_is_delivered", "honest", Fine),
-    ("a_frame_about_an_unknown_slot_kills_the_worker", "unknown-slot", WorkerLost),
-    ("a_frame_about_an_idle_slot_kills_the_worker", "idle-slot", WorkerLost),
-    ("a_result_of_a_finished_generation_kills_the_worker", "old-generation", WorkerLost),
-    ("a_result_of_a_future_generation_kills_the_worker", "new-generation", WorkerLost),
-    ("a_length_of_four_gigabytes_kills_the_worker", "huge-length", WorkerLost),
-    ("a_body_over_the_executions_limit_kills_the_worker", "long-body", WorkerLost),
-    ("an_empty_result_kills_the_worker", "empty-body", WorkerLost),
-    ("a_frame_of_unknown_kind_kills_the_worker", "unknown-kind", WorkerLost),
-    ("a_second_hello_kills_the_worker", "second-hello", WorkerLost),
-    ("a_reserved_byte_that_is_set_kills_the_worker", "reserved-byte", WorkerLost),
-    ("bytes_after_a_result_kill_the_worker", "trailing-bytes", WorkerLost),
-    ("rubbish_for_a_result_kills_the_worker", "rubbish", WorkerLost),
-    ("a_call_that_does_not_exist_kills_the_worker", "unknown-call", WorkerLost),
-    ("a_log_line_that_is_no_text_kills_the_worker", "broken-line", WorkerLost),
-    ("a_flood_of_notices_is_refused", "flood", WorkerLost),
-    ("a_worker_that_ends_in_the_middle_loses_its_execution", "exit", WorkerLost),
-    ("a_second_result_kills_the_worker_and_changes_nothing", "two-results", Fine),
-    ("half_a_frame_and_then_silence_ends_at_the_deadline", "half-frame", Timeout),
-    ("silence_ends_at_the_deadline", "silence", Timeout),
+/// What is proved, how the worker behaves, what its execution comes to, and of what the execution is
+/// suspected.
+type Behaviour = (&'static str, &'static str, ExecutionStatus, Option<Misconduct>);
+
+const BEHAVIOURS: &[Behaviour] = &[
+    ("an_honest_answer_is_delivered", "honest", Fine, None),
+    ("a_frame_about_an_unknown_slot_kills_the_worker", "unknown-slot", WorkerLost, Some(Protocol)),
+    ("a_frame_about_an_idle_slot_kills_the_worker", "idle-slot", WorkerLost, Some(Protocol)),
+    ("a_result_of_a_finished_generation_kills_the_worker", "old-generation", WorkerLost, Some(Protocol)),
+    ("a_result_of_a_future_generation_kills_the_worker", "new-generation", WorkerLost, Some(Protocol)),
+    ("a_length_of_four_gigabytes_kills_the_worker", "huge-length", WorkerLost, Some(Protocol)),
+    ("a_body_over_the_executions_limit_kills_the_worker", "long-body", WorkerLost, Some(Protocol)),
+    ("an_empty_result_kills_the_worker", "empty-body", WorkerLost, Some(Protocol)),
+    ("a_frame_of_unknown_kind_kills_the_worker", "unknown-kind", WorkerLost, Some(Protocol)),
+    ("a_second_hello_kills_the_worker", "second-hello", WorkerLost, Some(Protocol)),
+    ("a_reserved_byte_that_is_set_kills_the_worker", "reserved-byte", WorkerLost, Some(Protocol)),
+    ("bytes_after_a_result_kill_the_worker", "trailing-bytes", WorkerLost, Some(Protocol)),
+    ("rubbish_for_a_result_kills_the_worker", "rubbish", WorkerLost, Some(Protocol)),
+    ("a_compilers_answer_to_a_run_kills_the_worker", "compiled", WorkerLost, Some(Protocol)),
+    ("a_call_that_does_not_exist_kills_the_worker", "unknown-call", WorkerLost, Some(Protocol)),
+    ("a_log_line_that_is_no_text_kills_the_worker", "broken-line", WorkerLost, Some(Protocol)),
+    ("a_flood_of_notices_is_refused", "flood", WorkerLost, Some(Protocol)),
+    ("a_worker_that_ends_in_the_middle_loses_its_execution", "exit", WorkerLost, None),
+    ("a_worker_that_crashes_loses_its_execution", "crash", WorkerLost, Some(Crash)),
+    ("a_worker_that_makes_a_forbidden_call_is_reported", "forbidden-call", WorkerLost, Some(ForbiddenCall)),
+    ("a_second_result_kills_the_worker_and_changes_nothing", "two-results", Fine, Some(Protocol)),
+    ("half_a_frame_and_then_silence_ends_at_the_deadline", "half-frame", Timeout, Some(Unresponsive)),
+    ("silence_ends_at_the_deadline", "silence", Timeout, Some(Unresponsive)),
+];
+
+/// What is proved of where executions run, and how.
+const TENANCY: &[(&str, fn())] = &[
+    ("two_owners_never_meet_in_a_worker", tenancy::two_owners_never_meet_in_a_worker),
+    ("one_owner_has_all_workers_while_nobody_else_wants_one", tenancy::one_owner_has_all_workers),
+    ("sixty_owners_are_all_answered_by_few_workers", tenancy::sixty_owners_are_all_answered_by_few_workers),
+    ("a_worker_of_strict_isolation_runs_one_execution_at_a_time", tenancy::strict_workers_run_one_execution),
+    ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
+    ("a_full_queue_refuses_at_once", tenancy::a_full_queue_refuses_at_once),
 ];
 
 fn main() {
@@ -45,8 +63,10 @@ fn main() {
     }
     let is_flag = |flag: &str| args.iter().any(|arg| arg == flag);
     if is_flag("--list") {
-        let shown = if is_flag("--ignored") { &[][..] } else { TESTS };
-        shown.iter().for_each(|(name, ..)| println!("{name}: test"));
+        if !is_flag("--ignored") {
+            let names = BEHAVIOURS.iter().map(|(name, ..)| name).chain(TENANCY.iter().map(|(name, _)| name));
+            names.for_each(|name| println!("{name}: test"));
+        }
         return;
     }
     let filters: Vec<_> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
@@ -57,10 +77,18 @@ fn main() {
             })
     };
     let mut has_failed = false;
-    for (name, behaviour, expected) in TESTS.iter().filter(|(name, ..)| is_wanted(name)) {
-        let result = std::panic::catch_unwind(|| parent::endures(behaviour, *expected));
-        has_failed |= result.is_err();
-        println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+    let mut run = |name: &str, test: &dyn Fn()| {
+        if is_wanted(name) {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+            has_failed |= result.is_err();
+            println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        }
+    };
+    for (name, behaviour, expected, misconduct) in BEHAVIOURS {
+        run(name, &|| parent::endures(behaviour, *expected, *misconduct));
+    }
+    for (name, test) in TENANCY {
+        run(name, test);
     }
     std::process::exit(if has_failed { 101 } else { 0 });
 }

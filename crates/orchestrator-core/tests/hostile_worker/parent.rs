@@ -1,16 +1,18 @@
 //! The parent's part: a pool of such workers, and what is expected of it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use orchestrator_core::pool::{Pool, PoolConfig};
+use orchestrator_core::pool::{Pool, PoolConfig, Ports};
 use shared::guest_abi::GuestHttp;
 use shared::id::{AppId, ScriptId, UserId};
 use shared::invocation::{
-    ExecutionRecord, ExecutionStatus, Invocation, Outcome, ScriptTarget, Work, WorkResult,
+    ExecutionRecord, ExecutionStatus, Incident, Invocation, Misconduct, Outcome, Refusal, ScriptTarget, Work,
+    WorkResult,
 };
 use shared::limits::ScriptLimits;
-use shared::ports::{BoxFuture, BundleSource, BundleUnavailable, RecordSink};
+use shared::ports::{BoxFuture, BundleSource, BundleUnavailable, IncidentSink, Permits, RecordSink};
 use shared::script::{Bundle, BundleHash, ScriptKind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +29,24 @@ impl BundleSource for OneBundle {
     }
 }
 
+struct EverybodyMay;
+
+impl Permits for EverybodyMay {
+    fn permit(&self, _: &ScriptTarget) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// The incidents that were reported.
+#[derive(Default)]
+struct Incidents(Mutex<Vec<Incident>>);
+
+impl IncidentSink for Incidents {
+    fn report(&self, incident: Incident) {
+        self.0.lock().unwrap().push(incident);
+    }
+}
+
 #[derive(Default)]
 struct Records(Mutex<Vec<ExecutionStatus>>);
 
@@ -38,31 +58,100 @@ impl RecordSink for Records {
 
 /// Runs one execution in a worker that behaves so, and an honest one in what comes after it.
 #[tokio::main(flavor = "current_thread")]
-pub(crate) async fn endures(behaviour: &str, expected: ExecutionStatus) {
-    let records = Arc::new(Records::default());
-    let config = PoolConfig::new("/proc/self/exe".into(), 1, 4);
-    let pool = Pool::start(config, Arc::new(OneBundle), records.clone()).await.unwrap();
-    let outcome = run(&pool, behaviour).await;
+pub(crate) async fn endures(behaviour: &str, expected: ExecutionStatus, misconduct: Option<Misconduct>) {
+    let farm = Farm::start(PoolConfig::new(program(), 1, 4)).await;
+    let app = Tenant::new();
+    let outcome = farm.run(&app, behaviour).await;
     assert_eq!(outcome.status, expected, "{behaviour}: {outcome:?}");
     assert_eq!(outcome.response.is_some(), expected == ExecutionStatus::Ok, "{behaviour}");
     if behaviour != "honest" {
-        let deadline = Instant::now() + PATIENCE;
-        while pool.status().workers_lost == 0 {
-            assert!(Instant::now() < deadline, "{behaviour}: the worker was kept");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("the worker is gone", || farm.pool.status().workers_lost > 0).await;
     }
-    assert_eq!(run(&pool, "honest").await.status, ExecutionStatus::Ok, "after {behaviour}");
-    assert_eq!(*records.0.lock().unwrap(), [expected, ExecutionStatus::Ok], "{behaviour}: one record each");
-    assert_eq!(pool.status().executions_running, 0);
-    pool.drain(Duration::from_secs(1)).await;
+    assert_eq!(farm.run(&app, "honest").await.status, ExecutionStatus::Ok, "after {behaviour}");
+    assert_eq!(
+        *farm.records.0.lock().unwrap(),
+        [expected, ExecutionStatus::Ok],
+        "{behaviour}: one record each"
+    );
+    assert_eq!(farm.pool.status().executions_running, 0);
+    let expected_incidents = usize::from(misconduct.is_some());
+    eventually("what was suspicious is reported", || {
+        farm.incidents.0.lock().unwrap().len() == expected_incidents
+    })
+    .await;
+    let seen = farm.incidents.0.lock().unwrap().first().map(|incident| incident.misconduct);
+    assert_eq!(seen, misconduct, "{behaviour}");
+    farm.pool.drain(Duration::from_secs(1)).await;
 }
 
-async fn run(pool: &Pool, behaviour: &str) -> Outcome {
+/// This program, which is also the worker.
+pub(crate) fn program() -> PathBuf {
+    "/proc/self/exe".into()
+}
+
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A pool with what it needs of a manager.
+pub(crate) struct Farm {
+    pub(crate) pool: Pool,
+    records: Arc<Records>,
+    incidents: Arc<Incidents>,
+}
+
+/// An app and who owns it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tenant {
+    pub(crate) owner: UserId,
+    pub(crate) app: AppId,
+}
+
+impl Tenant {
+    pub(crate) fn new() -> Self {
+        Self { owner: UserId::new(), app: AppId::new() }
+    }
+}
+
+impl Farm {
+    pub(crate) async fn start(config: PoolConfig) -> Self {
+        let (records, incidents) = (Arc::new(Records::default()), Arc::new(Incidents::default()));
+        let ports = Ports {
+            bundles: Arc::new(OneBundle),
+            records: records.clone(),
+            permits: Arc::new(EverybodyMay),
+            incidents: incidents.clone(),
+        };
+        Self { pool: Pool::start(config, ports).await.unwrap(), records, incidents }
+    }
+
+    pub(crate) async fn run(&self, tenant: &Tenant, behaviour: &str) -> Outcome {
+        match self.work(invocation(tenant, behaviour)).await {
+            WorkResult::Ran(outcome) => outcome,
+            other => panic!("{behaviour}: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn work(&self, invocation: Invocation) -> WorkResult {
+        tokio::time::timeout(PATIENCE, self.pool.work(Work::Run(invocation))).await.unwrap()
+    }
+
+    /// The process that ran an execution of this app.
+    pub(crate) async fn pid(&self, tenant: &Tenant) -> u32 {
+        let body = self.run(tenant, "pid").await.response.unwrap().body;
+        String::from_utf8(body).unwrap().parse().unwrap()
+    }
+}
+
+pub(crate) fn invocation(tenant: &Tenant, behaviour: &str) -> Invocation {
     let target = ScriptTarget {
-        app: AppId::new(),
+        app: tenant.app,
         app_slug: "app".parse().unwrap(),
-        owner: UserId::new(),
+        owner: tenant.owner,
         script: ScriptId::new(),
         name: "script".parse().unwrap(),
         version: 1,
@@ -79,9 +168,5 @@ async fn run(pool: &Pool, behaviour: &str) -> Outcome {
         headers: &[],
         body: behaviour.as_bytes(),
     };
-    let work = Work::Run(Invocation::http(Arc::new(target), "r".into(), http));
-    match tokio::time::timeout(PATIENCE, pool.work(work)).await.unwrap() {
-        WorkResult::Ran(outcome) => outcome,
-        other => panic!("{behaviour}: {other:?}"),
-    }
+    Invocation::http(Arc::new(target), "r".into(), http)
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use nix::sys::signal::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use shared::guest_abi::{GuestInput, GuestOutput};
 use shared::wire::codec::{self, HEADER_BYTES, Header};
@@ -16,6 +17,7 @@ use shared::wire::worker::Layers;
 const SLOTS: u16 = 4;
 
 pub(crate) fn play() -> ! {
+    println!("{}", std::process::id());
     close_inherited();
     filter_system_calls();
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
@@ -76,10 +78,19 @@ fn receive(socket: &mut UnixStream) -> Option<(Header, Vec<u8>)> {
     Some((header, body))
 }
 
+/// As if by its own doing.
+fn die_of(signal: Signal) -> ! {
+    nix::sys::signal::raise(signal).unwrap();
+    unreachable!("the signal ends this process")
+}
+
 fn result(slot: u16, generation: u32, body_bytes: usize) -> Vec<u8> {
+    answer(slot, generation, &vec![b'x'; body_bytes])
+}
+
+fn answer(slot: u16, generation: u32, body: &[u8]) -> Vec<u8> {
     let mut output = Vec::new();
-    let body = vec![b'x'; body_bytes];
-    codec::encode_body(&mut output, &GuestOutput::Response { status: 200, headers: &[], body: &body });
+    codec::encode_body(&mut output, &GuestOutput::Response { status: 200, headers: &[], body });
     let done = Done { ending: Ending::Answered, fuel: 1, peak_memory_bytes: 1, output: &output };
     let mut frame = Vec::new();
     codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
@@ -138,6 +149,16 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         "broken-line" => notice(header, 0x8001, &[0, 4, 0xff, 0xff, 0xff, 0xff, 0]),
         // A line is level, message and data.
         "flood" => notice(header, 0x8001, &[1, 1, b'x', 0]).repeat(200_000),
+        "compiled" => {
+            let done = Done { ending: Ending::Compiled, fuel: 1, peak_memory_bytes: 1, output: &[] };
+            let mut frame = Vec::new();
+            codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
+            frame
+        }
+        // Who ran it, for those who want to know who shares a worker with whom.
+        "pid" => answer(slot, generation, std::process::id().to_string().as_bytes()),
+        "crash" => die_of(Signal::SIGABRT),
+        "forbidden-call" => die_of(Signal::SIGSYS),
         "two-results" => honest.repeat(2),
         "half-frame" => {
             honest.truncate(HEADER_BYTES + 3);

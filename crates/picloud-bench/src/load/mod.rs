@@ -2,6 +2,7 @@
 //! answer. It shares the machine with what it measures, so it must cost little: no runtime, no
 //! allocation per request, three system calls for a request and its answer at most.
 
+mod background;
 mod connection;
 mod histogram;
 mod response;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
 
+pub(crate) use self::background::{Background, ask};
 use self::connection::Connection;
 pub(crate) use self::histogram::Histogram;
 
@@ -28,8 +30,13 @@ pub(crate) struct Request {
 impl Request {
     /// A GET with the headers that curl sends; the answer must be a 200 with exactly this body.
     pub(crate) fn get(path: &str, expected: &str) -> Self {
+        Self::on("localhost", path, expected)
+    }
+
+    /// The same, on another host.
+    pub(crate) fn on(host: &str, path: &str, expected: &str) -> Self {
         let text = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: picloud-bench\r\nAccept: */*\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: picloud-bench\r\nAccept: */*\r\n\r\n"
         );
         Self { bytes: text.into_bytes(), expected: expected.as_bytes().to_vec() }
     }
@@ -57,13 +64,24 @@ pub(crate) fn run(
     connections: usize,
     duration: Duration,
 ) -> anyhow::Result<Measured> {
+    run_in_turn(address, std::slice::from_ref(request), connections, duration)
+}
+
+/// The same, with several requests, each thread asking one after the other.
+pub(crate) fn run_in_turn(
+    address: SocketAddr,
+    requests: &[Request],
+    connections: usize,
+    duration: Duration,
+) -> anyhow::Result<Measured> {
+    ensure!(!requests.is_empty(), "there is nothing to ask");
     // One thread drives what two cores can serve; on larger machines it takes more.
     let threads = (crate::machine::cores() / 2).clamp(1, connections);
     let started = Instant::now();
     let shares = (0..threads).map(|index| connections / threads + usize::from(index < connections % threads));
     let parts: Vec<anyhow::Result<Part>> = std::thread::scope(|scope| {
         let handles: Vec<_> =
-            shares.map(|share| scope.spawn(move || drive(address, request, share, duration))).collect();
+            shares.map(|share| scope.spawn(move || drive(address, requests, share, duration))).collect();
         handles
             .into_iter()
             .map(|handle| handle.join().unwrap_or_else(|_| bail!("a client thread failed")))
@@ -113,7 +131,7 @@ impl Wrong {
 
 fn drive(
     address: SocketAddr,
-    request: &Request,
+    requests: &[Request],
     connections: usize,
     duration: Duration,
 ) -> anyhow::Result<Part> {
@@ -126,8 +144,13 @@ fn drive(
     }
     let mut part = Part { latency: Histogram::default(), wrong: Wrong::default() };
     let until = Instant::now() + duration;
+    let mut turn = requests.iter().cycle();
+    let mut next = || turn.next().context("the requests never end");
+    let mut expected = Vec::with_capacity(open.len());
     for connection in &mut open {
+        let request = next()?;
         connection.ask(&request.bytes)?;
+        expected.push(&request.expected);
     }
     let mut asked = open.len();
     let mut events = Events::with_capacity(connections.min(1_024));
@@ -137,14 +160,16 @@ fn drive(
         ensure!(!events.is_empty(), "{asked} requests were not answered within {} s", SILENCE_MAX.as_secs());
         for event in &events {
             let Some(connection) = open.get_mut(event.token().0) else { continue };
-            let Some(answer) = connection.read(&request.expected)? else { continue };
+            let Some(answer) = connection.read(expected[event.token().0])? else { continue };
             let now = Instant::now();
             part.latency.add(now - connection.asked_at);
             if let Err(what) = answer {
                 part.wrong.add(what);
             }
             if now < until {
+                let request = next()?;
                 connection.ask(&request.bytes)?;
+                expected[event.token().0] = &request.expected;
             } else {
                 asked -= 1;
             }

@@ -4,10 +4,15 @@ pub(crate) mod breakdown;
 pub(crate) mod cpu;
 pub(crate) mod hello;
 pub(crate) mod idle;
+pub(crate) mod jail;
+pub(crate) mod memory;
+pub(crate) mod neighbour;
+pub(crate) mod recovery;
+pub(crate) mod tenants;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -31,6 +36,10 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) cpu_runs: usize,
     pub(crate) idle: Duration,
+    /// Workers that are killed.
+    pub(crate) kills: usize,
+    /// Runs of the script that takes all its memory.
+    pub(crate) memory_runs: usize,
     /// Threads that were needed for the start go, and PostgreSQL hands in its counters, within 10 s.
     pub(crate) settle: Duration,
 }
@@ -43,6 +52,8 @@ impl Plan {
             warm_up: Duration::from_millis(500),
             cpu_runs: 7,
             idle: Duration::from_secs(60),
+            kills: 200,
+            memory_runs: 1_000,
             settle: Duration::from_secs(12),
         }
     }
@@ -54,6 +65,8 @@ impl Plan {
             warm_up: Duration::from_millis(300),
             cpu_runs: 3,
             idle: Duration::from_secs(15),
+            kills: 10,
+            memory_runs: 50,
             ..Self::full()
         }
     }
@@ -63,6 +76,8 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Bench {
     plan: Plan,
+    /// For measurements that start further servers.
+    binary: Option<PathBuf>,
     picloud: Picloud,
     admin: Admin,
     axum: Baseline,
@@ -81,7 +96,16 @@ impl Bench {
         admin.deploy(HELLO_SCRIPT, HELLO, &json!({}))?;
         admin.route("/bench/hello/:name", HELLO_SCRIPT)?;
         let hello = Request::get(PATH, HELLO_ANSWER);
-        Ok(Self { plan, picloud, admin, axum, native, hello, answered: Cell::new(0) })
+        Ok(Self {
+            plan,
+            binary: binary.map(Path::to_owned),
+            picloud,
+            admin,
+            axum,
+            native,
+            hello,
+            answered: Cell::new(0),
+        })
     }
 
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {

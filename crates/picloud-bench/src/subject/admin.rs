@@ -10,11 +10,12 @@ use ureq::Agent;
 /// The app that a new PiCloud has; a bare IP address leads to it.
 const APP: &str = "default";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admin {
     agent: Agent,
     base: String,
     token: String,
+    app: String,
 }
 
 /// What PiCloud recorded of an execution.
@@ -38,27 +39,38 @@ pub(crate) fn is_ready(address: SocketAddr) -> bool {
 
 impl Admin {
     pub(crate) fn log_in(address: SocketAddr, username: &str, password: &str) -> anyhow::Result<Self> {
-        let mut admin =
-            Self { agent: agent(), base: format!("http://{address}/api/v1/admin"), token: String::new() };
+        let mut admin = Self {
+            agent: agent(),
+            base: format!("http://{address}/api/v1/admin"),
+            token: String::new(),
+            app: APP.to_owned(),
+        };
         let answer =
             admin.send("POST", "/auth/login", &json!({ "username": username, "password": password }))?;
         answer["token"].as_str().context("logging in gave no token")?.clone_into(&mut admin.token);
         Ok(admin)
     }
 
+    /// The same person at work on a new app.
+    pub(crate) fn new_app(&self, slug: &str) -> anyhow::Result<Self> {
+        self.send("POST", "/apps", &json!({ "slug": slug }))?;
+        Ok(Self { app: slug.to_owned(), ..self.clone() })
+    }
+
     pub(crate) fn deploy(&self, name: &str, source: &str, limits: &Value) -> anyhow::Result<()> {
         let body = json!({ "source": source, "limits": limits });
-        self.send("PUT", &format!("/apps/{APP}/scripts/{name}"), &body)?;
+        self.send("PUT", &format!("/apps/{}/scripts/{name}", self.app), &body)?;
         Ok(())
     }
 
     pub(crate) fn route(&self, path: &str, script: &str) -> anyhow::Result<()> {
-        self.send("POST", &format!("/apps/{APP}/routes"), &json!({ "path": path, "script": script }))?;
+        self.send("POST", &format!("/apps/{}/routes", self.app), &json!({ "path": path, "script": script }))?;
         Ok(())
     }
 
     pub(crate) fn test(&self, name: &str) -> anyhow::Result<TestRun> {
-        let mut answer = self.send("POST", &format!("/apps/{APP}/scripts/{name}/invoke"), &json!({}))?;
+        let mut answer =
+            self.send("POST", &format!("/apps/{}/scripts/{name}/invoke", self.app), &json!({}))?;
         let status = &answer["execution"]["status"];
         ensure!(status == "ok", "the script {name} ended with {status}: {}", answer["execution"]["error"]);
         let execution = execution(&answer["execution"])?;
@@ -67,7 +79,7 @@ impl Admin {
 
     /// The newest executions of a script.
     pub(crate) fn executions(&self, name: &str) -> anyhow::Result<Vec<Execution>> {
-        let path = format!("/apps/{APP}/executions?script={name}&limit=100");
+        let path = format!("/apps/{}/executions?script={name}&limit=100", self.app);
         let answer = self.send("GET", &path, &Value::Null)?;
         answer["items"].as_array().context("no items")?.iter().map(execution).collect()
     }

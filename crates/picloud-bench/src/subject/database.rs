@@ -57,9 +57,19 @@ impl Database {
 
     /// The counters now; sessions are busy that began a statement after `since`.
     pub(crate) fn activity(&self, since: f64) -> anyhow::Result<Activity> {
+        parse(&self.psql("postgres", include_str!("activity.sql"), &format!("since={since}"))?)
+    }
+
+    /// Gives every app but the default one an owner of its own. What routes requests hears of it with
+    /// the next change through the API.
+    pub(crate) fn part_owners(&self) -> anyhow::Result<()> {
+        self.psql("picloud", include_str!("part_owners.sql"), "unused=0").map(drop)
+    }
+
+    fn psql(&self, database: &str, sql: &str, variable: &str) -> anyhow::Result<String> {
         let mut child = Command::new(&self.psql)
-            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"])
-            .args(["-h", &self.socket_dir, "-p", &self.port, "-v", &format!("since={since}"), "-f", "-"])
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database])
+            .args(["-h", &self.socket_dir, "-p", &self.port, "-v", variable, "-f", "-"])
             .env("PGPASSWORD", &self.password)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -67,11 +77,11 @@ impl Database {
             .spawn()
             .with_context(|| format!("cannot start {}", self.psql.display()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            std::io::Write::write_all(&mut stdin, include_bytes!("activity.sql"))?;
+            std::io::Write::write_all(&mut stdin, sql.as_bytes())?;
         }
         let output = child.wait_with_output()?;
         ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr).trim());
-        parse(&String::from_utf8_lossy(&output.stdout))
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

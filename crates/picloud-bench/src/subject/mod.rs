@@ -40,6 +40,11 @@ pub(crate) struct Picloud {
 impl Picloud {
     /// Starts the given binary, or the one beside this program.
     pub(crate) fn start(binary: Option<&Path>) -> anyhow::Result<Self> {
+        Self::start_with(binary, &[])
+    }
+
+    /// The same, with settings that are not the defaults.
+    pub(crate) fn start_with(binary: Option<&Path>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let binary = match binary {
             Some(path) => path.to_owned(),
             None => beside_this_program()?,
@@ -58,6 +63,7 @@ impl Picloud {
             .arg("serve")
             .env("PICLOUD_DATA_DIR", data.path())
             .env("PICLOUD_BIND", "127.0.0.1:0")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

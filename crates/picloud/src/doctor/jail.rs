@@ -30,6 +30,12 @@ const WALLS: &[(&str, Layers, &str, &str)] = &[
         NAMESPACES,
     ),
     (
+        "other processes",
+        Layers::PROCESS_NAMESPACE,
+        "a worker can name the machine's other processes; only the filter, Landlock and its user keep it from them",
+        NAMESPACES,
+    ),
+    (
         "namespaces",
         Layers::IPC_NAMESPACE.and(Layers::UTS_NAMESPACE).and(Layers::CGROUP_NAMESPACE),
         "a worker shares the machine's name, message queues or control groups",

@@ -6,6 +6,7 @@
 mod database;
 mod jail;
 mod machine;
+mod tenants;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -72,7 +73,9 @@ impl Report {
 pub async fn examine(config: &Config) -> Report {
     let mut checks = machine::kernel();
     let program = PathBuf::from("/proc/self/exe");
+    // The walls that could be, whether or not they are wanted.
     let probe = pool::probe(PoolConfig::new(program, 1, config.slots_per_worker)).await;
+    checks.push(tenants::check(config));
     checks.extend(jail::checks(&probe, config.slots_per_worker));
     checks.push(machine::control_groups());
     checks.push(database::check(config).await);

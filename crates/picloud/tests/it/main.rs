@@ -8,11 +8,13 @@
 
 mod attacks;
 mod bad_input;
+mod budgets;
 mod caps;
 mod context;
 mod executions;
 mod harness;
 mod hello;
+mod isolation;
 mod jail;
 mod lifecycle;
 mod modules;

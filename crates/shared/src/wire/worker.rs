@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// supervisor starts workers.
 pub const WORKER_ARG: &str = "__worker";
 
+/// The second argument of a worker that puts up no walls, because its operator wants none.
+pub const WITHOUT_WALLS_ARG: &str = "without-walls";
+
 /// The descriptor of a worker's end of the socketpair once it has arranged itself. The supervisor
 /// hands it over as standard input.
 pub const SOCKET_FD: i32 = 3;
@@ -71,6 +74,8 @@ macro_rules! layers {
 }
 
 layers! {
+    /// The worker is the only process it can see or name.
+    PROCESS_NAMESPACE = 17 "process-namespace",
     /// A user id that nobody else has; only a parent with the right to change ids can give one.
     OWN_USER = 0 "own-user",
     MOUNT_NAMESPACE = 1 "mount-namespace",

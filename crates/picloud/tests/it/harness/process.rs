@@ -1,7 +1,8 @@
 //! What `/proc` knows of the server and its workers.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +20,32 @@ pub(crate) fn zombies(parent: u32) -> BTreeSet<u32> {
 /// Whether the process is there, as a zombie or not.
 pub(crate) fn is_there(pid: u32) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap()
+}
+
+/// Whether the process is behind a filter of system calls.
+pub(crate) fn is_filtered(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("\nSeccomp:\t2\n"))
+}
+
+/// How often these bytes stand in the memory of a process.
+pub(crate) fn find_in_memory(pid: u32, needle: &[u8]) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let readable = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        rest.starts_with('r').then_some((number(start)?, number(end)?))
+    });
+    let mut hits = 0;
+    for (start, end) in readable {
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        // The kernel's own pages cannot all be read.
+        if memory.read_exact_at(&mut bytes, start).is_ok() {
+            hits += bytes.windows(needle.len()).filter(|window| *window == needle).count();
+        }
+    }
+    hits
 }
 
 /// Sends a signal to the server or to one of its workers.

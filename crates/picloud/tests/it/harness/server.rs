@@ -67,8 +67,17 @@ impl TestServer {
         Self::start_on(Arc::new(Disk::new()))
     }
 
+    /// A server with further settings.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::launch(Arc::new(Disk::new()), settings)
+    }
+
     /// A server on what an earlier one left.
     pub(crate) fn start_on(disk: Arc<Disk>) -> Self {
+        Self::launch(disk, &[])
+    }
+
+    fn launch(disk: Arc<Disk>, settings: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(disk.path().join("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_picloud"))
             .arg("serve")
@@ -79,6 +88,7 @@ impl TestServer {
             .env("PICLOUD_ADMIN_PASSWORD", PASSWORD)
             .env("PICLOUD_WORKERS", WORKERS.to_string())
             .env("DATABASE_URL", disk.database.url())
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -142,8 +152,11 @@ impl TestServer {
     /// The workers of a server at rest, the spare included.
     pub(crate) fn workers(&self) -> BTreeSet<u32> {
         eventually("all workers and the spare are there", || {
+            // One that is not locked down yet may be about to end in favour of its copy.
             let children = process::children(self.pid());
-            (children.len() == WORKERS + 1).then_some(children)
+            let is_whole =
+                children.len() == WORKERS + 1 && children.iter().all(|pid| process::is_filtered(*pid));
+            is_whole.then_some(children)
         })
     }
 

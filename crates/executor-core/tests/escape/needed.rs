@@ -1,0 +1,123 @@
+//! The list of system calls has nothing on it for no reason: with any one rule less, a worker dies of
+//! its ordinary work.
+
+use std::process::Command;
+
+use executor_core::jail::RULES;
+use shared::guest_abi::{GuestHttp, GuestInput, InvocationType, LoadRequest};
+use shared::limits::ScriptLimits;
+use shared::script::{Bundle, ScriptKind};
+use shared::wire::codec;
+use shared::wire::frame::{AddBundle, Execute, ToWorker};
+
+use super::Hostile;
+
+/// Rules that ordinary work on this machine does not reach, and what does.
+const OUT_OF_THE_ORDINARY: &[(&str, &str)] = &[
+    ("clock_gettime", "a machine whose clock cannot be read without a call"),
+    ("write", "last words"),
+    ("rt_sigprocmask", "abort"),
+    ("rt_sigaction", "abort"),
+    ("getpid", "abort"),
+    ("gettid", "abort"),
+    ("tgkill", "abort"),
+];
+
+/// Everyday work, one piece after the other: an answer, memory that grows and is given back, too much
+/// of it, a request and an answer that are large, an end of fuel, and a trap, as calls nest deeper
+/// than the guest's stack.
+const SCRIPTS: &[&str] = &[
+    "40 + 2",
+    "let all = []; for i in 0..20 { all.push(blob(1000000, 7)); } all.len()",
+    "let all = []; loop { all.push(blob(1000000, 7)); }",
+    "ctx.request.body_raw",
+    "let n = 0; loop { n += 1; }",
+    "fn deeper(n) { deeper(n + 1) } deeper(0)",
+];
+const BODY_BYTES: usize = 8 << 20;
+
+#[test]
+fn a_worker_dies_of_ordinary_work_without_any_one_rule() {
+    assert_eq!(work_without("no rule at all"), "Exited(0)");
+    let mut needless = Vec::new();
+    for rule in RULES {
+        let seen = work_without(rule.name);
+        let reason = OUT_OF_THE_ORDINARY.iter().find(|(name, _)| *name == rule.name).map(|(_, why)| *why);
+        eprintln!("| without {:<15} | {seen:<10} | {} |", rule.name, reason.unwrap_or("ordinary work"));
+        if seen != "SIGSYS" && reason.is_none() {
+            needless.push(rule.name);
+        }
+    }
+    assert!(needless.is_empty(), "nobody needs {needless:?}");
+}
+
+/// How a worker ends whose filter lacks this rule.
+fn work_without(rule: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+    command.args(["without", rule, &std::process::id().to_string()]).env_clear();
+    let Some(mut worker) = Hostile::try_spawn(command) else {
+        // It did not live to say hello.
+        return "SIGSYS".to_owned();
+    };
+    for (handle, script) in (0..).zip(SCRIPTS) {
+        worker.work(&frames(handle, script), 1);
+    }
+    let mut stop = Vec::new();
+    codec::encode(&mut stop, ToWorker::Stop as u8, 0, 0, &());
+    worker.work(&stop, 0);
+    worker.end()
+}
+
+fn frames(handle: u32, script: &str) -> Vec<u8> {
+    let limits = ScriptLimits::default();
+    let (mut bundle, mut load, mut input, mut frames) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", script));
+    let request = LoadRequest {
+        max_operations: limits.max_operations,
+        // Out of the way, so that it is the stack that ends.
+        max_call_levels: u32::MAX,
+        max_expr_depth: limits.max_expr_depth,
+        bundle: &bundle,
+    };
+    codec::encode_body(&mut load, &request);
+    codec::encode(&mut frames, ToWorker::AddBundle as u8, 0, 0, &AddBundle { handle, load: &load });
+    codec::encode_body(&mut input, &guest_input(&vec![b'x'; BODY_BYTES]));
+    let execute = Execute {
+        handle,
+        fuel: 1_000_000_000,
+        memory_bytes: limits.memory_mb << 20,
+        output_bytes: 16 << 20,
+        timeout_ms: 10_000,
+        clock_ms: 0,
+        seed: [7; 16],
+        input: &input,
+    };
+    codec::encode(&mut frames, ToWorker::Execute as u8, 0, handle + 1, &execute);
+    frames
+}
+
+fn guest_input(body: &[u8]) -> GuestInput<'_> {
+    GuestInput {
+        execution_id: [0; 16],
+        request_id: "r",
+        app: "app",
+        script: "script",
+        version: 1,
+        invocation_type: InvocationType::Http,
+        trigger_depth: 0,
+        fuel: 1_000_000_000,
+        memory_mb: 32,
+        timeout_ms: 10_000,
+        response_bytes: 16 << 20,
+        http: Some(GuestHttp {
+            method: "POST",
+            path: "/",
+            rest: "",
+            remote_ip: "127.0.0.1",
+            params: &[],
+            query: &[],
+            headers: &[],
+            body,
+        }),
+    }
+}

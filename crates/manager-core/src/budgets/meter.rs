@@ -1,0 +1,173 @@
+//! One app's budget and what it has used of it. Pure bookkeeping: the time is given.
+
+use shared::invocation::Refusal;
+
+use crate::store::budgets::{Budget, OnExhausted};
+
+pub(super) const MINUTE_S: i64 = 60;
+pub(super) const DAY_S: i64 = 24 * 60 * 60;
+/// Share of a budget from which on people are warned: time enough to do something.
+const WARN_PERCENT: i64 = 80;
+
+/// How near an app is to being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Ok,
+    Warn,
+    Throttle,
+    Freeze,
+}
+
+/// What was used in the present minute or day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Which minute or day since the Unix epoch.
+    number: i64,
+    pub(crate) executions: i64,
+    pub(crate) fuel: i64,
+}
+
+impl Window {
+    pub(super) const fn of_day(day: i64, executions: i64, fuel: i64) -> Self {
+        Self { number: day, executions, fuel }
+    }
+
+    /// Begins anew when its time is over. A clock that was set back does not.
+    const fn roll(&mut self, number: i64) {
+        if number > self.number {
+            *self = Self { number, executions: 0, fuel: 0 };
+        }
+    }
+
+    const fn add(&mut self, fuel: i64) {
+        self.executions = self.executions.saturating_add(1);
+        self.fuel = self.fuel.saturating_add(fuel);
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Meter {
+    pub(crate) budget: Budget,
+    pub(crate) minute: Window,
+    pub(crate) day: Window,
+}
+
+impl Meter {
+    pub(super) const fn roll(&mut self, now_s: i64) {
+        self.minute.roll(now_s.div_euclid(MINUTE_S));
+        self.day.roll(now_s.div_euclid(DAY_S));
+    }
+
+    /// Whether one more execution may start.
+    pub(super) fn permit(&mut self, now_s: i64) -> Result<(), Refusal> {
+        self.roll(now_s);
+        if self.budget.frozen {
+            return Err(Refusal::Frozen);
+        }
+        let until = |length: i64| Refusal::OverBudget {
+            retry_after_s: u32::try_from(length - now_s.rem_euclid(length)).unwrap_or(u32::MAX),
+        };
+        if self.day_percent() >= 100 {
+            return Err(until(DAY_S));
+        }
+        if self.minute_percent() >= 100 {
+            return Err(until(MINUTE_S));
+        }
+        Ok(())
+    }
+
+    /// Counts an execution that has ended. True when it used up what freezes the app.
+    pub(super) fn charge(&mut self, now_s: i64, fuel: i64) -> bool {
+        self.roll(now_s);
+        self.minute.add(fuel);
+        self.day.add(fuel);
+        let freezes = self.budget.on_exhausted == OnExhausted::Freeze
+            && !self.budget.frozen
+            && self.day_percent() >= 100;
+        self.budget.frozen |= freezes;
+        freezes
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        match self.day_percent().max(self.minute_percent()) {
+            _ if self.budget.frozen => Level::Freeze,
+            100.. => Level::Throttle,
+            WARN_PERCENT..100 => Level::Warn,
+            _ => Level::Ok,
+        }
+    }
+
+    fn day_percent(&self) -> i64 {
+        percent(self.day.fuel, self.budget.fuel_per_day)
+            .max(percent(self.day.executions, self.budget.executions_per_day))
+    }
+
+    fn minute_percent(&self) -> i64 {
+        percent(self.minute.fuel, self.budget.fuel_per_minute)
+    }
+}
+
+fn percent(used: i64, budget: Option<i64>) -> i64 {
+    budget.map_or(0, |budget| used.saturating_mul(100) / budget.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(budget: Budget) -> Meter {
+        Meter { budget, ..Meter::default() }
+    }
+
+    #[test]
+    fn an_app_without_a_budget_is_counted_and_never_refused() {
+        let mut meter = meter(Budget::default());
+        for _ in 0..10 {
+            meter.charge(0, i64::MAX / 4);
+        }
+        assert_eq!(meter.permit(0), Ok(()));
+        assert_eq!((meter.day.executions, meter.level()), (10, Level::Ok));
+    }
+
+    #[test]
+    fn a_minutes_fuel_is_refused_until_the_minute_is_over() {
+        let mut meter = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
+        meter.charge(DAY_S + 10, 80);
+        assert_eq!((meter.permit(DAY_S + 10), meter.level()), (Ok(()), Level::Warn));
+        meter.charge(DAY_S + 15, 20);
+        assert_eq!(meter.permit(DAY_S + 20), Err(Refusal::OverBudget { retry_after_s: 40 }));
+        assert_eq!(meter.level(), Level::Throttle);
+        assert_eq!(meter.permit(DAY_S + 60), Ok(()));
+        assert_eq!((meter.minute.fuel, meter.day.fuel), (0, 100));
+    }
+
+    #[test]
+    fn a_days_executions_are_refused_until_midnight() {
+        let mut meter = meter(Budget { executions_per_day: Some(2), ..Budget::default() });
+        meter.charge(100, 1);
+        assert_eq!(meter.permit(100), Ok(()));
+        meter.charge(100, 1);
+        assert_eq!(meter.permit(DAY_S - 1), Err(Refusal::OverBudget { retry_after_s: 1 }));
+        assert_eq!(meter.permit(DAY_S), Ok(()));
+    }
+
+    #[test]
+    fn an_app_that_freezes_stays_frozen_when_the_day_is_over() {
+        let budget =
+            Budget { fuel_per_day: Some(10), on_exhausted: OnExhausted::Freeze, ..Budget::default() };
+        let mut meter = meter(budget);
+        assert!(!meter.charge(0, 9));
+        assert!(meter.charge(0, 1), "this one freezes it");
+        assert!(!meter.charge(0, 1), "it is frozen already");
+        assert_eq!(meter.permit(2 * DAY_S), Err(Refusal::Frozen));
+        assert_eq!(meter.level(), Level::Freeze);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_gives_no_second_budget() {
+        let mut meter = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
+        meter.charge(600, 100);
+        assert!(meter.permit(540).is_err());
+    }
+}

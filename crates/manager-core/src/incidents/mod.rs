@@ -1,0 +1,95 @@
+//! What is done about workers that misbehave: an incident is kept for each script that ran in one,
+//! and a script with several of them in an hour is quarantined.
+
+mod writer;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use shared::id::ScriptId;
+use shared::invocation::{Incident, Refusal};
+use shared::ports::IncidentSink;
+use sqlx::{Postgres, Transaction};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::store::{self, Database};
+
+/// Incidents in an hour that quarantine a script: once may be chance, or another script's doing.
+pub(crate) const INCIDENTS_MAX: i64 = 3;
+/// Incidents that wait to be written. A worker that is lost brings one for each of its slots.
+const WAITING_MAX: usize = 1_024;
+
+/// Incidents and quarantines, as a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Incidents {
+    quarantined: Arc<RwLock<HashSet<ScriptId>>>,
+    sender: Arc<Mutex<Option<mpsc::Sender<Incident>>>>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Incidents {
+    /// Reads which scripts are quarantined and starts the writer.
+    pub(crate) async fn load(database: Database) -> sqlx::Result<Self> {
+        let quarantined = store::incidents::quarantined(&mut *database.acquire().await?).await?;
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let incidents = Self {
+            quarantined: Arc::new(RwLock::new(quarantined.into_iter().collect())),
+            sender: Arc::new(Mutex::new(Some(sender))),
+            writer: Arc::default(),
+        };
+        let quarantined = Arc::clone(&incidents.quarantined);
+        let writer = tokio::spawn(writer::run(receiver, database, quarantined));
+        *incidents.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        Ok(incidents)
+    }
+
+    pub(crate) fn permit(&self, script: ScriptId) -> Result<(), Refusal> {
+        let quarantined = self.quarantined.read().unwrap_or_else(PoisonError::into_inner);
+        if quarantined.contains(&script) { Err(Refusal::Quarantined) } else { Ok(()) }
+    }
+
+    /// Commits a release and shows it, in a task of its own: a caller that goes away between the two
+    /// would leave the script quarantined here alone.
+    pub(crate) async fn publish_release(
+        &self,
+        change: Transaction<'static, Postgres>,
+        script: ScriptId,
+    ) -> sqlx::Result<()> {
+        let quarantined = Arc::clone(&self.quarantined);
+        let publishing = tokio::spawn(async move {
+            change.commit().await?;
+            quarantined.write().unwrap_or_else(PoisonError::into_inner).remove(&script);
+            Ok(())
+        });
+        publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Writes what waits and stops.
+    pub(crate) async fn close(&self) {
+        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.await.is_err()
+        {
+            tracing::error!("the incidents' writer ended by itself");
+        }
+    }
+}
+
+impl IncidentSink for Incidents {
+    fn report(&self, incident: Incident) {
+        tracing::warn!(
+            app.slug = %incident.target.app_slug,
+            script.name = %incident.target.name,
+            execution.id = %incident.execution,
+            misconduct = incident.misconduct.as_str(),
+            "a worker misbehaved while a script ran: {}", incident.detail
+        );
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_kept = sender.as_ref().is_some_and(|sender| sender.try_send(incident).is_ok());
+        if !is_kept {
+            tracing::error!("an incident is only in the log: too many wait for the database");
+        }
+    }
+}

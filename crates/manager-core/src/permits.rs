@@ -1,0 +1,34 @@
+//! What the pool asks before an execution and tells after it, put together for its ports.
+
+use shared::invocation::{ExecutionRecord, Refusal, ScriptTarget};
+use shared::ports::{Permits, RecordSink};
+
+use crate::budgets::Budgets;
+use crate::incidents::Incidents;
+use crate::recorder::Recorder;
+
+/// A script may run that is not quarantined and whose app has budget left.
+pub(crate) struct Gate {
+    pub(crate) budgets: Budgets,
+    pub(crate) incidents: Incidents,
+}
+
+impl Permits for Gate {
+    fn permit(&self, target: &ScriptTarget) -> Result<(), Refusal> {
+        self.incidents.permit(target.script)?;
+        self.budgets.permit(target.app)
+    }
+}
+
+/// Every execution is charged, also one whose record is shed later.
+pub(crate) struct Ledger {
+    pub(crate) budgets: Budgets,
+    pub(crate) recorder: Recorder,
+}
+
+impl RecordSink for Ledger {
+    fn record(&self, record: ExecutionRecord) {
+        self.budgets.charge(&record);
+        self.recorder.record(record);
+    }
+}

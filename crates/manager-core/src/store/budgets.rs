@@ -1,0 +1,106 @@
+//! What apps may use over time.
+
+use serde::{Deserialize, Serialize};
+use shared::id::AppId;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row};
+
+use super::columns;
+
+/// What happens when a day's budget is used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnExhausted {
+    /// Requests are refused until the next day.
+    #[default]
+    Throttle,
+    /// Requests are refused until the app is let go on.
+    Freeze,
+}
+
+/// What an app may use; what is not set has no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Budget {
+    pub(crate) fuel_per_minute: Option<i64>,
+    pub(crate) fuel_per_day: Option<i64>,
+    pub(crate) executions_per_day: Option<i64>,
+    pub(crate) on_exhausted: OnExhausted,
+    pub(crate) frozen: bool,
+}
+
+impl FromRow<'_, PgRow> for Budget {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let on_exhausted: &str = row.try_get("on_exhausted")?;
+        Ok(Self {
+            fuel_per_minute: row.try_get("fuel_per_minute")?,
+            fuel_per_day: row.try_get("fuel_per_day")?,
+            executions_per_day: row.try_get("executions_per_day")?,
+            on_exhausted: match on_exhausted {
+                "throttle" => OnExhausted::Throttle,
+                "freeze" => OnExhausted::Freeze,
+                other => return Err(columns::malformed("on_exhausted", format!("{other:?} is unknown"))),
+            },
+            frozen: row.try_get("frozen")?,
+        })
+    }
+}
+
+/// Every budget that is set.
+pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, Budget)>> {
+    let rows = sqlx::query(
+        "select app_id, fuel_per_minute, fuel_per_day, executions_per_day, on_exhausted, frozen
+         from app_budgets",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("app_id")?, Budget::from_row(row)?))).collect()
+}
+
+/// The budget of one app, if one is set.
+pub(crate) async fn of(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Option<Budget>> {
+    sqlx::query_as(
+        "select fuel_per_minute, fuel_per_day, executions_per_day, on_exhausted, frozen
+         from app_budgets
+         where app_id = $1",
+    )
+    .bind(app)
+    .fetch_optional(conn)
+    .await
+}
+
+pub(crate) async fn set(conn: &mut PgConnection, app: AppId, budget: &Budget) -> sqlx::Result<()> {
+    let on_exhausted = match budget.on_exhausted {
+        OnExhausted::Throttle => "throttle",
+        OnExhausted::Freeze => "freeze",
+    };
+    sqlx::query(
+        "insert into app_budgets (app_id, fuel_per_minute, fuel_per_day, executions_per_day, on_exhausted, frozen)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (app_id) do update
+         set fuel_per_minute = excluded.fuel_per_minute, fuel_per_day = excluded.fuel_per_day,
+             executions_per_day = excluded.executions_per_day, on_exhausted = excluded.on_exhausted,
+             frozen = excluded.frozen, updated_at = now()",
+    )
+    .bind(app)
+    .bind(budget.fuel_per_minute)
+    .bind(budget.fuel_per_day)
+    .bind(budget.executions_per_day)
+    .bind(on_exhausted)
+    .bind(budget.frozen)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Freezes apps that have a budget.
+pub(crate) async fn freeze(conn: &mut PgConnection, apps: &[AppId]) -> sqlx::Result<()> {
+    let apps: Vec<_> = apps.iter().map(|app| app.as_uuid()).collect();
+    sqlx::query(
+        "update app_budgets set frozen = true, updated_at = now() where app_id = any($1) and not frozen",
+    )
+    .bind(apps)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What one execution may still ask of its parent, counted where a worker cannot change it.
+
+use shared::limits::{LOG_BYTES_MAX, LOG_LINES_MAX, LOG_NOTICES_MAX};
+
+/// Something that an execution uses up. The services' come with the services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resource {
+    /// Calls that nobody waits for, such as log lines, kept or not.
+    Notices,
+    LogLines,
+    LogBytes,
+}
+
+/// What each execution begins with, in the order of [`Resource`].
+const BEGINNING: [u32; 3] = [LOG_NOTICES_MAX, LOG_LINES_MAX, LOG_BYTES_MAX];
+
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: [u32; BEGINNING.len()],
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { left: BEGINNING }
+    }
+}
+
+impl Budget {
+    /// Takes so much; when there is less, takes nothing and answers false.
+    pub(super) fn spend(&mut self, resource: Resource, amount: usize) -> bool {
+        let left = &mut self.left[resource as usize];
+        match u32::try_from(amount).ok().and_then(|amount| left.checked_sub(amount)) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) const fn exhaust(&mut self, resource: Resource) {
+        self.left[resource as usize] = 0;
+    }
+
+    pub(super) const fn is_exhausted(&self, resource: Resource) -> bool {
+        self.left[resource as usize] == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_resource_has_its_own_limit() {
+        let mut budget = Budget::default();
+        assert!(budget.spend(Resource::LogLines, LOG_LINES_MAX as usize));
+        assert!(!budget.spend(Resource::LogLines, 1) && budget.is_exhausted(Resource::LogLines));
+        assert!(budget.spend(Resource::Notices, 1) && budget.spend(Resource::LogBytes, 1));
+    }
+
+    #[test]
+    fn what_is_too_much_takes_nothing() {
+        let mut budget = Budget::default();
+        assert!(!budget.spend(Resource::LogBytes, LOG_BYTES_MAX as usize + 1));
+        assert!(!budget.spend(Resource::LogBytes, usize::MAX));
+        assert!(budget.spend(Resource::LogBytes, LOG_BYTES_MAX as usize));
+    }
+}

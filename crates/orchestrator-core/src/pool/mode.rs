@@ -1,0 +1,56 @@
+//! How far apart tenants are kept: the one setting `PICLOUD_ISOLATION`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Who may follow whom in a worker, and whether there are walls around it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Any app in any worker. For an instance whose scripts are all one person's.
+    Shared,
+    /// A worker serves the apps of one owner as long as it lives. With one owner this is `Shared`.
+    #[default]
+    Pinned,
+    /// A worker serves one app, one execution at a time, and is replaced often.
+    Strict,
+    /// `Shared`, without walls. For finding out what they cost, and for machines that cannot have
+    /// the filter of system calls; never for scripts of strangers.
+    Off,
+}
+
+/// A word that is no mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an isolation mode is shared, pinned, strict or off")]
+pub struct UnknownMode;
+
+impl Mode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Pinned => "pinned",
+            Self::Strict => "strict",
+            Self::Off => "off",
+        }
+    }
+
+    pub const fn has_walls(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        [Self::Shared, Self::Pinned, Self::Strict, Self::Off]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or(UnknownMode)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

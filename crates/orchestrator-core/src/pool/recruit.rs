@@ -1,0 +1,188 @@
+//! From a spawned process to a worker that may be given work: it has said hello, and what it says
+//! of itself is true.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::wire::codec::{self, HEADER_BYTES, Header};
+use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::complaints::Complaints;
+use super::mode::Mode;
+use super::process::{Process, Program, Spawned, Spawner};
+use super::verify::{self, Isolation, VerifyError};
+
+/// A worker that is not ready by then never will be.
+const HELLO_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Executions after which a worker is replaced in strict isolation.
+const STRICT_EXECUTIONS: u64 = 100;
+
+/// How many workers, and what they may have.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// The binary that becomes a worker when started with the worker argument.
+    pub program: PathBuf,
+    pub mode: Mode,
+    /// Workers that are always there.
+    pub workers: usize,
+    /// Most workers while tenants are kept apart, so that each who is active keeps one.
+    pub tenant_workers: usize,
+    pub slots_per_worker: u16,
+    /// Bytes of compiled script images each worker keeps.
+    pub image_cache_bytes: u64,
+    /// Executions that wait while all slots are taken; more are refused.
+    pub queue_max: usize,
+    /// Executions after which a worker is replaced, so that nothing it may have leaked adds up.
+    pub recycle_after: u64,
+}
+
+impl PoolConfig {
+    pub fn new(program: PathBuf, workers: usize, slots_per_worker: u16) -> Self {
+        Self {
+            program,
+            mode: Mode::default(),
+            workers: workers.max(1),
+            tenant_workers: workers.max(1) + 1,
+            slots_per_worker: slots_per_worker.max(1),
+            image_cache_bytes: 8 << 20,
+            queue_max: 1024,
+            recycle_after: 250_000,
+        }
+    }
+
+    /// Sets the mode, with what it implies: in strict isolation one execution at a time, and a new
+    /// process after a hundred.
+    pub fn isolated(self, mode: Mode) -> Self {
+        match mode {
+            Mode::Strict => Self { mode, slots_per_worker: 1, recycle_after: STRICT_EXECUTIONS, ..self },
+            Mode::Shared | Mode::Pinned | Mode::Off => Self { mode, ..self },
+        }
+    }
+
+    pub(super) fn workers_max(&self) -> usize {
+        match self.mode {
+            Mode::Shared | Mode::Off => self.workers,
+            // One more, or one tenant could have them all.
+            Mode::Pinned | Mode::Strict => self.tenant_workers.max(self.workers + 1),
+        }
+    }
+}
+
+/// Why the pool does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a worker process cannot be started: {0}")]
+    Spawn(#[source] std::io::Error),
+    #[error("a worker did not say hello: {0}")]
+    Hello(#[from] HelloError),
+}
+
+/// Why a new worker was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    #[error("it ended or fell silent ({0}); its own words are in the log")]
+    Silent(std::io::Error),
+    #[error("it said nothing for {} s", HELLO_PATIENCE.as_secs())]
+    TooSlow,
+    #[error("it speaks another protocol than version {PROTOCOL_VERSION}")]
+    Protocol,
+    #[error("it is not locked down as it must be: {0}")]
+    Isolation(#[from] VerifyError),
+}
+
+/// A worker that waits for its first work.
+#[derive(Debug)]
+pub(super) struct ReadyWorker {
+    pub(super) process: Process,
+    pub(super) stream: UnixStream,
+    pub(super) slots: u16,
+    pub(super) isolation: Isolation,
+}
+
+/// Makes workers.
+#[derive(Debug, Clone)]
+pub(super) struct Recruiter {
+    config: PoolConfig,
+    spawner: Spawner,
+    complaints: Arc<Complaints>,
+}
+
+impl Recruiter {
+    pub(super) fn new(config: PoolConfig) -> Result<Self, StartError> {
+        let program = Program { path: config.program.clone(), has_walls: config.mode.has_walls() };
+        let spawner = Spawner::start(program).map_err(StartError::Spawn)?;
+        Ok(Self { config, spawner, complaints: Arc::default() })
+    }
+
+    pub(super) async fn make_ready(&self) -> Result<ReadyWorker, StartError> {
+        let Spawned { mut child, stream } = self.spawner.spawn().await.map_err(StartError::Spawn)?;
+        if let Some(stderr) = child.stderr.take() {
+            let (complaints, pid) = (Arc::clone(&self.complaints), child.id());
+            tokio::spawn(async move { complaints.log(pid, stderr).await });
+        }
+        let mut stream = UnixStream::from_std(stream).map_err(StartError::Spawn)?;
+        let deadline = tokio::time::Instant::now() + HELLO_PATIENCE;
+        let process = Process::meet(child, deadline).await.map_err(HelloError::Silent)?;
+        let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config)).await;
+        let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
+            // The process is ours until it is waited for, so this is about no other.
+            let isolation = verify::verify(process.id(), hello.layers, self.config.mode)?;
+            Ok((hello.slots.min(self.config.slots_per_worker), isolation))
+        });
+        match verified {
+            Ok((slots, isolation)) => Ok(ReadyWorker { process, stream, slots, isolation }),
+            Err(error) => {
+                process.end().await;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+async fn greet(stream: &mut UnixStream, config: &PoolConfig) -> Result<HelloParent, HelloError> {
+    let hello = HelloWorker {
+        protocol: PROTOCOL_VERSION,
+        slots: config.slots_per_worker,
+        image_cache_bytes: config.image_cache_bytes,
+    };
+    let mut frame = Vec::new();
+    codec::encode(&mut frame, ToWorker::Hello as u8, 0, 0, &hello);
+    stream.write_all(&frame).await.map_err(HelloError::Silent)?;
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header).await.map_err(HelloError::Silent)?;
+    let header = Header::decode(header).map_err(|_| HelloError::Protocol)?;
+    if header.kind != FromWorker::Hello as u8 || header.body_bytes > 64 {
+        return Err(HelloError::Protocol);
+    }
+    let mut body = vec![0; header.body_bytes as usize];
+    stream.read_exact(&mut body).await.map_err(HelloError::Silent)?;
+    let hello: HelloParent = codec::decode_body(&body).map_err(|_| HelloError::Protocol)?;
+    if hello.protocol != PROTOCOL_VERSION || hello.slots == 0 {
+        return Err(HelloError::Protocol);
+    }
+    Ok(hello)
+}
+
+/// What a worker turned out to be that was started only to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    pub isolation: Isolation,
+    pub slots: u16,
+    /// From the decision to start it to its being ready for work.
+    pub start_up: Duration,
+}
+
+/// Starts a worker, looks at it, and ends it.
+pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
+    let recruiter = Recruiter::new(config)?;
+    let since = Instant::now();
+    let worker = recruiter.make_ready().await?;
+    let probe = Probe { isolation: worker.isolation, slots: worker.slots, start_up: since.elapsed() };
+    drop(worker.stream);
+    worker.process.end().await;
+    Ok(probe)
+}

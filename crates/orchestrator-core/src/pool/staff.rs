@@ -1,0 +1,119 @@
+//! How many workers there are to be, and who has to go so that somebody else gets one.
+
+use std::time::{Duration, Instant};
+
+use super::admission::Admission;
+use super::connection::Connection;
+use super::job::Job;
+use super::tenancy::{self, Desk, Tenant};
+
+/// A tenant that has all its workers at work is looked after this often at most.
+const BALANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// Numbers of workers. What is wanted is hired by the supervisor, from its warm spares.
+#[derive(Debug)]
+pub(super) struct Staff {
+    /// Workers to begin with, and most that one tenant has when others want some.
+    pub(super) share: usize,
+    pub(super) max: usize,
+    wanted: usize,
+    /// Those that have been hired and have not left.
+    hired: usize,
+    balanced_at: Option<Instant>,
+}
+
+impl Staff {
+    pub(super) const fn new(share: usize, max: usize) -> Self {
+        Self { share, max, wanted: share, hired: 0, balanced_at: None }
+    }
+
+    /// Fills a vacancy, if there is one.
+    pub(super) const fn hire(&mut self) -> bool {
+        let is_vacant = self.hired < self.wanted;
+        self.hired += is_vacant as usize;
+        is_vacant
+    }
+
+    /// A worker is gone. True when somebody is to take its place.
+    pub(super) const fn leave(&mut self) -> bool {
+        self.hired = self.hired.saturating_sub(1);
+        self.hired < self.wanted
+    }
+
+    /// Sees to it that every tenant whose jobs wait gets a worker: a new one while there may be
+    /// more, else in the place of one that has to go. True when somebody is to be hired.
+    pub(super) fn serve_waiting(&mut self, waiting: &Admission<Job>, connections: &mut [Connection]) -> bool {
+        let wants = self.wants(waiting, connections);
+        // Those that are on their way, or that leave and will be replaced, are for somebody already.
+        let staying = connections.iter().filter(|connection| !connection.retiring).count();
+        let mut coming = self.wanted.saturating_sub(staying);
+        let mut hires = false;
+        for (_, has) in wants {
+            if coming > 0 {
+                coming -= 1;
+            } else if self.wanted < self.max {
+                self.wanted += 1;
+                hires = true;
+            } else if has == 0 {
+                let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
+                let Some(at) = tenancy::evict(&desks) else { break };
+                connections[at].retire();
+            }
+        }
+        hires
+    }
+
+    /// The tenants whose jobs wait although they have less than their share of workers, and how many
+    /// they have; those without any first.
+    fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<(Tenant, usize)> {
+        let mut wants: Vec<(Tenant, usize)> = Vec::new();
+        for job in waiting.fronts() {
+            let has = connections.iter().filter(|c| c.tenant == Some(job.tenant) && !c.retiring).count();
+            if has < self.share && !wants.iter().any(|(tenant, _)| *tenant == job.tenant) {
+                wants.push((job.tenant, has));
+            }
+        }
+        wants.sort_by_key(|(_, has)| *has);
+        wants
+    }
+
+    /// Takes a worker that another tenant does not miss, for one that has all of its own at work.
+    pub(super) fn balance(&mut self, connections: &mut [Connection], tenant: Tenant, now: Instant) {
+        if self.balanced_at.is_some_and(|at| now < at + BALANCE_EVERY) {
+            return;
+        }
+        self.balanced_at = Some(now);
+        let own = || connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring);
+        if own().count() >= self.share || own().any(Connection::is_idle) {
+            return;
+        }
+        let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
+        if let Some(at) = tenancy::surplus(&desks, tenant, now) {
+            connections[at].retire();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[test]
+    fn as_many_are_hired_as_are_wanted_and_whoever_leaves_is_replaced() {
+        let mut staff = Staff::new(2, 4);
+        assert!(staff.hire() && staff.hire() && !staff.hire());
+        assert!(staff.leave() && staff.hire() && !staff.hire());
+    }
+
+    #[test]
+    fn nobody_is_hired_when_nobody_waits() {
+        let mut staff = Staff::new(1, 4);
+        let mut connections = [Connection::new(1, 1, 2, Arc::new(Notify::new()))];
+        assert!(!staff.serve_waiting(&Admission::new(8, 8), &mut connections));
+        assert!(!connections[0].retiring);
+    }
+}

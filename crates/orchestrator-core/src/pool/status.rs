@@ -1,0 +1,43 @@
+//! What the pool says of itself to those who run it.
+
+use serde::Serialize;
+use shared::id::{AppId, UserId};
+
+/// What the pool is doing right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PoolStatus {
+    pub workers_ready: usize,
+    /// Most workers there may be at once, spares not counted.
+    pub workers_max: usize,
+    pub executions_running: usize,
+    pub executions_queued: usize,
+    /// Workers that ended without having been asked to, since the start.
+    pub workers_lost: u64,
+}
+
+/// What a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// Nothing has run in it.
+    Fresh,
+    Idle,
+    Busy,
+    /// It gets no more work and ends when it has none.
+    Leaving,
+}
+
+/// A worker process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WorkerStatus {
+    pub pid: u32,
+    pub state: WorkerState,
+    /// The one whose apps it serves, when tenants are pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// The app it serves, in strict isolation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
+    pub running: usize,
+    pub executed: u64,
+}

@@ -1,0 +1,129 @@
+//! Who shares a worker with whom, and who gets one when there are few.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use orchestrator_core::pool::{Mode, PoolConfig};
+use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
+use tokio::task::JoinSet;
+
+use super::parent::{Farm, Tenant, eventually, invocation, program};
+
+fn config(mode: Mode, workers: usize, tenant_workers: usize) -> PoolConfig {
+    PoolConfig { tenant_workers, ..PoolConfig::new(program(), workers, 4) }.isolated(mode)
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn two_owners_never_meet_in_a_worker() {
+    let farm = Farm::start(config(Mode::Pinned, 2, 3)).await;
+    let (one, two) = (Tenant::new(), Tenant::new());
+    let second_app_of_one = Tenant { owner: one.owner, ..Tenant::new() };
+    let (mut ones, mut twos) = (HashSet::new(), HashSet::new());
+    for _ in 0..20 {
+        ones.insert(farm.pid(&one).await);
+        twos.insert(farm.pid(&two).await);
+        ones.insert(farm.pid(&second_app_of_one).await);
+    }
+    assert!(ones.is_disjoint(&twos), "{ones:?} {twos:?}");
+    assert_eq!((ones.len(), twos.len()), (1, 1), "what comes one after the other needs one worker each");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn one_owner_has_all_workers() {
+    let farm = Farm::start(config(Mode::Pinned, 2, 8)).await;
+    eventually("both workers are there", || farm.pool.status().workers_ready == 2).await;
+    let owner = Tenant::new();
+    let silent = [(); 2].map(|()| farm.work(invocation(&owner, "silence")));
+    let [first, second] = silent;
+    let both = async { tokio::join!(first, second) };
+    let look = async {
+        eventually("both run", || farm.pool.status().executions_running == 2).await;
+        farm.pool.workers()
+    };
+    let (_, workers) = tokio::join!(both, look);
+    assert!(workers.iter().all(|worker| worker.owner == Some(owner.owner)), "{workers:?}");
+    assert_eq!(workers.len(), 2, "nobody else wants one");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn sixty_owners_are_all_answered_by_few_workers() {
+    let farm = std::sync::Arc::new(Farm::start(config(Mode::Pinned, 2, 4)).await);
+    let mut owners = JoinSet::new();
+    for _ in 0..60 {
+        let farm = farm.clone();
+        owners.spawn(async move { farm.pid(&Tenant::new()).await });
+    }
+    let pids: HashSet<u32> = owners.join_all().await.into_iter().collect();
+    assert_eq!(pids.len(), 60, "each has had a process of its own");
+    assert!(farm.pool.workers().len() <= 4, "{:?}", farm.pool.workers());
+    assert_eq!(farm.pool.status().workers_lost, 0, "those that had to go went as asked");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn strict_workers_run_one_execution() {
+    let farm = Farm::start(config(Mode::Strict, 2, 4)).await;
+    let (one, two) = (Tenant::new(), Tenant::new());
+    let same_owner = Tenant { owner: one.owner, ..Tenant::new() };
+    let pids = [farm.pid(&one).await, farm.pid(&two).await, farm.pid(&same_owner).await];
+    assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 3, "apps of one owner do not share either");
+    let mut seen = HashSet::new();
+    for _ in 0..101 {
+        seen.insert(farm.pid(&one).await);
+    }
+    assert!(seen.len() >= 2, "a worker is replaced after a hundred executions");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_full_pool_still_lets_the_maker_test() {
+    let farm = Farm::start(config(Mode::Shared, 1, 1)).await;
+    let users = [(); 8].map(|()| Tenant::new());
+    let load = users.iter().map(|user| farm.work(invocation(user, "silence")));
+    let load = futures(load);
+    let test = async {
+        eventually("the pool is full", || farm.pool.status().executions_running == 3).await;
+        let tested = farm.work(invocation(&users[0], "honest").as_test()).await;
+        (tested, farm.pool.status().executions_queued)
+    };
+    let (_, (tested, queued)) = tokio::join!(load, test);
+    assert!(matches!(tested, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok));
+    assert_eq!(queued, 5, "it went before those who wait");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_full_queue_refuses_at_once() {
+    let farm = Farm::start(PoolConfig { queue_max: 2, ..config(Mode::Shared, 1, 1) }).await;
+    let users = [(); 5].map(|()| Tenant::new());
+    let load = futures(users.iter().map(|user| farm.work(invocation(user, "silence"))));
+    let late = async {
+        eventually("the queue is full", || farm.pool.status().executions_queued == 2).await;
+        let since = Instant::now();
+        (farm.work(invocation(&Tenant::new(), "honest")).await, since.elapsed())
+    };
+    let (_, (refused, elapsed)) = tokio::join!(load, late);
+    assert!(matches!(refused, WorkResult::Refused(Refusal::Overloaded)), "{refused:?}");
+    assert!(elapsed < Duration::from_millis(5), "{elapsed:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+/// All at once, in this task.
+async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut pending: Vec<_> = all.map(Box::pin).collect();
+    let mut done = Vec::new();
+    std::future::poll_fn(|context| {
+        pending.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(value) => {
+                done.push(value);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    done
+}

@@ -1,0 +1,55 @@
+//! Many owners, each of whom has a worker of their own while there is room.
+
+use serde_json::json;
+
+use super::{Bench, HELLO, HELLO_ANSWER};
+use crate::baseline::PATH;
+use crate::load::{self, Request};
+use crate::report::{Bound, Report};
+use crate::subject::Picloud;
+
+const OWNERS: usize = 60;
+/// Owners for whom there is room.
+const FEW: usize = 20;
+const ROOM: &str = "32";
+const CONNECTIONS: usize = 16;
+/// Fewer, since most of these requests begin with a new process.
+const CROWD_CONNECTIONS: usize = 2;
+
+pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    report.heading(format_args!("Owners kept apart, room for {ROOM} workers"));
+    let mut picloud = Picloud::start_with(bench.binary.as_deref(), &[("PICLOUD_WORKERS_MAX", ROOM)])?;
+    let requests = owners(&picloud)?;
+    let turn = |requests: &[Request], connections| {
+        load::run_in_turn(picloud.address, requests, connections, bench.plan.warm_up)?;
+        load::run_in_turn(picloud.address, requests, connections, bench.plan.turn)
+    };
+    let one = turn(&requests[..1], CONNECTIONS)?.per_second();
+    let few = turn(&requests[..FEW], CONNECTIONS)?.per_second();
+    let crowd = turn(&requests, CROWD_CONNECTIONS)?;
+    let p99_ms = crowd.latency.percentile(99.0).as_secs_f64() * 1e3;
+    report.line(format_args!("  one owner {one:.0}/s, {FEW} owners in turn {few:.0}/s"));
+    report.line(format_args!("  {OWNERS} owners in turn {:.0}/s, p99 {p99_ms:.1} ms", crowd.per_second()));
+    picloud.stop()?;
+    report.goal(format!("owners: {FEW} in turn / one"), few / one, Bound::AtLeast(0.80), "×");
+    report.goal(format!("owners: {OWNERS} in turn, p99"), p99_ms, Bound::AtMost(50.0), "ms");
+    report.keep("owners", json!({ "one": one, "few": few, "crowd_p99_ms": p99_ms }));
+    Ok(())
+}
+
+/// As many apps, each of its own owner, with a hello that answers.
+fn owners(picloud: &Picloud) -> anyhow::Result<Vec<Request>> {
+    let admin = picloud.admin()?;
+    let mut requests = Vec::with_capacity(OWNERS);
+    for number in 0..OWNERS {
+        let slug = format!("owner-{number}");
+        let app = admin.new_app(&slug)?;
+        app.deploy("hello", HELLO, &json!({}))?;
+        app.route("/bench/hello/:name", "hello")?;
+        requests.push(Request::on(&format!("{slug}.localhost"), PATH, HELLO_ANSWER));
+    }
+    picloud.database()?.part_owners()?;
+    // The next change makes the server read who owns what.
+    admin.new_app("last")?;
+    Ok(requests)
+}

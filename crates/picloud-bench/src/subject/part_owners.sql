@@ -1,0 +1,10 @@
+-- Nobody can log in as these: the hash is of no password.
+insert into users (id, username, password_hash, role)
+select gen_random_uuid(), 'owner-of-' || slug, 'none', 'member'
+from apps
+where not is_default;
+
+update apps
+set owner_id = users.id
+from users
+where users.username = 'owner-of-' || apps.slug;

@@ -1,0 +1,63 @@
+//! What the machine is like, for those who run it: the doctor's report and the workers, as a part of
+//! the admin API. The manager knows neither, so this part is made here, and guarded there.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use orchestrator_core::pool::{Pool, PoolStatus, WorkerStatus};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+use crate::doctor::{self, Report};
+
+struct System {
+    config: Config,
+    pool: Pool,
+    /// One report at a time: each starts a worker to look at it.
+    examining: Mutex<()>,
+}
+
+/// To be merged below the manager's guard.
+pub fn router(config: Config, pool: Pool) -> Router {
+    Router::new()
+        .route("/api/v1/admin/system/isolation", get(isolation))
+        .route("/api/v1/admin/system/workers", get(workers))
+        .with_state(Arc::new(System { config, pool, examining: Mutex::new(()) }))
+}
+
+#[derive(Serialize)]
+struct Isolation {
+    mode: &'static str,
+    /// The layers around the workers that run, by name.
+    layers: Vec<&'static str>,
+    /// Those that are not there and that nothing makes up for.
+    missing: Vec<&'static str>,
+    #[serde(flatten)]
+    report: Report,
+}
+
+async fn isolation(State(system): State<Arc<System>>) -> Json<Isolation> {
+    let _turn = system.examining.lock().await;
+    let report = doctor::examine(&system.config).await;
+    let walls = system.pool.isolation();
+    Json(Isolation {
+        mode: system.pool.mode().as_str(),
+        layers: walls.claimed.names().collect(),
+        missing: walls.missing().names().collect(),
+        report,
+    })
+}
+
+#[derive(Serialize)]
+struct Workers {
+    #[serde(flatten)]
+    pool: PoolStatus,
+    items: Vec<WorkerStatus>,
+}
+
+async fn workers(State(system): State<Arc<System>>) -> Json<Workers> {
+    Json(Workers { pool: system.pool.status(), items: system.pool.workers() })
+}
