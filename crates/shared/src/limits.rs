@@ -72,6 +72,9 @@ pub const LOG_LINES_MAX: u32 = 1_000;
 pub const LOG_NOTICES_MAX: u32 = LOG_LINES_MAX + 1;
 /// Bytes of log kept with one execution.
 pub const LOG_BYTES_MAX: u32 = 256 << 10;
+/// Arguments of a call that nobody waits for: a log line as long as the whole log, and what frames it.
+/// The guest sends none that is longer, the worker passes none on, and the parent kills for one.
+pub const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 32;
 /// Host calls one execution may make, log lines not counted.
 pub const HOST_CALLS_MAX: u32 = 1_000;
 

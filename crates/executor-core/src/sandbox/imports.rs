@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use shared::guest_abi::IMPORT_MODULE;
 use shared::host_call::{ONE_WAY, TAKE_REPLY};
-use shared::limits::{HOST_CALL_BYTES_MAX, LOG_NOTICES_MAX};
+use shared::limits::{HOST_CALL_BYTES_MAX, LOG_NOTICES_MAX, NOTICE_BYTES_MAX};
 use shared::wire::codec;
 use shared::wire::frame::{FromWorker, HostCall};
 use wasmtime::{Caller, Error, Linker, Result};
@@ -42,7 +42,9 @@ async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u
     if op == TAKE_REPLY {
         return take_reply(&mut caller, ptr, len);
     }
-    if len as usize > HOST_CALL_BYTES_MAX {
+    // What the parent would kill the whole worker for ends this guest alone.
+    let most = if op & ONE_WAY != 0 { NOTICE_BYTES_MAX } else { HOST_CALL_BYTES_MAX };
+    if len as usize > most {
         return Err(Error::msg("the arguments of a host call are over the limit"));
     }
     let memory = caller.data().memory()?;

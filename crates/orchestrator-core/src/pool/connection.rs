@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::invocation::LogEntry;
-use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES};
 use shared::wire::codec::{self, FrameError, Header};
 use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
 use tokio::sync::Notify;
@@ -18,8 +18,8 @@ use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
 use super::tenancy::{Desk, Tenant};
 
-/// Longest [`FromWorker::Notice`]: a log line cannot be longer than the whole log.
-const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 64;
+/// What a frame adds to the arguments of a call: its number and their length.
+const CALL_OVERHEAD_BYTES: usize = 16;
 
 /// A worker did what no worker of ours does. It is killed: whatever it says next may be a lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -200,7 +200,7 @@ impl Connection {
         let execution = self.execution(header)?;
         match FromWorker::from_number(header.kind) {
             Some(FromWorker::Done) => Ok(execution.job.output_bytes() as usize + RESULT_OVERHEAD_BYTES + 64),
-            Some(FromWorker::Notice) => Ok(NOTICE_BYTES_MAX),
+            Some(FromWorker::Notice) => Ok(NOTICE_BYTES_MAX + CALL_OVERHEAD_BYTES),
             // Hello comes once, before there is a connection; calls that wait come with the services.
             Some(FromWorker::Hello | FromWorker::HostCall) | None => Err(Violation::Kind(header.kind)),
         }

@@ -325,3 +325,23 @@ fn attack_14_waiting_and_measuring_time() {
     each_ends_in(&app, &[("busy", busy)], &["fuel_exhausted", "timeout"]);
     target.is_unharmed();
 }
+
+#[test]
+fn attack_46_one_log_line_longer_than_a_whole_log() {
+    let target = Target::new();
+    let app = target.server.app();
+    let lines = [
+        ("message", "let s = \"\"; s.pad(300000, 'x'); log::info(s); log::info(\"after\"); 1"),
+        ("data", "let s = \"\"; s.pad(300000, 'x'); log::info(\"m\", #{ s: s }); 1"),
+        ("print", "let s = \"\"; s.pad(3000000, 'x'); print(s); 1"),
+        ("both", "let s = \"\"; s.pad(200000, 'ü'); log::warn(s, s); 1"),
+    ];
+    for (name, source) in lines {
+        let reply = app.run(name, source, &NO_LIMITS);
+        reply.is(200);
+        let logs = app.execution_of(&reply)["logs"].clone();
+        let last = &logs.as_array().unwrap().last().unwrap()["message"];
+        assert!(last.as_str().unwrap().starts_with("log truncated"), "{name}: {last}");
+    }
+    target.is_unharmed();
+}
