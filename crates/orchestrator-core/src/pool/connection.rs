@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::host_call::{HostOp, LogLevel, LogLine};
+use shared::id::AppId;
 use shared::invocation::LogEntry;
 use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES};
 use shared::wire::codec::{self, FrameError, Header};
@@ -143,6 +144,10 @@ impl Connection {
 
     pub(super) fn is_idle(&self) -> bool {
         self.free.len() == self.slots.len()
+    }
+
+    pub(super) fn running_for_makers(&self, app: AppId) -> usize {
+        self.executions().filter(|execution| execution.job.is_for_maker && execution.job.app == app).count()
     }
 
     /// Puts a job into a free slot; there must be one.

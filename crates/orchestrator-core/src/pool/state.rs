@@ -19,6 +19,10 @@ use super::status::WorkerStatus;
 use super::tenancy;
 use super::{PoolStatus, Ports};
 
+/// What an app may have running for its makers beside its load: somebody who tests while somebody
+/// else deploys. More of it is load, or test runs would be a way around every share.
+const MAKERS_PER_APP_MAX: usize = 2;
+
 /// Whether a submitted job runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Submitted {
@@ -96,7 +100,8 @@ impl Shared {
         state.next_ticket += 1;
         let ticket = state.next_ticket;
         job.ticket = ticket;
-        if (job.is_for_maker() || state.admission.may_start(job.app))
+        job.is_for_maker &= state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
+        if (job.is_for_maker || state.admission.may_start(job.app))
             && let Some(at) = state.place(&job)
         {
             state.start(at, job);
@@ -330,6 +335,10 @@ impl State {
         self.connections.iter().position(|connection| connection.id == id)
     }
 
+    fn running_for_makers(&self, app: AppId) -> usize {
+        self.connections.iter().map(|connection| connection.running_for_makers(app)).sum()
+    }
+
     /// The worker that is to run a job; none when it has to wait.
     fn place(&self, job: &Job) -> Option<usize> {
         place(&self.connections, job, self.staff.share)
@@ -375,8 +384,7 @@ impl State {
 }
 
 fn place(connections: &[Connection], job: &Job, share: usize) -> Option<usize> {
-    let is_for_maker = job.is_for_maker();
-    let desks = connections.iter().map(|connection| connection.desk(is_for_maker));
+    let desks = connections.iter().map(|connection| connection.desk(job.is_for_maker));
     tenancy::place(desks, job.tenant, share)
 }
 
