@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use shared::limits::FUEL_PER_US;
 use shared::wire::codec;
 use shared::wire::frame::{Done, Ending, FromWorker};
 
-use crate::sandbox::{Finished, Images, Job, Link, Machine, Reply, Sandbox, execute};
+use crate::sandbox::{Finished, Images, Job, Link, Machine, Reply, Sandbox, TIME_SLICE_FUEL, Task, execute};
 
 /// A frame that makes no sense in the state its slot is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,10 +29,23 @@ pub(crate) enum Misuse {
 
 struct Running {
     future: Pin<Box<dyn Future<Output = Finished>>>,
+    started: Instant,
     deadline: Instant,
     generation: u32,
     /// A guest that ends within its first slice needs no look at the clock.
     has_yielded: bool,
+    fuel_max: u64,
+    /// What its slices so far amount to. The exact count is the guest's and is lost with it when it
+    /// is dropped where it stands, so this is what it is charged then.
+    fuel: u64,
+}
+
+impl Running {
+    /// Counts a slice that was used up. One operation may copy megabytes, so time counts too.
+    fn used_slice(&mut self, time: Duration) {
+        let by_time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).saturating_mul(FUEL_PER_US);
+        self.fuel = self.fuel.saturating_add(by_time.max(TIME_SLICE_FUEL)).min(self.fuel_max);
+    }
 }
 
 struct Slot {
@@ -89,14 +103,22 @@ impl Scheduler {
         slot.link.reset();
         slot.link.set_runnable();
         let generation = job.generation;
+        let fuel_max = match job.task {
+            Task::Run { fuel, .. } => fuel,
+            Task::Compile => 0,
+        };
         let idle = self.idle.clone();
         let idle_machine = move || idle.borrow_mut().pop();
         let future = execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), idle_machine, job);
+        let started = Instant::now();
         slot.running = Some(Running {
             future: Box::pin(future),
-            deadline: Instant::now() + timeout,
+            started,
+            deadline: started + timeout,
             generation,
             has_yielded: false,
+            fuel_max,
+            fuel: 0,
         });
         Ok(())
     }
@@ -147,18 +169,22 @@ impl Scheduler {
         if !slot.link.take_runnable() {
             return;
         }
-        if running.has_yielded && Instant::now() >= running.deadline {
+        let begun = running.has_yielded.then(Instant::now);
+        if begun.is_some_and(|now| now >= running.deadline) {
             self.abandon(index, Ending::Timeout, outbound);
             return;
         }
         running.has_yielded = true;
         let polled = running.future.as_mut().poll(&mut Context::from_waker(&slot.waker));
         slot.link.drain(outbound);
-        if let Poll::Ready(finished) = polled {
-            let generation = running.generation;
-            slot.running = None;
-            write_done(outbound, index, generation, &finished);
-            self.idle.borrow_mut().extend(finished.machine);
+        match polled {
+            Poll::Pending => running.used_slice(begun.unwrap_or(running.started).elapsed()),
+            Poll::Ready(finished) => {
+                let generation = running.generation;
+                slot.running = None;
+                write_done(outbound, index, generation, &finished);
+                self.idle.borrow_mut().extend(finished.machine);
+            }
         }
     }
 
@@ -171,8 +197,13 @@ impl Scheduler {
         let slot = &mut self.slots[index];
         slot.link.drain(outbound);
         if let Some(running) = slot.running.take() {
-            let finished =
-                Finished { ending, fuel: 0, peak_memory_bytes: 0, output: Vec::new(), machine: None };
+            let finished = Finished {
+                ending,
+                fuel: running.fuel,
+                peak_memory_bytes: 0,
+                output: Vec::new(),
+                machine: None,
+            };
             write_done(outbound, index, running.generation, &finished);
         }
         slot.link.reset();

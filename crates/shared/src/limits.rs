@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Fuel an execution may burn unless its script says otherwise: about 1 s of CPU on a small server.
 pub const FUEL_DEFAULT: u64 = 10_000_000_000;
+/// What a microsecond of CPU is charged with where nobody counted the fuel: by the same measure.
+pub const FUEL_PER_US: u64 = FUEL_DEFAULT / 1_000_000;
 /// Most fuel a script may ask for: about 30 s of CPU, a tenth of the longest wall-clock limit.
 pub const FUEL_MAX: u64 = 300_000_000_000;
 /// Least fuel that lets a script do anything at all.

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::id::AppId;
 use shared::invocation::LogEntry;
-use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::limits::{
+    FUEL_PER_US, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
+};
 use shared::wire::codec::{self, FrameError, Header};
-use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
+use shared::wire::frame::{AddBundle, Compile, Done, DropBundle, Execute, FromWorker, HostCall, ToWorker};
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Resource};
@@ -302,6 +304,23 @@ const GRACE: Duration = Duration::from_millis(KILL_GRACE_MS);
 impl Execution {
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         now >= self.deadline
+    }
+
+    /// What its worker says it burnt, as far as it was allowed to: a worker that lies must not use up
+    /// an app's budget.
+    pub(super) fn fuel(&self, done: &Done<'_>) -> u64 {
+        done.fuel.min(self.job.fuel_max())
+    }
+
+    /// What it is charged when its worker is gone and nobody can say: nothing, unless it ran until its
+    /// deadline, which must not be a way to run for nothing.
+    pub(super) fn fuel_when_lost(&self) -> u64 {
+        let elapsed = self.started.elapsed();
+        if self.started + elapsed < self.deadline {
+            return 0;
+        }
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        micros.saturating_mul(FUEL_PER_US).min(self.job.fuel_max())
     }
 
     fn next_deadline(&self) -> Instant {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use shared::id::AppId;
 use shared::invocation::{Invocation, Work, WorkResult};
-use shared::limits::{COMPILE_TIMEOUT_MS, ScriptLimits};
+use shared::limits::{COMPILE_FUEL, COMPILE_TIMEOUT_MS, ScriptLimits};
 use shared::script::BundleHash;
 use tokio::sync::oneshot;
 
@@ -78,6 +78,14 @@ impl Job {
             Task::Compile => true,
         };
         Self { ticket: 0, app, tenant, task, image, reply, submitted: Instant::now(), is_for_maker }
+    }
+
+    /// Most fuel it can burn at its app's expense.
+    pub(super) fn fuel_max(&self) -> u64 {
+        match &self.task {
+            Task::Run(invocation) => invocation.target.limits.fuel,
+            Task::Compile => COMPILE_FUEL,
+        }
     }
 
     pub(super) fn timeout_ms(&self) -> u32 {

@@ -53,7 +53,8 @@ pub(super) fn conclude(
     records: &dyn RecordSink,
 ) -> Result<(), Broken> {
     let broken = |execution, violation| Broken { execution: Box::new(execution), violation };
-    let usage = Usage { fuel: done.fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
+    let fuel = execution.fuel(done);
+    let usage = Usage { fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
     if matches!(execution.job.task, Task::Compile) {
         match compiled(done) {
             Ok(result) => drop(execution.job.reply.send(result)),
@@ -80,7 +81,7 @@ pub(super) fn conclude_lost(execution: Execution, records: &dyn RecordSink) {
         let _ = execution.job.reply.send(WorkResult::NotCompiled(status));
         return;
     }
-    let usage = elapsed(&execution);
+    let usage = Usage { fuel: execution.fuel_when_lost(), ..elapsed(&execution) };
     deliver(execution, status, None, None, usage, records);
 }
 

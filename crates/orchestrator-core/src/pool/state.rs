@@ -179,7 +179,7 @@ impl Shared {
         let executions = connection.take_executions();
         for execution in &executions {
             state.running -= 1;
-            state.admission.finished(execution.job.app, 0);
+            state.admission.finished(execution.job.app, execution.fuel_when_lost());
         }
         if !(state.draining || connection.retiring && executions.is_empty()) {
             state.workers_lost += 1;
