@@ -159,8 +159,8 @@ impl Connection {
         };
         self.tenant = Some(job.tenant);
         self.last_used = start.now;
-        let lookup = self.directory.acquire(job.image.key);
-        if let Some(handle) = lookup.drop_first {
+        let lookup = self.directory.acquire(job.image.key, job.image.load.len());
+        for handle in lookup.drop_first {
             codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
         }
         if lookup.must_add {
