@@ -60,10 +60,19 @@ impl Slot {
     }
 }
 
+/// A slice that took this long was one operation on megabytes; whoever sent a frame meanwhile, to end
+/// an execution for example, has waited long enough.
+const LONG_SLICE: Duration = Duration::from_millis(5);
+
 pub(crate) struct Scheduler {
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     slots: Vec<Slot>,
+    /// Whose turn it is.
+    turn: usize,
+    /// What was dropped where it stood. Giving back its memory takes milliseconds, and the parent must
+    /// not wait for that to hear that it ended.
+    dead: Vec<Pin<Box<dyn Future<Output = Finished>>>>,
     /// What ended executions left, for later ones to reuse; the one left last is taken first.
     idle: Rc<RefCell<Vec<Machine>>>,
 }
@@ -80,6 +89,8 @@ impl Scheduler {
             sandbox: Rc::new(sandbox),
             images: Rc::new(RefCell::new(Images::new(image_cache_bytes))),
             slots,
+            turn: 0,
+            dead: Vec::new(),
             idle: Rc::default(),
         }
     }
@@ -160,30 +171,42 @@ impl Scheduler {
         self.slots.iter().filter(|slot| slot.is_runnable()).count()
     }
 
-    /// Gives the slot's guest one time slice if it has something to do.
-    pub(crate) fn poll(&mut self, index: usize, outbound: &mut Vec<u8>) {
+    /// Gives the guest whose turn it is one time slice if it has something to do. True when that took
+    /// so long that the socket should be looked at before the next one's turn.
+    pub(crate) fn poll_next(&mut self, outbound: &mut Vec<u8>) -> bool {
+        let index = self.turn;
+        self.turn = (index + 1) % self.slots.len();
+        self.poll(index, outbound) >= LONG_SLICE
+    }
+
+    fn poll(&mut self, index: usize, outbound: &mut Vec<u8>) -> Duration {
         let slot = &mut self.slots[index];
         let Some(running) = &mut slot.running else {
-            return;
+            return Duration::ZERO;
         };
         if !slot.link.take_runnable() {
-            return;
+            return Duration::ZERO;
         }
         let begun = running.has_yielded.then(Instant::now);
         if begun.is_some_and(|now| now >= running.deadline) {
             self.abandon(index, Ending::Timeout, outbound);
-            return;
+            return LONG_SLICE;
         }
         running.has_yielded = true;
         let polled = running.future.as_mut().poll(&mut Context::from_waker(&slot.waker));
         slot.link.drain(outbound);
         match polled {
-            Poll::Pending => running.used_slice(begun.unwrap_or(running.started).elapsed()),
+            Poll::Pending => {
+                let took = begun.unwrap_or(running.started).elapsed();
+                running.used_slice(took);
+                took
+            }
             Poll::Ready(finished) => {
                 let generation = running.generation;
                 slot.running = None;
                 write_done(outbound, index, generation, &finished);
                 self.idle.borrow_mut().extend(finished.machine);
+                begun.map_or(Duration::ZERO, |begun| begun.elapsed())
             }
         }
     }
@@ -192,7 +215,18 @@ impl Scheduler {
         self.slots.len()
     }
 
-    /// Drops a running guest where it stands, with its memory.
+    /// Whether there is something to bury.
+    pub(crate) const fn has_dead(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
+    /// Gives back the memory of guests that were ended. To be done when the parent has been told, and
+    /// before it can know that their slots are free.
+    pub(crate) fn bury(&mut self) {
+        self.dead.clear();
+    }
+
+    /// Ends a running guest where it stands.
     fn abandon(&mut self, index: usize, ending: Ending, outbound: &mut Vec<u8>) {
         let slot = &mut self.slots[index];
         slot.link.drain(outbound);
@@ -205,6 +239,7 @@ impl Scheduler {
                 machine: None,
             };
             write_done(outbound, index, running.generation, &finished);
+            self.dead.push(running.future);
         }
         slot.link.reset();
     }

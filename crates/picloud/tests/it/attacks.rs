@@ -345,3 +345,25 @@ fn attack_46_one_log_line_longer_than_a_whole_log() {
     }
     target.is_unharmed();
 }
+
+/// One operation may copy megabytes and takes its slot's turn for long. Neighbours with short deadlines
+/// must not cost the worker they share with many of those.
+#[test]
+fn attack_48_long_operations_in_many_slots_beside_short_deadlines() {
+    let target = Target::new();
+    let app = target.server.app();
+    let copy = "let b = blob(60000000, 1); loop { let c = b; c[0] = 2; }";
+    let limits = json!({ "fuel": 300_000_000_000_u64, "memory_mb": 150, "timeout_ms": 3000 });
+    app.serve("copy", copy, &limits);
+    app.serve("short", "loop {}", &json!({ "timeout_ms": 10 }));
+    std::thread::scope(|scope| {
+        let copies: Vec<_> = (0..16).map(|_| scope.spawn(|| app.get("/copy"))).collect();
+        for _ in 0..20 {
+            app.get("/short").is(504).is_problem("timeout");
+        }
+        for copy in copies {
+            ends_in(&copy.join().unwrap(), &["timeout"]);
+        }
+    });
+    target.is_unharmed();
+}
