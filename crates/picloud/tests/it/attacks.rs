@@ -367,3 +367,17 @@ fn attack_48_long_operations_in_many_slots_beside_short_deadlines() {
     });
     target.is_unharmed();
 }
+
+/// Random bytes are made outside the guest, where its own count of its work does not see them.
+#[test]
+fn attack_49_having_the_worker_hash_for_nothing() {
+    let target = Target::new();
+    let app = target.server.app();
+    let reply = app.run("draw", "for i in 0..50 { random::bytes(65536); } 1", &NO_LIMITS);
+    reply.is(200);
+    let fuel = app.execution_of(&reply)["fuel"].as_u64().unwrap();
+    assert!(fuel > 50 * 65_536 * 60, "{fuel}");
+    let endless = "loop { random::bytes(65536); }";
+    ends_in(&app.run("endless", endless, &tight()), &["fuel_exhausted"]);
+    target.is_unharmed();
+}
