@@ -97,6 +97,8 @@ pub(super) struct Connection {
     pub(super) executed: u64,
     /// Gets no new work and ends when idle.
     pub(super) retiring: bool,
+    /// It broke the protocol and is about to be killed.
+    pub(super) condemned: bool,
 }
 
 impl Connection {
@@ -113,6 +115,7 @@ impl Connection {
             wake,
             executed: 0,
             retiring: false,
+            condemned: false,
         }
     }
 
@@ -121,9 +124,9 @@ impl Connection {
         let kept = usize::from(!is_for_maker && self.slots.len() > 1);
         Desk {
             tenant: self.tenant,
-            room: if self.retiring { 0 } else { self.free.len().saturating_sub(kept) },
+            room: if self.is_leaving() { 0 } else { self.free.len().saturating_sub(kept) },
             is_idle: self.is_idle(),
-            is_leaving: self.retiring,
+            is_leaving: self.is_leaving(),
             last_used: self.last_used,
         }
     }
@@ -142,6 +145,10 @@ impl Connection {
         };
         let running = self.slots.len() - self.free.len();
         WorkerStatus { pid: self.pid, state, owner, app, running, executed: self.executed }
+    }
+
+    const fn is_leaving(&self) -> bool {
+        self.retiring || self.condemned
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -219,28 +219,10 @@ impl Shared {
         let Some(at) = state.position(id) else {
             return Ok(bytes.len());
         };
-        let mut consumed = 0;
-        while let Some(header) = Header::peek(&bytes[consumed..]).transpose()? {
-            let connection = &mut state.connections[at];
-            if header.body_bytes as usize > connection.body_bytes_max(&header)? {
-                return Err(Violation::TooLong(header.body_bytes));
-            }
-            let body = consumed + HEADER_BYTES..consumed + HEADER_BYTES + header.body_bytes as usize;
-            let Some(frame) = bytes.get(body.clone()) else {
-                break;
-            };
-            if header.kind == FromWorker::Done as u8 {
-                let execution = connection.end(&header)?;
-                state.running -= 1;
-                // The fuel stands in the body, which is decoded outside the lock; the admission is
-                // told by `charge`.
-                ended.push(Ended { execution, body: body.clone() });
-            } else {
-                connection.notice(&header, frame)?;
-            }
-            consumed = body.end;
-        }
-        Ok(consumed)
+        let accepted = state.accept(at, bytes, ended);
+        // What waits must not be started in it, to be lost and suspected a moment later.
+        state.connections[at].condemned |= accepted.is_err();
+        accepted
     }
 
     /// Charges ended executions to their apps and starts what waits.
@@ -337,6 +319,31 @@ impl State {
 
     fn running_for_makers(&self, app: AppId) -> usize {
         self.connections.iter().map(|connection| connection.running_for_makers(app)).sum()
+    }
+
+    fn accept(&mut self, at: usize, bytes: &[u8], ended: &mut Vec<Ended>) -> Result<usize, Violation> {
+        let mut consumed = 0;
+        while let Some(header) = Header::peek(&bytes[consumed..]).transpose()? {
+            let connection = &mut self.connections[at];
+            if header.body_bytes as usize > connection.body_bytes_max(&header)? {
+                return Err(Violation::TooLong(header.body_bytes));
+            }
+            let body = consumed + HEADER_BYTES..consumed + HEADER_BYTES + header.body_bytes as usize;
+            let Some(frame) = bytes.get(body.clone()) else {
+                break;
+            };
+            if header.kind == FromWorker::Done as u8 {
+                let execution = connection.end(&header)?;
+                self.running -= 1;
+                // The fuel stands in the body, which is decoded outside the lock; the admission is
+                // told by `charge`.
+                ended.push(Ended { execution, body: body.clone() });
+            } else {
+                connection.notice(&header, frame)?;
+            }
+            consumed = body.end;
+        }
+        Ok(consumed)
     }
 
     /// The worker that is to run a job; none when it has to wait.

@@ -112,6 +112,21 @@ pub(crate) async fn test_runs_do_not_take_the_whole_pool() {
 }
 
 #[tokio::main(flavor = "current_thread")]
+pub(crate) async fn what_waits_is_not_given_to_a_liar() {
+    let farm = Farm::start(PoolConfig { slots_per_worker: 2, ..config(Mode::Shared, 1, 1) }).await;
+    let (liar, honest) = (Tenant::new(), Tenant::new());
+    let lie = farm.work(invocation(&liar, "two-results"));
+    let wait = farm.work(invocation(&honest, "honest"));
+    let (_, waited) = tokio::join!(lie, wait);
+    assert!(
+        matches!(&waited, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok),
+        "{waited:?}"
+    );
+    assert_eq!(farm.pool.status().workers_lost, 1);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
 pub(crate) async fn a_full_queue_refuses_at_once() {
     let farm = Farm::start(PoolConfig { queue_max: 2, ..config(Mode::Shared, 1, 1) }).await;
     let users = [(); 5].map(|()| Tenant::new());
