@@ -1,6 +1,7 @@
 //! Runs many executions on one thread: each slot is a fiber that yields when its time slice is
 //! used up or when it waits for its parent.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -64,15 +65,19 @@ impl Slot {
 /// an execution for example, has waited long enough.
 const LONG_SLICE: Duration = Duration::from_millis(5);
 
+/// A larger memory is not kept for the next execution: memory never shrinks, so hardly any script's
+/// image fits it, and one burst would hold gigabytes until the worker ends.
+const IDLE_BYTES_MAX: usize = 16 << 20;
+
 pub(crate) struct Scheduler {
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     slots: Vec<Slot>,
     /// Whose turn it is.
     turn: usize,
-    /// What was dropped where it stood. Giving back its memory takes milliseconds, and the parent must
-    /// not wait for that to hear that it ended.
-    dead: Vec<Pin<Box<dyn Future<Output = Finished>>>>,
+    /// Guests that were ended where they stood, and what is too large to be kept. Giving back memory
+    /// takes milliseconds, and the parent must not wait for that to hear that something ended.
+    dead: Vec<Box<dyn Any>>,
     /// What ended executions left, for later ones to reuse; the one left last is taken first.
     idle: Rc<RefCell<Vec<Machine>>>,
 }
@@ -205,7 +210,12 @@ impl Scheduler {
                 let generation = running.generation;
                 slot.running = None;
                 write_done(outbound, index, generation, &finished);
-                self.idle.borrow_mut().extend(finished.machine);
+                match finished.machine {
+                    Some(machine) if finished.peak_memory_bytes > IDLE_BYTES_MAX => {
+                        self.dead.push(Box::new(machine));
+                    }
+                    machine => self.idle.borrow_mut().extend(machine),
+                }
                 begun.map_or(Duration::ZERO, |begun| begun.elapsed())
             }
         }
@@ -239,7 +249,7 @@ impl Scheduler {
                 machine: None,
             };
             write_done(outbound, index, running.generation, &finished);
-            self.dead.push(running.future);
+            self.dead.push(Box::new(running.future));
         }
         slot.link.reset();
     }

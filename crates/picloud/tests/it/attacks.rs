@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer};
+use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer, eventually, process};
 
 const CAPS: [&str; 3] = ["fuel_exhausted", "memory_exceeded", "timeout"];
 const CAPS_OR_ERROR: [&str; 4] = ["fuel_exhausted", "memory_exceeded", "timeout", "script_error"];
@@ -379,5 +379,24 @@ fn attack_49_having_the_worker_hash_for_nothing() {
     assert!(fuel > 50 * 65_536 * 60, "{fuel}");
     let endless = "loop { random::bytes(65536); }";
     ends_in(&app.run("endless", endless, &tight()), &["fuel_exhausted"]);
+    target.is_unharmed();
+}
+
+/// Memory never shrinks; what one execution grew must not stay with the worker when it is over.
+#[test]
+fn attack_50_leaving_large_memories_behind() {
+    let target = Target::new();
+    let app = target.server.app();
+    let limits = json!({ "memory_mb": 256 });
+    app.serve("large", "let b = blob(200000000, 1); b.len()", &limits);
+    std::thread::scope(|scope| {
+        let requests: Vec<_> = (0..4).map(|_| scope.spawn(|| app.get("/large"))).collect();
+        for request in requests {
+            request.join().unwrap().is(200);
+        }
+    });
+    eventually("no worker keeps it", || {
+        target.workers.iter().all(|worker| process::resident_kib(*worker) < 150 << 10).then_some(())
+    });
     target.is_unharmed();
 }
