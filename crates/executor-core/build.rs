@@ -1,4 +1,4 @@
-//! Builds the guest: cargo → wizer → Cranelift → one embedded artifact.
+//! Builds the guest: cargo → wizer → training → metering → Cranelift → one embedded artifact.
 //!
 //! The compiler lives only here. What ships is `guest.cwasm`, native code for the target, which the
 //! worker maps and runs.
@@ -9,18 +9,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use metering::Counter;
 use sha2::{Digest, Sha256};
+use shared::guest_abi;
+use shared::host_call::REFUEL;
 use wasmtime::error::Context;
 use wasmtime::{Engine, Linker, OptLevel, Result, Store, bail, ensure};
 use wasmtime_wizer::Wizer;
 
 #[path = "src/sandbox/config.rs"]
 mod config;
+#[path = "build/training.rs"]
+mod training;
 
 /// The only things a guest may reach outside itself.
 const IMPORTS: [&str; 3] = ["clock", "entropy", "host_call"];
 /// What the guest's exported start-up function is called; it runs here and is then removed.
 const INIT: &str = "picloud_init";
+/// How the guest counts what it burns.
+const COUNTER: Counter<'_> = Counter {
+    global: guest_abi::FUEL,
+    module: guest_abi::IMPORT_MODULE,
+    import: "host_call",
+    op: REFUEL as i32,
+};
 
 fn main() -> Result<()> {
     let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -30,16 +42,21 @@ fn main() -> Result<()> {
         println!("cargo::rerun-if-changed={}", guest.join(path).display());
     }
     println!("cargo::rerun-if-changed={}", manifest.join("../shared/src").display());
-    println!("cargo::rerun-if-changed={}", manifest.join("src/sandbox/config.rs").display());
+    for path in ["src/sandbox/config.rs", "build", "training"] {
+        println!("cargo::rerun-if-changed={}", manifest.join(path).display());
+    }
 
     let wasm = fs::read(build_guest(&guest, &out)?).context("reading the guest module")?;
     check_imports(&wasm)?;
     let initialised = initialise(&wasm).context("pre-initialising the guest")?;
-    check_mutable_globals(&initialised)?;
-    let native = compile(&initialised).context("compiling the guest")?;
+    let profile = training::profile(&initialised, &manifest.join("training"), config::shared_config())
+        .context("training the guest")?;
+    let metered = metering::meter(&initialised, COUNTER, &profile).context("metering the guest")?;
+    check_mutable_globals(&metered)?;
+    let native = compile(&metered).context("compiling the guest")?;
 
     fs::write(out.join("guest.cwasm"), native)?;
-    fs::write(out.join("guest.sha256"), Sha256::digest(&initialised))?;
+    fs::write(out.join("guest.sha256"), Sha256::digest(&metered))?;
     Ok(())
 }
 
@@ -95,7 +112,6 @@ fn check_imports(wasm: &[u8]) -> Result<()> {
 /// Runs the guest's start-up once and freezes the memory it leaves.
 fn initialise(wasm: &[u8]) -> Result<Vec<u8>> {
     let mut config = config::shared_config();
-    config.consume_fuel(false);
     // It runs once: compiling quickly matters more than running quickly.
     config.cranelift_opt_level(OptLevel::None);
     let engine = Engine::new(&config)?;
@@ -148,6 +164,8 @@ fn compile(wasm: &[u8]) -> Result<Vec<u8>> {
     config.cranelift_opt_level(OptLevel::Speed);
     // Every machine must compute the same bits, or a replay would not be one.
     config.cranelift_nan_canonicalization(true);
+    // What is seldom reached stands apart from what is often.
+    config.wasm_branch_hinting(true);
     Engine::new(&config)?.precompile_module(wasm)
 }
 

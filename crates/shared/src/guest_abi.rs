@@ -19,6 +19,9 @@ pub const RUN: &str = "picloud_run";
 pub const INIT: &str = "picloud_init";
 /// The guest's memory.
 pub const MEMORY: &str = "memory";
+/// The global in which the guest counts the fuel it burns: below 0 while there is some. The build
+/// adds it, together with the calls of [`crate::host_call::REFUEL`].
+pub const FUEL: &str = "fuel";
 /// The module of the three imports.
 pub const IMPORT_MODULE: &str = "picloud";
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const ONE_WAY: u16 = 0x8000;
 /// Not a call: copies the answer of the last call into guest memory. Served by the worker itself.
 pub const TAKE_REPLY: u16 = 0;
+/// Not a call: the guest has burnt its slice of fuel and asks for the next. Served by the worker itself.
+pub const REFUEL: u16 = 0x7fff;
 
 /// Everything a guest may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

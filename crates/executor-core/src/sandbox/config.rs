@@ -11,13 +11,13 @@ const WASM_STACK_BYTES: usize = 2 << 20;
 /// Stack of a fiber: the guest's, and room for the imports that run on it.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
 
-/// Settings for a guest that is deterministic, metered and confined.
+/// Settings for a guest that is deterministic and confined. It is metered by itself, not by the engine:
+/// see the crate `metering`.
 ///
 /// `memory_reservation` and the guard size stay at their defaults, 4 GiB and 32 MiB: they are what
 /// lets a bad address fault instead of reading a neighbour (RUSTSEC-2026-0088).
 pub(crate) fn shared_config() -> Config {
     let mut config = Config::new();
-    config.consume_fuel(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
     config.async_stack_size(FIBER_STACK_BYTES);
     // Exactly what Rust emits. Named as a whole, because what is on by default differs between the

@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use shared::guest_abi::IMPORT_MODULE;
-use shared::host_call::{ONE_WAY, TAKE_REPLY};
+use shared::host_call::{ONE_WAY, REFUEL, TAKE_REPLY};
 use shared::limits::{HOST_CALL_BYTES_MAX, LOG_NOTICES_MAX, NOTICE_BYTES_MAX};
 use shared::wire::codec;
 use shared::wire::frame::{FromWorker, HostCall};
-use wasmtime::{Caller, Error, Linker, Result};
+use wasmtime::{Caller, Error, Linker, Result, Trap};
 
 use super::link::Reply;
 use super::machine::GuestState;
@@ -40,14 +40,13 @@ async fn entropy(mut caller: Caller<'_, GuestState>, ptr: u32, len: u32) -> Resu
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     state.random.fill(slice_mut(bytes, ptr, len)?);
     if len > ENTROPY_BYTES_FREE {
-        let left = caller.get_fuel()?.saturating_sub(u64::from(len) * ENTROPY_FUEL);
-        // This begins a new time slice, so the guest must give way to others first.
-        caller.set_fuel(left)?;
+        state.tank.burn(u64::from(len) * ENTROPY_FUEL);
         give_way().await;
     }
     Ok(())
 }
 
+/// Lets others run.
 async fn give_way() {
     let mut is_over = false;
     poll_fn(|context| {
@@ -66,6 +65,10 @@ async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u
     let op = u16::try_from(op).map_err(|_| Error::msg("no such host call"))?;
     if op == TAKE_REPLY {
         return take_reply(&mut caller, ptr, len);
+    }
+    if op == REFUEL {
+        give_way().await;
+        return caller.data_mut().tank.slice(ptr).ok_or_else(|| Trap::OutOfFuel.into());
     }
     // What the parent would kill the whole worker for ends this guest alone.
     let most = if op & ONE_WAY != 0 { NOTICE_BYTES_MAX } else { HOST_CALL_BYTES_MAX };

@@ -7,18 +7,16 @@ use shared::limits::COMPILE_FUEL;
 use wasmtime::{Error, Global, Memory, Result, Store, TypedFunc, Val};
 
 use super::engine::Sandbox;
+use super::fuel::Tank;
 use super::guard::Guard;
 use super::limiter::Limiter;
 use super::link::{Link, Reply};
 use super::random::SeededRandom;
 
-/// Fuel after which a guest lets others run: about 25 µs. Shorter slices cost throughput, longer
-/// ones cost others latency.
-pub(crate) const TIME_SLICE_FUEL: u64 = 250_000;
-
 /// What the imports and the limiter know of the running execution.
 pub(crate) struct GuestState {
     pub(super) limiter: Limiter,
+    pub(super) tank: Tank,
     pub(super) clock_ms: i64,
     pub(super) random: SeededRandom,
     pub(super) link: Arc<Link>,
@@ -44,6 +42,7 @@ pub(crate) struct Machine {
     pub(super) store: Store<GuestState>,
     pub(super) memory: Memory,
     stack_pointer: Global,
+    fuel: Global,
     alloc: TypedFunc<u32, u32>,
     load: TypedFunc<(u32, u32), u64>,
     run: TypedFunc<(u32, u32), u64>,
@@ -54,6 +53,8 @@ impl Machine {
     pub(super) async fn fresh(sandbox: &Sandbox, link: &Arc<Link>, slot: u16) -> Result<Self> {
         let state = GuestState {
             limiter: Limiter::default(),
+            // Loading is bounded like compiling, of which it is a part.
+            tank: Tank::new(COMPILE_FUEL),
             clock_ms: 0,
             random: SeededRandom::default(),
             link: link.clone(),
@@ -65,18 +66,17 @@ impl Machine {
         };
         let mut store = Store::new(&sandbox.engine, state);
         store.limiter(|state| &mut state.limiter);
-        store.fuel_async_yield_interval(Some(TIME_SLICE_FUEL))?;
-        // Writing the initial memory is done by the guest's own code, which burns fuel too.
-        store.set_fuel(COMPILE_FUEL)?;
         let instance = sandbox.guest.instantiate_async(&mut store).await?;
         let missing = || Error::msg("the guest lacks an export");
         let memory = instance.get_memory(&mut store, guest_abi::MEMORY).ok_or_else(missing)?;
         let stack_pointer = instance.get_global(&mut store, "__stack_pointer").ok_or_else(missing)?;
+        let fuel = instance.get_global(&mut store, guest_abi::FUEL).ok_or_else(missing)?;
         store.data_mut().memory = Some(memory);
         Ok(Self {
             guard: Guard::new(&mut store, memory),
             memory,
             stack_pointer,
+            fuel,
             alloc: instance.get_typed_func(&mut store, guest_abi::ALLOC)?,
             load: instance.get_typed_func(&mut store, guest_abi::LOAD)?,
             run: instance.get_typed_func(&mut store, guest_abi::RUN)?,
@@ -86,6 +86,20 @@ impl Machine {
 
     pub(super) fn memory_bytes(&self) -> usize {
         self.memory.data_size(&self.store)
+    }
+
+    /// Gives the guest all it may burn from now on.
+    pub(super) fn set_fuel(&mut self, fuel: u64) -> Result<()> {
+        let mut tank = Tank::new(fuel);
+        let slice = tank.slice(0).unwrap_or(0);
+        self.store.data_mut().tank = tank;
+        self.fuel.set(&mut self.store, Val::I64(slice))
+    }
+
+    /// What the guest has not burnt.
+    pub(super) fn fuel_left(&mut self) -> u64 {
+        let counter = self.fuel.get(&mut self.store).i64().unwrap_or(0);
+        self.store.data().tank.left_with(counter)
     }
 
     pub(super) fn stack_pointer(&mut self) -> Val {

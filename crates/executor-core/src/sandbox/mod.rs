@@ -5,6 +5,7 @@ mod canary;
 mod config;
 mod discard;
 mod engine;
+mod fuel;
 mod guard;
 mod image;
 mod imports;
@@ -15,7 +16,8 @@ mod random;
 mod slot;
 
 pub(crate) use engine::{GUEST_SHA256, Sandbox, SandboxError};
+pub(crate) use fuel::TIME_SLICE_FUEL;
 pub(crate) use image::Images;
 pub(crate) use link::{Link, Reply};
-pub(crate) use machine::{Machine, TIME_SLICE_FUEL};
+pub(crate) use machine::Machine;
 pub(crate) use slot::{Finished, Job, Task, execute};

@@ -98,7 +98,7 @@ async fn compile(
     let mut machine = Machine::fresh(sandbox, link, job.slot).await.map_err(trapped)?;
     let base = images.borrow_mut().base(&machine);
     machine.store.data_mut().limiter.memory_bytes = (COMPILE_MEMORY_MB as usize) << 20;
-    machine.store.set_fuel(COMPILE_FUEL).map_err(trapped)?;
+    machine.set_fuel(COMPILE_FUEL).map_err(trapped)?;
     let reply = machine.load(&request).await.map_err(trapped)?;
     match codec::decode_body(&reply) {
         Ok(LoadReply::Loaded { .. }) => {}
@@ -138,7 +138,7 @@ async fn run(
     state.generation = job.generation;
 
     let result = call(&mut machine, image, fuel, &input).await;
-    let used = fuel - machine.store.get_fuel().unwrap_or(0).min(fuel);
+    let used = fuel - machine.fuel_left().min(fuel);
     let peak_memory_bytes = machine.memory_bytes();
     let answer = match result {
         Ok(packed) => machine.answer(packed, output_bytes).map_err(|bad| match bad {
@@ -180,7 +180,7 @@ pub(super) async fn clean_machine(
 }
 
 async fn call(machine: &mut Machine, image: &Image, fuel: u64, input: &[u8]) -> Result<u64, Error> {
-    machine.store.set_fuel(fuel)?;
+    machine.set_fuel(fuel)?;
     let ptr = if input.len() <= INPUT_BYTES { image.input } else { machine.alloc(input.len()).await? };
     machine.write(ptr, input)?;
     machine.run(ptr, input.len()).await

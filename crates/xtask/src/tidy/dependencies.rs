@@ -45,10 +45,12 @@ const LAWS: &[Law] = &[
             "web-time",
         ],
     },
+    // A pass over any module; used when the guest is built, and part of no binary.
+    Law { name: "metering", ours: &[], forbidden: &["tokio", "wasmtime", "rhai"] },
     // One thread, few system calls, and no idea of what it runs.
     Law {
         name: "executor-core",
-        ours: &["shared"],
+        ours: &["shared", "metering"],
         forbidden: &["tokio", "axum", "hyper", "sqlx", "rhai", "ureq"],
     },
     Law { name: "orchestrator-core", ours: &["shared"], forbidden: &["sqlx", "wasmtime", "rhai"] },

@@ -1,0 +1,69 @@
+//! Makes a WebAssembly module count the fuel it burns.
+//!
+//! wasmtime can do this itself (`Config::consume_fuel`), for any module from anywhere: it keeps the
+//! counter in memory and stores it before, loads it after and checks it on entry of every call. An
+//! interpreter calls all the time, and paid a third of its time for that. This pass counts in a local
+//! variable where control parts seldom (see [`plan`]), adds it to the counter when a function returns,
+//! and leaves out functions too small to matter; their callers pay for them. See ADR 9 for what that
+//! saved. A [`Profile`] of typical runs tells the compiler, too, which code is seldom reached.
+//!
+//! # What holds
+//!
+//! - No path through a function costs more than four times what is counted for it (see [`plan`]).
+//! - The counter is compared with 0 at least once in each turn of a loop after [`LAG_MAX`] units, and
+//!   on each return of a function that is not light. A module can therefore not run forever: to do so
+//!   it would have to loop forever, or to call forever, and since the stack is finite, to return.
+//! - Nothing but the host and the instructions added here can write the counter: it is a global,
+//!   which no address reaches, and a module that had it before is refused.
+//!
+//! # What the host must do
+//!
+//! Before it calls an export it sets the global [`Counter::global`] to the negative of what may be burnt. When
+//! the counter reaches 0, the module calls [`Counter::import`], with [`Counter::op`] and by how
+//! much the counter is over 0 (saturated to 31 bits), and sets the counter to what the import answers:
+//! again a negative number, or the import traps.
+
+mod body;
+mod cost;
+mod module;
+mod plan;
+mod profile;
+mod survey;
+
+pub use profile::{PROFILE, Profile, instrument};
+
+/// Units that a function may count for itself before it looks at the counter.
+pub const LAG_MAX: i64 = 1_000;
+
+/// What module and host know the counter by.
+#[derive(Debug, Clone, Copy)]
+pub struct Counter<'a> {
+    /// The exported global that counts: 64 bits, below 0 while there is fuel.
+    pub global: &'a str,
+    /// The import that is asked for more fuel: `(op: i32, over: i32, 0: i32) -> i64`.
+    pub module: &'a str,
+    pub import: &'a str,
+    pub op: i32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MeterError {
+    #[error("the module is not valid: {0}")]
+    Invalid(#[from] wasmparser::BinaryReaderError),
+    #[error("the module does not import {module}::{name} as a function (i32, i32, i32) -> i64")]
+    NoImport { module: String, name: String },
+    #[error("the module already exports `{0}`")]
+    HasCounter(String),
+    #[error("the module uses what this pass does not know: {0}")]
+    Unsupported(String),
+}
+
+/// The same module, counting.
+///
+/// # Errors
+/// When the module is not valid, lacks the import, has the export, or uses proposals beyond
+/// WebAssembly 2.0 by which control could leave a function (tail calls, exceptions).
+pub fn meter(wasm: &[u8], counter: Counter<'_>, profile: &Profile) -> Result<Vec<u8>, MeterError> {
+    let survey = survey::Survey::of(wasm)?;
+    module::rewrite(wasm, &survey, counter, profile)
+}
