@@ -352,7 +352,7 @@ fn attack_46_one_log_line_longer_than_a_whole_log() {
 fn attack_48_long_operations_in_many_slots_beside_short_deadlines() {
     let target = Target::new();
     let app = target.server.app();
-    let copy = "let b = blob(60000000, 1); loop { let c = b; c[0] = 2; }";
+    let copy = "let b = blob(20000000, 1); loop { let c = b; c[0] = 2; }";
     let limits = json!({ "fuel": 300_000_000_000_u64, "memory_mb": 150, "timeout_ms": 3000 });
     app.serve("copy", copy, &limits);
     app.serve("short", "loop {}", &json!({ "timeout_ms": 10 }));
