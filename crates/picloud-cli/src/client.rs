@@ -1,12 +1,13 @@
 //! The admin API over HTTP: one method per call.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::limits::TIMEOUT_MS_MAX;
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::{Method, Request, Response};
+use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::{Agent, Body, BodyReader};
 
 use crate::api::{NewRoute, PutScript};
@@ -21,6 +22,8 @@ const ANSWER_BYTES_MAX: u64 = 128 << 20;
 /// Pages asked for in one listing; beyond that the server's cursors go in circles.
 const PAGES_MAX: usize = 10_000;
 const PAGE_ITEMS: usize = 200;
+/// An app renamed often enough leads to another name at each step only while that goes on.
+const RENAMES_MAX: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -73,6 +76,10 @@ impl Client {
 
     pub(crate) fn create_app(&self, slug: &str, name: &str) -> Result<Value, Failure> {
         self.post("/apps", &json!({ "slug": slug, "name": name }))
+    }
+
+    pub(crate) fn update_app(&self, slug: &str, change: &Value) -> Result<Value, Failure> {
+        self.send(Method::PATCH, &format!("/apps/{slug}"), change)
     }
 
     pub(crate) fn delete_app(&self, slug: &str, is_forced: bool) -> Result<Value, Failure> {
@@ -221,8 +228,29 @@ impl Client {
 
     fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         let body = serde_json::to_vec(body).map_err(Failure::UnexpectedAnswer)?;
-        let request = self.request(method, path).header("content-type", "application/json");
-        self.answer(self.run(request, Some(body))?)
+        let mut path = Cow::Borrowed(path);
+        for _ in 0..RENAMES_MAX {
+            let request = self.request(method.clone(), &path).header("content-type", "application/json");
+            let mut response = self.run(request, Some(body.clone()))?;
+            // The agent follows only what has no body.
+            match self.new_path(&response) {
+                Some(now) => path = Cow::Owned(now),
+                None => {
+                    let body = self.bytes(&mut response)?;
+                    return parse(&body);
+                }
+            }
+        }
+        Err(Failure::UnexpectedAnswer(serde::de::Error::custom("the server redirects in circles")))
+    }
+
+    /// Where a renamed app is now, on this very server.
+    fn new_path(&self, response: &Response<Body>) -> Option<String> {
+        if response.status() != StatusCode::PERMANENT_REDIRECT {
+            return None;
+        }
+        let location = response.headers().get("location")?.to_str().ok()?;
+        location.strip_prefix("/api/v1/admin").map(ToOwned::to_owned)
     }
 
     fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
@@ -244,7 +272,7 @@ impl Client {
             None => request.body(()).map_err(Into::into).and_then(|request| self.agent.run(request)),
         };
         let mut response = sent.map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() {
+        if response.status().is_success() || self.new_path(&response).is_some() {
             return Ok(response);
         }
         let body = self.bytes(&mut response)?;
@@ -253,12 +281,7 @@ impl Client {
     }
 
     fn answer(&self, mut response: Response<Body>) -> Result<Value, Failure> {
-        let body = self.bytes(&mut response)?;
-        if body.is_empty() {
-            // 204: done, nothing to say.
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body).map_err(Failure::UnexpectedAnswer)
+        parse(&self.bytes(&mut response)?)
     }
 
     fn bytes(&self, response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
@@ -269,6 +292,14 @@ impl Client {
     fn unreachable(&self, error: ureq::Error) -> Failure {
         Failure::Unreachable { url: self.url.to_string(), source: Box::new(error) }
     }
+}
+
+fn parse(body: &[u8]) -> Result<Value, Failure> {
+    if body.is_empty() {
+        // 204: done, nothing to say.
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(Failure::UnexpectedAnswer)
 }
 
 fn force(is_forced: bool) -> &'static str {

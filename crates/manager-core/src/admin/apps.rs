@@ -18,10 +18,11 @@ use crate::audit::{self, Entry};
 use crate::auth::{Capability, Place, Principal, Standing, can};
 use crate::manager::ManagerConfig;
 use crate::store;
-use crate::store::apps::App;
+use crate::store::apps::{App, Change, Contents};
 use crate::store::members::AppRole;
 
 const NAME_CHARS_MAX: usize = 200;
+const DESCRIPTION_CHARS_MAX: usize = 2_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +30,7 @@ pub(super) struct NewApp {
     slug: String,
     /// The slug unless given.
     name: Option<String>,
+    description: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +38,7 @@ pub(super) struct NewApp {
 pub(super) struct AppPatch {
     slug: Option<String>,
     name: Option<String>,
+    description: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +63,8 @@ pub(super) struct AppForCaller {
     app: AppView,
     my_role: Option<AppRole>,
     my_capabilities: Vec<Capability>,
+    /// What the app was called before, as long as that still leads to it.
+    former_slugs: Vec<String>,
 }
 
 impl AppView {
@@ -100,10 +105,15 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, JsonBody<AppView>), ApiError> {
     let slug = slug(&body.slug)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
+    let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
-    let app = store::apps::create(&mut tx, &slug, &name, principal.user.id, false)
+    let mut app = store::apps::create(&mut tx, &slug, &name, principal.user.id, false)
         .await
         .map_err(|e| taken(e, &slug))?;
+    if description.is_some() {
+        let change = Change { description: description.as_deref(), ..Change::default() };
+        app = store::apps::update(&mut tx, app.id, change).await?.unwrap_or(app);
+    }
     let entry = Entry::new(&principal, "app.create", &app.slug).on(app.id).after(&app);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
@@ -115,13 +125,18 @@ pub(super) async fn show(
     principal: Principal,
     standing: Standing,
     app: App,
-) -> JsonBody<AppForCaller> {
+) -> Result<JsonBody<AppForCaller>, ApiError> {
+    let former_slugs = {
+        let mut conn = admin.database.acquire().await?;
+        store::former_slugs::of_app(&mut conn, app.id).await?
+    };
     let may = |capability: &Capability| can(&principal, *capability, Place::App(standing)).is_ok();
-    JsonBody(AppForCaller {
+    Ok(JsonBody(AppForCaller {
         my_role: standing.role_of(principal.user.role),
         my_capabilities: Capability::ON_APPS.into_iter().filter(may).collect(),
         app: AppView::new(&admin, app),
-    })
+        former_slugs,
+    }))
 }
 
 pub(super) async fn update(
@@ -132,11 +147,21 @@ pub(super) async fn update(
 ) -> Result<JsonBody<AppView>, ApiError> {
     let slug = body.slug.as_deref().map(slug).transpose()?;
     let name = body.name.map(name).transpose()?;
+    let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
-    let updated = store::apps::update(&mut tx, app.id, slug.as_ref(), name.as_deref());
-    let updated = updated.await.map_err(|error| taken(error, slug.as_ref().unwrap_or(&app.slug)))?;
+    access::lock(&mut tx, &app).await?;
+    // Read again: before the lock it may have got another name.
+    let before = store::apps::by_id(&mut tx, app.id).await?.ok_or_else(access::no_app)?;
+    let change =
+        Change { slug: slug.as_ref(), name: name.as_deref(), description: description.as_deref() };
+    let updated = store::apps::update(&mut tx, app.id, change).await;
+    let updated = updated.map_err(|error| taken(error, slug.as_ref().unwrap_or(&before.slug)))?;
     let updated = updated.ok_or_else(access::no_app)?;
-    let entry = Entry::new(&principal, "app.update", &app.slug).on(app.id).before(&app).after(&updated);
+    if updated.slug != before.slug {
+        store::former_slugs::forget(&mut tx, &updated.slug).await?;
+        store::former_slugs::keep(&mut tx, app.id, &before.slug).await?;
+    }
+    let entry = Entry::new(&principal, "app.update", &before.slug).on(app.id).before(&before).after(&updated);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     Ok(JsonBody(AppView::new(&admin, updated)))
@@ -150,17 +175,29 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
-    let scripts = store::apps::script_count(&mut tx, app.id).await?;
-    if scripts > 0 && !params.force {
-        let detail = format!("the app has {scripts} scripts; repeat with ?force=true to remove them with it");
-        return Err(ApiError::new(Code::Conflict, detail).with("scripts", scripts));
+    let contents = store::apps::contents(&mut tx, app.id).await?;
+    if !contents.is_nothing() && !params.force {
+        return Err(not_empty(&app, &contents));
     }
     store::apps::delete(&mut tx, app.id).await?;
-    let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&app);
+    let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&(&app, &contents));
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     admin.budgets.forget(app.id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Names what would be lost, so that it is lost knowingly.
+fn not_empty(app: &App, contents: &Contents) -> ApiError {
+    let Contents { scripts, versions, routes, executions, .. } = contents;
+    let detail = format!(
+        "the app {} has {scripts} scripts with {versions} versions, {routes} routes and {executions} records \
+         of executions; repeat with ?force=true to remove all of it for good",
+        app.slug
+    );
+    ApiError::new(Code::Conflict, detail)
+        .with("scripts", contents.scripts)
+        .with("contents", serde_json::to_value(contents).unwrap_or_default())
 }
 
 fn slug(text: &str) -> Result<AppSlug, ApiError> {
@@ -179,6 +216,14 @@ fn name(text: String) -> Result<String, ApiError> {
         return Err(ApiError::invalid(detail).with("field", "name"));
     }
     Ok(text.to_owned())
+}
+
+fn description(text: String) -> Result<String, ApiError> {
+    if text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0') {
+        let detail = format!("a description has at most {DESCRIPTION_CHARS_MAX} characters and no U+0000");
+        return Err(ApiError::invalid(detail).with("field", "description"));
+    }
+    Ok(text)
 }
 
 fn taken(error: sqlx::Error, slug: &AppSlug) -> ApiError {

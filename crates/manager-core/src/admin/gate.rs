@@ -16,7 +16,7 @@ use shared::http::{ClientAddress, RequestId};
 use super::denials::Denied;
 use super::endpoints::Needs;
 use super::problem::ApiError;
-use super::{Admin, access, cookie};
+use super::{Admin, access, cookie, renamed};
 use crate::auth::{Auth, AuthenticateError, Capability, Origin, Principal, Standing};
 use crate::store::apps::App;
 
@@ -33,6 +33,9 @@ pub(super) async fn pass(
     let principal = authenticate(&admin.auth, &parts).await?;
     let key = params.iter().find(|(name, _)| *name == "app").map(|(_, key)| key.to_owned());
     if let Some((app, standing)) = admit(&admin, &principal, capability, key.as_deref(), &parts).await? {
+        if let Some(response) = key.and_then(|key| renamed::redirect(&app, &key, &parts)) {
+            return Ok(response);
+        }
         parts.extensions.insert(app);
         parts.extensions.insert(standing);
     }

@@ -25,6 +25,7 @@ mod outcome;
 mod page;
 mod problem;
 mod read;
+mod renamed;
 mod routes;
 mod run;
 mod scripts;
@@ -74,12 +75,15 @@ pub(crate) struct Admin {
     pub(crate) config: Arc<ManagerConfig>,
 }
 
+/// Where the endpoints of the table are.
+const ROOT: &str = "/api/v1/admin";
+
 pub(crate) fn router(admin: Admin) -> Router {
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
     let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass));
     let platform = Router::new()
-        .nest("/api/v1/admin", endpoints::router(&admin))
+        .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/version", get(system::version))

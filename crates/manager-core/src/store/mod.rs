@@ -9,6 +9,7 @@ pub(crate) mod budgets;
 pub(crate) mod bundles;
 mod columns;
 pub(crate) mod executions;
+pub(crate) mod former_slugs;
 pub(crate) mod incidents;
 pub(crate) mod invitations;
 pub(crate) mod members;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use shared::id::{AppId, ScriptId};
 use shared::invocation::ScriptTarget;
+use shared::name::AppSlug;
 use shared::route::{AppRoutes, Route, RoutingTable};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{apps, columns, scripts};
+use super::{apps, columns, former_slugs, scripts};
 
 /// Reads the table. The connection must be in a transaction in which every statement sees the same
 /// commit.
@@ -37,9 +38,14 @@ pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::R
             Err(error) => tracing::error!(%error, "a stored route is left out because it cannot be read"),
         }
     }
+    let mut former_slugs: HashMap<AppId, Vec<AppSlug>> = HashMap::new();
+    for (app, slug) in former_slugs::all(conn).await? {
+        former_slugs.entry(app).or_default().push(slug);
+    }
     let apps = apps
         .into_iter()
         .map(|app| AppRoutes {
+            former_slugs: former_slugs.remove(&app.id).unwrap_or_default(),
             routes: by_app.remove(&app.id).unwrap_or_default(),
             app: app.id,
             slug: app.slug,

@@ -26,7 +26,7 @@ use super::gate::Gate;
 use super::problem::Failure;
 use super::{body, request, response};
 use crate::pool::Pool;
-use crate::routing::{Miss, Router};
+use crate::routing::{Miss, Place, Router};
 
 /// Sources of these numbers: the limits that browsers and proxies stay well below, and hyper's
 /// advisories on HTTP/2 floods.
@@ -212,11 +212,15 @@ impl DataPlane {
         request_id: Arc<str>,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let name = request::host(&request)?;
-        let host = self.router.host(name).ok_or_else(|| {
+        let place = self.router.host(name).ok_or_else(|| {
             let name: String = name.chars().take(80).collect();
             Failure::new(Code::UnknownHost, format!("no app answers on host {name:?}"))
         })?;
         request::check_uri(&request)?;
+        let host = match place {
+            Place::App(host) => host,
+            Place::Moved(to) => return Ok(response::moved(&to, name, request.uri(), &request_id)),
+        };
         let (parts, incoming) = request.into_parts();
         let matched = host.routes.find(parts.method.as_str(), parts.uri.path()).map_err(missed)?;
         let body = body::read(incoming, matched.route.body_bytes_max).await?;

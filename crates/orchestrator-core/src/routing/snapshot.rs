@@ -28,10 +28,18 @@ impl std::fmt::Debug for Router {
 struct Compiled {
     table: Arc<RoutingTable>,
     /// By slug, in lower case.
-    apps: HashMap<String, Arc<Host>>,
+    apps: HashMap<String, Place>,
     default: Option<Arc<Host>>,
     /// `.localhost` for the base domain `localhost`.
     suffix: String,
+}
+
+/// What a host leads to.
+#[derive(Debug, Clone)]
+pub enum Place {
+    App(Arc<Host>),
+    /// The app that had this host's slug is on this host now.
+    Moved(String),
 }
 
 /// An app that answers on a host.
@@ -47,8 +55,8 @@ impl Router {
         Self { source, compiled }
     }
 
-    /// The app that answers on `host`, which may carry a port.
-    pub fn host(&self, host: &str) -> Option<Arc<Host>> {
+    /// What answers on `host`, which may carry a port.
+    pub fn host(&self, host: &str) -> Option<Place> {
         let current = self.source.current();
         let compiled = self.compiled.load();
         if Arc::ptr_eq(&compiled.table, &current) {
@@ -64,21 +72,26 @@ impl Compiled {
     fn new(table: Arc<RoutingTable>) -> Self {
         let mut apps = HashMap::new();
         let mut default = None;
+        let suffix = format!(".{}", table.base_domain.to_ascii_lowercase());
         for app in &table.apps {
             let host = Arc::new(Host { app: app.app, routes: AppMatcher::new(app.routes.clone()) });
             if app.is_default {
                 default = Some(host.clone());
             }
-            apps.insert(app.slug.as_str().to_owned(), host);
+            for former in &app.former_slugs {
+                let place = Place::Moved(format!("{}{suffix}", app.slug));
+                // A slug that is some app's now is that app's.
+                apps.entry(former.as_str().to_owned()).or_insert(place);
+            }
+            apps.insert(app.slug.as_str().to_owned(), Place::App(host));
         }
-        let suffix = format!(".{}", table.base_domain.to_ascii_lowercase());
         Self { table, apps, default, suffix }
     }
 
-    fn host(&self, host: &str) -> Option<Arc<Host>> {
+    fn host(&self, host: &str) -> Option<Place> {
         let name = without_port(host);
         if is_local(name) || name.eq_ignore_ascii_case(&self.suffix[1..]) {
-            return self.default.clone();
+            return self.default.clone().map(Place::App);
         }
         let label = name.len().checked_sub(self.suffix.len()).and_then(|at| {
             let (label, suffix) = name.split_at_checked(at)?;
@@ -128,6 +141,7 @@ mod tests {
         let app = |slug: &&str| AppRoutes {
             app: AppId::new(),
             slug: slug.parse().unwrap(),
+            former_slugs: if *slug == "blog" { vec!["journal".parse().unwrap()] } else { Vec::new() },
             is_default: *slug == "default",
             routes: Vec::new(),
         };
@@ -138,7 +152,10 @@ mod tests {
     fn hosts_find_their_app() {
         let table = table(&["default", "blog"]);
         let router = Router::new(Arc::new(Fixed(Mutex::new(table.clone()))));
-        let app = |host: &str| router.host(host).map(|host| host.app);
+        let app = |host: &str| match router.host(host) {
+            Some(Place::App(host)) => Some(host.app),
+            _ => None,
+        };
         let default = Some(table.apps[0].app);
         let blog = Some(table.apps[1].app);
         for host in [
@@ -168,6 +185,18 @@ mod tests {
         ] {
             assert_eq!(app(host), None, "{host}");
         }
+    }
+
+    #[test]
+    fn a_former_slug_leads_to_the_host_of_today() {
+        let router = Router::new(Arc::new(Fixed(Mutex::new(table(&["default", "blog"])))));
+        match router.host("Journal.example.org:80") {
+            Some(Place::Moved(host)) => assert_eq!(host, "blog.example.org"),
+            other => panic!("{other:?}"),
+        }
+        // An app that takes the slug is what answers from then on.
+        let router = Router::new(Arc::new(Fixed(Mutex::new(table(&["blog", "journal"])))));
+        assert!(matches!(router.host("journal.example.org"), Some(Place::App(_))));
     }
 
     #[test]

@@ -151,6 +151,22 @@ fn a_key_of_one_app_deploys_to_it_and_to_no_other() {
 }
 
 #[test]
+fn a_renamed_app_is_found_by_its_old_name() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let new = format!("{}-now", app.slug);
+    me.pic(&["apps", "rename", &app.slug, &new], "").is(0).says(&[&new]);
+    me.pic(&["apps", "set", &app.slug, "--description", "Club news"], "").is(0);
+    me.write("page.rhai", "`still here`\n");
+    me.pic(&["deploy", "page.rhai", "--route", "/page", "--app", &app.slug], "").is(0);
+    assert_eq!(app.client().get(&format!("{new}.localhost"), "/page").is(200).json(), "still here");
+    let refused = me.pic(&["apps", "rm", &app.slug], "");
+    assert!(refused.is(1).stderr.contains("1 scripts with 1 versions, 1 routes"), "{}", refused.stderr);
+    me.pic(&["apps", "rm", &app.slug, "--force"], "").is(0);
+}
+
+#[test]
 fn a_compile_error_shows_line_caret_and_reason() {
     let server = TestServer::shared();
     let me = Person::logged_in(&server);

@@ -200,6 +200,8 @@ mod table {
     pub struct AppRoutes {
         pub app: AppId,
         pub slug: AppSlug,
+        /// Slugs the app had before, whose hosts lead on to its host now.
+        pub former_slugs: Vec<AppSlug>,
         /// Answers on `localhost` and on bare addresses.
         pub is_default: bool,
         pub routes: Vec<Route>,
