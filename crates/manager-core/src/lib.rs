@@ -1,7 +1,8 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
-//! HTTP API, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
+//! HTTP API, `callers` answers the ingress who sends an API key, `domains` says which hosts apps may claim,
+//! `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
 //! apps may use over time, `incidents` what is done about scripts that hurt their workers. Nothing
 //! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
@@ -14,7 +15,10 @@ mod auth;
 mod bootstrap;
 mod budgets;
 mod bundles;
+mod callers;
 mod deploy;
+mod diff;
+mod domains;
 mod incidents;
 mod manager;
 mod modules;

@@ -1,10 +1,11 @@
 //! The manager as the composition root sees it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use shared::name::Username;
-use shared::ports::{BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource};
+use shared::ports::{Authenticate, BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::admin::{self, Admin, Denials};
@@ -12,6 +13,8 @@ use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
 use crate::bundles::Bundles;
+use crate::callers::Callers;
+use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
@@ -27,6 +30,8 @@ pub struct ManagerConfig {
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
     pub retention: Retention,
+    /// DNS servers to ask who owns a domain; the machine's own where none are named.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// A password could not be compared.
@@ -92,6 +97,11 @@ impl Manager {
         Arc::new(Ledger { budgets: self.budgets.clone(), recorder: self.recorder.clone() })
     }
 
+    /// Who sends an API key to a route that asks for one.
+    pub fn callers(&self) -> Arc<dyn Authenticate> {
+        Arc::new(Callers { database: self.database.clone(), auth: Arc::clone(&self.auth) })
+    }
+
     /// Which scripts may run, by budget and quarantine.
     pub fn permits(&self) -> Arc<dyn Permits> {
         Arc::new(Gate { budgets: self.budgets.clone(), incidents: self.incidents.clone() })
@@ -117,6 +127,7 @@ impl Manager {
             budgets: self.budgets.clone(),
             incidents: self.incidents.clone(),
             invoke,
+            dns: Dns::new(self.config.dns_servers.clone()),
             config: Arc::clone(&self.config),
         })
     }

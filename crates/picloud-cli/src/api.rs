@@ -29,6 +29,10 @@ pub(crate) struct Script {
     pub(crate) kind: String,
     /// The live version.
     pub(crate) version: Option<u32>,
+    #[serde(default = "yes")]
+    pub(crate) is_enabled: bool,
+    #[serde(default)]
+    pub(crate) quarantined_at: Option<String>,
     #[serde(default)]
     pub(crate) warnings: Vec<Value>,
     #[serde(default)]
@@ -185,6 +189,11 @@ impl LogLine {
             other => Some(other.to_string()),
         }
     }
+}
+
+/// What a server means that does not know of the field.
+const fn yes() -> bool {
+    true
 }
 
 /// Reads an answer as `T`; one that does not fit comes from a server of another age.

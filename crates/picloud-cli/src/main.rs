@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apps, completions, deploy, executions, invoke, keys, login, logout, logs, members, rollback, routes,
-    scripts, sessions, whoami,
+    apps, completions, deploy, domains, executions, invoke, keys, login, logout, logs, members, rollback,
+    routes, scripts, sessions, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -82,6 +82,9 @@ enum Command {
     /// List, create and remove apps.
     #[command(subcommand)]
     Apps(apps::Command),
+    /// List, claim, prove and let go of an app's domains.
+    #[command(subcommand)]
+    Domains(domains::Command),
     /// List and change who may do what on an app.
     #[command(subcommand)]
     Members(members::Command),
@@ -121,6 +124,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Scripts(command) => scripts::run(&context()?, &command),
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Apps(command) => apps::run(&context()?, &command),
+        Command::Domains(command) => domains::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),
         Command::Sessions(command) => sessions::run(&context()?, &command),

@@ -28,6 +28,8 @@ pub struct Config {
     /// Where people reach this server; derived from `bind` unless set.
     pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
+    /// DNS servers to ask who owns a domain; the machine's own unless set.
+    pub dns_servers: Vec<SocketAddr>,
     /// Execution records are kept for so many days, and so many for one app.
     pub retention_days: u32,
     pub retention_executions: u32,
@@ -50,6 +52,7 @@ struct File {
     base_domain: Option<String>,
     public_url: Option<String>,
     trusted_proxies: Option<Vec<String>>,
+    dns_servers: Option<Vec<String>>,
     retention_days: Option<u32>,
     retention_executions: Option<u32>,
 }
@@ -115,10 +118,8 @@ impl Config {
         let public_url = env("PICLOUD_PUBLIC_URL")
             .or(file.public_url)
             .unwrap_or_else(|| format!("http://{base_domain}:{}", bind.port()));
-        let proxies = match env("PICLOUD_TRUSTED_PROXIES") {
-            Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
-            None => file.trusted_proxies.unwrap_or_default(),
-        };
+        let proxies = list("PICLOUD_TRUSTED_PROXIES", file.trusted_proxies, env);
+        let dns_servers = list("PICLOUD_DNS_SERVERS", file.dns_servers, env);
         Ok(Self {
             data_dir: env("PICLOUD_DATA_DIR")
                 .map(PathBuf::from)
@@ -133,6 +134,7 @@ impl Config {
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
+            dns_servers: dns_servers.iter().map(|text| dns_server(text)).collect::<anyhow::Result<_>>()?,
             retention_days,
             retention_executions,
             admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
@@ -155,6 +157,21 @@ fn default_workers() -> usize {
 
 fn number<T: FromStr>(name: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<T>> {
     env(name).map(|text| parse(name, &text, "a whole number")).transpose()
+}
+
+/// Items with commas between them in the environment, else those of the file.
+fn list(name: &str, file: Option<Vec<String>>, env: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    match env(name) {
+        Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
+        None => file.unwrap_or_default(),
+    }
+}
+
+fn dns_server(text: &str) -> anyhow::Result<SocketAddr> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok((address, 53).into());
+    }
+    parse("PICLOUD_DNS_SERVERS", text, "addresses such as 192.0.2.53 or 127.0.0.1:5353")
 }
 
 fn network(text: &str) -> anyhow::Result<IpNet> {
@@ -214,6 +231,7 @@ mod tests {
             ("PICLOUD_ISOLATION", "none"),
             ("PICLOUD_WORKERS_MAX", "1"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
+            ("PICLOUD_DNS_SERVERS", "dns.example.com"),
         ] {
             let error = resolve("", &[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");

@@ -12,3 +12,4 @@ pub mod postgres;
 pub mod serve;
 pub mod system;
 pub mod telemetry;
+pub mod tls_ask;

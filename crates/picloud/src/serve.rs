@@ -21,7 +21,7 @@ use crate::data_dir::DataDir;
 use crate::health;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
-use crate::system;
+use crate::{system, tls_ask};
 
 /// Runs until a signal ends it or the database is lost.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -53,6 +53,7 @@ async fn serve_with(
             records_per_app: config.retention_executions,
             every: RETENTION_EVERY,
         },
+        dns_servers: config.dns_servers.clone(),
     };
     let manager = Manager::open(database.options()?, manager_config).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;
@@ -76,11 +77,12 @@ async fn serve_with(
     }
     let pool = Pool::start(pool_config, ports).await?;
 
-    let plane = Arc::new(DataPlane { router: Router::new(manager.routes()), pool: pool.clone() });
+    let plane = Arc::new(DataPlane::new(Router::new(manager.routes()), pool.clone(), manager.callers()));
     let platform = manager
         .admin_router(Arc::new(pool.clone()))
         .merge(manager.guarded(system::router(config.clone(), pool.clone())))
-        .merge(health::router(manager.clone(), pool.clone()));
+        .merge(health::router(manager.clone(), pool.clone()))
+        .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone(), &config.public_url));
     let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone() };
 
     announce(config, &listener, initial_password.as_ref())?;

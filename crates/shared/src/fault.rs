@@ -71,6 +71,7 @@ codes! {
     MethodNotAllowed     "method_not_allowed"     405 Caller   safe   "The path exists, but not for this method";
     RequestTimeout       "request_timeout"        408 Caller   safe   "The request came in too slowly";
     Conflict             "conflict"               409 Caller   safe   "The change contradicts what exists";
+    DomainUnproven       "domain_unproven"        409 Caller   safe   "The domain is not proven to be the app's";
     BodyTooLarge         "body_too_large"         413 Caller   safe   "The request body is over the limit";
     UriTooLong           "uri_too_long"           414 Caller   safe   "The request's address is over the limit";
     UnsupportedMedia     "unsupported_media_type" 415 Caller   safe   "The body is not of a type understood here";
@@ -86,6 +87,8 @@ codes! {
     Overloaded           "overloaded"             503 Platform safe   "All workers are busy";
     AppFrozen            "app_frozen"             503 Script   safe   "The app is frozen";
     ScriptQuarantined    "script_quarantined"     503 Script   safe   "The script is quarantined";
+    ScriptDisabled       "script_disabled"        503 Script   safe   "The script is switched off";
+    DnsUnavailable       "dns_unavailable"        503 Platform safe   "The DNS cannot be asked";
     Unavailable          "unavailable"            503 Platform safe   "The database cannot be reached";
     Timeout              "timeout"                504 Script   unsafe "The script took longer than its time limit";
     FuelExhausted        "fuel_exhausted"         507 Script   unsafe "The script used up its CPU limit";

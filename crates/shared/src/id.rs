@@ -64,6 +64,8 @@ id! {
     ScriptId,
     /// A route of an app.
     RouteId,
+    /// A claim of an app to hosts of its own.
+    DomainId,
     /// One run of one version of a script.
     ExecutionId,
     /// A person who may use the admin API.

@@ -7,6 +7,8 @@
 
 pub mod fault;
 pub mod guest_abi;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod host_call;
 pub mod http;
 pub mod id;

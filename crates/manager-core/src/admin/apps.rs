@@ -152,8 +152,7 @@ pub(super) async fn update(
     access::lock(&mut tx, &app).await?;
     // Read again: before the lock it may have got another name.
     let before = store::apps::by_id(&mut tx, app.id).await?.ok_or_else(access::no_app)?;
-    let change =
-        Change { slug: slug.as_ref(), name: name.as_deref(), description: description.as_deref() };
+    let change = Change { slug: slug.as_ref(), name: name.as_deref(), description: description.as_deref() };
     let updated = store::apps::update(&mut tx, app.id, change).await;
     let updated = updated.map_err(|error| taken(error, slug.as_ref().unwrap_or(&before.slug)))?;
     let updated = updated.ok_or_else(access::no_app)?;

@@ -10,8 +10,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::{
-    Admin, account, api_keys, apps, audit, budgets, denials, executions, gate, incidents, invitations,
-    invoke, members, routes, scripts, session, tail, totp, transfer, users, verbs, versions,
+    Admin, account, api_keys, apps, audit, budgets, denials, domains, executions, gate, incidents,
+    invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp, transfer, users,
+    verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -36,7 +37,7 @@ pub(crate) struct Endpoint {
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
         AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadSelf,
-        ReleaseScripts, SetBudgets, TransferApp, WriteApp,
+        ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp,
     };
     vec![
         post("/auth/login", None, session::login),
@@ -73,6 +74,11 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/apps/{app}/members", AdministerApp, members::add),
         patch("/apps/{app}/members/{user}", AdministerApp, members::update),
         delete("/apps/{app}/members/{user}", AdministerApp, members::remove),
+        get("/apps/{app}/domains", ReadApp, domains::list),
+        post("/apps/{app}/domains", AdministerApp, domains::create),
+        post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),
+        post("/apps/{app}/domains/{id}:waive", WaiveDomains, domains::waive),
+        delete("/apps/{app}/domains/{id}", AdministerApp, domains::delete),
         get("/apps/{app}/denials", AdministerApp, denials::list),
         get("/apps/{app}/audit", AdministerApp, audit::of_app),
         get("/apps/{app}/budgets", ReadApp, budgets::show),
@@ -84,11 +90,15 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}/scripts/{name}", ReadApp, scripts::show),
         delete("/apps/{app}/scripts/{name}", WriteApp, scripts::delete),
         get("/apps/{app}/scripts/{name}/versions", ReadApp, versions::list),
+        get("/apps/{app}/scripts/{name}/versions/{id}:diff", ReadApp, version_diff::diff),
+        post("/apps/{app}/scripts/{name}:enable", WriteApp, switch::enable),
+        post("/apps/{app}/scripts/{name}:disable", WriteApp, switch::disable),
         post("/apps/{app}/scripts/{name}:release", ReleaseScripts, incidents::release),
         post("/apps/{app}/scripts/{name}/rollback", WriteApp, versions::rollback),
         post("/apps/{app}/scripts/{name}/invoke", InvokeScripts, invoke::test),
         get("/apps/{app}/routes", ReadApp, routes::list),
         post("/apps/{app}/routes", WriteApp, routes::create),
+        post("/apps/{app}/routes:match", ReadApp, matching::explain),
         get("/apps/{app}/routes/{id}", ReadApp, routes::show),
         patch("/apps/{app}/routes/{id}", WriteApp, routes::update),
         delete("/apps/{app}/routes/{id}", WriteApp, routes::delete),

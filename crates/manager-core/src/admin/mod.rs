@@ -11,6 +11,7 @@ mod budgets;
 mod compile;
 mod cookie;
 mod denials;
+mod domains;
 mod endpoints;
 mod execute;
 mod executions;
@@ -20,6 +21,7 @@ mod incidents;
 mod invitations;
 mod invoke;
 mod made_up;
+mod matching;
 mod members;
 mod outcome;
 mod page;
@@ -30,12 +32,14 @@ mod routes;
 mod run;
 mod scripts;
 mod session;
+mod switch;
 mod system;
 mod tail;
 mod totp;
 mod transfer;
 mod users;
 mod verbs;
+mod version_diff;
 mod versions;
 
 use std::future::ready;
@@ -56,6 +60,7 @@ use self::problem::ApiError;
 use self::verbs::Verbs;
 use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
+use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::recorder::Recorder;
@@ -72,6 +77,7 @@ pub(crate) struct Admin {
     pub(crate) budgets: Budgets,
     pub(crate) incidents: Incidents,
     pub(crate) invoke: Arc<dyn Invoke>,
+    pub(crate) dns: Dns,
     pub(crate) config: Arc<ManagerConfig>,
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use shared::fault::Code;
+use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId};
 use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
 use shared::name::ScriptName;
-use shared::route::PathPattern;
+use shared::route::{Cors, InvalidPolicy, PathPattern, RateLimit, RouteAuth, RoutePolicy};
 use shared::script::ScriptKind;
 use sqlx::postgres::PgConnection;
 
@@ -24,7 +25,8 @@ use crate::store;
 use crate::store::apps::App;
 use crate::store::routes::{RouteSpec, StoredRoute};
 
-/// The fields of a route. A new one needs `path` and `script`; a change needs only what changes.
+/// The fields of a route. A new one needs `path` and `script`; a change needs only what changes, and
+/// `null` takes away what can be absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteBody {
@@ -33,8 +35,35 @@ pub(super) struct RouteBody {
     path: Option<String>,
     script: Option<String>,
     dispatch_mode: Option<String>,
+    /// `any`, or a pattern of hosts that the app has claimed.
     host: Option<String>,
     body_limit_bytes: Option<u32>,
+    auth: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    cors: Option<Option<Cors>>,
+    #[serde(default, deserialize_with = "given")]
+    rate_limit: Option<Option<RateLimit>>,
+    #[serde(default, deserialize_with = "given")]
+    cache_control: Option<Option<String>>,
+}
+
+/// Tells `null` from what is absent.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+impl RouteBody {
+    /// The policy `old` with what is to change.
+    fn policy(&self, old: RoutePolicy) -> Result<RoutePolicy, ApiError> {
+        let policy = RoutePolicy {
+            auth: self.auth.as_deref().map(auth).transpose()?.unwrap_or(old.auth),
+            cors: self.cors.clone().unwrap_or(old.cors),
+            rate_limit: self.rate_limit.unwrap_or(old.rate_limit),
+            cache_control: self.cache_control.clone().unwrap_or(old.cache_control),
+        };
+        policy.check()?;
+        Ok(policy)
+    }
 }
 
 pub(super) async fn list(
@@ -57,12 +86,15 @@ pub(super) async fn create(
     check_modes(&body)?;
     let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
     let method = body.method.as_deref().map(method).transpose()?.flatten();
+    let host = body.host.as_deref().map(host).transpose()?.flatten();
     let body_bytes_max = body_limit(body.body_limit_bytes.unwrap_or(BODY_BYTES_DEFAULT))?;
+    let policy = body.policy(RoutePolicy::default())?;
 
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let script = script_id(&mut tx, &app, body.script.as_deref().ok_or_else(|| missing("script"))?).await?;
-    let spec = RouteSpec { method, pattern, script, body_bytes_max };
+    let spec = RouteSpec { method, host, pattern, script, body_bytes_max, policy };
+    refuse_strange_host(&mut tx, &admin, &app, &spec).await?;
     refuse_conflict(&mut tx, &app, &spec, None).await?;
     let id = store::routes::create(&mut tx, app.id, &spec).await?;
     let route = find(&mut tx, &app, id).await?;
@@ -91,6 +123,7 @@ pub(super) async fn update(
     check_modes(&body)?;
     let new_pattern = body.path.as_deref().map(pattern).transpose()?;
     let new_method = body.method.as_deref().map(method).transpose()?;
+    let new_host = body.host.as_deref().map(host).transpose()?;
     let new_limit = body.body_limit_bytes.map(body_limit).transpose()?;
 
     let mut tx = admin.database.begin().await?;
@@ -107,8 +140,11 @@ pub(super) async fn update(
             None => pattern(&old.path)?,
         },
         script,
+        host: new_host.unwrap_or_else(|| old.hosts.clone()),
         body_bytes_max: new_limit.unwrap_or(old.body_limit_bytes),
+        policy: body.policy(old.policy.clone())?,
     };
+    refuse_strange_host(&mut tx, &admin, &app, &spec).await?;
     refuse_conflict(&mut tx, &app, &spec, Some(old.id)).await?;
     store::routes::update(&mut tx, app.id, old.id, &spec).await?;
     let route = find(&mut tx, &app, old.id).await?;
@@ -151,7 +187,7 @@ async fn find(conn: &mut PgConnection, app: &App, id: RouteId) -> Result<StoredR
     store::routes::by_id(conn, app.id, id).await?.ok_or_else(no_route)
 }
 
-async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
+pub(super) async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
     let parsed: Result<ScriptName, _> = name.parse();
     let script = match parsed {
         Ok(name) => store::scripts::by_name(conn, app.id, &name).await?,
@@ -169,25 +205,76 @@ async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<Scr
 }
 
 /// Requires the app to be locked, so that nothing comes between the look and the write.
-async fn refuse_conflict(
+pub(super) async fn refuse_conflict(
     conn: &mut PgConnection,
     app: &App,
     spec: &RouteSpec,
     itself: Option<RouteId>,
 ) -> Result<(), ApiError> {
-    let other = store::routes::same_shape(conn, app.id, spec.method.as_deref(), &spec.pattern).await?;
+    let other = store::routes::same_shape(conn, app.id, spec).await?;
     let Some(other) = other.filter(|other| Some(other.id) != itself) else { return Ok(()) };
     let detail = format!("the route {} to {} answers the same requests", other.path, other.script);
     let other = serde_json::to_value(&other).unwrap_or_default();
     Err(ApiError::new(Code::Conflict, detail).with("route", other))
 }
 
-fn pattern(text: &str) -> Result<PathPattern, ApiError> {
+/// A route can only be for hosts that lead to its app; any other would never be asked.
+pub(super) async fn refuse_strange_host(
+    conn: &mut PgConnection,
+    admin: &Admin,
+    app: &App,
+    spec: &RouteSpec,
+) -> Result<(), ApiError> {
+    let Some(host) = &spec.host else { return Ok(()) };
+    let own = format!("{}.{}", app.slug, admin.config.base_domain.to_ascii_lowercase());
+    if host.is_exact() && host.base() == own {
+        return Ok(());
+    }
+    let claimed = store::domains::patterns(conn, app.id).await?;
+    if claimed.iter().any(|claim| claim.covers(host)) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the app has not claimed {host}; claim the domain first, with POST /apps/{}/domains",
+        app.slug
+    );
+    Err(ApiError::invalid(detail).with("field", "host"))
+}
+
+/// The hosts; nothing for any of the app's.
+pub(super) fn host(text: &str) -> Result<Option<HostPattern>, ApiError> {
+    if matches!(text, "" | "any" | "*") {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| ApiError::invalid(format!("host: {error}")).with("field", "host"))
+}
+
+fn auth(text: &str) -> Result<RouteAuth, ApiError> {
+    match text {
+        "none" => Ok(RouteAuth::None),
+        "api_key" => Ok(RouteAuth::ApiKey),
+        other => {
+            let given: String = other.chars().take(40).collect();
+            let detail = format!(
+                "auth is {given:?}; it may be none or api_key for now: user comes with the accounts of apps' users"
+            );
+            Err(ApiError::invalid(detail).with("field", "auth"))
+        }
+    }
+}
+
+impl From<InvalidPolicy> for ApiError {
+    fn from(error: InvalidPolicy) -> Self {
+        Self::invalid(error.to_string()).with("field", error.field)
+    }
+}
+
+pub(super) fn pattern(text: &str) -> Result<PathPattern, ApiError> {
     text.parse().map_err(|error| ApiError::invalid(format!("path: {error}")).with("field", "path"))
 }
 
 /// The method in capitals; nothing for any.
-fn method(text: &str) -> Result<Option<String>, ApiError> {
+pub(super) fn method(text: &str) -> Result<Option<String>, ApiError> {
     let method = text.to_ascii_uppercase();
     if matches!(method.as_str(), "" | "*" | "ANY") {
         return Ok(None);
@@ -199,7 +286,7 @@ fn method(text: &str) -> Result<Option<String>, ApiError> {
     Ok(Some(method))
 }
 
-fn body_limit(value: u32) -> Result<u32, ApiError> {
+pub(super) fn body_limit(value: u32) -> Result<u32, ApiError> {
     if value <= BODY_BYTES_MAX {
         return Ok(value);
     }
@@ -212,10 +299,6 @@ fn check_modes(body: &RouteBody) -> Result<(), ApiError> {
     if body.dispatch_mode.as_deref().is_some_and(|mode| mode != "sync") {
         let detail = "dispatch_mode may only be sync for now; durable and async come in a later release";
         return Err(ApiError::invalid(detail).with("field", "dispatch_mode"));
-    }
-    if body.host.as_deref().is_some_and(|host| host != "any") {
-        let detail = "host may only be any for now; routes for one host come in a later release";
-        return Err(ApiError::invalid(detail).with("field", "host"));
     }
     Ok(())
 }

@@ -167,7 +167,12 @@ impl Auth {
         Ok(Principal { user: session.user, credential: Credential::Session(session.id), origin })
     }
 
-    async fn authenticate_key(&self, key: &str, origin: Origin) -> Result<Principal, AuthenticateError> {
+    /// As [`Self::authenticate`], for API keys alone.
+    pub(crate) async fn authenticate_key(
+        &self,
+        key: &str,
+        origin: Origin,
+    ) -> Result<Principal, AuthenticateError> {
         let stored = keys::stored_form(key).ok_or(AuthenticateError::Unknown)?;
         let mut conn = self.database.acquire().await?;
         let live = store::api_keys::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;

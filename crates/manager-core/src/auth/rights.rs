@@ -31,6 +31,8 @@ pub(crate) enum Capability {
     SetBudgets,
     /// Let a script run again that was quarantined.
     ReleaseScripts,
+    /// Believe an app's claim to a domain without proof.
+    WaiveDomains,
     /// See an app, its scripts, routes, members and executions.
     ReadApp,
     /// Change an app's scripts and routes.
@@ -130,7 +132,7 @@ impl Denial {
 
 impl Capability {
     /// Those that are about one app.
-    pub(crate) const ON_APPS: [Self; 9] = [
+    pub(crate) const ON_APPS: [Self; 10] = [
         Self::ReadApp,
         Self::WriteApp,
         Self::InvokeScripts,
@@ -140,6 +142,7 @@ impl Capability {
         Self::TransferApp,
         Self::SetBudgets,
         Self::ReleaseScripts,
+        Self::WaiveDomains,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -152,6 +155,7 @@ impl Capability {
             Self::ReadSystem => "read_system",
             Self::SetBudgets => "set_budgets",
             Self::ReleaseScripts => "release_scripts",
+            Self::WaiveDomains => "waive_domains",
             Self::ReadApp => "read_app",
             Self::WriteApp => "write_app",
             Self::InvokeScripts => "invoke_scripts",
@@ -171,6 +175,8 @@ impl Capability {
             | Self::ReadSystem
             | Self::SetBudgets
             | Self::ReleaseScripts => Least::Instance(Role::Admin),
+            // Who believes a claim answers for every host on the instance.
+            Self::WaiveDomains => Least::Instance(Role::Owner),
             Self::ReadApp | Self::ReadData => Least::App(AppRole::Viewer),
             Self::WriteApp | Self::InvokeScripts | Self::WriteData => Least::App(AppRole::Editor),
             Self::AdministerApp => Least::App(AppRole::AppAdmin),
@@ -188,7 +194,8 @@ impl Capability {
             | Self::ReadAudit
             | Self::ReadSystem
             | Self::SetBudgets
-            | Self::ReleaseScripts => Some(&[Scope::InstanceAdmin]),
+            | Self::ReleaseScripts
+            | Self::WaiveDomains => Some(&[Scope::InstanceAdmin]),
             Self::ReadApp => Some(&[Scope::AppRead, Scope::AppWrite, Scope::AppAdmin]),
             Self::WriteApp => Some(&[Scope::AppWrite, Scope::AppAdmin]),
             Self::InvokeScripts => Some(&[Scope::ScriptInvoke]),

@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod bundles;
 mod columns;
+pub(crate) mod domains;
 pub(crate) mod executions;
 pub(crate) mod former_slugs;
 pub(crate) mod incidents;

@@ -11,6 +11,7 @@ mod bootstrap;
 mod budgets;
 mod cookies;
 mod database;
+mod domains;
 mod executions;
 mod harness;
 mod incidents;

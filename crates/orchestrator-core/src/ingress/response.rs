@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION};
-use http::{Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 use shared::fault::Code;
 use shared::invocation::{ExecutionStatus, Outcome, WorkResult};
+use shared::route::RoutePolicy;
 
+use super::cors;
 use super::problem::{Failure, REQUEST_ID};
 
 /// The script's answer, or the problem that stands in its place.
@@ -43,6 +46,21 @@ pub(super) fn moved(to: &str, from: &str, uri: &Uri, request_id: &str) -> Respon
         headers.insert(REQUEST_ID.clone(), value);
     }
     response
+}
+
+/// Adds to an answer what its route's policy says.
+pub(super) fn apply(policy: &RoutePolicy, request: &Parts, response: &mut Response<Full<Bytes>>) {
+    if let Some(policy) = &policy.cors {
+        cors::apply(policy, &request.headers, response.headers_mut());
+    }
+    if let Some(text) = &policy.cache_control
+        && response.status().is_success()
+        && matches!(request.method, Method::GET | Method::HEAD)
+        && !response.headers().contains_key(CACHE_CONTROL)
+        && let Ok(value) = HeaderValue::from_str(text)
+    {
+        response.headers_mut().insert(CACHE_CONTROL, value);
+    }
 }
 
 fn ran(outcome: Outcome, request_id: &str) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
@@ -16,17 +17,21 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use shared::fault::Code;
+use shared::host::normalized;
 use shared::http::{ClientAddress, RequestId};
 use shared::invocation::Work;
-use shared::route::is_reserved;
+use shared::ports::Authenticate;
+use shared::route::{RateLimit, is_reserved};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use super::gate::Gate;
 use super::problem::Failure;
-use super::{body, request, response};
+use super::rate::Rates;
+use super::request::Call;
+use super::{body, caller, cors, request, response};
 use crate::pool::Pool;
-use crate::routing::{Miss, Place, Router};
+use crate::routing::{Matched, Miss, Place, Router};
 
 /// Sources of these numbers: the limits that browsers and proxies stay well below, and hyper's
 /// advisories on HTTP/2 floods.
@@ -49,10 +54,18 @@ pub struct IngressConfig {
 }
 
 /// Everything a request to a script needs.
-#[derive(Debug)]
 pub struct DataPlane {
     pub router: Router,
-    pub pool: Pool,
+    pool: Pool,
+    /// Knows who sends an API key.
+    callers: Arc<dyn Authenticate>,
+    rates: Rates,
+}
+
+impl std::fmt::Debug for DataPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataPlane").finish_non_exhaustive()
+    }
 }
 
 /// Serves until `shutdown` resolves, then lets open requests finish.
@@ -204,6 +217,10 @@ where
 }
 
 impl DataPlane {
+    pub fn new(router: Router, pool: Pool, callers: Arc<dyn Authenticate>) -> Self {
+        Self { router, pool, callers, rates: Rates::default() }
+    }
+
     /// Host → app → route → script, and back.
     async fn run(
         &self,
@@ -211,23 +228,78 @@ impl DataPlane {
         client: IpAddr,
         request_id: Arc<str>,
     ) -> Result<Response<Full<Bytes>>, Failure> {
-        let name = request::host(&request)?;
-        let place = self.router.host(name).ok_or_else(|| {
+        let given = request::host(&request)?;
+        let name = normalized(given);
+        let place = self.router.host(&name).ok_or_else(|| {
             let name: String = name.chars().take(80).collect();
             Failure::new(Code::UnknownHost, format!("no app answers on host {name:?}"))
         })?;
         request::check_uri(&request)?;
-        let host = match place {
-            Place::App(host) => host,
-            Place::Moved(to) => return Ok(response::moved(&to, name, request.uri(), &request_id)),
+        let (host, param) = match place {
+            Place::App { host, param } => (host, param),
+            Place::Moved(to) => return Ok(response::moved(&to, given, request.uri(), &request_id)),
         };
+        let name = name.into_owned();
         let (parts, incoming) = request.into_parts();
-        let matched = host.routes.find(parts.method.as_str(), parts.uri.path()).map_err(missed)?;
-        let body = body::read(incoming, matched.route.body_bytes_max).await?;
-        let invocation = request::invocation(&matched, &parts, &body, client, request_id.clone());
-        let result = self.pool.work(Work::Run(invocation)).await;
-        Ok(response::answer(result, &request_id))
+        let path = parts.uri.path();
+        if let Some(method) = cors::preflight(&parts.method, &parts.headers)
+            && let Ok(Matched { route, .. }) = host.routes.find(method, &name, path)
+            && let Some(policy) = &route.policy.cors
+        {
+            return Ok(cors::allow(policy, method, &parts.headers));
+        }
+        let matched = host.routes.find(parts.method.as_str(), &name, path).map_err(missed)?;
+        let params = param.iter().map(|(name, label)| (name.as_str(), label.as_str()));
+        let params: Vec<_> = params.chain(matched.route.host_param(&name)).collect();
+        let arrival = Arrival { parts: &parts, client, params: &params, request_id: &request_id };
+        let mut answered = match self.call(&matched, &arrival, incoming).await {
+            Ok(response) => response,
+            Err(failure) => failure.into_response(&request_id),
+        };
+        response::apply(&matched.route.policy, &parts, &mut answered);
+        Ok(answered)
     }
+
+    /// Runs a route's script for a caller whom the route lets in.
+    async fn call(
+        &self,
+        matched: &Matched<'_>,
+        arrival: &Arrival<'_>,
+        incoming: Incoming,
+    ) -> Result<Response<Full<Bytes>>, Failure> {
+        let Arrival { parts, client, params: host_params, request_id } = *arrival;
+        let route = matched.route;
+        if route.is_disabled {
+            let detail = "the script behind this address is switched off by its people";
+            return Err(Failure::new(Code::ScriptDisabled, detail));
+        }
+        // Before the credential: guesses are counted too.
+        if let Some(limit) = route.policy.rate_limit {
+            self.rates.count(route.id, limit, client).map_err(|seconds| too_many(limit, seconds))?;
+        }
+        let app = route.target.app;
+        let caller = caller::identify(&*self.callers, app, route.policy.auth, &parts.headers).await?;
+        let body = body::read(incoming, route.body_bytes_max).await?;
+        let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
+        let invocation = request::invocation(matched, &call, Arc::clone(request_id));
+        let result = self.pool.work(Work::Run(invocation)).await;
+        Ok(response::answer(result, request_id))
+    }
+}
+
+/// A request that has found its route, without its body.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    parts: &'a Parts,
+    client: IpAddr,
+    params: &'a [(&'a str, &'a str)],
+    request_id: &'a Arc<str>,
+}
+
+fn too_many(limit: RateLimit, seconds: u32) -> Failure {
+    let RateLimit { requests, per_s, .. } = limit;
+    let detail = format!("this address takes {requests} requests in {per_s} s; try again in {seconds} s");
+    Failure { retry_after_s: Some(seconds), ..Failure::new(Code::TooManyRequests, detail) }
 }
 
 fn missed(miss: Miss) -> Failure {

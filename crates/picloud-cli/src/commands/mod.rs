@@ -3,6 +3,7 @@
 pub(crate) mod apps;
 pub(crate) mod completions;
 pub(crate) mod deploy;
+pub(crate) mod domains;
 pub(crate) mod executions;
 pub(crate) mod invoke;
 pub(crate) mod keys;

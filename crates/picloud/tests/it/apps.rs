@@ -17,7 +17,7 @@ fn a_renamed_apps_old_host_leads_to_the_new_one_until_the_slug_is_taken() {
     assert_eq!(moved.is(308).header("location"), format!("//{new}.localhost:8080/page?a=1%2F2"));
     assert_eq!(moved.header("cache-control"), "no-cache");
     assert!(!moved.header("x-request-id").is_empty());
-    assert_eq!(app.client().get(&format!("{new}.localhost"), "/page").is(200).text(), "/page");
+    assert_eq!(app.client().get(&format!("{new}.localhost"), "/page").is(200).json(), "/page");
     let moved = app.admin("GET", "/scripts/page", &Value::Null);
     assert_eq!(moved.is(308).header("location"), format!("/api/v1/admin/apps/{new}/scripts/page"));
 

@@ -167,6 +167,32 @@ fn a_renamed_app_is_found_by_its_old_name() {
 }
 
 #[test]
+fn domains_routes_and_switches_are_at_hand() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let slug = app.slug.as_str();
+    app.serve("page", "1", &crate::harness::NO_LIMITS);
+    let domain = format!("{{who}}.{slug}.example.org");
+    me.pic(&["domains", "add", &domain, "--app", slug], "").is(0).says(&[
+        "_picloud.",
+        "TXT",
+        "picloud-verification=",
+    ]);
+    me.pic(&["domains", "verify", &domain, "--waive", "--app", slug], "").is(0).says(&["leads to app"]);
+    me.pic(&["domains", "ls", "--app", slug], "").is(0).says(&[&domain, "proven (waiver)"]);
+    let url = format!("http://ada.{slug}.example.org/page");
+    me.pic(&["routes", "match", &url, "--app", slug], "").is(0).says(&["→ page@1", "answers"]);
+    me.pic(&["domains", "rm", &domain, "--app", slug], "").is(0);
+    me.pic(&["domains", "rm", &domain, "--app", slug], "").is(2);
+    me.pic(&["scripts", "disable", "page", "--app", slug], "").is(0);
+    app.get("/page").is(503);
+    me.pic(&["scripts", "ls", "--app", slug], "").is(0).says(&["off"]);
+    me.pic(&["scripts", "enable", "page", "--app", slug], "").is(0);
+    app.get("/page").is(200);
+}
+
+#[test]
 fn a_compile_error_shows_line_caret_and_reason() {
     let server = TestServer::shared();
     let me = Person::logged_in(&server);
@@ -192,6 +218,11 @@ fn a_changed_module_is_shown_with_the_scripts_that_use_it() {
     me.pic(&deploy, "").is(0).says(&["rates version 2 is live", "till uses it and is now version 2"]);
     assert_eq!(app.get("/till").is(200).json(), 10);
     me.write("bad.rhai", "let a = 1;\nimport \"ratse\" as rates;\n");
+    me.pic(&["scripts", "diff", "rates", "1", "--app", &app.slug], "")
+        .is(0)
+        .says(&["-export const RATE = 20;"]);
+    let back = me.pic(&["rollback", "rates", "1", "--app", &app.slug], "");
+    back.is(0).says(&["Version 1 of rates is live", "till uses it and is now version 3"]);
     let refused = me.pic(&["deploy", "bad.rhai", "--app", &app.slug], "");
     assert!(refused.is(1).stderr.contains("bad.rhai:2:"), "{}", refused.stderr);
     assert!(refused.stderr.contains("no such module: bad → ratse"), "{}", refused.stderr);
