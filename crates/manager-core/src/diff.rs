@@ -21,6 +21,7 @@ pub(crate) fn files(bundle: &Bundle) -> Files<'_> {
     modules.chain([(file_name(&bundle.name), bundle.source.as_str())]).collect()
 }
 
+/// What a script is called in a diff.
 pub(crate) fn file_name(script: &str) -> String {
     format!("{script}.rhai")
 }
@@ -28,8 +29,12 @@ pub(crate) fn file_name(script: &str) -> String {
 /// The diff of all files, empty when they are the same. What `patch` and reviewers read.
 pub(crate) fn unified(from: &Files<'_>, to: &Files<'_>) -> String {
     let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-    let differ = names.into_iter().filter(|name| from.get(*name) != to.get(*name));
-    differ.map(|name| section(name, from.get(name).copied(), to.get(name).copied())).collect()
+    names.into_iter().map(|name| of_file(name, from.get(name).copied(), to.get(name).copied())).collect()
+}
+
+/// The diff of one file; empty when it is the same.
+pub(crate) fn of_file(name: &str, from: Option<&str>, to: Option<&str>) -> String {
+    if from == to { String::new() } else { section(name, from, to) }
 }
 
 fn section(name: &str, from: Option<&str>, to: Option<&str>) -> String {

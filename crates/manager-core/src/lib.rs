@@ -2,7 +2,7 @@
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
 //! HTTP API, `callers` answers the ingress who sends an API key, `domains` says which hosts apps may claim,
-//! `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
+//! `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
 //! apps may use over time, `incidents` what is done about scripts that hurt their workers. Nothing
 //! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
@@ -23,6 +23,7 @@ mod incidents;
 mod manager;
 mod modules;
 mod permits;
+mod plan;
 mod recorder;
 mod snapshot;
 mod store;

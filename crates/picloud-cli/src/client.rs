@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::limits::TIMEOUT_MS_MAX;
+use shared::manifest::Manifest;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::{Agent, Body, BodyReader};
@@ -162,6 +163,11 @@ impl Client {
 
     pub(crate) fn versions(&self, app: &str, name: &str) -> Result<Value, Failure> {
         self.list(&format!("/apps/{app}/scripts/{name}/versions"), &[], usize::MAX)
+    }
+
+    /// `plan` or `apply` a whole app.
+    pub(crate) fn manifest(&self, app: &str, verb: &str, manifest: &Manifest) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}:{verb}"), manifest)
     }
 
     pub(crate) fn diff_versions(

@@ -12,6 +12,7 @@ mod context;
 mod credentials;
 mod curl;
 mod failure;
+mod manifest;
 mod output;
 mod progress;
 mod server_url;
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apps, completions, deploy, domains, executions, invoke, keys, login, logout, logs, members, rollback,
-    routes, scripts, sessions, whoami,
+    apply, apps, completions, deploy, domains, executions, invoke, keys, login, logout, logs, members, plan,
+    rollback, routes, scripts, sessions, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -65,6 +66,10 @@ enum Command {
     Whoami,
     /// Deploy a script, and routes to it.
     Deploy(deploy::Args),
+    /// Show what it takes for an app to be what a folder says.
+    Plan(plan::Args),
+    /// Make an app what a folder with a `picloud.toml` says, in one transaction.
+    Apply(apply::Args),
     /// Run a script once and show its answer, cost and log.
     Invoke(invoke::Args),
     /// List what ran.
@@ -117,6 +122,8 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Logout => logout::run(context()?),
         Command::Whoami => whoami::run(&context()?),
         Command::Deploy(args) => deploy::run(&context()?, &args),
+        Command::Plan(args) => plan::run(&context()?, &args),
+        Command::Apply(args) => apply::run(&context()?, &args),
         Command::Invoke(args) => invoke::run(&context()?, &args),
         Command::Executions(args) => executions::run(&context()?, &args),
         Command::Logs(args) => logs::run(&context()?, &args),

@@ -15,6 +15,8 @@ pub mod id;
 #[cfg(feature = "host")]
 pub mod invocation;
 pub mod limits;
+#[cfg(feature = "host")]
+pub mod manifest;
 pub mod name;
 #[cfg(feature = "host")]
 pub mod path;

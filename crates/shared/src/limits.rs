@@ -61,6 +61,14 @@ pub const COMPILE_TIMEOUT_MS: u32 = 10_000;
 /// Memory for compiling a bundle, in MiB.
 pub const COMPILE_MEMORY_MB: u32 = 64;
 
+/// A whole app as one manifest, as JSON with its sources: a hundred scripts of an ordinary size fit
+/// many times over, and one such body is in memory at once.
+pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
+/// Scripts of a manifest: each is compiled, at about 10 ms.
+pub const MANIFEST_SCRIPTS_MAX: usize = 1_000;
+/// Routes of a manifest.
+pub const MANIFEST_ROUTES_MAX: usize = 10_000;
+
 /// Request body accepted on a route unless it says otherwise.
 pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
 /// Largest body limit a route may set.

@@ -31,9 +31,9 @@ impl<'a> PathSegments<'a> {
         Some(Self { decoded, raw })
     }
 
-    /// The first segment, decoded.
-    pub fn first(&self) -> Option<&str> {
-        self.decoded.first().map(AsRef::as_ref)
+    /// The segments, decoded.
+    pub fn decoded(&self) -> &[Cow<'a, str>] {
+        &self.decoded
     }
 
     /// Nothing when the pattern does not match.

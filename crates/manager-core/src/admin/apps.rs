@@ -208,7 +208,7 @@ fn slug(text: &str) -> Result<AppSlug, ApiError> {
     Ok(slug)
 }
 
-fn name(text: String) -> Result<String, ApiError> {
+pub(super) fn name(text: String) -> Result<String, ApiError> {
     let text = text.trim();
     if !(1..=NAME_CHARS_MAX).contains(&text.chars().count()) || text.chars().any(char::is_control) {
         let detail = format!("an app's name has 1 to {NAME_CHARS_MAX} characters and no control characters");
@@ -217,7 +217,7 @@ fn name(text: String) -> Result<String, ApiError> {
     Ok(text.to_owned())
 }
 
-fn description(text: String) -> Result<String, ApiError> {
+pub(super) fn description(text: String) -> Result<String, ApiError> {
     if text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0') {
         let detail = format!("a description has at most {DESCRIPTION_CHARS_MAX} characters and no U+0000");
         return Err(ApiError::invalid(detail).with("field", "description"));

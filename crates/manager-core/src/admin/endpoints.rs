@@ -10,7 +10,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::{
-    Admin, account, api_keys, apps, audit, budgets, denials, domains, executions, gate, incidents,
+    Admin, account, api_keys, apply, apps, audit, budgets, denials, domains, executions, gate, incidents,
     invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp, transfer, users,
     verbs, version_diff, versions,
 };
@@ -69,6 +69,8 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}", ReadApp, apps::show),
         patch("/apps/{app}", AdministerApp, apps::update),
         delete("/apps/{app}", AdministerApp, apps::delete),
+        post("/apps/{app}:plan", WriteApp, apply::plan),
+        post("/apps/{app}:apply", WriteApp, apply::apply),
         post("/apps/{app}:transfer", TransferApp, transfer::transfer),
         get("/apps/{app}/members", ReadApp, members::list),
         post("/apps/{app}/members", AdministerApp, members::add),

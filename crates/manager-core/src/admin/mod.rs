@@ -5,6 +5,7 @@
 mod access;
 mod account;
 mod api_keys;
+mod apply;
 mod apps;
 mod audit;
 mod budgets;
@@ -21,6 +22,7 @@ mod incidents;
 mod invitations;
 mod invoke;
 mod made_up;
+mod manifest;
 mod matching;
 mod members;
 mod outcome;

@@ -14,10 +14,10 @@ use super::problem::ApiError;
 /// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
 const JSON_BYTES_MAX: usize = 2 << 20;
 
-/// A JSON body.
-pub(super) struct Json<T>(pub(super) T);
+/// A JSON body of at most so many bytes.
+pub(super) struct Json<T, const BYTES_MAX: usize = JSON_BYTES_MAX>(pub(super) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Json<T, BYTES_MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -25,7 +25,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let detail = "the body must be JSON, with content-type: application/json";
             return Err(ApiError::new(Code::UnsupportedMedia, detail));
         }
-        let body = body(request, JSON_BYTES_MAX).await?;
+        let body = body(request, BYTES_MAX).await?;
         let text = str::from_utf8(&body).map_err(|error| {
             let detail = format!("the body is not UTF-8: the first bad byte is at {}", error.valid_up_to());
             ApiError::new(Code::BadRequest, detail)

@@ -83,7 +83,7 @@ pub(super) async fn create(
     app: App,
     Json(body): Json<RouteBody>,
 ) -> Result<(StatusCode, JsonBody<StoredRoute>), ApiError> {
-    check_modes(&body)?;
+    check_mode(body.dispatch_mode.as_deref())?;
     let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
     let method = body.method.as_deref().map(method).transpose()?.flatten();
     let host = body.host.as_deref().map(host).transpose()?.flatten();
@@ -94,7 +94,9 @@ pub(super) async fn create(
     access::lock(&mut tx, &app).await?;
     let script = script_id(&mut tx, &app, body.script.as_deref().ok_or_else(|| missing("script"))?).await?;
     let spec = RouteSpec { method, host, pattern, script, body_bytes_max, policy };
-    refuse_strange_host(&mut tx, &admin, &app, &spec).await?;
+    if let Some(host) = &spec.host {
+        refuse_strange_host(&mut tx, &admin, &app, host).await?;
+    }
     refuse_conflict(&mut tx, &app, &spec, None).await?;
     let id = store::routes::create(&mut tx, app.id, &spec).await?;
     let route = find(&mut tx, &app, id).await?;
@@ -120,7 +122,7 @@ pub(super) async fn update(
     Path((_, id)): Path<(String, String)>,
     Json(body): Json<RouteBody>,
 ) -> Result<JsonBody<StoredRoute>, ApiError> {
-    check_modes(&body)?;
+    check_mode(body.dispatch_mode.as_deref())?;
     let new_pattern = body.path.as_deref().map(pattern).transpose()?;
     let new_method = body.method.as_deref().map(method).transpose()?;
     let new_host = body.host.as_deref().map(host).transpose()?;
@@ -144,7 +146,9 @@ pub(super) async fn update(
         body_bytes_max: new_limit.unwrap_or(old.body_limit_bytes),
         policy: body.policy(old.policy.clone())?,
     };
-    refuse_strange_host(&mut tx, &admin, &app, &spec).await?;
+    if let Some(host) = &spec.host {
+        refuse_strange_host(&mut tx, &admin, &app, host).await?;
+    }
     refuse_conflict(&mut tx, &app, &spec, Some(old.id)).await?;
     store::routes::update(&mut tx, app.id, old.id, &spec).await?;
     let route = find(&mut tx, &app, old.id).await?;
@@ -187,7 +191,7 @@ async fn find(conn: &mut PgConnection, app: &App, id: RouteId) -> Result<StoredR
     store::routes::by_id(conn, app.id, id).await?.ok_or_else(no_route)
 }
 
-pub(super) async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
+async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
     let parsed: Result<ScriptName, _> = name.parse();
     let script = match parsed {
         Ok(name) => store::scripts::by_name(conn, app.id, &name).await?,
@@ -205,7 +209,7 @@ pub(super) async fn script_id(conn: &mut PgConnection, app: &App, name: &str) ->
 }
 
 /// Requires the app to be locked, so that nothing comes between the look and the write.
-pub(super) async fn refuse_conflict(
+async fn refuse_conflict(
     conn: &mut PgConnection,
     app: &App,
     spec: &RouteSpec,
@@ -223,9 +227,8 @@ pub(super) async fn refuse_strange_host(
     conn: &mut PgConnection,
     admin: &Admin,
     app: &App,
-    spec: &RouteSpec,
+    host: &HostPattern,
 ) -> Result<(), ApiError> {
-    let Some(host) = &spec.host else { return Ok(()) };
     let own = format!("{}.{}", app.slug, admin.config.base_domain.to_ascii_lowercase());
     if host.is_exact() && host.base() == own {
         return Ok(());
@@ -295,8 +298,8 @@ pub(super) fn body_limit(value: u32) -> Result<u32, ApiError> {
 }
 
 /// What later releases will take and this one does not.
-fn check_modes(body: &RouteBody) -> Result<(), ApiError> {
-    if body.dispatch_mode.as_deref().is_some_and(|mode| mode != "sync") {
+pub(super) fn check_mode(dispatch_mode: Option<&str>) -> Result<(), ApiError> {
+    if dispatch_mode.is_some_and(|mode| mode != "sync") {
         let detail = "dispatch_mode may only be sync for now; durable and async come in a later release";
         return Err(ApiError::invalid(detail).with("field", "dispatch_mode"));
     }

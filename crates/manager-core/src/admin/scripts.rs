@@ -89,7 +89,7 @@ pub(super) async fn deploy(
     };
     let name: ScriptName =
         name.parse().map_err(|error| ApiError::invalid(format!("{error}")).with("field", "name"))?;
-    let limits = check(&body)?;
+    let limits = check(&body.source, body.description.as_deref(), body.limits)?;
     let kind = {
         let mut conn = admin.database.acquire().await?;
         kind(body.kind, store::scripts::by_name(&mut conn, app.id, &name).await?.as_ref())?
@@ -148,27 +148,28 @@ fn kind(asked: Option<ScriptKind>, existing: Option<&Script>) -> Result<ScriptKi
     Err(ApiError::new(Code::Conflict, detail).with("field", "kind"))
 }
 
-fn check(body: &DeployBody) -> Result<ScriptLimits, ApiError> {
-    if body.source.len() > limits::SOURCE_BYTES_MAX {
+/// Checks what is to be deployed before it costs anything.
+pub(super) fn check(
+    source: &str,
+    description: Option<&str>,
+    limits: LimitsPatch,
+) -> Result<ScriptLimits, ApiError> {
+    if source.len() > limits::SOURCE_BYTES_MAX {
         let detail = format!(
             "the source is {} bytes long; at most {} are allowed",
-            body.source.len(),
+            source.len(),
             limits::SOURCE_BYTES_MAX
         );
         return Err(ApiError::new(Code::BodyTooLarge, detail).with("field", "source"));
     }
-    if body.source.contains('\0') {
+    if source.contains('\0') {
         return Err(ApiError::invalid("the source contains the character U+0000").with("field", "source"));
     }
-    if body
-        .description
-        .as_ref()
-        .is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0'))
-    {
+    if description.is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0')) {
         let detail = format!("a description has at most {DESCRIPTION_CHARS_MAX} characters and no U+0000");
         return Err(ApiError::invalid(detail).with("field", "description"));
     }
-    Ok(body.limits.resolve()?)
+    Ok(limits.resolve()?)
 }
 
 impl From<LimitOutOfRange> for ApiError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use shared::fault::Code;
 use shared::limits::ScriptLimits;
 use shared::script::Bundle;
@@ -15,6 +15,7 @@ use super::problem::ApiError;
 use super::read::Params;
 use super::{Admin, access};
 use crate::diff;
+use crate::plan::fields;
 use crate::store;
 use crate::store::apps::App;
 use crate::store::scripts::Script;
@@ -51,13 +52,15 @@ pub(super) async fn diff(
         let old = content(&mut conn, &app, &script, from).await?;
         (from, to, old, content(&mut conn, &app, &script, to).await?)
     };
-    let limits = changed_limits(&old.1, &new.1);
+    let limits = fields::limits(&old.1, &new.1);
     let diff = compared(move || diff::unified(&diff::files(&old.0), &diff::files(&new.0))).await?;
     Ok(JsonBody(VersionDiff { from, to, diff, limits }))
 }
 
 /// Comparing takes up to a second of CPU, for which other requests need not wait.
-pub(super) async fn compared(work: impl FnOnce() -> String + Send + 'static) -> Result<String, ApiError> {
+pub(super) async fn compared<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "two versions could not be compared");
         ApiError::new(Code::Internal, "the versions could not be compared")
@@ -72,15 +75,4 @@ async fn content(
 ) -> Result<(Bundle, ScriptLimits), ApiError> {
     let found = store::versions::content(conn, app.id, script.id, version).await?;
     found.ok_or_else(|| ApiError::not_found(format!("the script has no version {version}")))
-}
-
-/// The limits that differ, by name.
-pub(super) fn changed_limits(old: &ScriptLimits, new: &ScriptLimits) -> Map<String, Value> {
-    let fields = |limits: &ScriptLimits| match serde_json::to_value(limits) {
-        Ok(Value::Object(fields)) => fields,
-        _ => Map::new(),
-    };
-    let old = fields(old);
-    let pairs = fields(new).into_iter().filter(|(name, value)| old.get(name) != Some(value));
-    pairs.map(|(name, value)| (name.clone(), json!({ "from": old.get(&name), "to": value }))).collect()
 }

@@ -138,6 +138,14 @@ pub(crate) async fn same_shape(
     .await
 }
 
+/// Every route of an app.
+pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<StoredRoute>> {
+    sqlx::query_as(select_routes!("where r.app_id = $1 order by r.path, r.id"))
+        .bind(app)
+        .fetch_all(conn)
+        .await
+}
+
 /// Routes that are not for every host of their app.
 pub(crate) async fn for_hosts(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<StoredRoute>> {
     sqlx::query_as(select_routes!("where r.app_id = $1 and r.host <> '' order by r.id"))

@@ -95,6 +95,11 @@ pub(crate) async fn page(
     .await
 }
 
+/// Every script of an app.
+pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<Script>> {
+    sqlx::query_as(select_scripts!("where s.app_id = $1 order by s.name")).bind(app).fetch_all(conn).await
+}
+
 /// What a run of the script's live version needs, whichever app it is of.
 pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::Result<Option<ScriptTarget>> {
     let row = sqlx::query(

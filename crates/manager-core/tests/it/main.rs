@@ -18,6 +18,7 @@ mod incidents;
 mod invoke;
 mod members;
 mod permissions;
+mod plan;
 mod pool;
 mod recorder;
 mod routes;

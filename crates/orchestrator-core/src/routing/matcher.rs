@@ -1,7 +1,7 @@
 //! Finds an app's route for a method, a host and a path.
 //!
-//! Candidates are found through the first literal segment, so that a lookup does not depend on how
-//! many routes the app has elsewhere, and tried in order of precedence.
+//! Candidates are found through the literal segments that their patterns begin with, so that a lookup
+//! does not depend on how many routes the app has elsewhere, and tried in order of precedence.
 
 use std::collections::HashMap;
 
@@ -14,10 +14,11 @@ use shared::route::{Route, Segment, Verdict};
 pub struct AppMatcher {
     /// In order of precedence.
     routes: Vec<Route>,
-    /// Indices into `routes` by first literal segment, ascending.
-    by_literal: HashMap<String, Vec<usize>>,
-    /// Routes that begin with a parameter or match everything.
-    others: Vec<usize>,
+    /// Indices into `routes` by the segments before the first parameter or star, each with a slash
+    /// before it.
+    by_beginning: HashMap<String, Vec<usize>>,
+    /// Most such segments of a route: further ones of a request lead nowhere.
+    depth: usize,
 }
 
 /// A route that answers a request.
@@ -42,12 +43,19 @@ impl AppMatcher {
         routes.sort_by(Route::precedence);
         let mut matcher = Self::default();
         for (index, route) in routes.iter().enumerate() {
-            match route.pattern.segments().first() {
-                Some(Segment::Literal(text)) => {
-                    matcher.by_literal.entry(text.clone()).or_default().push(index)
-                }
-                _ => matcher.others.push(index),
+            let literals = route.pattern.segments().iter().map_while(|segment| match segment {
+                Segment::Literal(text) => Some(text),
+                Segment::Param(_) => None,
+            });
+            let mut beginning = String::new();
+            let mut depth = 0;
+            for literal in literals {
+                beginning.push('/');
+                beginning.push_str(literal);
+                depth += 1;
             }
+            matcher.depth = matcher.depth.max(depth);
+            matcher.by_beginning.entry(beginning).or_default().push(index);
         }
         matcher.routes = routes;
         matcher
@@ -77,16 +85,17 @@ impl AppMatcher {
         Err(Miss::WrongMethod(allowed))
     }
 
-    /// Routes that may match, in order of precedence: a merge of two ascending lists.
-    fn candidates(&self, segments: &PathSegments<'_>) -> impl Iterator<Item = usize> {
-        let literal = segments.first().and_then(|first| self.by_literal.get(first));
-        let mut left = literal.map_or(&[][..], Vec::as_slice).iter().copied().peekable();
-        let mut right = self.others.iter().copied().peekable();
-        std::iter::from_fn(move || match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) if a < b => left.next(),
-            (_, Some(_)) => right.next(),
-            _ => left.next(),
-        })
+    /// Routes that may match, in order of precedence: one look for each segment of the path.
+    fn candidates(&self, segments: &PathSegments<'_>) -> Vec<usize> {
+        let mut found = self.by_beginning.get("").cloned().unwrap_or_default();
+        let mut beginning = String::new();
+        for segment in segments.decoded().iter().take(self.depth) {
+            beginning.push('/');
+            beginning.push_str(segment);
+            found.extend(self.by_beginning.get(&beginning).into_iter().flatten());
+        }
+        found.sort_unstable();
+        found
     }
 }
 

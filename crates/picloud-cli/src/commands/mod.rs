@@ -1,5 +1,6 @@
 //! The commands of `pic`, one file each.
 
+pub(crate) mod apply;
 pub(crate) mod apps;
 pub(crate) mod completions;
 pub(crate) mod deploy;
@@ -11,6 +12,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod members;
+pub(crate) mod plan;
 pub(crate) mod rollback;
 pub(crate) mod routes;
 pub(crate) mod scripts;

@@ -167,6 +167,48 @@ fn a_renamed_app_is_found_by_its_old_name() {
 }
 
 #[test]
+fn a_folder_is_planned_applied_and_then_nothing_is_left_to_do() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let toml = "[scripts.rates]\nkind = \"module\"\n\n[[routes]]\npath = \"/till/:n\"\nscript = \"till\"\n";
+    me.write("picloud.toml", &format!("app = \"{}\"\n{toml}", app.slug));
+    me.write("rates.rhai", "export const RATE = 20;\n");
+    me.write("till.rhai", "import \"rates\" as r;\nr::RATE * parse_int(ctx.request.params.n)\n");
+    me.pic(&["plan"], "").is(0).says(&[
+        "+ script rates",
+        "+ script till",
+        "+ route ANY /till/:n",
+        "3 to create",
+    ]);
+    app.get("/till/2").is(404);
+    me.pic(&["apply"], "").is(0).says(&["is as the folder says now"]);
+    assert_eq!(app.get("/till/2").is(200).json(), 40);
+    me.pic(&["plan"], "").is(0).says(&["nothing to do"]);
+
+    me.write("rates.rhai", "export const RATE = 10;\n");
+    me.pic(&["plan"], "").is(0).says(&[
+        "~ script rates",
+        "-export const RATE = 20;",
+        "a module that it imports",
+    ]);
+    me.pic(&["apply"], "").is(0);
+    assert_eq!(app.get("/till/2").is(200).json(), 20);
+
+    me.write("till.rhai", "let a = (1;\n");
+    let refused = me.pic(&["apply"], "");
+    assert!(refused.is(1).stderr.contains("till.rhai:1:"), "{}", refused.stderr);
+    assert_eq!(app.get("/till/2").is(200).json(), 20, "nothing of it was applied");
+
+    me.write("till.rhai", "1\n");
+    me.write("picloud.toml", &format!("app = \"{}\"\n[scripts.rates]\nkind = \"module\"\n", app.slug));
+    me.pic(&["apply"], "").is(2).says(&["- route ANY /till/:n"]);
+    app.get("/till/2").is(200);
+    me.pic(&["apply", "--yes"], "").is(0);
+    app.get("/till/2").is(404);
+}
+
+#[test]
 fn domains_routes_and_switches_are_at_hand() {
     let server = TestServer::shared();
     let me = Person::logged_in(&server);

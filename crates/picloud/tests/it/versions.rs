@@ -162,3 +162,44 @@ fn two_versions_are_compared_with_what_they_import() {
     diff("1:diff?to=9").is(404).is_problem("not_found");
     diff("x:diff").is(404).is_problem("not_found");
 }
+
+#[test]
+fn a_manifest_is_applied_under_load_whole_or_not_at_all() {
+    let server = TestServer::shared();
+    let app = server.app();
+    // The page and the module both say the version, and each version has another limit.
+    let manifest = |version: u64| {
+        json!({
+            "scripts": {
+                "base": { "source": format!("fn v() {{ {version} }}"), "kind": "module" },
+                "page": {
+                    "source": format!("import \"base\" as b; [{version}, b::v(), ctx.limits.fuel]"),
+                    "limits": { "fuel": 1_000_000_000 + version },
+                },
+            },
+            "routes": [{ "path": format!("/only/{version}"), "script": "page" }, { "path": "/page", "script": "page" }],
+        })
+    };
+    let apply = |version| app.admin("POST", ":apply", &manifest(version)).is(200).json();
+    apply(1);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = app.get("/page").is(200).json();
+                    let version = answer[0].as_u64().unwrap();
+                    assert_eq!(answer, json!([version, version, 1_000_000_000 + version]));
+                }
+            });
+        }
+        for version in 2..=12 {
+            assert_eq!(apply(version)["update"], 2);
+            assert_eq!(app.get("/page").is(200).json()[1], version);
+            app.get(&format!("/only/{version}")).is(200);
+            app.get(&format!("/only/{}", version - 1)).is(404);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(apply(12)["changes"], json!([]));
+}
