@@ -1,14 +1,14 @@
 //! What differs between two texts, or two sets of them, as a unified diff.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::script::Bundle;
 use similar::TextDiff;
 
-/// Sources may be megabytes of whatever their authors like. After this long the rest of a text counts
-/// as replaced, which is true, if not the shortest way to say it.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// For all comparisons of one answer. Sources may be megabytes of whatever their authors like; after
+/// this long the rest of a text counts as replaced, which is true, if not the shortest way to say it.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
 
@@ -29,22 +29,32 @@ pub(crate) fn file_name(script: &str) -> String {
 /// The diff of all files, empty when they are the same. What `patch` and reviewers read.
 pub(crate) fn unified(from: &Files<'_>, to: &Files<'_>) -> String {
     let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-    names.into_iter().map(|name| of_file(name, from.get(name).copied(), to.get(name).copied())).collect()
+    let until = deadline();
+    let diffs = names.into_iter().map(|name| {
+        let (from, to) = (from.get(name).copied(), to.get(name).copied());
+        of_file(name, from, to, until)
+    });
+    diffs.collect()
 }
 
 /// The diff of one file; empty when it is the same.
-pub(crate) fn of_file(name: &str, from: Option<&str>, to: Option<&str>) -> String {
-    if from == to { String::new() } else { section(name, from, to) }
+pub(crate) fn of_file(name: &str, from: Option<&str>, to: Option<&str>, until: Instant) -> String {
+    if from == to { String::new() } else { section(name, from, to, until) }
 }
 
-fn section(name: &str, from: Option<&str>, to: Option<&str>) -> String {
+/// When the comparisons that begin now have to be done.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+fn section(name: &str, from: Option<&str>, to: Option<&str>, until: Instant) -> String {
     let side = |mark: &str, text: Option<&str>| match text {
         Some(_) => format!("{mark}/{name}"),
         None => "/dev/null".to_owned(),
     };
     let (old_name, new_name) = (side("a", from), side("b", to));
     let diff =
-        TextDiff::configure().timeout(PATIENCE).diff_lines(from.unwrap_or_default(), to.unwrap_or_default());
+        TextDiff::configure().deadline(until).diff_lines(from.unwrap_or_default(), to.unwrap_or_default());
     diff.unified_diff().context_radius(CONTEXT_LINES).header(&old_name, &new_name).to_string()
 }
 
@@ -74,7 +84,7 @@ mod tests {
         let lines =
             |step: usize| -> String { (0..60_000).map(|n| format!("{}\n", n * step % 50_021)).collect() };
         let (a, b) = (lines(7), lines(11));
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         assert!(!unified(&files(&[("a", &a)]), &files(&[("a", &b)])).is_empty());
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }

@@ -115,6 +115,8 @@ name! {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -141,5 +143,27 @@ mod tests {
     fn a_megabyte_of_rubbish_gives_a_short_message() {
         let error = "!".repeat(1 << 20).parse::<ScriptName>().unwrap_err();
         assert!(error.to_string().len() < 400);
+    }
+
+    proptest! {
+        #[test]
+        fn a_slug_is_always_the_first_label_of_a_host(text in "[a-z0-9.-]{1,66}") {
+            let is_slug = text.parse::<AppSlug>().is_ok();
+            let host = format!("{text}.example.com").parse::<crate::host::HostPattern>();
+            // What is no slug may still be a host, when it has dots, but never the other way round.
+            prop_assert!(!is_slug || host.is_ok());
+            prop_assert_eq!(is_slug, host.is_ok() && !text.contains('.'));
+        }
+
+        #[test]
+        fn arbitrary_text_is_no_name_or_itself(text: String) {
+            for parsed in [
+                text.parse::<AppSlug>().map(String::from),
+                text.parse::<ScriptName>().map(String::from),
+                text.parse::<Username>().map(String::from),
+            ] {
+                prop_assert!(parsed.is_err() || parsed.as_deref() == Ok(text.as_str()));
+            }
+        }
     }
 }

@@ -201,6 +201,7 @@ const fn action_name(change: &Change) -> &'static str {
 async fn with_diffs(current: Current, wanted: Wanted, changes: Vec<Change>) -> Result<Vec<Change>, ApiError> {
     compared(move || {
         let mut changes = changes;
+        let until = diff::deadline();
         for change in &mut changes {
             let name = match &change.step {
                 Step::Deploy(name) | Step::RemoveScript(name, _) => name,
@@ -208,7 +209,7 @@ async fn with_diffs(current: Current, wanted: Wanted, changes: Vec<Change>) -> R
             };
             let old = current.scripts.get(name).map(|script| script.source.text.as_str());
             let new = wanted.scripts.get(name).map(|script| script.bundle.source.as_str());
-            let diff = diff::of_file(&diff::file_name(name.as_str()), old, new);
+            let diff = diff::of_file(&diff::file_name(name.as_str()), old, new, until);
             change.diff = Some(diff).filter(|diff| !diff.is_empty());
         }
         changes

@@ -86,6 +86,11 @@ fn url(base_domain: &str, public_url: &str, slug: &str) -> String {
     }
 }
 
+/// The host on which an app answers by its slug.
+pub(super) fn slug_host(config: &ManagerConfig, slug: &AppSlug) -> String {
+    format!("{slug}.{}", config.base_domain.to_ascii_lowercase())
+}
+
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
@@ -159,6 +164,9 @@ pub(super) async fn update(
     if updated.slug != before.slug {
         store::former_slugs::forget(&mut tx, &updated.slug).await?;
         store::former_slugs::keep(&mut tx, app.id, &before.slug).await?;
+        // Routes for the host that the app has by its slug go with it.
+        let [from, to] = [&before.slug, &updated.slug].map(|slug| slug_host(&admin.config, slug));
+        store::routes::move_host(&mut tx, app.id, &from, &to).await?;
     }
     let entry = Entry::new(&principal, "app.update", &before.slug).on(app.id).before(&before).after(&updated);
     audit::append(&mut tx, entry).await?;

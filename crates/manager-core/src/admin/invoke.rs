@@ -93,7 +93,7 @@ fn captured(admin: &Admin, target: &ScriptTarget, request: &MadeUp) -> Captured 
         .filter(|route| route.target.script == target.script)
         .filter(|route| route.method.as_ref().is_none_or(|method| *method == request.method))
         .collect();
-    routes.sort_by(|a, b| a.pattern.precedence(&b.pattern));
+    routes.sort_by(|a, b| a.precedence(b));
     let path = PathSegments::new(&request.path);
     let captured = path.and_then(|path| routes.iter().find_map(|route| path.capture(&route.pattern)));
     captured.unwrap_or_default()

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::fault::Code;
 use shared::limits::{
@@ -29,12 +30,26 @@ struct Draft {
     description: String,
 }
 
+/// For compiling all scripts: a thousand ordinary ones take a sixth of it. One that is made to take
+/// long must not keep the workers busy a thousand times over.
+const COMPILE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The state that the manifest asks for. What is live already is not compiled again.
 pub(super) async fn resolve(
     admin: &Admin,
     current: &Current,
     manifest: Manifest,
 ) -> Result<Wanted, ApiError> {
+    match tokio::time::timeout(COMPILE_PATIENCE, resolve_all(admin, current, manifest)).await {
+        Ok(resolved) => resolved,
+        Err(_) => {
+            let message = format!("compiling all scripts took over {} s", COMPILE_PATIENCE.as_secs());
+            Err(ApiError::new(Code::CompileError, message.clone()).with("message", message))
+        }
+    }
+}
+
+async fn resolve_all(admin: &Admin, current: &Current, manifest: Manifest) -> Result<Wanted, ApiError> {
     let Manifest { name, description, scripts, routes } = manifest;
     let name = name.map(apps::name).transpose()?;
     let description = description.map(apps::description).transpose()?;

@@ -90,8 +90,14 @@ pub(super) async fn explain(
     let own = table.apps.iter().find(|routes| routes.app == app.id);
     let own = own.ok_or_else(|| ApiError::not_found("the app is being removed"))?;
     let asked = Asked::new(question, own, &table.base_domain)?;
-    let (leads_here, host) = host_answer(&table, own, &asked.host);
-    Ok(JsonBody(answer(own, &asked, host, leads_here)))
+    let found = table.app_of(&asked.host);
+    let (leads_here, host) = host_answer(&table, own, &asked.host, found);
+    // A part of the host that the app's domain gives a name.
+    let param = match found {
+        Some((_, HostRule::Domain(domain))) => domain.param().zip(domain.label(&asked.host)),
+        _ => None,
+    };
+    Ok(JsonBody(answer(own, &asked, host, leads_here, param)))
 }
 
 /// A question, checked.
@@ -141,8 +147,12 @@ fn invalid(field: &'static str, detail: &'static str) -> ApiError {
 }
 
 /// Where the host leads, and whether that is this app. Of others it is not said which.
-fn host_answer(table: &RoutingTable, own: &AppRoutes, name: &str) -> (bool, HostAnswer) {
-    let found = table.app_of(name);
+fn host_answer(
+    table: &RoutingTable,
+    own: &AppRoutes,
+    name: &str,
+    found: Option<(&AppRoutes, HostRule<'_>)>,
+) -> (bool, HostAnswer) {
     let (is_own, leads_to, reason) = match found {
         None => (false, "nobody", "no app has this slug or has proven this domain to be its own".to_owned()),
         Some((app, _)) if app.app != own.app => {
@@ -162,7 +172,13 @@ fn host_answer(table: &RoutingTable, own: &AppRoutes, name: &str) -> (bool, Host
     (is_own, HostAnswer { name: name.to_owned(), leads_to, reason })
 }
 
-fn answer(own: &AppRoutes, asked: &Asked, host: HostAnswer, leads_here: bool) -> Explanation {
+fn answer(
+    own: &AppRoutes,
+    asked: &Asked,
+    host: HostAnswer,
+    leads_here: bool,
+    param: Option<(&str, &str)>,
+) -> Explanation {
     let mut routes: Vec<&Route> = own.routes.iter().collect();
     routes.sort_by(|a, b| a.precedence(b));
     let segments = PathSegments::new(&asked.path);
@@ -200,7 +216,7 @@ fn answer(own: &AppRoutes, asked: &Asked, host: HostAnswer, leads_here: bool) ->
     };
     let matched = winner
         .filter(|_| leads_here && outcome == "script")
-        .map(|(route, captured)| Matched::new(route, asked, captured));
+        .map(|(route, captured)| Matched::new(route, asked, captured, param));
     Explanation {
         method: asked.method.clone(),
         path: asked.path.clone(),
@@ -214,9 +230,9 @@ fn answer(own: &AppRoutes, asked: &Asked, host: HostAnswer, leads_here: bool) ->
 }
 
 impl Matched {
-    fn new(route: &Route, asked: &Asked, captured: Captured) -> Self {
+    fn new(route: &Route, asked: &Asked, captured: Captured, of_domain: Option<(&str, &str)>) -> Self {
         let mut params = serde_json::Map::new();
-        if let Some((name, value)) = route.host_param(&asked.host) {
+        for (name, value) in of_domain.into_iter().chain(route.host_param(&asked.host)) {
             params.insert(name.to_owned(), value.into());
         }
         for (name, value) in Pairs::new(captured.params.as_bytes()).flatten() {

@@ -15,6 +15,7 @@ use shared::route::{Cors, InvalidPolicy, PathPattern, RateLimit, RouteAuth, Rout
 use shared::script::ScriptKind;
 use sqlx::postgres::PgConnection;
 
+use super::apps::slug_host;
 use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
@@ -229,8 +230,7 @@ pub(super) async fn refuse_strange_host(
     app: &App,
     host: &HostPattern,
 ) -> Result<(), ApiError> {
-    let own = format!("{}.{}", app.slug, admin.config.base_domain.to_ascii_lowercase());
-    if host.is_exact() && host.base() == own {
+    if host.is_exact() && host.base() == slug_host(&admin.config, &app.slug) {
         return Ok(());
     }
     let claimed = store::domains::patterns(conn, app.id).await?;

@@ -219,6 +219,19 @@ pub(crate) async fn update(
     Ok(())
 }
 
+/// Makes routes for one host be for another.
+pub(crate) async fn move_host(conn: &mut PgConnection, app: AppId, from: &str, to: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "update routes set host = $3, host_shape = $3, updated_at = now() where app_id = $1 and host = $2",
+    )
+    .bind(app)
+    .bind(from)
+    .bind(to)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// False when there was no such route.
 pub(crate) async fn delete(conn: &mut PgConnection, app: AppId, id: RouteId) -> sqlx::Result<bool> {
     let done = sqlx::query("delete from routes where app_id = $1 and id = $2")

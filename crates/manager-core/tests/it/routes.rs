@@ -139,6 +139,10 @@ async fn routes_for_hosts_are_for_hosts_that_the_app_has_claimed() {
     let api = TestApi::start().await;
     let on = |host: &str| json!({ "path": "/x", "script": "hello", "host": host });
     create(&api, on("default.localhost")).await.is(201);
+    api.call("PATCH", "/apps/default", Some(json!({ "slug": "first" }))).await.is(200);
+    let hosts = api.get("/apps/first/routes").await.is(200).to_string();
+    assert!(hosts.contains("\"first.localhost\"") && !hosts.contains("default.localhost"), "{hosts}");
+    api.call("PATCH", "/apps/first", Some(json!({ "slug": "default" }))).await.is(200);
     let claim = api.post("/apps/default/domains", json!({ "domain": "*.example.com" })).await;
     let claim = format!("/apps/default/domains/{}", claim.is(201)["id"].as_str().unwrap());
     for host in ["*.example.com", "shop.example.com", "{tenant}.shop.example.com"] {

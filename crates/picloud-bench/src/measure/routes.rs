@@ -105,7 +105,7 @@ fn route(n: usize, target: &Arc<ScriptTarget>) -> anyhow::Result<Route> {
     };
     Ok(Route {
         id: RouteId::new(),
-        method: (n % 3 == 0).then(|| "GET".to_owned()),
+        method: n.is_multiple_of(3).then(|| "GET".to_owned()),
         host: None,
         pattern: path.parse()?,
         target: Arc::clone(target),

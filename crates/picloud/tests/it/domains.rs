@@ -51,6 +51,9 @@ fn a_domain_answers_once_its_record_is_in_the_dns() {
     assert_eq!(verify().is(200).json()["verified_by"], "dns");
     let answer = page("Ada.Example.com:443").is(200).json();
     assert_eq!(answer, json!([{ "tenant": "ada", "id": "7" }, "Ada.Example.com:443"]));
+    let question = json!({ "url": "https://ada.example.com/page/7" });
+    let told = app.admin("POST", "/routes:match", &question).is(200).json();
+    assert_eq!(told["matched"]["params"], answer[0], "{told}");
     page("b.ada.example.com").is(404).is_problem("unknown_host");
     for name in ["ada.example.com", "ADA.example.com", "pi.example.org"] {
         assert!(may_have_certificate(&server, name), "{name}");
