@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::name::ScriptName;
 use shared::route::PathPattern;
 
-use crate::api::{self, NewRoute, Page, Route};
+use crate::api::{self, NewRoute, Page, Route, RoutePolicyArgs};
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
 use crate::output::{TableCell, Tone, visible_line};
@@ -32,6 +32,8 @@ pub(crate) enum Command {
         #[arg(long)]
         host: Option<String>,
         #[command(flatten)]
+        policy: RoutePolicyArgs,
+        #[command(flatten)]
         app: AppArg,
     },
     /// Show which route an address would take, and what each of the others lacks.
@@ -57,7 +59,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
     let client = context.client()?;
     match command {
         Command::Ls { app } => list(context, &client.routes(app.as_str())?),
-        Command::Add { path, script, method, dispatch_mode, host, app } => {
+        Command::Add { path, script, method, dispatch_mode, host, policy, app } => {
             let path = path.to_string();
             let route = NewRoute {
                 method: wire_method(method.as_deref()),
@@ -65,6 +67,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
                 script: script.as_str(),
                 dispatch_mode: dispatch_mode.as_deref(),
                 host: host.as_deref(),
+                policy: policy.clone(),
             };
             let answer = client.create_route(app.as_str(), &route)?;
             let method = route.method.unwrap_or("ANY");

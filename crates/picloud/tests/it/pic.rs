@@ -225,6 +225,16 @@ fn domains_routes_and_switches_are_at_hand() {
     me.pic(&["domains", "ls", "--app", slug], "").is(0).says(&[&domain, "proven (waiver)"]);
     let url = format!("http://ada.{slug}.example.org/page");
     me.pic(&["routes", "match", &url, "--app", slug], "").is(0).says(&["→ page@1", "answers"]);
+    let add =
+        ["routes", "add", "/limited", "page", "--rate-limit", "1/3600", "--cors-origin", "https://a.example"];
+    me.pic(&[&add[..], &["--cache-control", "no-store", "--app", slug]].concat(), "").is(0);
+    assert_eq!(app.get("/limited").is(200).header("cache-control"), "no-store");
+    assert_eq!(app.get("/limited").is(429).header("vary"), "origin");
+    let locked =
+        ["routes", "add", "/locked", "page", "--auth", "api_key", "--body-limit-bytes", "9", "--app", slug];
+    me.pic(&locked, "").is(0);
+    app.get("/locked").is(401);
+    me.pic(&["routes", "add", "/x", "page", "--rate-limit", "often"], "").is(2);
     me.pic(&["domains", "rm", &domain, "--app", slug], "").is(0);
     me.pic(&["domains", "rm", &domain, "--app", slug], "").is(2);
     me.pic(&["scripts", "disable", "page", "--app", slug], "").is(0);
