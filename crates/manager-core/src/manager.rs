@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use shared::name::Username;
-use shared::ports::{Authenticate, BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource};
+use shared::ports::{
+    AssetSource, Authenticate, BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource,
+};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::admin::{self, Admin, Denials};
+use crate::assets::Assets;
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
@@ -48,6 +51,7 @@ pub struct Manager {
     recorder: Recorder,
     budgets: Budgets,
     incidents: Incidents,
+    assets: Assets,
     config: Arc<ManagerConfig>,
 }
 
@@ -62,6 +66,7 @@ impl Manager {
             recorder: Recorder::start(database.clone(), config.retention),
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
+            assets: Assets::new(database.clone()),
             database,
             snapshot,
             config: Arc::new(config),
@@ -102,6 +107,11 @@ impl Manager {
         Arc::new(Callers { database: self.database.clone(), auth: Arc::clone(&self.auth) })
     }
 
+    /// Static files of apps.
+    pub fn assets(&self) -> Arc<dyn AssetSource> {
+        Arc::new(self.assets.clone())
+    }
+
     /// Which scripts may run, by budget and quarantine.
     pub fn permits(&self) -> Arc<dyn Permits> {
         Arc::new(Gate { budgets: self.budgets.clone(), incidents: self.incidents.clone() })
@@ -126,6 +136,7 @@ impl Manager {
             denials: Denials::default(),
             budgets: self.budgets.clone(),
             incidents: self.incidents.clone(),
+            assets: self.assets.clone(),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             config: Arc::clone(&self.config),

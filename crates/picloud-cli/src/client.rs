@@ -104,6 +104,21 @@ impl Client {
         self.delete(&format!("/apps/{app}/domains/{}{}", segment(id), force(is_forced)))
     }
 
+    pub(crate) fn assets(&self, app: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/assets"), &[], usize::MAX)
+    }
+
+    pub(crate) fn put_asset(&self, app: &str, path: &str, content: &[u8]) -> Result<Value, Failure> {
+        let path = format!("/apps/{app}/assets?path={}", segment(path));
+        // The server tells the type by the name.
+        let headers = [("content-type", "application/octet-stream")];
+        self.answer(self.run(Method::PUT, &path, &headers, Some(content))?)
+    }
+
+    pub(crate) fn delete_asset(&self, app: &str, path: &str) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{app}/assets?path={}", segment(path)))
+    }
+
     pub(crate) fn members(&self, app: &str) -> Result<Value, Failure> {
         self.list(&format!("/apps/{app}/members"), &[], usize::MAX)
     }

@@ -23,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, apps, completions, deploy, domains, executions, invoke, keys, login, logout, logs, members, plan,
-    rollback, routes, scripts, sessions, whoami,
+    apply, apps, assets, completions, deploy, domains, executions, invoke, keys, login, logout, logs,
+    members, plan, rollback, routes, scripts, sessions, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -87,6 +87,9 @@ enum Command {
     /// List, create and remove apps.
     #[command(subcommand)]
     Apps(apps::Command),
+    /// List, upload and remove static files of an app.
+    #[command(subcommand)]
+    Assets(assets::Command),
     /// List, claim, prove and let go of an app's domains.
     #[command(subcommand)]
     Domains(domains::Command),
@@ -131,6 +134,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Scripts(command) => scripts::run(&context()?, &command),
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Apps(command) => apps::run(&context()?, &command),
+        Command::Assets(command) => assets::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),

@@ -77,7 +77,12 @@ async fn serve_with(
     }
     let pool = Pool::start(pool_config, ports).await?;
 
-    let plane = Arc::new(DataPlane::new(Router::new(manager.routes()), pool.clone(), manager.callers()));
+    let plane = Arc::new(DataPlane::new(
+        Router::new(manager.routes()),
+        pool.clone(),
+        manager.callers(),
+        manager.assets(),
+    ));
     let platform = manager
         .admin_router(Arc::new(pool.clone()))
         .merge(manager.guarded(system::router(config.clone(), pool.clone())))

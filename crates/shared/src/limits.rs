@@ -69,6 +69,12 @@ pub const MANIFEST_SCRIPTS_MAX: usize = 1_000;
 /// Routes of a manifest.
 pub const MANIFEST_ROUTES_MAX: usize = 10_000;
 
+/// One static file of an app: a page with its pictures, not a film.
+pub const ASSET_BYTES_MAX: usize = 5 << 20;
+/// Static files of an app together, and how many.
+pub const ASSETS_BYTES_MAX: u64 = 64 << 20;
+pub const ASSETS_MAX: u64 = 1_000;
+
 /// Request body accepted on a route unless it says otherwise.
 pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
 /// Largest body limit a route may set.

@@ -69,3 +69,26 @@ pub trait Authenticate: Send + Sync {
         key: &'a str,
     ) -> BoxFuture<'a, Result<Caller, CredentialRefused>>;
 }
+
+/// A static file of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asset {
+    pub content_type: String,
+    /// SHA-256 of the content.
+    pub hash: [u8; 32],
+    pub content: Vec<u8>,
+}
+
+/// Whether there is such a file cannot be found out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the file cannot be read now")]
+pub struct AssetUnavailable;
+
+/// Ingress → store (ADR 0010): the file at a decoded path of an app, when no route is there.
+pub trait AssetSource: Send + Sync {
+    fn asset<'a>(
+        &'a self,
+        app: AppId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<Asset>>, AssetUnavailable>>;
+}

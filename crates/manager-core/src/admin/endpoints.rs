@@ -10,9 +10,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::{
-    Admin, account, api_keys, apply, apps, audit, budgets, denials, domains, executions, gate, incidents,
-    invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp, transfer, users,
-    verbs, version_diff, versions,
+    Admin, account, api_keys, apply, apps, assets, audit, budgets, denials, domains, executions, gate,
+    incidents, invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp,
+    transfer, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -77,6 +77,9 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/apps/{app}/members", AdministerApp, members::add),
         patch("/apps/{app}/members/{user}", AdministerApp, members::update),
         delete("/apps/{app}/members/{user}", AdministerApp, members::remove),
+        get("/apps/{app}/assets", ReadApp, assets::list),
+        put("/apps/{app}/assets", WriteApp, assets::put),
+        delete("/apps/{app}/assets", WriteApp, assets::delete),
         get("/apps/{app}/domains", ReadApp, domains::list),
         post("/apps/{app}/domains", AdministerApp, domains::create),
         post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use shared::fault::Code;
 use shared::host::normalized;
 use shared::http::Pairs;
 use shared::id::RouteId;
 use shared::path::{Captured, PathSegments};
-use shared::ports::RouteSource;
+use shared::ports::{AssetSource, AssetUnavailable, RouteSource};
 use shared::route::{AppRoutes, HostRule, Route, RoutingTable, Verdict, is_reserved};
 
 use super::Admin;
@@ -40,7 +41,7 @@ pub(super) struct Explanation {
     method: String,
     path: String,
     host: HostAnswer,
-    /// `script`, `platform`, `redirect`, `other_app`, `unknown_host`, `no_route` or `method_not_allowed`.
+    /// `script`, `file`, `platform`, `redirect`, `other_app`, `unknown_host`, `no_route` or `method_not_allowed`.
     outcome: &'static str,
     matched: Option<Matched>,
     /// Methods that the path is there for.
@@ -97,7 +98,18 @@ pub(super) async fn explain(
         Some((_, HostRule::Domain(domain))) => domain.param().zip(domain.label(&asked.host)),
         _ => None,
     };
-    Ok(JsonBody(answer(own, &asked, host, leads_here, param)))
+    let mut answer = answer(own, &asked, host, leads_here, param);
+    if answer.outcome == "no_route" && own.has_assets && matches!(asked.method.as_str(), "GET" | "HEAD") {
+        let file = PathSegments::new(&asked.path).and_then(|path| path.file());
+        let unavailable =
+            |error: AssetUnavailable| ApiError::new(Code::Unavailable, error.to_string()).retry_after(1);
+        if let Some(file) = file
+            && admin.assets.asset(app.id, &file).await.map_err(unavailable)?.is_some()
+        {
+            answer.outcome = "file";
+        }
+    }
+    Ok(JsonBody(answer))
 }
 
 /// A question, checked.

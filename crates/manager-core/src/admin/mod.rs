@@ -7,6 +7,7 @@ mod account;
 mod api_keys;
 mod apply;
 mod apps;
+mod assets;
 mod audit;
 mod budgets;
 mod compile;
@@ -60,6 +61,7 @@ pub use self::endpoints::{Permission, permissions};
 pub(crate) use self::guard::guarded;
 use self::problem::ApiError;
 use self::verbs::Verbs;
+use crate::assets::Assets;
 use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
 use crate::domains::Dns;
@@ -78,6 +80,7 @@ pub(crate) struct Admin {
     pub(crate) denials: Denials,
     pub(crate) budgets: Budgets,
     pub(crate) incidents: Incidents,
+    pub(crate) assets: Assets,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
     pub(crate) config: Arc<ManagerConfig>,

@@ -212,6 +212,7 @@ pub(crate) struct Contents {
     pub(crate) routes: i64,
     pub(crate) executions: i64,
     pub(crate) domains: i64,
+    pub(crate) assets: i64,
     /// The owner included.
     pub(crate) members: i64,
     /// Keys that are good for this app alone.
@@ -223,7 +224,7 @@ impl Contents {
     /// Whether nothing is lost with the app that its maker put there. Its members do not count: it
     /// always has one.
     pub(crate) fn is_nothing(&self) -> bool {
-        self.scripts == 0 && self.routes == 0 && self.domains == 0
+        [self.scripts, self.routes, self.domains, self.assets] == [0; 4]
     }
 }
 
@@ -234,6 +235,7 @@ pub(crate) async fn contents(conn: &mut PgConnection, id: AppId) -> sqlx::Result
                 (select count(*) from routes where app_id = $1) as routes,
                 (select count(*) from executions where app_id = $1) as executions,
                 (select count(*) from app_domains where app_id = $1) as domains,
+                (select count(*) from app_assets where app_id = $1) as assets,
                 (select count(*) from app_members where app_id = $1) as members,
                 (select count(*) from api_keys where app_id = $1) as api_keys,
                 (select count(*) from app_former_slugs where app_id = $1) as former_slugs",

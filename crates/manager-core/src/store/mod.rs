@@ -4,6 +4,7 @@
 
 pub(crate) mod api_keys;
 pub(crate) mod apps;
+pub(crate) mod assets;
 pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod bundles;

@@ -11,7 +11,7 @@ use shared::route::{AppRoutes, Route, RoutingTable};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{apps, columns, domains, former_slugs, scripts};
+use super::{apps, assets, columns, domains, former_slugs, scripts};
 
 /// Reads the table. The connection must be in a transaction in which every statement sees the same
 /// commit.
@@ -48,11 +48,13 @@ pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::R
     for (app, pattern) in domains::verified(conn).await? {
         domains.entry(app).or_default().push(pattern);
     }
+    let with_assets = assets::owners(conn).await?;
     let apps = apps
         .into_iter()
         .map(|app| AppRoutes {
             former_slugs: former_slugs.remove(&app.id).unwrap_or_default(),
             domains: domains.remove(&app.id).unwrap_or_default(),
+            has_assets: with_assets.contains(&app.id),
             routes: by_app.remove(&app.id).unwrap_or_default(),
             app: app.id,
             slug: app.slug,

@@ -43,7 +43,7 @@ async fn an_app_with_scripts_is_removed_only_by_force() {
     let refused = api.call("DELETE", "/apps/default", None).await;
     let problem = refused.is_problem("conflict");
     assert_eq!(problem["scripts"], 1);
-    let contents = json!({ "scripts": 1, "versions": 1, "routes": 2, "executions": 0, "domains": 0, "members": 1,
+    let contents = json!({ "scripts": 1, "versions": 1, "routes": 2, "executions": 0, "domains": 0, "assets": 0, "members": 1,
                            "api_keys": 0, "former_slugs": 0 });
     assert_eq!(problem["contents"], contents);
     let detail = problem["detail"].as_str().unwrap();

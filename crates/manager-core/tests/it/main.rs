@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod apps;
+mod assets;
 mod audit;
 mod auth;
 mod bootstrap;

@@ -20,7 +20,7 @@ use shared::fault::Code;
 use shared::host::normalized;
 use shared::http::{ClientAddress, RequestId};
 use shared::invocation::Work;
-use shared::ports::Authenticate;
+use shared::ports::{AssetSource, Authenticate};
 use shared::route::{RateLimit, is_reserved};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
@@ -29,7 +29,7 @@ use super::gate::Gate;
 use super::problem::Failure;
 use super::rate::Rates;
 use super::request::Call;
-use super::{body, caller, cors, request, response};
+use super::{assets, body, caller, cors, request, response};
 use crate::pool::Pool;
 use crate::routing::{Matched, Miss, Place, Router};
 
@@ -59,6 +59,7 @@ pub struct DataPlane {
     pool: Pool,
     /// Knows who sends an API key.
     callers: Arc<dyn Authenticate>,
+    assets: Arc<dyn AssetSource>,
     rates: Rates,
 }
 
@@ -217,8 +218,13 @@ where
 }
 
 impl DataPlane {
-    pub fn new(router: Router, pool: Pool, callers: Arc<dyn Authenticate>) -> Self {
-        Self { router, pool, callers, rates: Rates::default() }
+    pub fn new(
+        router: Router,
+        pool: Pool,
+        callers: Arc<dyn Authenticate>,
+        assets: Arc<dyn AssetSource>,
+    ) -> Self {
+        Self { router, pool, callers, assets, rates: Rates::default() }
     }
 
     /// Host → app → route → script, and back.
@@ -248,7 +254,18 @@ impl DataPlane {
         {
             return Ok(cors::allow(policy, method, &parts.headers));
         }
-        let matched = host.routes.find(parts.method.as_str(), &name, path).map_err(missed)?;
+        let matched = match host.routes.find(parts.method.as_str(), &name, path) {
+            Ok(matched) => matched,
+            Err(miss) => {
+                let is_file_wanted = miss == Miss::NoRoute && host.has_assets;
+                if is_file_wanted
+                    && let Some(file) = assets::find(&*self.assets, host.app, &parts, &request_id).await?
+                {
+                    return Ok(file);
+                }
+                return Err(missed(miss));
+            }
+        };
         let params = param.iter().map(|(name, label)| (name.as_str(), label.as_str()));
         let params: Vec<_> = params.chain(matched.route.host_param(&name)).collect();
         let arrival = Arrival { parts: &parts, client, params: &params, request_id: &request_id };

@@ -51,6 +51,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Host {
     pub app: AppId,
+    pub has_assets: bool,
     pub routes: AppMatcher,
 }
 
@@ -91,7 +92,11 @@ impl Compiled {
         let (mut exact, mut below) = (HashMap::new(), HashMap::new());
         let suffix = format!(".{}", table.base_domain.to_ascii_lowercase());
         for app in &table.apps {
-            let host = Arc::new(Host { app: app.app, routes: AppMatcher::new(app.routes.clone()) });
+            let host = Arc::new(Host {
+                app: app.app,
+                has_assets: app.has_assets,
+                routes: AppMatcher::new(app.routes.clone()),
+            });
             if app.is_default {
                 default = Some(host.clone());
             }
@@ -180,6 +185,7 @@ mod tests {
                 true => domains.iter().map(|domain| domain.parse().unwrap()).collect(),
                 false => Vec::new(),
             },
+            has_assets: false,
             routes: Vec::new(),
         };
         Arc::new(RoutingTable { base_domain: "Example.org".into(), apps: slugs.iter().map(app).collect() })

@@ -90,6 +90,7 @@ fn table(apps: usize) -> anyhow::Result<RoutingTable> {
             former_slugs: Vec::new(),
             is_default: app == 0,
             domains: vec![format!("{{tenant}}.shop-{app}.example.com").parse()?],
+            has_assets: false,
             routes,
         });
     }

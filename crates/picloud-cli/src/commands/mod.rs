@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod apps;
+pub(crate) mod assets;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod domains;

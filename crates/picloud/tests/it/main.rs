@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod apps;
+mod assets;
 mod attacks;
 mod bad_input;
 mod budgets;

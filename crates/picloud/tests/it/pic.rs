@@ -209,6 +209,27 @@ fn a_folder_is_planned_applied_and_then_nothing_is_left_to_do() {
 }
 
 #[test]
+fn a_folder_of_static_files_is_pushed() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    std::fs::create_dir_all(me.home.path().join("public/css")).unwrap();
+    me.write("public/index.html", "<p>hello");
+    me.write("public/css/a b.css", "a{}");
+    me.write("public/.hidden", "secret");
+    let push = ["assets", "push", "public", "--delete", "--app", &app.slug];
+    me.pic(&push, "").is(0).says(&["2 files, 2 of them new or changed; 0 removed"]);
+    assert_eq!(app.get("/").is(200).text(), "<p>hello");
+    assert_eq!(app.get("/css/a%20b.css").is(200).header("content-type"), "text/css; charset=utf-8");
+    app.get("/.hidden").is(404);
+    std::fs::remove_file(me.home.path().join("public/index.html")).unwrap();
+    me.pic(&push, "").is(0).says(&["1 files, 0 of them new or changed; 1 removed"]);
+    app.get("/").is(404);
+    me.pic(&["assets", "ls", "--app", &app.slug], "").is(0).says(&["/css/a b.css", "text/css"]);
+    me.pic(&["assets", "rm", "/css/a b.css", "--app", &app.slug], "").is(0);
+}
+
+#[test]
 fn domains_routes_and_switches_are_at_hand() {
     let server = TestServer::shared();
     let me = Person::logged_in(&server);

@@ -30,6 +30,8 @@ pub struct AppRoutes {
     pub is_default: bool,
     /// Hosts of its own, proven to be the app's. No two apps have one of the same shape.
     pub domains: Vec<HostPattern>,
+    /// Whether it has static files, which are looked for where no route answers.
+    pub has_assets: bool,
     pub routes: Vec<Route>,
 }
 
