@@ -2,7 +2,7 @@
 
 use rhai::module_resolvers::StaticModuleResolver;
 use rhai::packages::{Package, StandardPackage};
-use rhai::{AST, Engine, EvalAltResult, Module, ParseError, Position, Scope, Shared};
+use rhai::{AST, Engine, EvalAltResult, Module, OptimizationLevel, ParseError, Position, Scope, Shared};
 use shared::guest_abi::{GuestInput, LoadRequest};
 use shared::limits::MODULES_MAX;
 use shared::script::{Bundle, Diagnostic, Import, ScriptKind};
@@ -35,6 +35,8 @@ impl Guest {
         StandardPackage::new().register_into_engine(&mut engine);
         // Code that was not deployed was not checked and is in no bundle.
         engine.disable_symbol("eval");
+        // What a source imports is read from what it says, before anything is folded.
+        engine.set_optimization_level(OptimizationLevel::None);
         engine.set_max_functions(FUNCTIONS_MAX);
         engine.set_max_variables(VARIABLES_MAX);
         engine.set_max_modules(MODULES_MAX);
@@ -54,15 +56,18 @@ impl Guest {
         for module in &bundle.modules {
             // A module may import those before it.
             self.engine.set_module_resolver(resolver.clone());
-            let ast = self.compile(&module.name, &module.source)?;
+            let ast = self.optimize(self.parse(&module.name, &module.source)?);
             resolver.insert(&module.name, self.evaluate_module(&module.name, &ast)?);
         }
         self.engine.set_module_resolver(resolver);
 
-        let ast = self.compile(&bundle.name, &bundle.source)?;
+        let ast = self.parse(&bundle.name, &bundle.source)?;
         let imports = imports::of(&ast).map_err(|refusal| refusal.of_script(&bundle.name))?;
         if bundle.kind == ScriptKind::Module {
             imports::check_top_level(&ast).map_err(|refusal| refusal.of_script(&bundle.name))?;
+        }
+        let ast = self.optimize(ast);
+        if bundle.kind == ScriptKind::Module {
             // Without its own modules, which the parent finds by this very answer, it cannot start.
             let is_whole = |import: &Import| bundle.modules.iter().any(|module| module.name == import.name);
             if imports.iter().all(is_whole) {
@@ -76,8 +81,12 @@ impl Guest {
         Ok(imports)
     }
 
-    fn compile(&self, name: &str, source: &str) -> Result<AST, Diagnostic> {
+    fn parse(&self, name: &str, source: &str) -> Result<AST, Diagnostic> {
         self.engine.compile(source).map_err(|error| parse_failure(name, &error))
+    }
+
+    fn optimize(&self, ast: AST) -> AST {
+        self.engine.optimize_ast(&Scope::new(), ast, OptimizationLevel::Simple)
     }
 
     /// Computes a module's constants and links its functions.

@@ -1,6 +1,7 @@
 //! Runs many executions on one thread: each slot is a fiber that yields when its time slice is
 //! used up or when it waits for its parent.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use shared::limits::FUEL_PER_US;
 use shared::wire::codec;
 use shared::wire::frame::{Done, Ending, FromWorker};
 
-use crate::sandbox::{Finished, Images, Job, Link, Machine, Reply, Sandbox, execute};
+use crate::sandbox::{Finished, Images, Job, Link, Machine, Reply, Sandbox, TIME_SLICE_FUEL, Task, execute};
 
 /// A frame that makes no sense in the state its slot is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,10 +30,23 @@ pub(crate) enum Misuse {
 
 struct Running {
     future: Pin<Box<dyn Future<Output = Finished>>>,
+    started: Instant,
     deadline: Instant,
     generation: u32,
     /// A guest that ends within its first slice needs no look at the clock.
     has_yielded: bool,
+    fuel_max: u64,
+    /// What its slices so far amount to. The exact count is the guest's and is lost with it when it
+    /// is dropped where it stands, so this is what it is charged then.
+    fuel: u64,
+}
+
+impl Running {
+    /// Counts a slice that was used up. One operation may copy megabytes, so time counts too.
+    fn used_slice(&mut self, time: Duration) {
+        let by_time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).saturating_mul(FUEL_PER_US);
+        self.fuel = self.fuel.saturating_add(by_time.max(TIME_SLICE_FUEL)).min(self.fuel_max);
+    }
 }
 
 struct Slot {
@@ -46,10 +61,23 @@ impl Slot {
     }
 }
 
+/// A slice that took this long was one operation on megabytes; whoever sent a frame meanwhile, to end
+/// an execution for example, has waited long enough.
+const LONG_SLICE: Duration = Duration::from_millis(5);
+
+/// A larger memory is not kept for the next execution: memory never shrinks, so hardly any script's
+/// image fits it, and one burst would hold gigabytes until the worker ends.
+const IDLE_BYTES_MAX: usize = 16 << 20;
+
 pub(crate) struct Scheduler {
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     slots: Vec<Slot>,
+    /// Whose turn it is.
+    turn: usize,
+    /// Guests that were ended where they stood, and what is too large to be kept. Giving back memory
+    /// takes milliseconds, and the parent must not wait for that to hear that something ended.
+    dead: Vec<Box<dyn Any>>,
     /// What ended executions left, for later ones to reuse; the one left last is taken first.
     idle: Rc<RefCell<Vec<Machine>>>,
 }
@@ -66,6 +94,8 @@ impl Scheduler {
             sandbox: Rc::new(sandbox),
             images: Rc::new(RefCell::new(Images::new(image_cache_bytes))),
             slots,
+            turn: 0,
+            dead: Vec::new(),
             idle: Rc::default(),
         }
     }
@@ -89,14 +119,22 @@ impl Scheduler {
         slot.link.reset();
         slot.link.set_runnable();
         let generation = job.generation;
+        let fuel_max = match job.task {
+            Task::Run { fuel, .. } => fuel,
+            Task::Compile => 0,
+        };
         let idle = self.idle.clone();
         let idle_machine = move || idle.borrow_mut().pop();
         let future = execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), idle_machine, job);
+        let started = Instant::now();
         slot.running = Some(Running {
             future: Box::pin(future),
-            deadline: Instant::now() + timeout,
+            started,
+            deadline: started + timeout,
             generation,
             has_yielded: false,
+            fuel_max,
+            fuel: 0,
         });
         Ok(())
     }
@@ -138,27 +176,48 @@ impl Scheduler {
         self.slots.iter().filter(|slot| slot.is_runnable()).count()
     }
 
-    /// Gives the slot's guest one time slice if it has something to do.
-    pub(crate) fn poll(&mut self, index: usize, outbound: &mut Vec<u8>) {
+    /// Gives the guest whose turn it is one time slice if it has something to do. True when that took
+    /// so long that the socket should be looked at before the next one's turn.
+    pub(crate) fn poll_next(&mut self, outbound: &mut Vec<u8>) -> bool {
+        let index = self.turn;
+        self.turn = (index + 1) % self.slots.len();
+        self.poll(index, outbound) >= LONG_SLICE
+    }
+
+    fn poll(&mut self, index: usize, outbound: &mut Vec<u8>) -> Duration {
         let slot = &mut self.slots[index];
         let Some(running) = &mut slot.running else {
-            return;
+            return Duration::ZERO;
         };
         if !slot.link.take_runnable() {
-            return;
+            return Duration::ZERO;
         }
-        if running.has_yielded && Instant::now() >= running.deadline {
+        let begun = running.has_yielded.then(Instant::now);
+        if begun.is_some_and(|now| now >= running.deadline) {
             self.abandon(index, Ending::Timeout, outbound);
-            return;
+            return LONG_SLICE;
         }
         running.has_yielded = true;
         let polled = running.future.as_mut().poll(&mut Context::from_waker(&slot.waker));
         slot.link.drain(outbound);
-        if let Poll::Ready(finished) = polled {
-            let generation = running.generation;
-            slot.running = None;
-            write_done(outbound, index, generation, &finished);
-            self.idle.borrow_mut().extend(finished.machine);
+        match polled {
+            Poll::Pending => {
+                let took = begun.unwrap_or(running.started).elapsed();
+                running.used_slice(took);
+                took
+            }
+            Poll::Ready(finished) => {
+                let generation = running.generation;
+                slot.running = None;
+                write_done(outbound, index, generation, &finished);
+                match finished.machine {
+                    Some(machine) if finished.peak_memory_bytes > IDLE_BYTES_MAX => {
+                        self.dead.push(Box::new(machine));
+                    }
+                    machine => self.idle.borrow_mut().extend(machine),
+                }
+                begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+            }
         }
     }
 
@@ -166,14 +225,31 @@ impl Scheduler {
         self.slots.len()
     }
 
-    /// Drops a running guest where it stands, with its memory.
+    /// Whether there is something to bury.
+    pub(crate) const fn has_dead(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
+    /// Gives back the memory of guests that were ended. To be done when the parent has been told, and
+    /// before it can know that their slots are free.
+    pub(crate) fn bury(&mut self) {
+        self.dead.clear();
+    }
+
+    /// Ends a running guest where it stands.
     fn abandon(&mut self, index: usize, ending: Ending, outbound: &mut Vec<u8>) {
         let slot = &mut self.slots[index];
         slot.link.drain(outbound);
         if let Some(running) = slot.running.take() {
-            let finished =
-                Finished { ending, fuel: 0, peak_memory_bytes: 0, output: Vec::new(), machine: None };
+            let finished = Finished {
+                ending,
+                fuel: running.fuel,
+                peak_memory_bytes: 0,
+                output: Vec::new(),
+                machine: None,
+            };
             write_done(outbound, index, running.generation, &finished);
+            self.dead.push(Box::new(running.future));
         }
         slot.link.reset();
     }

@@ -171,25 +171,40 @@ fn serve(mut channel: Channel, mut scheduler: Scheduler) -> Result<(), WorkerErr
             stopping |= handle(&mut scheduler, header, body, &mut outbound)?;
         }
         channel.outbound = outbound;
+        bury(&mut scheduler, &mut channel)?;
         let slices = if scheduler.runnable() == 1 { LONE_SLICES } else { 1 };
         for _ in 0..slices {
-            give_slices(&mut scheduler, &mut channel)?;
-            if !scheduler.has_runnable() {
+            let is_late = give_slices(&mut scheduler, &mut channel)?;
+            bury(&mut scheduler, &mut channel)?;
+            if is_late || !scheduler.has_runnable() {
                 break;
             }
         }
     }
 }
 
-/// Gives every runnable slot one time slice.
-fn give_slices(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), ChannelError> {
-    for index in 0..scheduler.slot_count() {
-        scheduler.poll(index, &mut channel.outbound);
+/// Tells the parent which guests were ended, and then gives back what they had.
+fn bury(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), ChannelError> {
+    if scheduler.has_dead() {
+        channel.flush()?;
+        scheduler.bury();
+    }
+    Ok(())
+}
+
+/// Gives every runnable slot one time slice. True when one took so long that the rest must wait until
+/// the socket was looked at.
+fn give_slices(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<bool, ChannelError> {
+    for _ in 0..scheduler.slot_count() {
+        let is_long = scheduler.poll_next(&mut channel.outbound);
         if channel.outbound.len() >= FLUSH_BYTES {
             channel.flush()?;
         }
+        if is_long {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Acts on one frame; true when it was the last one to come.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Fuel an execution may burn unless its script says otherwise: about 1 s of CPU on a small server.
 pub const FUEL_DEFAULT: u64 = 10_000_000_000;
+/// What a microsecond of CPU is charged with where nobody counted the fuel: by the same measure.
+pub const FUEL_PER_US: u64 = FUEL_DEFAULT / 1_000_000;
 /// Most fuel a script may ask for: about 30 s of CPU, a tenth of the longest wall-clock limit.
 pub const FUEL_MAX: u64 = 300_000_000_000;
 /// Least fuel that lets a script do anything at all.
@@ -86,6 +88,9 @@ pub const LOG_LINES_MAX: u32 = 1_000;
 pub const LOG_NOTICES_MAX: u32 = LOG_LINES_MAX + 1;
 /// Bytes of log kept with one execution.
 pub const LOG_BYTES_MAX: u32 = 256 << 10;
+/// Arguments of a call that nobody waits for: a log line as long as the whole log, and what frames it.
+/// The guest sends none that is longer, the worker passes none on, and the parent kills for one.
+pub const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 32;
 /// Host calls one execution may make, log lines not counted.
 pub const HOST_CALLS_MAX: u32 = 1_000;
 

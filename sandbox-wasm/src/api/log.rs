@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, Engine, Module};
 use shared::host_call::{HostOp, LogLevel, LogLine};
+use shared::limits::LOG_BYTES_MAX;
 
 use crate::{convert, host};
 
@@ -36,5 +37,18 @@ fn write(level: LogLevel, message: &str, data: &str) {
     if !host::is_running() {
         return;
     }
-    host::notify(HostOp::Log, &LogLine { level, message, data });
+    host::notify(HostOp::Log, &fitting(LogLine { level, message, data }));
+}
+
+/// A line that is longer than a whole log is of no use whole: only so much of it is sent that the
+/// parent sees it is too long, and says so in its place.
+fn fitting(line: LogLine<'_>) -> LogLine<'_> {
+    let most = LOG_BYTES_MAX as usize;
+    if line.message.len() + line.data.len() <= most {
+        return line;
+    }
+    let end = line.message.ceil_char_boundary(most + 1);
+    let message = &line.message[..end];
+    let end = line.data.ceil_char_boundary((most + 1).saturating_sub(message.len()));
+    LogLine { message, data: &line.data[..end], ..line }
 }

@@ -14,7 +14,7 @@ use super::random::SeededRandom;
 
 /// Fuel after which a guest lets others run: about 25 µs. Shorter slices cost throughput, longer
 /// ones cost others latency.
-const TIME_SLICE_FUEL: u64 = 250_000;
+pub(crate) const TIME_SLICE_FUEL: u64 = 250_000;
 
 /// What the imports and the limiter know of the running execution.
 pub(crate) struct GuestState {

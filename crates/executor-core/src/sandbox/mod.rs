@@ -17,5 +17,5 @@ mod slot;
 pub(crate) use engine::{GUEST_SHA256, Sandbox, SandboxError};
 pub(crate) use image::Images;
 pub(crate) use link::{Link, Reply};
-pub(crate) use machine::Machine;
+pub(crate) use machine::{Machine, TIME_SLICE_FUEL};
 pub(crate) use slot::{Finished, Job, Task, execute};

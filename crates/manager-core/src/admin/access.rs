@@ -6,7 +6,7 @@ use shared::name::ScriptName;
 use sqlx::postgres::PgConnection;
 
 use super::problem::ApiError;
-use crate::auth::{Capability, Denial, Place, Principal, Standing, can};
+use crate::auth::{Capability, Credential, Denial, Place, Principal, Standing, can};
 use crate::store;
 use crate::store::apps::App;
 use crate::store::scripts::Script;
@@ -65,6 +65,29 @@ pub(super) fn decide(
     standing: Standing,
 ) -> Result<(), Denial> {
     can(principal, capability, Place::App(standing))
+}
+
+/// Whether what the gate found holds still, for answers that take long: the person, what they showed,
+/// and their right.
+pub(super) async fn still(
+    conn: &mut PgConnection,
+    principal: &Principal,
+    app: AppId,
+    capability: Capability,
+) -> sqlx::Result<bool> {
+    let is_live = match &principal.credential {
+        Credential::Session(id) => store::sessions::is_live(conn, *id).await?,
+        Credential::Key(key) => store::api_keys::is_live(conn, key.id).await?,
+    };
+    let person = store::users::by_id(conn, principal.user.id).await?;
+    let person = person.filter(|person| is_live && person.disabled_at.is_none());
+    let (Some(person), Some(app)) = (person, store::apps::by_id(conn, app).await?) else {
+        return Ok(false);
+    };
+    let role = store::members::role(conn, app.id, person.user.id).await?;
+    let standing = Standing { app: app.id, owner: app.owner_id, role };
+    let now = Principal { user: person.user, ..principal.clone() };
+    Ok(decide(&now, capability, standing).is_ok())
 }
 
 pub(super) fn refusal(denial: Denial) -> ApiError {

@@ -36,11 +36,12 @@ fn header_value(token: &str, seconds: i64) -> HeaderValue {
 /// The token in the request's cookie, when the request may use it.
 pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
     let Some(token) = named(&parts.headers, SESSION_COOKIE) else { return Ok(None) };
-    if parts.method.is_safe() || is_same_origin(&parts.headers) {
+    let is_safe = parts.method.is_safe() && !is_of_another_page(&parts.headers);
+    if is_safe || is_same_origin(&parts.headers) {
         return Ok(Some(token));
     }
     let detail =
-        "a change by cookie must come from a page of this server; programs use Authorization: Bearer";
+        "a request by cookie must come from a page of this server; programs use Authorization: Bearer";
     Err(ApiError::new(Code::Forbidden, detail).with("rule", "same_origin"))
 }
 
@@ -52,6 +53,14 @@ fn named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// Whether the browser says that a page of another host asks. An app's own subdomain is of the same
+/// site, so its pages' requests have the cookie with them; and a GET runs a script where scripts are
+/// run directly.
+fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    !matches!(site, None | Some(b"same-origin" | b"none"))
 }
 
 /// Whether the browser says that the page is of this very host. Every browser since 2023 sends
@@ -85,6 +94,17 @@ mod tests {
         for other in ["", "a=b", "__Host-picloud2=x", "x__Host-picloud=x", "__Host-picloud"] {
             assert_eq!(session(&parts("GET", &[("cookie", other)])).unwrap(), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_page_of_an_app_cannot_make_the_browser_ask_anything_by_cookie() {
+        for (site, is_let_in) in
+            [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)]
+        {
+            let parts = parts("GET", &[COOKIE, ("sec-fetch-site", site)]);
+            assert_eq!(session(&parts).is_ok(), is_let_in, "{site}");
+        }
+        assert!(session(&parts("GET", &[COOKIE])).is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -18,20 +19,25 @@ use shared::fault::Code;
 use shared::id::AppId;
 use shared::invocation::ExecutionRecord;
 
-use super::Admin;
 use super::executions::Execution;
 use super::problem::ApiError;
+use super::{Admin, access};
+use crate::auth::{Capability, Principal};
 use crate::recorder::{self, TailEvent, TailReader, TooManyTails};
 use crate::store::apps::App;
 
+/// How often a reader is asked for their right again, while there is something to read.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
 pub(super) async fn follow(
     State(admin): State<Arc<Admin>>,
+    principal: Principal,
     app: App,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let reader = admin.recorder.tail().map_err(|error: TooManyTails| {
         ApiError::new(Code::TooManyRequests, error.to_string()).retry_after(10)
     })?;
-    let tail = Tail { reader, app: app.id, ready: VecDeque::new() };
+    let tail = Tail { admin, principal, asked: Instant::now(), reader, app: app.id, ready: VecDeque::new() };
     let events = stream::unfold(tail, |mut tail| async {
         let event = tail.next().await?;
         Some((Ok(event), tail))
@@ -41,6 +47,10 @@ pub(super) async fn follow(
 }
 
 struct Tail {
+    admin: Arc<Admin>,
+    principal: Principal,
+    /// When it was last found that the reader may read.
+    asked: Instant,
     reader: TailReader,
     app: AppId,
     /// Events of the last execution that are not sent yet.
@@ -50,12 +60,31 @@ struct Tail {
 impl Tail {
     async fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() {
-            match self.reader.next(self.app).await? {
+            let seen = self.reader.next(self.app).await?;
+            if !self.may_still_read().await {
+                return None;
+            }
+            match seen {
                 TailEvent::Ended(record) => self.ready = events_of(&record),
                 TailEvent::Gap(missed) => return Some(event("gap", &json!({ "missed": missed }))),
             }
         }
         self.ready.pop_front()
+    }
+
+    /// The gate let the reader in once, and a stream has no end: who was taken out of the app or logged
+    /// out must not read on.
+    async fn may_still_read(&mut self) -> bool {
+        if self.asked.elapsed() < ASK_EVERY {
+            return true;
+        }
+        self.asked = Instant::now();
+        let still = async {
+            let mut conn = self.admin.database.acquire().await?;
+            access::still(&mut conn, &self.principal, self.app, Capability::ReadApp).await
+        };
+        // Nobody is turned away because the database is.
+        still.await.unwrap_or(true)
     }
 }
 

@@ -21,6 +21,10 @@ use crate::auth::{HashError, Principal, outranks};
 use crate::store;
 use crate::store::users::{Person, Role};
 
+/// Those calls ask for the password again, so that a stolen session or key is not the account.
+const OWN_ACCOUNT: &str = "one's own password is changed with POST /auth/password, and one's own second factor \
+     removed with POST /auth/totp:remove";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
@@ -101,6 +105,9 @@ pub(super) async fn update(
     };
     let mut tx = admin.database.begin().await?;
     let old = managed(&mut tx, &principal, &key).await?;
+    if old.user.id == principal.user.id && (hash.is_some() || body.reset_second_factor) {
+        return Err(ApiError::new(Code::Conflict, OWN_ACCOUNT));
+    }
     if let Some(role) = body.role {
         outranks(&principal, role).map_err(|denial| access::forbidden(&denial))?;
         store::users::set_role(&mut tx, old.user.id, role).await?;

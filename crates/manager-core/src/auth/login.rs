@@ -108,8 +108,15 @@ impl Auth {
         else {
             return Err(LoginError::Wrong);
         };
+        self.throttle
+            .admit_code(&username, Instant::now())
+            .map_err(|Throttled { retry_after_s }| LoginError::Throttled { retry_after_s })?;
         let mut tx = self.database.begin().await?;
-        match second_factor::ask(&mut tx, &user, otp.as_deref()).await? {
+        let second = second_factor::ask(&mut tx, &user, otp.as_deref()).await?;
+        if second != Second::Wrong {
+            self.throttle.code_was_not_wrong(&username);
+        }
+        match second {
             Second::Fine => self.throttle.succeeded(&username, address),
             // The attempt stays counted: six digits can be guessed by who may try often enough.
             Second::Missing => return Err(LoginError::CodeMissing),

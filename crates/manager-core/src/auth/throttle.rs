@@ -11,13 +11,22 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-const PER_ACCOUNT: f64 = 5.0;
-const PER_ADDRESS: f64 = 20.0;
-const PERIOD: Duration = Duration::from_secs(60);
+const PER_ACCOUNT: Rate = Rate { capacity: 5.0, period: Duration::from_secs(60) };
+const PER_ADDRESS: Rate = Rate { capacity: 20.0, period: Duration::from_secs(60) };
+/// Codes of a second factor. Six digits are few, and three codes are right at any time: at this rate,
+/// guessing takes years. Only who knows the password can use them up.
+const CODES: Rate = Rate { capacity: 10.0, period: Duration::from_secs(60 * 60) };
 /// Counts kept of each kind: about a megabyte.
 const COUNTS_MAX: usize = 10_000;
 /// Pairs of account and address kept as known.
 const KNOWN_MAX: usize = 1_000;
+
+/// So many attempts at once, and as many again in each period.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    capacity: f64,
+    period: Duration,
+}
 
 /// Too many attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +43,7 @@ pub(super) struct Throttle {
 struct Inner {
     accounts: Buckets<(String, Option<IpAddr>)>,
     addresses: Buckets<IpAddr>,
+    codes: Buckets<String>,
     known: VecDeque<(String, IpAddr)>,
 }
 
@@ -69,6 +79,18 @@ impl Throttle {
             inner.known.push_back((key.0, address));
         }
     }
+
+    /// Counts a code that is about to be compared, or refuses it.
+    pub(super) fn admit_code(&self, account: &str, now: Instant) -> Result<(), Throttled> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.codes.take(account.to_lowercase(), CODES, now)
+    }
+
+    /// Gives back the attempt of a code that was right or was not there.
+    pub(super) fn code_was_not_wrong(&self, account: &str) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.codes.give_back(&account.to_lowercase(), CODES);
+    }
 }
 
 impl Inner {
@@ -94,9 +116,9 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn refilled(self, capacity: f64, now: Instant) -> f64 {
-        let gained = now.saturating_duration_since(self.at).as_secs_f64() * capacity / PERIOD.as_secs_f64();
-        (self.left + gained).min(capacity)
+    fn refilled(self, rate: Rate, now: Instant) -> f64 {
+        let periods = now.saturating_duration_since(self.at).as_secs_f64() / rate.period.as_secs_f64();
+        (self.left + periods * rate.capacity).min(rate.capacity)
     }
 }
 
@@ -110,17 +132,17 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
-    fn take(&mut self, key: K, capacity: f64, now: Instant) -> Result<(), Throttled> {
-        self.make_room(&key, capacity, now);
-        let bucket = self.0.entry(key).or_insert(Bucket { left: capacity, at: now });
-        let left = bucket.refilled(capacity, now);
+    fn take(&mut self, key: K, rate: Rate, now: Instant) -> Result<(), Throttled> {
+        self.make_room(&key, rate, now);
+        let bucket = self.0.entry(key).or_insert(Bucket { left: rate.capacity, at: now });
+        let left = bucket.refilled(rate, now);
         *bucket = Bucket { left, at: now };
         if left < 1.0 {
-            let wait = (1.0 - left) * PERIOD.as_secs_f64() / capacity;
+            let wait = (1.0 - left) * rate.period.as_secs_f64() / rate.capacity;
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "between 0 and PERIOD by construction"
+                reason = "between 0 and the period by construction"
             )]
             return Err(Throttled { retry_after_s: wait.ceil() as u32 });
         }
@@ -128,17 +150,17 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         Ok(())
     }
 
-    fn give_back(&mut self, key: &K, capacity: f64) {
+    fn give_back(&mut self, key: &K, rate: Rate) {
         if let Some(bucket) = self.0.get_mut(key) {
-            bucket.left = (bucket.left + 1.0).min(capacity);
+            bucket.left = (bucket.left + 1.0).min(rate.capacity);
         }
     }
 
-    fn make_room(&mut self, key: &K, capacity: f64, now: Instant) {
+    fn make_room(&mut self, key: &K, rate: Rate, now: Instant) {
         if self.0.len() < COUNTS_MAX || self.0.contains_key(key) {
             return;
         }
-        self.0.retain(|_, bucket| bucket.refilled(capacity, now) < capacity);
+        self.0.retain(|_, bucket| bucket.refilled(rate, now) < rate.capacity);
         if self.0.len() >= COUNTS_MAX {
             let oldest = self.0.iter().min_by_key(|(_, bucket)| bucket.at).map(|(key, _)| key.clone());
             oldest.map(|key| self.0.remove(&key));
@@ -162,6 +184,21 @@ mod tests {
         }
         assert_eq!(throttle.admit("ADA", ip(6), now), Err(Throttled { retry_after_s: 12 }));
         assert_eq!(throttle.admit("ada", ip(6), now + Duration::from_secs(12)), Ok(()));
+    }
+
+    #[test]
+    fn the_eleventh_wrong_code_in_an_hour_waits_and_right_ones_are_not_counted() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..30 {
+            assert_eq!(throttle.admit_code("ada", now), Ok(()));
+            throttle.code_was_not_wrong("ada");
+        }
+        for _ in 0..10 {
+            assert_eq!(throttle.admit_code("ada", now), Ok(()));
+        }
+        assert_eq!(throttle.admit_code("Ada", now), Err(Throttled { retry_after_s: 360 }));
+        assert_eq!(throttle.admit_code("bob", now), Ok(()));
+        assert_eq!(throttle.admit_code("ada", now + Duration::from_secs(360)), Ok(()));
     }
 
     #[test]

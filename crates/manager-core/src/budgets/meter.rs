@@ -6,6 +6,9 @@ use crate::store::budgets::{Budget, OnExhausted};
 
 pub(super) const MINUTE_S: i64 = 60;
 pub(super) const DAY_S: i64 = 24 * 60 * 60;
+/// Most minutes' worth of fuel that an app can owe, so that one long execution beside a small budget
+/// does not stop it for a day.
+const OWED_MINUTES_MAX: i64 = 60;
 /// Share of a budget from which on people are warned: time enough to do something.
 const WARN_PERCENT: i64 = 80;
 
@@ -33,11 +36,18 @@ impl Window {
         Self { number: day, executions, fuel }
     }
 
-    /// Begins anew when its time is over. A clock that was set back does not.
-    const fn roll(&mut self, number: i64) {
-        if number > self.number {
-            *self = Self { number, executions: 0, fuel: 0 };
+    /// Begins anew when its time is over. A clock that was set back does not. What was burnt beyond
+    /// the budgets of the time that has passed is still owed: executions are charged when they end, and
+    /// many long ones begun at once would else be worth many budgets.
+    fn roll(&mut self, number: i64, budget: Option<i64>) {
+        if number <= self.number {
+            return;
         }
+        let owed = budget.map_or(0, |budget| {
+            let paid = budget.saturating_mul(number - self.number);
+            self.fuel.saturating_sub(paid).clamp(0, budget.saturating_mul(OWED_MINUTES_MAX))
+        });
+        *self = Self { number, executions: 0, fuel: owed };
     }
 
     const fn add(&mut self, fuel: i64) {
@@ -54,9 +64,9 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(super) const fn roll(&mut self, now_s: i64) {
-        self.minute.roll(now_s.div_euclid(MINUTE_S));
-        self.day.roll(now_s.div_euclid(DAY_S));
+    pub(super) fn roll(&mut self, now_s: i64) {
+        self.minute.roll(now_s.div_euclid(MINUTE_S), self.budget.fuel_per_minute);
+        self.day.roll(now_s.div_euclid(DAY_S), None);
     }
 
     /// Whether one more execution may start.
@@ -65,14 +75,14 @@ impl Meter {
         if self.budget.frozen {
             return Err(Refusal::Frozen);
         }
-        let until = |length: i64| Refusal::OverBudget {
+        let after = |length: i64| Refusal::OverBudget {
             retry_after_s: u32::try_from(length - now_s.rem_euclid(length)).unwrap_or(u32::MAX),
         };
         if self.day_percent() >= 100 {
-            return Err(until(DAY_S));
+            return Err(after(DAY_S));
         }
         if self.minute_percent() >= 100 {
-            return Err(until(MINUTE_S));
+            return Err(Refusal::OverBudget { retry_after_s: self.minute_is_paid_after(now_s) });
         }
         Ok(())
     }
@@ -101,6 +111,13 @@ impl Meter {
     fn day_percent(&self) -> i64 {
         percent(self.day.fuel, self.budget.fuel_per_day)
             .max(percent(self.day.executions, self.budget.executions_per_day))
+    }
+
+    /// Seconds until what was burnt is below the budgets of the minutes since.
+    fn minute_is_paid_after(&self, now_s: i64) -> u32 {
+        let budget = self.budget.fuel_per_minute.unwrap_or(i64::MAX).max(1);
+        let minutes = (self.minute.fuel / budget).clamp(1, OWED_MINUTES_MAX + 1);
+        u32::try_from(minutes * MINUTE_S - now_s.rem_euclid(MINUTE_S)).unwrap_or(u32::MAX)
     }
 
     fn minute_percent(&self) -> i64 {
@@ -140,6 +157,30 @@ mod tests {
         assert_eq!(meter.level(), Level::Throttle);
         assert_eq!(meter.permit(DAY_S + 60), Ok(()));
         assert_eq!((meter.minute.fuel, meter.day.fuel), (0, 100));
+    }
+
+    #[test]
+    fn attack_many_long_executions_begun_at_once_are_paid_in_the_minutes_after() {
+        let mut meter = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
+        for _ in 0..5 {
+            assert_eq!(meter.permit(0), Ok(()), "nothing is charged before it ends");
+        }
+        for _ in 0..5 {
+            meter.charge(30, 90);
+        }
+        assert_eq!(meter.permit(30), Err(Refusal::OverBudget { retry_after_s: 4 * 60 - 30 }));
+        assert_eq!(meter.permit(3 * 60), Err(Refusal::OverBudget { retry_after_s: 60 }));
+        assert_eq!(meter.permit(4 * 60), Ok(()));
+        assert_eq!(meter.day.fuel, 450);
+    }
+
+    #[test]
+    fn one_execution_far_beyond_the_budget_stops_an_app_for_an_hour_at_most() {
+        let mut meter = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
+        meter.charge(0, i64::MAX);
+        assert_eq!(meter.permit(0), Err(Refusal::OverBudget { retry_after_s: 61 * 60 }));
+        assert!(meter.permit(60).is_err());
+        assert_eq!(meter.permit(61 * 60), Ok(()));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) async fn plan(
     source: Source,
 ) -> Result<Plan, PlanError> {
     let users = match source.kind {
-        ScriptKind::Module => store::modules::users(conn, app, name, DEPENDENTS_MAX as i64 + 1).await?,
+        ScriptKind::Module => users(conn, app, name).await?,
         ScriptKind::Endpoint => Vec::new(),
     };
     if users.len() > DEPENDENTS_MAX {
@@ -82,6 +82,18 @@ pub(crate) async fn plan(
         dependents.push(Dependent { script: id, name, limits, bundle, imports: source.imports });
     }
     Ok(Plan { bundle, dependents, used_by })
+}
+
+/// The scripts that contain the module, unless they are too long to be in memory together.
+async fn users(
+    conn: &mut PgConnection,
+    app: AppId,
+    module: &ScriptName,
+) -> Result<Vec<ModuleUser>, PlanError> {
+    if store::modules::users_bytes(conn, app, module).await? > REBUNDLE_BYTES_MAX as i64 {
+        return Err(PlanError::TooLarge);
+    }
+    Ok(store::modules::users(conn, app, module, DEPENDENTS_MAX as i64 + 1).await?)
 }
 
 /// The changed source and the live ones of all modules that it or one of its users takes.

@@ -163,6 +163,18 @@ pub(crate) async fn live(conn: &mut PgConnection, secret_hash: [u8; 32]) -> sqlx
     .await
 }
 
+/// Whether a key is not over, nor taken back.
+pub(crate) async fn is_live(conn: &mut PgConnection, id: ApiKeyId) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (
+             select from api_keys where id = $1 and (expires_at is null or expires_at > now())
+         )",
+    )
+    .bind(id)
+    .fetch_one(conn)
+    .await
+}
+
 pub(crate) async fn mark_used(conn: &mut PgConnection, id: ApiKeyId) -> sqlx::Result<()> {
     sqlx::query("update api_keys set last_used_at = now() where id = $1").bind(id).execute(conn).await?;
     Ok(())

@@ -91,6 +91,27 @@ pub(crate) async fn of_version(
     .await
 }
 
+/// How many bytes the sources of [`users`] are together. Asked before they are read: a thousand of the
+/// longest would be a gigabyte.
+pub(crate) async fn users_bytes(
+    conn: &mut PgConnection,
+    app: AppId,
+    module: &ScriptName,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(octet_length(b.source)), 0)::bigint
+         from scripts s
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         where s.app_id = $1 and b.modules @> jsonb_build_array(jsonb_build_object('name', $2::text))",
+    )
+    .bind(app)
+    .bind(module.as_str())
+    .fetch_one(conn)
+    .await
+}
+
 /// Scripts whose live version contains this module, directly or through others, by name.
 pub(crate) async fn users(
     conn: &mut PgConnection,

@@ -103,6 +103,14 @@ pub(crate) async fn live(conn: &mut PgConnection, token_hash: [u8; 32]) -> sqlx:
     .await
 }
 
+/// Whether a session is not over, nor taken back.
+pub(crate) async fn is_live(conn: &mut PgConnection, id: SessionId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from sessions where id = $1 and expires_at > now())")
+        .bind(id)
+        .fetch_one(conn)
+        .await
+}
+
 pub(crate) async fn mark_seen(conn: &mut PgConnection, id: SessionId) -> sqlx::Result<()> {
     sqlx::query("update sessions set last_seen_at = now() where id = $1").bind(id).execute(conn).await?;
     Ok(())

@@ -1,8 +1,10 @@
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream};
 use futures_util::StreamExt;
 use http::Request;
+use serde_json::json;
 use shared::host_call::LogLevel;
 use shared::id::AppId;
 use shared::invocation::{ExecutionStatus, LogEntry};
@@ -48,4 +50,30 @@ async fn followers_see_lines_and_ends_of_their_app_until_the_end() {
     api.manager.end_streams();
     assert_eq!(next(&mut stream).await, None, "a drain does not wait for followers");
     assert_eq!(next(&mut follow(&api).await).await, None);
+}
+
+#[tokio::test]
+async fn who_was_taken_out_of_the_app_or_logged_out_does_not_read_on() {
+    let api = TestApi::start().await;
+    let (bob, eve) = (api.person("bob", "member").await, api.person("eve", "member").await);
+    for user in ["bob", "eve"] {
+        api.post("/apps/default/members", json!({ "user": user, "role": "viewer" })).await.is(201);
+    }
+    let app = api.app_id("default").await;
+    let (mut of_bob, mut of_eve) = (follow(&bob).await, follow(&eve).await);
+    let sink = api.manager.recorder();
+    sink.record(record(app, ExecutionStatus::Ok));
+    assert!(next(&mut of_bob).await.is_some() && next(&mut of_eve).await.is_some());
+
+    api.call("DELETE", "/apps/default/members/bob", None).await;
+    eve.call("DELETE", "/auth/sessions", None).await;
+    let since = Instant::now();
+    for mut stream in [of_bob, of_eve] {
+        sink.record(record(app, ExecutionStatus::Ok));
+        while next(&mut stream).await.is_some() {
+            assert!(since.elapsed() < Duration::from_secs(20), "it is still read");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            sink.record(record(app, ExecutionStatus::Ok));
+        }
+    }
 }

@@ -168,3 +168,13 @@ async fn sessions_are_listed_and_revoked_one_by_one_and_all_at_once() {
     assert_eq!(api.call("DELETE", "/auth/sessions", None).await.status, 204);
     api.get("/auth/me").await.is_problem("unauthenticated");
 }
+
+/// Who has a stolen session or key must not be able to make the account theirs for good.
+#[tokio::test]
+async fn nobody_resets_their_own_password_or_second_factor_without_the_password() {
+    let api = TestApi::start().await;
+    for body in [json!({ "password": OTHER }), json!({ "reset_second_factor": true })] {
+        api.call("PATCH", "/users/ada", Some(body)).await.is_problem("conflict");
+    }
+    api.login("ada", PASSWORD, None).await.is(200);
+}

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::host_call::{HostOp, LogLevel, LogLine};
+use shared::id::AppId;
 use shared::invocation::LogEntry;
-use shared::limits::{KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, RESULT_OVERHEAD_BYTES};
+use shared::limits::{
+    FUEL_PER_US, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
+};
 use shared::wire::codec::{self, FrameError, Header};
-use shared::wire::frame::{AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, ToWorker};
+use shared::wire::frame::{AddBundle, Compile, Done, DropBundle, Execute, FromWorker, HostCall, ToWorker};
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Resource};
@@ -18,8 +21,8 @@ use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
 use super::tenancy::{Desk, Tenant};
 
-/// Longest [`FromWorker::Notice`]: a log line cannot be longer than the whole log.
-const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 64;
+/// What a frame adds to the arguments of a call: its number and their length.
+const CALL_OVERHEAD_BYTES: usize = 16;
 
 /// A worker did what no worker of ours does. It is killed: whatever it says next may be a lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +97,8 @@ pub(super) struct Connection {
     pub(super) executed: u64,
     /// Gets no new work and ends when idle.
     pub(super) retiring: bool,
+    /// It broke the protocol and is about to be killed.
+    pub(super) condemned: bool,
 }
 
 impl Connection {
@@ -110,6 +115,7 @@ impl Connection {
             wake,
             executed: 0,
             retiring: false,
+            condemned: false,
         }
     }
 
@@ -118,9 +124,9 @@ impl Connection {
         let kept = usize::from(!is_for_maker && self.slots.len() > 1);
         Desk {
             tenant: self.tenant,
-            room: if self.retiring { 0 } else { self.free.len().saturating_sub(kept) },
+            room: if self.is_leaving() { 0 } else { self.free.len().saturating_sub(kept) },
             is_idle: self.is_idle(),
-            is_leaving: self.retiring,
+            is_leaving: self.is_leaving(),
             last_used: self.last_used,
         }
     }
@@ -141,8 +147,16 @@ impl Connection {
         WorkerStatus { pid: self.pid, state, owner, app, running, executed: self.executed }
     }
 
+    const fn is_leaving(&self) -> bool {
+        self.retiring || self.condemned
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.free.len() == self.slots.len()
+    }
+
+    pub(super) fn running_for_makers(&self, app: AppId) -> usize {
+        self.executions().filter(|execution| execution.job.is_for_maker && execution.job.app == app).count()
     }
 
     /// Puts a job into a free slot; there must be one.
@@ -152,8 +166,8 @@ impl Connection {
         };
         self.tenant = Some(job.tenant);
         self.last_used = start.now;
-        let lookup = self.directory.acquire(job.image.key);
-        if let Some(handle) = lookup.drop_first {
+        let lookup = self.directory.acquire(job.image.key, job.image.load.len());
+        for handle in lookup.drop_first {
             codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
         }
         if lookup.must_add {
@@ -200,7 +214,7 @@ impl Connection {
         let execution = self.execution(header)?;
         match FromWorker::from_number(header.kind) {
             Some(FromWorker::Done) => Ok(execution.job.output_bytes() as usize + RESULT_OVERHEAD_BYTES + 64),
-            Some(FromWorker::Notice) => Ok(NOTICE_BYTES_MAX),
+            Some(FromWorker::Notice) => Ok(NOTICE_BYTES_MAX + CALL_OVERHEAD_BYTES),
             // Hello comes once, before there is a connection; calls that wait come with the services.
             Some(FromWorker::Hello | FromWorker::HostCall) | None => Err(Violation::Kind(header.kind)),
         }
@@ -297,6 +311,23 @@ const GRACE: Duration = Duration::from_millis(KILL_GRACE_MS);
 impl Execution {
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         now >= self.deadline
+    }
+
+    /// What its worker says it burnt, as far as it was allowed to: a worker that lies must not use up
+    /// an app's budget.
+    pub(super) fn fuel(&self, done: &Done<'_>) -> u64 {
+        done.fuel.min(self.job.fuel_max())
+    }
+
+    /// What it is charged when its worker is gone and nobody can say: nothing, unless it ran until its
+    /// deadline, which must not be a way to run for nothing.
+    pub(super) fn fuel_when_lost(&self) -> u64 {
+        let elapsed = self.started.elapsed();
+        if self.started + elapsed < self.deadline {
+            return 0;
+        }
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        micros.saturating_mul(FUEL_PER_US).min(self.job.fuel_max())
     }
 
     fn next_deadline(&self) -> Instant {

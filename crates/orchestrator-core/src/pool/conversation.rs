@@ -159,9 +159,10 @@ impl Conversation<'_> {
             .into_iter()
             .map(|Ended { execution, body }| (execution, codec::decode_body::<Done<'_>>(&bytes[body])))
             .collect();
-        let costs = decoded
-            .iter()
-            .map(|(execution, done)| (execution.job.app, done.as_ref().map_or(0, |done| done.fuel)));
+        let costs = decoded.iter().map(|(execution, done)| {
+            let fuel = done.as_ref().map_or_else(|_| execution.fuel_when_lost(), |done| execution.fuel(done));
+            (execution.job.app, fuel)
+        });
         self.shared.charge(self.id, costs);
         let mut violation = None;
         for (execution, done) in decoded {

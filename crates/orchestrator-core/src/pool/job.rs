@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use shared::id::AppId;
 use shared::invocation::{Invocation, Work, WorkResult};
-use shared::limits::{COMPILE_TIMEOUT_MS, ScriptLimits};
+use shared::limits::{COMPILE_FUEL, COMPILE_TIMEOUT_MS, ScriptLimits};
 use shared::script::BundleHash;
 use tokio::sync::oneshot;
 
@@ -56,6 +56,9 @@ pub(super) struct Job {
     pub(super) image: LoadableImage,
     pub(super) reply: oneshot::Sender<WorkResult>,
     pub(super) submitted: Instant,
+    /// Whether it may take the slot that each worker keeps free: for people who work on a script
+    /// and would else be locked out by its own load.
+    pub(super) is_for_maker: bool,
 }
 
 impl Job {
@@ -70,15 +73,18 @@ impl Job {
             Work::Compile(compilation) => (compilation.owner, compilation.app, Task::Compile),
         };
         let tenant = Tenant::of(mode, owner, app);
-        Self { ticket: 0, app, tenant, task, image, reply, submitted: Instant::now() }
-    }
-
-    /// Whether it may take the slot that each worker keeps free: for people who work on a script
-    /// and would else be locked out by its own load.
-    pub(super) const fn is_for_maker(&self) -> bool {
-        match &self.task {
+        let is_for_maker = match &task {
             Task::Run(invocation) => invocation.is_test,
             Task::Compile => true,
+        };
+        Self { ticket: 0, app, tenant, task, image, reply, submitted: Instant::now(), is_for_maker }
+    }
+
+    /// Most fuel it can burn at its app's expense.
+    pub(super) fn fuel_max(&self) -> u64 {
+        match &self.task {
+            Task::Run(invocation) => invocation.target.limits.fuel,
+            Task::Compile => COMPILE_FUEL,
         }
     }
 

@@ -15,6 +15,9 @@ use super::job::{ImageKey, LoadableImage};
 const LIBRARY_BYTES_MAX: usize = 32 << 20;
 /// Bundles a worker keeps; its compiled images have a limit in bytes of their own.
 const DIRECTORY_ENTRIES_MAX: usize = 512;
+/// Source that a worker keeps, so that an app of many long scripts does not fill its memory; those
+/// that run may be more.
+const DIRECTORY_BYTES_MAX: usize = LIBRARY_BYTES_MAX;
 
 /// Encodes a bundle for a worker.
 fn loadable(key: ImageKey, bundle: &Bundle) -> LoadableImage {
@@ -108,6 +111,7 @@ impl Library {
 #[derive(Debug)]
 struct Listed {
     handle: u32,
+    bytes: usize,
     users: u32,
     last_used: u64,
 }
@@ -117,6 +121,7 @@ struct Listed {
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     listed: HashMap<ImageKey, Listed>,
+    bytes: usize,
     next_handle: u32,
     clock: u64,
 }
@@ -126,22 +131,27 @@ pub(super) struct Directory {
 pub(super) struct Lookup {
     pub(super) handle: u32,
     pub(super) must_add: bool,
-    pub(super) drop_first: Option<u32>,
+    pub(super) drop_first: Vec<u32>,
 }
 
 impl Directory {
-    /// Finds or makes the bundle's handle, and counts a user of it.
-    pub(super) fn acquire(&mut self, key: ImageKey) -> Lookup {
+    /// Finds or makes the handle of a bundle of so many bytes, and counts a user of it.
+    pub(super) fn acquire(&mut self, key: ImageKey, bytes: usize) -> Lookup {
         self.clock += 1;
         if let Some(listed) = self.listed.get_mut(&key) {
             listed.users += 1;
             listed.last_used = self.clock;
-            return Lookup { handle: listed.handle, must_add: false, drop_first: None };
+            return Lookup { handle: listed.handle, must_add: false, drop_first: Vec::new() };
         }
-        let drop_first = if self.listed.len() >= DIRECTORY_ENTRIES_MAX { self.evict() } else { None };
+        let mut drop_first = Vec::new();
+        while self.listed.len() >= DIRECTORY_ENTRIES_MAX || self.bytes + bytes > DIRECTORY_BYTES_MAX {
+            let Some(handle) = self.evict() else { break };
+            drop_first.push(handle);
+        }
         let handle = self.next_handle;
         self.next_handle = self.next_handle.wrapping_add(1);
-        self.listed.insert(key, Listed { handle, users: 1, last_used: self.clock });
+        self.bytes += bytes;
+        self.listed.insert(key, Listed { handle, bytes, users: 1, last_used: self.clock });
         Lookup { handle, must_add: true, drop_first }
     }
 
@@ -155,7 +165,9 @@ impl Directory {
     fn evict(&mut self) -> Option<u32> {
         let unused = self.listed.iter().filter(|(_, listed)| listed.users == 0);
         let key = unused.min_by_key(|(_, listed)| listed.last_used).map(|(key, _)| *key)?;
-        self.listed.remove(&key).map(|listed| listed.handle)
+        let listed = self.listed.remove(&key)?;
+        self.bytes -= listed.bytes;
+        Some(listed.handle)
     }
 }
 
@@ -175,24 +187,39 @@ mod tests {
     #[test]
     fn a_bundle_is_sent_to_a_worker_once() {
         let mut directory = Directory::default();
-        let first = directory.acquire(key(1));
+        let first = directory.acquire(key(1), 1);
         assert!(first.must_add);
         assert_eq!(
-            directory.acquire(key(1)),
-            Lookup { handle: first.handle, must_add: false, drop_first: None }
+            directory.acquire(key(1), 1),
+            Lookup { handle: first.handle, must_add: false, drop_first: Vec::new() }
         );
     }
 
     #[test]
     fn a_bundle_in_use_is_never_dropped() {
         let mut directory = Directory::default();
-        let used = directory.acquire(key(0));
+        let used = directory.acquire(key(0), 1);
         for number in 1..=u16::try_from(DIRECTORY_ENTRIES_MAX).unwrap() * 2 {
-            let lookup = directory.acquire(key(number));
+            let lookup = directory.acquire(key(number), 1);
             directory.release(key(number));
-            assert_ne!(lookup.drop_first, Some(used.handle));
+            assert!(!lookup.drop_first.contains(&used.handle));
         }
         assert!(directory.listed.len() <= DIRECTORY_ENTRIES_MAX);
+    }
+
+    #[test]
+    fn many_long_bundles_do_not_fill_a_workers_memory() {
+        let mut directory = Directory::default();
+        let bytes = DIRECTORY_BYTES_MAX / 4;
+        let used = directory.acquire(key(0), bytes);
+        for number in 1..100 {
+            let lookup = directory.acquire(key(number), bytes);
+            assert!(!lookup.drop_first.contains(&used.handle));
+            directory.release(key(number));
+            assert!(directory.bytes <= DIRECTORY_BYTES_MAX, "{number}");
+        }
+        // One that is as long as all of them takes the place of all that are not in use.
+        assert_eq!(directory.acquire(key(100), DIRECTORY_BYTES_MAX).drop_first.len(), 3);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use shared::http::Pairs;
 use shared::invocation::{
     ExecutionRecord, ExecutionStatus, LogEntry, Outcome, Response, ScriptFailure, Usage, WorkResult,
 };
-use shared::limits::{MODULES_MAX, RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
+use shared::limits::{ERROR_MESSAGE_BYTES_MAX, MODULES_MAX, RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
 use shared::ports::RecordSink;
 use shared::script::Diagnostic;
 use shared::wire::codec;
@@ -53,7 +53,8 @@ pub(super) fn conclude(
     records: &dyn RecordSink,
 ) -> Result<(), Broken> {
     let broken = |execution, violation| Broken { execution: Box::new(execution), violation };
-    let usage = Usage { fuel: done.fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
+    let fuel = execution.fuel(done);
+    let usage = Usage { fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
     if matches!(execution.job.task, Task::Compile) {
         match compiled(done) {
             Ok(result) => drop(execution.job.reply.send(result)),
@@ -80,7 +81,7 @@ pub(super) fn conclude_lost(execution: Execution, records: &dyn RecordSink) {
         let _ = execution.job.reply.send(WorkResult::NotCompiled(status));
         return;
     }
-    let usage = elapsed(&execution);
+    let usage = Usage { fuel: execution.fuel_when_lost(), ..elapsed(&execution) };
     deliver(execution, status, None, None, usage, records);
 }
 
@@ -155,7 +156,7 @@ fn ran(execution: &Execution, done: &Done<'_>) -> Result<Ran, Violation> {
 
 fn answered(output: &[u8], body_bytes_max: u32) -> Result<Ran, Violation> {
     let invalid = |message: String| {
-        (ExecutionStatus::InvalidResponse, None, Some(ScriptFailure::without_position(message)))
+        (ExecutionStatus::InvalidResponse, None, Some(ScriptFailure::without_position(cut(&message))))
     };
     Ok(match codec::decode_body(output).map_err(|_| Violation::Answer)? {
         // The worker's own check is of the whole answer; here the body alone is known.
@@ -174,7 +175,12 @@ fn answered(output: &[u8], body_bytes_max: u32) -> Result<Ran, Violation> {
 }
 
 fn failure(script: &str, line: u32, column: u32, message: &str) -> ScriptFailure {
-    ScriptFailure { message: message.to_owned(), script: script.to_owned(), line, column }
+    ScriptFailure { message: cut(message), script: cut(script), line, column }
+}
+
+/// What is kept of a text. It may be as long as a response, and is stored with the execution.
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX)].to_owned()
 }
 
 /// Checks a response as the bytes of a stranger.
@@ -208,7 +214,9 @@ fn check(status: u16, headers: &[u8], body: &[u8]) -> Result<Response, String> {
 
 fn is_dropped(name: &HeaderName, value: &HeaderValue) -> bool {
     if name == http::header::SET_COOKIE {
-        let start = &value.as_bytes()[..value.len().min(RESERVED_COOKIE_PREFIX.len())];
+        // Browsers do not see the spaces in front of a name.
+        let cookie = value.as_bytes().trim_ascii_start();
+        let start = &cookie[..cookie.len().min(RESERVED_COOKIE_PREFIX.len())];
         return start.eq_ignore_ascii_case(RESERVED_COOKIE_PREFIX.as_bytes());
     }
     DROPPED_HEADERS.contains(&name.as_str())
@@ -279,6 +287,7 @@ mod tests {
             ("Content-Length", "7"),
             ("Transfer-Encoding", "chunked"),
             ("Set-Cookie", "__Host-picloud=stolen"),
+            ("Set-Cookie", " \t__host-picloud=stolen"),
             ("Set-Cookie", "mine=1"),
             ("X-Ok", "1"),
         ]);

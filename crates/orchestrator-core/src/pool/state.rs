@@ -19,6 +19,10 @@ use super::status::WorkerStatus;
 use super::tenancy;
 use super::{PoolStatus, Ports};
 
+/// What an app may have running for its makers beside its load: somebody who tests while somebody
+/// else deploys. More of it is load, or test runs would be a way around every share.
+const MAKERS_PER_APP_MAX: usize = 2;
+
 /// Whether a submitted job runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Submitted {
@@ -96,7 +100,8 @@ impl Shared {
         state.next_ticket += 1;
         let ticket = state.next_ticket;
         job.ticket = ticket;
-        if (job.is_for_maker() || state.admission.may_start(job.app))
+        job.is_for_maker &= state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
+        if (job.is_for_maker || state.admission.may_start(job.app))
             && let Some(at) = state.place(&job)
         {
             state.start(at, job);
@@ -174,7 +179,7 @@ impl Shared {
         let executions = connection.take_executions();
         for execution in &executions {
             state.running -= 1;
-            state.admission.finished(execution.job.app, 0);
+            state.admission.finished(execution.job.app, execution.fuel_when_lost());
         }
         if !(state.draining || connection.retiring && executions.is_empty()) {
             state.workers_lost += 1;
@@ -214,28 +219,10 @@ impl Shared {
         let Some(at) = state.position(id) else {
             return Ok(bytes.len());
         };
-        let mut consumed = 0;
-        while let Some(header) = Header::peek(&bytes[consumed..]).transpose()? {
-            let connection = &mut state.connections[at];
-            if header.body_bytes as usize > connection.body_bytes_max(&header)? {
-                return Err(Violation::TooLong(header.body_bytes));
-            }
-            let body = consumed + HEADER_BYTES..consumed + HEADER_BYTES + header.body_bytes as usize;
-            let Some(frame) = bytes.get(body.clone()) else {
-                break;
-            };
-            if header.kind == FromWorker::Done as u8 {
-                let execution = connection.end(&header)?;
-                state.running -= 1;
-                // The fuel stands in the body, which is decoded outside the lock; the admission is
-                // told by `charge`.
-                ended.push(Ended { execution, body: body.clone() });
-            } else {
-                connection.notice(&header, frame)?;
-            }
-            consumed = body.end;
-        }
-        Ok(consumed)
+        let accepted = state.accept(at, bytes, ended);
+        // What waits must not be started in it, to be lost and suspected a moment later.
+        state.connections[at].condemned |= accepted.is_err();
+        accepted
     }
 
     /// Charges ended executions to their apps and starts what waits.
@@ -330,6 +317,35 @@ impl State {
         self.connections.iter().position(|connection| connection.id == id)
     }
 
+    fn running_for_makers(&self, app: AppId) -> usize {
+        self.connections.iter().map(|connection| connection.running_for_makers(app)).sum()
+    }
+
+    fn accept(&mut self, at: usize, bytes: &[u8], ended: &mut Vec<Ended>) -> Result<usize, Violation> {
+        let mut consumed = 0;
+        while let Some(header) = Header::peek(&bytes[consumed..]).transpose()? {
+            let connection = &mut self.connections[at];
+            if header.body_bytes as usize > connection.body_bytes_max(&header)? {
+                return Err(Violation::TooLong(header.body_bytes));
+            }
+            let body = consumed + HEADER_BYTES..consumed + HEADER_BYTES + header.body_bytes as usize;
+            let Some(frame) = bytes.get(body.clone()) else {
+                break;
+            };
+            if header.kind == FromWorker::Done as u8 {
+                let execution = connection.end(&header)?;
+                self.running -= 1;
+                // The fuel stands in the body, which is decoded outside the lock; the admission is
+                // told by `charge`.
+                ended.push(Ended { execution, body: body.clone() });
+            } else {
+                connection.notice(&header, frame)?;
+            }
+            consumed = body.end;
+        }
+        Ok(consumed)
+    }
+
     /// The worker that is to run a job; none when it has to wait.
     fn place(&self, job: &Job) -> Option<usize> {
         place(&self.connections, job, self.staff.share)
@@ -375,8 +391,7 @@ impl State {
 }
 
 fn place(connections: &[Connection], job: &Job, share: usize) -> Option<usize> {
-    let is_for_maker = job.is_for_maker();
-    let desks = connections.iter().map(|connection| connection.desk(is_for_maker));
+    let desks = connections.iter().map(|connection| connection.desk(job.is_for_maker));
     tenancy::place(desks, job.tenant, share)
 }
 

@@ -108,6 +108,8 @@ impl Farm {
         let exit = worker.process.end().await;
         if matches!(over, Over::Closed) && exit.is_clean() && lost_count == 0 {
             tracing::debug!(worker.pid = pid, "worker ended");
+            // It started and did its work; what went wrong with others before is over.
+            self.failures.store(0, Ordering::Relaxed);
             return;
         }
         if let Some(misconduct) = suspicion::misconduct(&over, exit) {

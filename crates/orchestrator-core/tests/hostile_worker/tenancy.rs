@@ -95,6 +95,38 @@ pub(crate) async fn a_full_pool_still_lets_the_maker_test() {
 }
 
 #[tokio::main(flavor = "current_thread")]
+pub(crate) async fn test_runs_do_not_take_the_whole_pool() {
+    let farm = Farm::start(config(Mode::Shared, 1, 1)).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let (greedy, modest) = (Tenant::new(), Tenant::new());
+    let load = futures([(); 6].iter().map(|()| farm.work(invocation(&greedy, "silence").as_test())));
+    let other = async {
+        eventually("those run that may", || farm.pool.status().executions_running >= 2).await;
+        let answered = farm.work(invocation(&modest, "honest")).await;
+        (answered, farm.pool.status())
+    };
+    let (_, (answered, status)) = tokio::join!(load, other);
+    assert!(matches!(answered, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok));
+    assert_eq!((status.executions_running, status.executions_queued), (2, 4), "the others wait");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn what_waits_is_not_given_to_a_liar() {
+    let farm = Farm::start(PoolConfig { slots_per_worker: 2, ..config(Mode::Shared, 1, 1) }).await;
+    let (liar, honest) = (Tenant::new(), Tenant::new());
+    let lie = farm.work(invocation(&liar, "two-results"));
+    let wait = farm.work(invocation(&honest, "honest"));
+    let (_, waited) = tokio::join!(lie, wait);
+    assert!(
+        matches!(&waited, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok),
+        "{waited:?}"
+    );
+    assert_eq!(farm.pool.status().workers_lost, 1);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
 pub(crate) async fn a_full_queue_refuses_at_once() {
     let farm = Farm::start(PoolConfig { queue_max: 2, ..config(Mode::Shared, 1, 1) }).await;
     let users = [(); 5].map(|()| Tenant::new());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer};
+use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer, eventually, process};
 
 const CAPS: [&str; 3] = ["fuel_exhausted", "memory_exceeded", "timeout"];
 const CAPS_OR_ERROR: [&str; 4] = ["fuel_exhausted", "memory_exceeded", "timeout", "script_error"];
@@ -323,5 +323,80 @@ fn attack_14_waiting_and_measuring_time() {
     each_ends_in(&app, &[("sleep", "sleep(3600)"), ("stamp", "timestamp()")], &["script_error"]);
     let busy = "let begun = time::now_ms(); while time::now_ms() == begun { } \"the clock moved\"";
     each_ends_in(&app, &[("busy", busy)], &["fuel_exhausted", "timeout"]);
+    target.is_unharmed();
+}
+
+#[test]
+fn attack_46_one_log_line_longer_than_a_whole_log() {
+    let target = Target::new();
+    let app = target.server.app();
+    let lines = [
+        ("message", "let s = \"\"; s.pad(300000, 'x'); log::info(s); log::info(\"after\"); 1"),
+        ("data", "let s = \"\"; s.pad(300000, 'x'); log::info(\"m\", #{ s: s }); 1"),
+        ("print", "let s = \"\"; s.pad(3000000, 'x'); print(s); 1"),
+        ("both", "let s = \"\"; s.pad(200000, 'ü'); log::warn(s, s); 1"),
+    ];
+    for (name, source) in lines {
+        let reply = app.run(name, source, &NO_LIMITS);
+        reply.is(200);
+        let logs = app.execution_of(&reply)["logs"].clone();
+        let last = &logs.as_array().unwrap().last().unwrap()["message"];
+        assert!(last.as_str().unwrap().starts_with("log truncated"), "{name}: {last}");
+    }
+    target.is_unharmed();
+}
+
+/// One operation may copy megabytes and takes its slot's turn for long. Neighbours with short deadlines
+/// must not cost the worker they share with many of those.
+#[test]
+fn attack_48_long_operations_in_many_slots_beside_short_deadlines() {
+    let target = Target::new();
+    let app = target.server.app();
+    let copy = "let b = blob(60000000, 1); loop { let c = b; c[0] = 2; }";
+    let limits = json!({ "fuel": 300_000_000_000_u64, "memory_mb": 150, "timeout_ms": 3000 });
+    app.serve("copy", copy, &limits);
+    app.serve("short", "loop {}", &json!({ "timeout_ms": 10 }));
+    std::thread::scope(|scope| {
+        let copies: Vec<_> = (0..16).map(|_| scope.spawn(|| app.get("/copy"))).collect();
+        for _ in 0..20 {
+            app.get("/short").is(504).is_problem("timeout");
+        }
+        for copy in copies {
+            ends_in(&copy.join().unwrap(), &["timeout"]);
+        }
+    });
+    target.is_unharmed();
+}
+
+/// Random bytes are made outside the guest, where its own count of its work does not see them.
+#[test]
+fn attack_49_having_the_worker_hash_for_nothing() {
+    let target = Target::new();
+    let app = target.server.app();
+    let reply = app.run("draw", "for i in 0..50 { random::bytes(65536); } 1", &NO_LIMITS);
+    reply.is(200);
+    let fuel = app.execution_of(&reply)["fuel"].as_u64().unwrap();
+    assert!(fuel > 50 * 65_536 * 60, "{fuel}");
+    let endless = "loop { random::bytes(65536); }";
+    ends_in(&app.run("endless", endless, &tight()), &["fuel_exhausted"]);
+    target.is_unharmed();
+}
+
+/// Memory never shrinks; what one execution grew must not stay with the worker when it is over.
+#[test]
+fn attack_50_leaving_large_memories_behind() {
+    let target = Target::new();
+    let app = target.server.app();
+    let limits = json!({ "memory_mb": 256 });
+    app.serve("large", "let b = blob(200000000, 1); b.len()", &limits);
+    std::thread::scope(|scope| {
+        let requests: Vec<_> = (0..4).map(|_| scope.spawn(|| app.get("/large"))).collect();
+        for request in requests {
+            request.join().unwrap().is(200);
+        }
+    });
+    eventually("no worker keeps it", || {
+        target.workers.iter().all(|worker| process::resident_kib(*worker) < 150 << 10).then_some(())
+    });
     target.is_unharmed();
 }

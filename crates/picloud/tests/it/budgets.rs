@@ -1,8 +1,8 @@
 //! Budgets, as the app's users meet them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestServer};
+use crate::harness::{NO_LIMITS, TestApp, TestServer};
 
 #[test]
 fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_nothing() {
@@ -23,4 +23,29 @@ fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_no
     app.get("/hello").is(503).is_problem("app_frozen");
     app.admin("PUT", "/budgets", &json!({})).is(200);
     app.get("/hello").is(200);
+}
+
+#[test]
+fn attack_47_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let limits = json!({ "fuel": 300_000_000_000_u64, "timeout_ms": 300 });
+    let sources = [
+        ("loop", "loop {}"),
+        // One operation copies sixteen megabytes: few operations, much work.
+        ("copy", "let b = blob(16000000, 1); loop { let c = b; c[0] = 2; }"),
+    ];
+    for (name, source) in sources {
+        let before = fuel_of(&app);
+        app.serve(name, source, &limits);
+        app.get(&format!("/{name}")).is(504).is_problem("timeout");
+        let burnt = fuel_of(&app) - before;
+        assert!(burnt > 300_000_000, "{name} was charged {burnt}");
+    }
+    app.admin("PUT", "/budgets", &json!({ "fuel_per_day": 1_000 })).is(200);
+    app.get("/loop").is(429).is_problem("budget_exhausted");
+}
+
+fn fuel_of(app: &TestApp<'_>) -> i64 {
+    app.admin("GET", "/usage", &Value::Null).is(200).json()["today"]["fuel"].as_i64().unwrap()
 }

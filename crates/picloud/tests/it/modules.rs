@@ -103,6 +103,14 @@ fn imports_that_cannot_be_are_refused_with_their_chain() {
     let dynamic = refused("x", "endpoint", "let n = ctx.app;\nimport n as m;\n1");
     assert!(dynamic["message"].as_str().unwrap().contains("plain string"), "{dynamic}");
     assert_eq!(dynamic["line"], 2);
+    // What a text says is what counts, and not what is left of it when constants are folded.
+    let folded = ["import \"a\" + \"\" as m; 1", "const N = \"a\"; import N as m; 1"];
+    for source in folded {
+        let problem = refused("x", "endpoint", source);
+        assert!(problem["message"].as_str().unwrap().contains("plain string"), "{source}: {problem}");
+    }
+    refused("x", "endpoint", "if false { import \"gone\" as g; } 1");
+    refused("m", "module", "if false { print(\"hi\"); }");
     for source in ["let x = 1;", "fn f() { 1 }\nprint(\"hi\");", "const ID = random::uuid();"] {
         assert_eq!(refused("m", "module", source)["script"], "m", "{source}");
     }

@@ -134,3 +134,14 @@ fn a_function_in_a_result_is_no_response() {
         assert!(error.as_str().unwrap().contains("a function has no JSON form"), "{error}");
     }
 }
+
+#[test]
+fn what_is_kept_of_an_invalid_response_is_bounded() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = "let h = #{}; let k = \"\"; k.pad(500000, 'k'); h[k] = (); #{ statusCode: 200, headers: h }";
+    let reply = app.run("huge", source, &NO_LIMITS);
+    reply.is(502).is_problem("invalid_response");
+    let message = app.execution_of(&reply)["error"]["message"].as_str().unwrap().to_owned();
+    assert!((100..=4096).contains(&message.len()), "{} bytes are kept", message.len());
+}

@@ -73,3 +73,10 @@ fn family(parent: u32) -> impl Iterator<Item = (u32, char)> {
         (its_parent == parent).then_some((pid, state))
     })
 }
+
+/// Memory that a process has in use now, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
