@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::AppId;
 use shared::name::AppSlug;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -23,7 +25,7 @@ use crate::store::members::AppRole;
 
 const NAME_CHARS_MAX: usize = 200;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewApp {
     slug: String,
@@ -31,14 +33,14 @@ pub(super) struct NewApp {
     name: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppPatch {
     slug: Option<String>,
     name: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteParams {
     #[serde(default)]
@@ -46,7 +48,7 @@ pub(super) struct DeleteParams {
 }
 
 /// An app with the address under which it always answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AppView {
     #[serde(flatten)]
     app: App,
@@ -54,12 +56,30 @@ pub(super) struct AppView {
 }
 
 /// An app with what the caller may do on it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AppForCaller {
     #[serde(flatten)]
     app: AppView,
     my_role: Option<AppRole>,
     my_capabilities: Vec<Capability>,
+}
+
+impl Resource for AppView {
+    fn state(&self) -> &impl Serialize {
+        &self.app
+    }
+}
+
+impl Resource for AppForCaller {
+    fn state(&self) -> &impl Serialize {
+        &self.app.app
+    }
+}
+
+impl Resource for App {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 impl AppView {
@@ -97,7 +117,7 @@ pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<NewApp>,
-) -> Result<(StatusCode, JsonBody<AppView>), ApiError> {
+) -> Result<(StatusCode, Tagged<AppView>), ApiError> {
     let slug = slug(&body.slug)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
     let mut tx = admin.database.begin().await?;
@@ -107,7 +127,7 @@ pub(super) async fn create(
     let entry = Entry::new(&principal, "app.create", &app.slug).on(app.id).after(&app);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, JsonBody(AppView::new(&admin, app))))
+    Ok((StatusCode::CREATED, Tagged(AppView::new(&admin, app))))
 }
 
 pub(super) async fn show(
@@ -115,9 +135,9 @@ pub(super) async fn show(
     principal: Principal,
     standing: Standing,
     app: App,
-) -> JsonBody<AppForCaller> {
+) -> Tagged<AppForCaller> {
     let may = |capability: &Capability| can(&principal, *capability, Place::App(standing)).is_ok();
-    JsonBody(AppForCaller {
+    Tagged(AppForCaller {
         my_role: standing.role_of(principal.user.role),
         my_capabilities: Capability::ON_APPS.into_iter().filter(may).collect(),
         app: AppView::new(&admin, app),
@@ -128,28 +148,33 @@ pub(super) async fn update(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Json(body): Json<AppPatch>,
-) -> Result<JsonBody<AppView>, ApiError> {
+) -> Result<Tagged<AppView>, ApiError> {
     let slug = body.slug.as_deref().map(slug).transpose()?;
     let name = body.name.map(name).transpose()?;
     let mut tx = admin.database.begin().await?;
+    let app = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&app))?;
     let updated = store::apps::update(&mut tx, app.id, slug.as_ref(), name.as_deref());
     let updated = updated.await.map_err(|error| taken(error, slug.as_ref().unwrap_or(&app.slug)))?;
     let updated = updated.ok_or_else(access::no_app)?;
     let entry = Entry::new(&principal, "app.update", &app.slug).on(app.id).before(&app).after(&updated);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(AppView::new(&admin, updated)))
+    Ok(Tagged(AppView::new(&admin, updated)))
 }
 
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
-    access::lock(&mut tx, &app).await?;
+    let app = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&app))?;
     let scripts = store::apps::script_count(&mut tx, app.id).await?;
     if scripts > 0 && !params.force {
         let detail = format!("the app has {scripts} scripts; repeat with ?force=true to remove them with it");

@@ -9,6 +9,7 @@ use axum::Json as JsonBody;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::{Method, Uri};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::AppId;
 use shared::name::Username;
@@ -25,7 +26,7 @@ const ALL_MAX: usize = 2_000;
 const PATH_CHARS_MAX: usize = 200;
 
 /// One refusal.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Denied {
     #[serde(skip)]
     app: AppId,
@@ -85,7 +86,7 @@ impl Denials {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Recent {
     items: Vec<Denied>,
 }

@@ -16,7 +16,7 @@ use shared::http::{ClientAddress, RequestId};
 use super::denials::Denied;
 use super::endpoints::Needs;
 use super::problem::ApiError;
-use super::{Admin, access, cookie};
+use super::{Admin, access, cookie, idempotency};
 use crate::auth::{Auth, AuthenticateError, Capability, Origin, Principal, Standing};
 use crate::store::apps::App;
 
@@ -36,8 +36,9 @@ pub(super) async fn pass(
         parts.extensions.insert(app);
         parts.extensions.insert(standing);
     }
+    let user = principal.user.id;
     parts.extensions.insert(principal);
-    Ok(next.run(Request::from_parts(parts, body)).await)
+    idempotency::once(&admin, user, Request::from_parts(parts, body), next).await
 }
 
 async fn admit(

@@ -16,14 +16,18 @@ mod execute;
 mod executions;
 mod gate;
 mod guard;
+mod idempotency;
 mod incidents;
 mod invitations;
 mod invoke;
 mod made_up;
 mod members;
+mod openapi;
 mod outcome;
 mod page;
+mod precondition;
 mod problem;
+mod rate;
 mod read;
 mod routes;
 mod run;
@@ -50,7 +54,8 @@ use tower::Layer;
 pub(crate) use self::denials::Denials;
 use self::endpoints::Needs;
 pub use self::endpoints::{Permission, permissions};
-pub(crate) use self::guard::guarded;
+pub(crate) use self::guard::{guarded, open};
+pub use self::openapi::{Beside, openapi};
 use self::problem::ApiError;
 use self::verbs::Verbs;
 use crate::auth::{Auth, Capability};
@@ -74,7 +79,8 @@ pub(crate) struct Admin {
     pub(crate) config: Arc<ManagerConfig>,
 }
 
-pub(crate) fn router(admin: Admin) -> Router {
+/// The admin API and what belongs to it. Its document describes `beside` too.
+pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
     let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass));
@@ -83,6 +89,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/version", get(system::version))
+        .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .layer(from_fn(problem::render))
         .with_state(admin);

@@ -12,7 +12,7 @@ use shared::fault::Code;
 use super::problem::ApiError;
 
 /// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
-const JSON_BYTES_MAX: usize = 2 << 20;
+pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);

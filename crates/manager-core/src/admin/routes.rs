@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::{RouteId, ScriptId};
 use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
@@ -15,6 +16,7 @@ use shared::script::ScriptKind;
 use sqlx::postgres::PgConnection;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -25,7 +27,7 @@ use crate::store::apps::App;
 use crate::store::routes::{RouteSpec, StoredRoute};
 
 /// The fields of a route. A new one needs `path` and `script`; a change needs only what changes.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteBody {
     /// `ANY` or absent for any method.
@@ -35,6 +37,12 @@ pub(super) struct RouteBody {
     dispatch_mode: Option<String>,
     host: Option<String>,
     body_limit_bytes: Option<u32>,
+}
+
+impl Resource for StoredRoute {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 pub(super) async fn list(
@@ -53,7 +61,7 @@ pub(super) async fn create(
     principal: Principal,
     app: App,
     Json(body): Json<RouteBody>,
-) -> Result<(StatusCode, JsonBody<StoredRoute>), ApiError> {
+) -> Result<(StatusCode, Tagged<StoredRoute>), ApiError> {
     check_modes(&body)?;
     let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
     let method = body.method.as_deref().map(method).transpose()?.flatten();
@@ -69,16 +77,16 @@ pub(super) async fn create(
     let entry = Entry::new(&principal, "route.create", &route.path).on(app.id).after(&route);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, JsonBody(route)))
+    Ok((StatusCode::CREATED, Tagged(route)))
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     app: App,
     Path((_, id)): Path<(String, String)>,
-) -> Result<JsonBody<StoredRoute>, ApiError> {
+) -> Result<Tagged<StoredRoute>, ApiError> {
     let mut conn = admin.database.acquire().await?;
-    find(&mut conn, &app, parse_id(&id)?).await.map(JsonBody)
+    find(&mut conn, &app, parse_id(&id)?).await.map(Tagged)
 }
 
 pub(super) async fn update(
@@ -86,8 +94,9 @@ pub(super) async fn update(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<RouteBody>,
-) -> Result<JsonBody<StoredRoute>, ApiError> {
+) -> Result<Tagged<StoredRoute>, ApiError> {
     check_modes(&body)?;
     let new_pattern = body.path.as_deref().map(pattern).transpose()?;
     let new_method = body.method.as_deref().map(method).transpose()?;
@@ -96,6 +105,7 @@ pub(super) async fn update(
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     let script = match &body.script {
         Some(name) => script_id(&mut tx, &app, name).await?,
         None => old.script_id,
@@ -115,7 +125,7 @@ pub(super) async fn update(
     let entry = Entry::new(&principal, "route.update", &route.path).on(app.id).before(&old).after(&route);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(route))
+    Ok(Tagged(route))
 }
 
 pub(super) async fn delete(
@@ -123,9 +133,12 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
+    access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     if !store::routes::delete(&mut tx, app.id, old.id).await? {
         return Err(no_route());
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use shared::name::Username;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// OWASP's first choice for Argon2id: 19 MiB, two passes, one lane.
@@ -20,6 +21,10 @@ const WAITING_MAX: usize = 16;
 const PASSWORD_BYTES_MAX: usize = 1024;
 /// NIST SP 800-63B and OWASP ASVS: fewer can be guessed.
 const PASSWORD_CHARS_MIN: usize = 8;
+/// Guesses that a new password must outlast, as zxcvbn counts them: it knows the passwords that are
+/// used most, names, words, dates and rows of keys. The throttle lets through five guesses a minute,
+/// which are 2.6 million in a year.
+const GUESSES_MIN: u64 = 2_600_000;
 /// What a password is compared with when there is no such account, so that the answer takes as
 /// long as when there is. No password has this hash.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cGljbG91ZCBub2JvZHkhIQ\
@@ -39,6 +44,11 @@ pub enum HashError {
     Length,
     #[error("a new password has at least {PASSWORD_CHARS_MIN} characters")]
     Short,
+    #[error(
+        "the password is one of those that are guessed first: a well-known one, a word, a name, a date or a row \
+         of keys; several words that have nothing to do with each other are better"
+    )]
+    Common,
     #[error("the password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
 }
@@ -76,10 +86,14 @@ impl Passwords {
         hashed.map_err(HashError::Hash)
     }
 
-    /// Hashes a password that somebody chose through the API.
-    pub(super) async fn hash_new(&self, password: String) -> Result<String, HashError> {
+    /// Hashes a password that somebody of this name chose.
+    pub(super) async fn hash_new(&self, password: String, username: &Username) -> Result<String, HashError> {
         if password.chars().count() < PASSWORD_CHARS_MIN {
             return Err(HashError::Short);
+        }
+        // Before it is looked at: a megabyte would take long.
+        if password.len() <= PASSWORD_BYTES_MAX && is_common(&password, username) {
+            return Err(HashError::Common);
         }
         self.hash(password).await
     }
@@ -115,6 +129,11 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Whether it would be among the first guesses of somebody who knows the user's name.
+fn is_common(password: &str, username: &Username) -> bool {
+    zxcvbn::zxcvbn(password, &[username.as_str(), "picloud"]).guesses() < GUESSES_MIN
 }
 
 fn hasher() -> Argon2<'static> {
@@ -175,6 +194,34 @@ mod tests {
             panic!("an old hash was kept");
         };
         assert_eq!(verify_now(b"pw", Some(&new)), Verdict::Right);
+    }
+
+    #[test]
+    fn what_is_guessed_first_is_no_password() {
+        let ada: Username = "ada.lovelace".parse().unwrap();
+        for bad in [
+            "password",
+            "Password1",
+            "12345678",
+            "qwertyuiop",
+            "iloveyou",
+            "p@ssw0rd",
+            "aaaaaaaa",
+            "picloud1",
+            "adalovelace",
+            "ada.lovelace",
+            "20011231",
+            "abcdefgh",
+            "letmein1",
+            "trustno1",
+            "football",
+        ] {
+            assert!(is_common(bad, &ada), "{bad}");
+        }
+        for good in ["correct horse battery staple", "x7#kQ9!b", "Tr0ub4dour&3 of old", "ходить по кругу"]
+        {
+            assert!(!is_common(good, &ada), "{good}");
+        }
     }
 
     #[tokio::test]
