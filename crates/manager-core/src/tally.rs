@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use shared::invocation::{ExecutionRecord, ExecutionStatus};
 
 /// Upper bounds of the classes of durations, in seconds: from a hello script to the longest timeout.
-pub const DURATION_BOUNDS_S: [f64; 12] =
+const DURATION_BOUNDS_S: [f64; 12] =
     [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
 
 #[derive(Debug, Default)]

@@ -84,7 +84,8 @@ impl Collector for Numbers {
 impl Numbers {
     fn executions(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Self { executions, pool, .. } = self;
-        let mut ended = described_as(to, "executions", "Executions that ended, by status", MetricType::Counter)?;
+        let mut ended =
+            described_as(to, "executions", "Executions that ended, by status", MetricType::Counter)?;
         for (status, count) in &executions.ended {
             ConstCounter::new(*count).encode(ended.encode_family(&[("status", *status)])?)?;
         }
@@ -92,7 +93,12 @@ impl Numbers {
         let count = executions.durations.iter().map(|(_, count)| count).sum();
         let help = "Time from dispatch to result";
         let mut durations = described_as(to, "execution_duration_seconds", help, MetricType::Histogram)?;
-        durations.encode_histogram::<NoLabelSet>(executions.duration_s, count, &executions.durations, None)?;
+        durations.encode_histogram::<NoLabelSet>(
+            executions.duration_s,
+            count,
+            &executions.durations,
+            None,
+        )?;
         gauge(to, "executions_running", "Executions in workers", pool.executions_running as u64)?;
         gauge(to, "executions_queued", "Executions that wait for a slot", pool.executions_queued as u64)
     }
@@ -106,7 +112,8 @@ impl Numbers {
 
     fn records(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let RecorderCounters { written, shed, lost } = self.recorder;
-        let mut records = described_as(to, "records", "Execution records, by what became of them", MetricType::Counter)?;
+        let mut records =
+            described_as(to, "records", "Execution records, by what became of them", MetricType::Counter)?;
         for (fate, count) in [("written", written), ("shed", shed), ("lost", lost)] {
             ConstCounter::new(count).encode(records.encode_family(&[("fate", fate)])?)?;
         }

@@ -111,7 +111,8 @@ const LIKENESS_MIN: f64 = 0.6;
 
 fn suggestion(given: &str, known: impl Iterator<Item = &'static str>) -> String {
     let given = given.replace('-', "_");
-    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&given.to_lowercase(), &name.to_lowercase());
+    let likeness =
+        |name: &str| strsim::normalized_damerau_levenshtein(&given.to_lowercase(), &name.to_lowercase());
     let nearest = known.map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((likeness, name)) if likeness >= LIKENESS_MIN => format!("; did you mean {name}?"),
@@ -129,7 +130,10 @@ mod tests {
     fn a_misspelt_key_is_named_with_the_one_that_was_meant() {
         let error = |text| format!("{:#}", read(text).unwrap_err());
         assert_eq!(error("worker = 3"), "unknown key \"worker\"; did you mean workers?");
-        assert_eq!(error("slots-per-worker = 3"), "unknown key \"slots-per-worker\"; did you mean slots_per_worker?");
+        assert_eq!(
+            error("slots-per-worker = 3"),
+            "unknown key \"slots-per-worker\"; did you mean slots_per_worker?"
+        );
         assert_eq!(error("colour = 1"), "unknown key \"colour\"; docs/config.md lists all of them");
         assert!(error("workers = \"many\"").contains("workers = \"many\""));
         assert!(read("").is_ok());

@@ -68,6 +68,7 @@ pub(super) fn describe(operation: &mut Operation<'_>) {
     operation.header(
         "Idempotency-Key",
         "Names this request, so that it is done once within 24 hours however often it is sent; a UUID.",
+        "^[!-~]{1,255}$",
     );
     operation.problems(&[
         Code::BadRequest,
@@ -123,8 +124,10 @@ pub(super) async fn once(
 fn key(method: &Method, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(HEADER).filter(|_| *method == Method::POST) else { return Ok(None) };
     let is_one = headers.get_all(HEADER).iter().count() == 1;
-    let text = value.to_str().ok().map(str::trim).filter(|text| is_one && !text.is_empty());
-    let text = text.filter(|text| text.len() <= KEY_CHARS_MAX).ok_or_else(|| {
+    let is_key = |text: &&str| {
+        (1..=KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let text = value.to_str().ok().filter(|_| is_one).filter(is_key).ok_or_else(|| {
         let detail = format!("Idempotency-Key is given once and has 1 to {KEY_CHARS_MAX} visible characters");
         ApiError::new(Code::BadRequest, detail)
     })?;

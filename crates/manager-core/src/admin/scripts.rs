@@ -19,7 +19,7 @@ use super::page::{Items, PageParams};
 use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::{Admin, access};
+use super::{Admin, access, read};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
 use crate::deploy::{Deploy, Deployed, deploy as deploy_version};
@@ -37,7 +37,8 @@ pub(super) struct DeployBody {
     source: String,
     /// That of the script as it is when absent, else endpoint.
     kind: Option<ScriptKind>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::object")]
+    #[schemars(with = "LimitsPatch")]
     limits: LimitsPatch,
     description: Option<String>,
 }

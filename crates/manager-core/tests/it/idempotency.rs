@@ -96,7 +96,7 @@ async fn keys_end_after_a_day_and_those_of_a_server_that_stopped_after_ten_minut
 #[tokio::test]
 async fn a_key_that_is_none_is_refused() {
     let api = TestApi::start().await;
-    for bad in ["", " ", &"x".repeat(256)] {
+    for bad in ["", " ", "a b", &"x".repeat(256)] {
         post(&api, "/apps", &json!({ "slug": "blog" }), bad).await.is_problem("bad_request");
     }
     let mut twice = api.request("POST", "/apps", Some(json!({ "slug": "blog" })));

@@ -18,6 +18,7 @@ mod isolation;
 mod jail;
 mod lifecycle;
 mod modules;
+mod operation;
 mod pic;
 mod response;
 mod versions;

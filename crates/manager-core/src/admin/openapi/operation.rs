@@ -64,10 +64,10 @@ impl<'a> Operation<'a> {
     }
 
     /// A header that a client may send.
-    pub(in crate::admin) fn header(&mut self, name: &str, description: &str) {
+    pub(in crate::admin) fn header(&mut self, name: &str, description: &str, pattern: &str) {
         self.parameter(json!({
             "name": name, "in": "header", "required": false, "description": description,
-            "schema": { "type": "string" },
+            "schema": { "type": "string", "minLength": 1, "pattern": pattern },
         }));
     }
 
@@ -208,10 +208,12 @@ impl<T: JsonSchema> Answer for (StatusCode, axum::Json<T>) {
     }
 }
 
-/// Headers that a browser keeps for itself.
+/// The answer to a login: its other header is for the browser to keep to itself.
 impl<A: Answer> Answer for (HeaderMap, A) {
     fn describe(operation: &mut Operation<'_>) {
         A::describe(operation);
+        operation.answer_header("RateLimit");
+        operation.answer_header("RateLimit-Policy");
     }
 }
 

@@ -188,6 +188,14 @@ pub(super) fn headers() -> Value {
             "description": "Seconds after which to try again.",
             "schema": { "type": "integer", "minimum": 0 },
         },
+        "RateLimit": {
+            "description": "By limit: `r` attempts are left, all are there again in `t` seconds.",
+            "schema": { "type": "string" },
+        },
+        "RateLimit-Policy": {
+            "description": "By limit: `q` attempts in `w` seconds.",
+            "schema": { "type": "string" },
+        },
         "ETag": {
             "description": "The state of the resource, for If-Match.",
             "schema": { "type": "string", "pattern": "^\"[0-9a-f]{32}\"$" },
