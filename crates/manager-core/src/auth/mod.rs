@@ -1,5 +1,7 @@
 //! Who is calling and what they may do. Nothing here knows HTTP.
 
+mod argon;
+mod hashers;
 mod keys;
 mod login;
 mod passwords;

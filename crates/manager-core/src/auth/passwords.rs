@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Version};
 use shared::name::Username;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::argon::Hasher;
+use super::hashers::{Hashers, Lost};
 
 /// OWASP's first choice for Argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
@@ -66,13 +69,18 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Passwords {
     running: Arc<Semaphore>,
+    hashers: Hashers,
     /// Those that wait and those that run.
     present: AtomicUsize,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(RUNNING_MAX)), present: AtomicUsize::new(0) }
+        Self {
+            running: Arc::new(Semaphore::new(RUNNING_MAX)),
+            hashers: Hashers::new(RUNNING_MAX),
+            present: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -108,7 +116,7 @@ impl Passwords {
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
         // The permit goes with the work: a caller that leaves does not make it cheaper.
         let run = move |_held: OwnedSemaphorePermit| work();
-        tokio::task::spawn_blocking(move || run(permit)).await.map_err(|_| Busy)
+        self.hashers.run(move || run(permit)).await.map_err(|Lost| Busy)
     }
 }
 
@@ -136,10 +144,10 @@ fn is_common(password: &str, username: &Username) -> bool {
     zxcvbn::zxcvbn(password, &[username.as_str(), "picloud"]).guesses() < GUESSES_MIN
 }
 
-fn hasher() -> Argon2<'static> {
+fn hasher() -> Hasher {
     let params =
         Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the parameters are within Argon2's ranges");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    Hasher { algorithm: Algorithm::Argon2id, version: Version::V0x13, params }
 }
 
 fn hash_now(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
@@ -150,7 +158,8 @@ fn verify_now(password: &[u8], stored: Option<&str>) -> Verdict {
     let password = &password[..password.len().min(PASSWORD_BYTES_MAX + 1)];
     let is_possible = stored.is_some() && !password.is_empty() && password.len() <= PASSWORD_BYTES_MAX;
     let stored = stored.unwrap_or(NOBODYS_HASH);
-    let is_same = hasher().verify_password(password, stored).is_ok();
+    let is_same =
+        PasswordHash::new(stored).is_ok_and(|stored| hasher().verify_password(password, &stored).is_ok());
     if !is_same || !is_possible {
         return Verdict::Wrong;
     }
@@ -166,6 +175,8 @@ fn verify_now(password: &[u8], stored: Option<&str>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use argon2::Argon2;
+
     use super::*;
 
     #[test]
