@@ -24,6 +24,7 @@ use crate::store::sessions::Session;
 pub(super) struct NewPassword {
     /// The one that is to be replaced: who finds an open laptop does not know it.
     current: String,
+    #[schemars(length(min = 8, max = 1_024))]
     new: String,
 }
 

@@ -32,11 +32,14 @@ const EXPIRES_IN_S_MAX: u32 = 315_360_000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyBody {
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: String,
+    #[schemars(length(min = 1))]
     scopes: Vec<Scope>,
     /// Slug or id of the only app the key is good for.
     app: Option<String>,
     /// Seconds from now; without it the key does not expire.
+    #[schemars(range(min = 1, max = EXPIRES_IN_S_MAX))]
     expires_in_s: Option<u32>,
 }
 

@@ -28,15 +28,19 @@ const NAME_CHARS_MAX: usize = 200;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewApp {
+    #[schemars(with = "AppSlug")]
     slug: String,
     /// The slug unless given.
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppPatch {
+    #[schemars(with = "Option<AppSlug>")]
     slug: Option<String>,
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: Option<String>,
 }
 

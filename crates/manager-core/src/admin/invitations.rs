@@ -34,7 +34,9 @@ pub(super) struct NewInvite {
     role: Role,
     /// Whom it is for, in the caller's words.
     #[serde(default)]
+    #[schemars(length(max = NOTE_CHARS_MAX))]
     note: String,
+    #[schemars(range(min = 1, max = DAYS_MAX))]
     expires_in_days: Option<i32>,
 }
 
@@ -57,7 +59,9 @@ pub(super) struct InvitedOnce {
 #[serde(deny_unknown_fields)]
 pub(super) struct Acceptance {
     token: String,
+    #[schemars(with = "shared::name::Username")]
     username: String,
+    #[schemars(length(min = 8, max = 1_024))]
     password: String,
 }
 

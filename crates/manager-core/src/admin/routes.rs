@@ -32,10 +32,13 @@ use crate::store::routes::{RouteSpec, StoredRoute};
 pub(super) struct RouteBody {
     /// `ANY` or absent for any method.
     method: Option<String>,
+    #[schemars(regex(pattern = "^/"))]
     path: Option<String>,
+    #[schemars(with = "Option<ScriptName>")]
     script: Option<String>,
     dispatch_mode: Option<String>,
     host: Option<String>,
+    #[schemars(range(max = BODY_BYTES_MAX))]
     body_limit_bytes: Option<u32>,
 }
 

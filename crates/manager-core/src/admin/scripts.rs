@@ -34,12 +34,14 @@ const DESCRIPTION_CHARS_MAX: usize = 2_000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeployBody {
+    #[schemars(length(max = limits::SOURCE_BYTES_MAX))]
     source: String,
     /// That of the script as it is when absent, else endpoint.
     kind: Option<ScriptKind>,
     #[serde(default, deserialize_with = "read::object")]
     #[schemars(with = "LimitsPatch")]
     limits: LimitsPatch,
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
 }
 

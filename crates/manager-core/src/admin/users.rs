@@ -26,7 +26,9 @@ use crate::store::users::{Person, Role};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
+    #[schemars(with = "Username")]
     username: String,
+    #[schemars(length(min = 8, max = 1_024))]
     password: String,
     #[serde(default = "member")]
     role: Role,
@@ -42,6 +44,7 @@ pub(super) struct UserPatch {
     role: Option<Role>,
     disabled: Option<bool>,
     /// A new password, for somebody who forgot theirs; every session of theirs ends.
+    #[schemars(length(min = 8, max = 1_024))]
     password: Option<String>,
     /// For somebody who lost their phone and their recovery codes.
     #[serde(default)]

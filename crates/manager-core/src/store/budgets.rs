@@ -23,8 +23,11 @@ pub(crate) enum OnExhausted {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Budget {
+    #[schemars(range(min = 1))]
     pub(crate) fuel_per_minute: Option<i64>,
+    #[schemars(range(min = 1))]
     pub(crate) fuel_per_day: Option<i64>,
+    #[schemars(range(min = 1))]
     pub(crate) executions_per_day: Option<i64>,
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) frozen: bool,
