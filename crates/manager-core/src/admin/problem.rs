@@ -24,19 +24,13 @@ pub(crate) struct ApiError {
     /// Further members of the problem.
     pub(crate) extra: Map<String, Value>,
     pub(crate) retry_after_s: Option<u32>,
-    /// Further headers, which an answer of success has too.
-    pub(crate) headers: HeaderMap,
+    /// Further headers, which an answer of success has too. Few errors have any.
+    pub(crate) headers: Option<Box<HeaderMap>>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            extra: Map::new(),
-            retry_after_s: None,
-            headers: HeaderMap::new(),
-        }
+        Self { code, detail: detail.into(), extra: Map::new(), retry_after_s: None, headers: None }
     }
 
     pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -58,7 +52,7 @@ impl ApiError {
     }
 
     pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
-        self.headers = headers;
+        self.headers = Some(Box::new(headers));
         self
     }
 
@@ -148,7 +142,9 @@ fn problem(error: &ApiError, request_id: &str, allow: Option<HeaderValue>) -> Re
     *response.status_mut() =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.clone_from(&error.headers);
+    if let Some(further) = &error.headers {
+        headers.clone_from(further);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     if let Some(allow) = allow {
         headers.insert(header::ALLOW, allow);

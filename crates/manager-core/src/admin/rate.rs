@@ -1,5 +1,5 @@
 //! `RateLimit` and `RateLimit-Policy`, the headers by which a client learns of a limit before it runs
-//! into it (IETF draft "RateLimit header fields for HTTP"): `q` attempts in `w` seconds, `r` of them left,
+//! into it (IETF draft "`RateLimit` header fields for HTTP"): `q` attempts in `w` seconds, `r` of them left,
 //! all of them again in `t` seconds.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};

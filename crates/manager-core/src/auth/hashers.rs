@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn work_is_done_by_the_same_few_threads_also_after_a_panic() {
         let hashers = Hashers::new(2);
-        assert!(hashers.run(|| panic!("on purpose")).await.map(|()| ()).is_err());
+        assert!(hashers.run::<()>(|| panic!("on purpose")).await.is_err());
         let mut seen = BTreeSet::new();
         for _ in 0..50 {
             let name = hashers.run(|| thread::current().name().map(str::to_owned)).await.unwrap();
