@@ -26,12 +26,17 @@ mod modules;
 mod permits;
 mod plan;
 mod recorder;
+mod recovery;
 mod snapshot;
 mod store;
+mod tally;
 
-pub use crate::admin::{Permission, permissions};
+pub use crate::admin::{Beside, Permission, openapi, permissions};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::manager::{Manager, ManagerConfig, PasswordError};
 pub use crate::recorder::{RecorderCounters, Retention};
+pub use crate::recovery::{PasswordReset, ResetError, reset_password};
+pub use crate::store::DatabaseCounters;
 pub use crate::store::migrations::OpenError;
+pub use crate::tally::ExecutionCounters;

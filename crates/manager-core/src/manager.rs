@@ -10,7 +10,7 @@ use shared::ports::{
 };
 use sqlx::postgres::PgConnectOptions;
 
-use crate::admin::{self, Admin, Denials};
+use crate::admin::{self, Admin, Beside, Denials};
 use crate::assets::Assets;
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
@@ -23,7 +23,8 @@ use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
-use crate::store::{self, Database};
+use crate::store::{self, Database, DatabaseCounters};
+use crate::tally::{ExecutionCounters, Tally};
 
 /// What the manager needs to know besides its database.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ pub struct Manager {
     budgets: Budgets,
     incidents: Incidents,
     assets: Assets,
+    tally: Arc<Tally>,
     config: Arc<ManagerConfig>,
 }
 
@@ -67,6 +69,7 @@ impl Manager {
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
+            tally: Arc::default(),
             database,
             snapshot,
             config: Arc::new(config),
@@ -99,7 +102,8 @@ impl Manager {
     }
 
     pub fn recorder(&self) -> Arc<dyn RecordSink> {
-        Arc::new(Ledger { budgets: self.budgets.clone(), recorder: self.recorder.clone() })
+        let Self { budgets, recorder, tally, .. } = self;
+        Arc::new(Ledger { budgets: budgets.clone(), recorder: recorder.clone(), tally: Arc::clone(tally) })
     }
 
     /// Who sends an API key to a route that asks for one.
@@ -126,9 +130,24 @@ impl Manager {
         self.recorder.counters()
     }
 
-    /// The admin API, `/version`, `/api/v1/execute` and `/api/v1/errors`.
+    /// How executions ended since the start.
+    pub fn execution_counters(&self) -> ExecutionCounters {
+        self.tally.read()
+    }
+
+    /// How many connections to the database there are.
+    pub fn database_counters(&self) -> DatabaseCounters {
+        self.database.counters()
+    }
+
+    /// The admin API with its description, `/version`, `/api/v1/execute` and `/api/v1/errors`.
     pub fn admin_router(&self, invoke: Arc<dyn Invoke>) -> Router {
-        admin::router(Admin {
+        self.admin_router_beside(invoke, &[])
+    }
+
+    /// The same, when the composition root serves more, which is to be described too.
+    pub fn admin_router_beside(&self, invoke: Arc<dyn Invoke>, beside: &[Beside]) -> Router {
+        let admin = Admin {
             database: self.database.clone(),
             snapshot: Arc::clone(&self.snapshot),
             auth: Arc::clone(&self.auth),
@@ -140,13 +159,19 @@ impl Manager {
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             config: Arc::clone(&self.config),
-        })
+        };
+        admin::router(admin, beside)
     }
 
     /// Lets only those who run the instance through to a part of the admin API that is about the
     /// machine, which the manager knows nothing of.
     pub fn guarded(&self, router: Router) -> Router {
         admin::guarded(Arc::clone(&self.auth), router)
+    }
+
+    /// The same for parts that everybody may ask.
+    pub fn open_to_all(&self, router: Router) -> Router {
+        admin::open(router)
     }
 
     /// Whether the database answers.

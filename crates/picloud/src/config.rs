@@ -8,9 +8,9 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use orchestrator_core::pool::Mode;
-use serde::Deserialize;
 
 use crate::memory;
+use crate::settings::{self, File};
 
 /// Everything an operator can set, ready to use.
 #[derive(Debug, Clone)]
@@ -38,25 +38,6 @@ pub struct Config {
     pub admin_password: Option<String>,
 }
 
-/// The file's form: every key is optional, an unknown one is an error that names it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    data_dir: Option<PathBuf>,
-    bind: Option<String>,
-    database_url: Option<String>,
-    workers: Option<usize>,
-    slots_per_worker: Option<u16>,
-    workers_max: Option<usize>,
-    isolation: Option<String>,
-    base_domain: Option<String>,
-    public_url: Option<String>,
-    trusted_proxies: Option<Vec<String>>,
-    dns_servers: Option<Vec<String>>,
-    retention_days: Option<u32>,
-    retention_executions: Option<u32>,
-}
-
 /// A month is what people look back for.
 const RETENTION_DAYS_DEFAULT: u32 = 30;
 /// About ten years, the same as for ever.
@@ -76,10 +57,13 @@ impl Config {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-                toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))?
+                settings::read(&text).with_context(|| format!("in the configuration {}", path.display()))?
             }
             None => File::default(),
         };
+        for warning in settings::unknown_variables(variables()) {
+            tracing::warn!("{warning}");
+        }
         Self::resolve(file, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
@@ -143,6 +127,11 @@ impl Config {
     }
 }
 
+/// Names of the environment's variables; one that is no text is no setting.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 fn check_range(name: &str, value: u32, ceiling: u32) -> anyhow::Result<()> {
     if !(1..=ceiling).contains(&value) {
         bail!("{name} is {value}; it may be 1 to {ceiling}");
@@ -192,7 +181,7 @@ mod tests {
     fn resolve(file: &str, env: &[(&str, &str)]) -> anyhow::Result<Config> {
         let lookup =
             |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Config::resolve(toml::from_str(file)?, &lookup)
+        Config::resolve(settings::read(file)?, &lookup)
     }
 
     #[test]

@@ -11,14 +11,17 @@ use manager_core::{Manager, ManagerConfig, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
+use sd_notify::NotifyState;
 use shared::limits::DRAIN_MS;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::health;
+use crate::metrics;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
 use crate::{system, tls_ask};
@@ -84,16 +87,19 @@ async fn serve_with(
         manager.assets(),
     ));
     let platform = manager
-        .admin_router(Arc::new(pool.clone()))
+        .admin_router_beside(Arc::new(pool.clone()), &api::described())
         .merge(manager.guarded(system::router(config.clone(), pool.clone())))
-        .merge(health::router(manager.clone(), pool.clone()))
+        .merge(manager.guarded(metrics::router(manager.clone(), pool.clone())))
+        .merge(manager.open_to_all(health::router(manager.clone(), pool.clone())))
         .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone(), &config.public_url));
     let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone() };
 
     announce(config, &listener, initial_password.as_ref())?;
+    tell_service_manager(&[NotifyState::Ready]);
     let mut lost = None;
     let stop = async {
         lost = until_stopped(database).await;
+        tell_service_manager(&[NotifyState::Stopping]);
         manager.end_streams();
     };
     ingress::serve(listener, plane, platform, ingress_config, stop).await;
@@ -139,6 +145,13 @@ impl Database {
             Self::Private(postgres) => postgres.stop().await,
             Self::External(_) => Ok(()),
         }
+    }
+}
+
+/// Tells systemd, if it started us with `Type=notify`; others do not ask.
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told");
     }
 }
 

@@ -72,11 +72,14 @@ codes! {
     RequestTimeout       "request_timeout"        408 Caller   safe   "The request came in too slowly";
     Conflict             "conflict"               409 Caller   safe   "The change contradicts what exists";
     DomainUnproven       "domain_unproven"        409 Caller   safe   "The domain is not proven to be the app's";
+    RequestInFlight      "request_in_flight"      409 Caller   safe   "The same request is still being worked on";
+    PreconditionFailed   "precondition_failed"    412 Caller   safe   "The resource is not as the caller last saw it";
     BodyTooLarge         "body_too_large"         413 Caller   safe   "The request body is over the limit";
     UriTooLong           "uri_too_long"           414 Caller   safe   "The request's address is over the limit";
     UnsupportedMedia     "unsupported_media_type" 415 Caller   safe   "The body is not of a type understood here";
     CompileError         "compile_error"          422 Caller   safe   "The script does not compile";
     InvalidInput         "invalid_input"          422 Caller   safe   "A field has a value that is not allowed";
+    IdempotencyKeyReused "idempotency_key_reused" 422 Caller   safe   "The idempotency key was used for another request";
     LimitOutOfRange      "limit_out_of_range"     422 Caller   safe   "A limit is outside its range";
     TooManyRequests      "too_many_requests"      429 Caller   safe   "Too many requests";
     BudgetExhausted      "budget_exhausted"       429 Script   safe   "The app has used up its budget for now";

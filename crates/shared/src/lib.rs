@@ -24,6 +24,8 @@ pub mod path;
 pub mod ports;
 pub mod route;
 pub mod script;
+#[cfg(feature = "host")]
+pub mod trace;
 pub mod wire;
 
 /// Version of the SDK that scripts see as `ctx.sdk_version`: `major.minor`.

@@ -132,6 +132,7 @@ const _: () = {
 
 /// The limits one version of a script runs under, all of them resolved and within the ceilings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScriptLimits {
     pub fuel: u64,
     pub memory_mb: u32,
@@ -166,13 +167,21 @@ impl ScriptLimits {
 /// What a deploy may set; what is absent keeps the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LimitsPatch {
+    #[cfg_attr(feature = "schema", schemars(range(min = FUEL_MIN, max = FUEL_MAX)))]
     pub fuel: Option<u64>,
+    #[cfg_attr(feature = "schema", schemars(range(min = MEMORY_MB_MIN, max = MEMORY_MB_MAX)))]
     pub memory_mb: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(min = TIMEOUT_MS_MIN, max = TIMEOUT_MS_MAX)))]
     pub timeout_ms: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(max = i64::MAX)))]
     pub max_operations: Option<u64>,
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_CALL_LEVELS_MAX)))]
     pub max_call_levels: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_EXPR_DEPTH_MAX)))]
     pub max_expr_depth: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(max = RESPONSE_BYTES_MAX)))]
     pub response_bytes: Option<u32>,
 }
 

@@ -13,6 +13,7 @@ use crate::script::ScriptKind;
 /// domains, members and budgets are no part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Manifest {
     /// For people. Left as it is unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,6 +30,7 @@ pub struct Manifest {
 /// A script as it is to be live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ManifestScript {
     pub source: String,
     #[serde(default)]
@@ -42,6 +44,7 @@ pub struct ManifestScript {
 /// A route as it is to be. What is absent has its default, not what it had before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ManifestRoute {
     /// `ANY` or absent for any method.
     #[serde(default, skip_serializing_if = "Option::is_none")]

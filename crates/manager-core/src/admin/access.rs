@@ -121,3 +121,9 @@ pub(super) async fn lock(conn: &mut PgConnection, app: &App) -> Result<(), ApiEr
     }
     Err(no_app())
 }
+
+/// The same, and the app as it is now that nobody else can change it.
+pub(super) async fn lock_app(conn: &mut PgConnection, app: &App) -> Result<App, ApiError> {
+    lock(conn, app).await?;
+    store::apps::by_id(conn, app.id).await?.ok_or_else(no_app)
+}

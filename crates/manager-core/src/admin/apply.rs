@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::fault::Code;
 use shared::id::UserId;
@@ -26,7 +27,7 @@ use crate::store::apps::App;
 
 type ManifestBody = Json<Manifest, MANIFEST_BYTES_MAX>;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct PlanAnswer {
     /// Nothing when the app is as the manifest says.
     changes: Vec<Change>,

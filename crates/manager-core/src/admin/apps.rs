@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::AppId;
 use shared::name::AppSlug;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -24,24 +26,30 @@ use crate::store::members::AppRole;
 const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewApp {
+    #[schemars(with = "AppSlug")]
     slug: String,
     /// The slug unless given.
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: Option<String>,
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppPatch {
+    #[schemars(with = "Option<AppSlug>")]
     slug: Option<String>,
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: Option<String>,
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteParams {
     #[serde(default)]
@@ -49,7 +57,7 @@ pub(super) struct DeleteParams {
 }
 
 /// An app with the address under which it always answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AppView {
     #[serde(flatten)]
     app: App,
@@ -57,7 +65,7 @@ pub(super) struct AppView {
 }
 
 /// An app with what the caller may do on it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AppForCaller {
     #[serde(flatten)]
     app: AppView,
@@ -65,6 +73,24 @@ pub(super) struct AppForCaller {
     my_capabilities: Vec<Capability>,
     /// What the app was called before, as long as that still leads to it.
     former_slugs: Vec<String>,
+}
+
+impl Resource for AppView {
+    fn state(&self) -> &impl Serialize {
+        &self.app
+    }
+}
+
+impl Resource for AppForCaller {
+    fn state(&self) -> &impl Serialize {
+        &self.app.app
+    }
+}
+
+impl Resource for App {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 impl AppView {
@@ -107,7 +133,7 @@ pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<NewApp>,
-) -> Result<(StatusCode, JsonBody<AppView>), ApiError> {
+) -> Result<(StatusCode, Tagged<AppView>), ApiError> {
     let slug = slug(&body.slug)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
     let description = body.description.map(description).transpose()?;
@@ -122,7 +148,7 @@ pub(super) async fn create(
     let entry = Entry::new(&principal, "app.create", &app.slug).on(app.id).after(&app);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, JsonBody(AppView::new(&admin, app))))
+    Ok((StatusCode::CREATED, Tagged(AppView::new(&admin, app))))
 }
 
 pub(super) async fn show(
@@ -130,13 +156,13 @@ pub(super) async fn show(
     principal: Principal,
     standing: Standing,
     app: App,
-) -> Result<JsonBody<AppForCaller>, ApiError> {
+) -> Result<Tagged<AppForCaller>, ApiError> {
     let former_slugs = {
         let mut conn = admin.database.acquire().await?;
         store::former_slugs::of_app(&mut conn, app.id).await?
     };
     let may = |capability: &Capability| can(&principal, *capability, Place::App(standing)).is_ok();
-    Ok(JsonBody(AppForCaller {
+    Ok(Tagged(AppForCaller {
         my_role: standing.role_of(principal.user.role),
         my_capabilities: Capability::ON_APPS.into_iter().filter(may).collect(),
         app: AppView::new(&admin, app),
@@ -148,15 +174,16 @@ pub(super) async fn update(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Json(body): Json<AppPatch>,
-) -> Result<JsonBody<AppView>, ApiError> {
+) -> Result<Tagged<AppView>, ApiError> {
     let slug = body.slug.as_deref().map(slug).transpose()?;
     let name = body.name.map(name).transpose()?;
     let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
-    access::lock(&mut tx, &app).await?;
     // Read again: before the lock it may have got another name.
-    let before = store::apps::by_id(&mut tx, app.id).await?.ok_or_else(access::no_app)?;
+    let before = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&before))?;
     let change = Change { slug: slug.as_ref(), name: name.as_deref(), description: description.as_deref() };
     let updated = store::apps::update(&mut tx, app.id, change).await;
     let updated = updated.map_err(|error| taken(error, slug.as_ref().unwrap_or(&before.slug)))?;
@@ -171,17 +198,19 @@ pub(super) async fn update(
     let entry = Entry::new(&principal, "app.update", &before.slug).on(app.id).before(&before).after(&updated);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(AppView::new(&admin, updated)))
+    Ok(Tagged(AppView::new(&admin, updated)))
 }
 
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
-    access::lock(&mut tx, &app).await?;
+    let app = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&app))?;
     let contents = store::apps::contents(&mut tx, app.id).await?;
     if !contents.is_nothing() && !params.force {
         return Err(not_empty(&app, &contents));

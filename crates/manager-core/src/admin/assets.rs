@@ -6,6 +6,7 @@ use axum::Json as JsonBody;
 use axum::extract::{Request, State};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shared::fault::Code;
@@ -27,14 +28,14 @@ use crate::store::assets::AssetRow;
 const PATH_BYTES_MAX: usize = 1_024;
 const CONTENT_TYPE_BYTES_MAX: usize = 200;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PathParam {
     /// As in the file's address: `/css/site.css`.
     path: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct PutAnswer {
     #[serde(flatten)]
     asset: AssetRow,

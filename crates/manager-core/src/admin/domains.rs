@@ -6,6 +6,7 @@ use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::host::HostPattern;
@@ -25,14 +26,14 @@ use crate::store::apps::App;
 use crate::store::domains::{Domain, Proof, SHAPE_KEY, VERIFIED_KEY};
 use crate::store::routes::StoredRoute;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewDomain {
     domain: String,
 }
 
 /// A claim, with what proves it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct DomainView {
     id: DomainId,
     domain: String,
@@ -44,7 +45,7 @@ pub(super) struct DomainView {
     created_at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct RecordView {
     r#type: &'static str,
     name: String,

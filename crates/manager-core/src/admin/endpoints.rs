@@ -9,6 +9,7 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
+use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, denials, domains, executions, gate,
     incidents, invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp,
@@ -30,7 +31,11 @@ pub(crate) struct Endpoint {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     pub(crate) needs: Needs,
+    /// Says what the handler takes and answers.
+    pub(super) describe: fn(&mut Operation<'_>),
     handler: MethodRouter<Arc<Admin>>,
+    /// The handler's path in this crate, such as `manager_core::admin::apps::list`.
+    handler_path: &'static str,
 }
 
 /// Every endpoint.
@@ -54,6 +59,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/auth/totp:remove", ManageSelf, totp::remove),
         get("/users", ManageUsers, users::list),
         post("/users", ManageUsers, users::create),
+        get("/users/{id}", ManageUsers, users::show),
         patch("/users/{id}", ManageUsers, users::update),
         delete("/users/{id}", ManageUsers, users::delete),
         get("/invitations", ManageUsers, invitations::list),
@@ -75,6 +81,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/apps/{app}:transfer", TransferApp, transfer::transfer),
         get("/apps/{app}/members", ReadApp, members::list),
         post("/apps/{app}/members", AdministerApp, members::add),
+        get("/apps/{app}/members/{user}", ReadApp, members::show),
         patch("/apps/{app}/members/{user}", AdministerApp, members::update),
         delete("/apps/{app}/members/{user}", AdministerApp, members::remove),
         get("/apps/{app}/assets", ReadApp, assets::list),
@@ -144,53 +151,68 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
     })
 }
 
-fn get<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn get<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("GET", path, needs.into(), on(MethodFilter::GET, handler))
+    Endpoint::new("GET", path, needs.into(), MethodFilter::GET, handler)
 }
 
-fn post<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn post<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("POST", path, needs.into(), on(MethodFilter::POST, handler))
+    Endpoint::new("POST", path, needs.into(), MethodFilter::POST, handler)
 }
 
-fn put<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn put<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("PUT", path, needs.into(), on(MethodFilter::PUT, handler))
+    Endpoint::new("PUT", path, needs.into(), MethodFilter::PUT, handler)
 }
 
-fn patch<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn patch<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("PATCH", path, needs.into(), on(MethodFilter::PATCH, handler))
+    Endpoint::new("PATCH", path, needs.into(), MethodFilter::PATCH, handler)
 }
 
-fn delete<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn delete<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("DELETE", path, needs.into(), on(MethodFilter::DELETE, handler))
+    Endpoint::new("DELETE", path, needs.into(), MethodFilter::DELETE, handler)
 }
 
 impl Endpoint {
-    fn new(
+    fn new<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
         method: &'static str,
         path: &'static str,
         needs: Option<Capability>,
-        handler: MethodRouter<Arc<Admin>>,
+        filter: MethodFilter,
+        handler: H,
     ) -> Self {
-        Self { method, path, needs: needs.map_or(Needs::Nothing, Needs::Right), handler }
+        Self {
+            method,
+            path,
+            needs: needs.map_or(Needs::Nothing, Needs::Right),
+            describe: H::describe,
+            handler: on(filter, handler),
+            handler_path: std::any::type_name::<H>(),
+        }
+    }
+
+    /// Names the endpoint for programs: its resource and what is done with it, such as `apps_list`.
+    pub(super) fn id(&self) -> String {
+        let mut parts = self.handler_path.rsplit("::");
+        let (verb, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        format!("{resource}_{verb}")
     }
 }

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use http::header::{self, HeaderMap};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -29,7 +30,7 @@ use crate::recorder;
 use crate::store::apps::App;
 
 /// What came of a test run.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct TestAnswer {
     status: u16,
     headers: BTreeMap<String, String>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::host::normalized;
@@ -24,7 +25,7 @@ const CONSIDERED_MAX: usize = 500;
 const ADDRESS_BYTES_MAX: usize = 8 << 10;
 
 /// The request to think of: an address whole, or its parts.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
     /// GET unless given.
@@ -36,7 +37,7 @@ pub(super) struct Question {
     path: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Explanation {
     method: String,
     path: String,
@@ -53,14 +54,14 @@ pub(super) struct Explanation {
     left_out: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct HostAnswer {
     name: String,
     leads_to: &'static str,
     reason: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Matched {
     route: RouteId,
     script: String,
@@ -70,7 +71,7 @@ struct Matched {
     rest: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Considered {
     route: RouteId,
     method: String,

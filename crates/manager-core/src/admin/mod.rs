@@ -19,6 +19,7 @@ mod execute;
 mod executions;
 mod gate;
 mod guard;
+mod idempotency;
 mod incidents;
 mod invitations;
 mod invoke;
@@ -26,9 +27,12 @@ mod made_up;
 mod manifest;
 mod matching;
 mod members;
+mod openapi;
 mod outcome;
 mod page;
+mod precondition;
 mod problem;
+mod rate;
 mod read;
 mod renamed;
 mod routes;
@@ -58,7 +62,8 @@ use tower::Layer;
 pub(crate) use self::denials::Denials;
 use self::endpoints::Needs;
 pub use self::endpoints::{Permission, permissions};
-pub(crate) use self::guard::guarded;
+pub(crate) use self::guard::{guarded, open};
+pub use self::openapi::{Beside, openapi};
 use self::problem::ApiError;
 use self::verbs::Verbs;
 use crate::assets::Assets;
@@ -89,7 +94,8 @@ pub(crate) struct Admin {
 /// Where the endpoints of the table are.
 const ROOT: &str = "/api/v1/admin";
 
-pub(crate) fn router(admin: Admin) -> Router {
+/// The admin API and what belongs to it. Its document describes `beside` too.
+pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
     let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass));
@@ -98,6 +104,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/version", get(system::version))
+        .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .layer(from_fn(problem::render))
         .with_state(admin);

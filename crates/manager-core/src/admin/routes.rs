@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::fault::Code;
 use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId};
@@ -17,6 +18,7 @@ use sqlx::postgres::PgConnection;
 
 use super::apps::slug_host;
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -28,23 +30,29 @@ use crate::store::routes::{RouteSpec, StoredRoute};
 
 /// The fields of a route. A new one needs `path` and `script`; a change needs only what changes, and
 /// `null` takes away what can be absent.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteBody {
     /// `ANY` or absent for any method.
     method: Option<String>,
+    #[schemars(regex(pattern = "^/"))]
     path: Option<String>,
+    #[schemars(with = "Option<ScriptName>")]
     script: Option<String>,
     dispatch_mode: Option<String>,
     /// `any`, or a pattern of hosts that the app has claimed.
     host: Option<String>,
+    #[schemars(range(max = BODY_BYTES_MAX))]
     body_limit_bytes: Option<u32>,
     auth: Option<String>,
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Cors>")]
     cors: Option<Option<Cors>>,
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<RateLimit>")]
     rate_limit: Option<Option<RateLimit>>,
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<String>")]
     cache_control: Option<Option<String>>,
 }
 
@@ -67,6 +75,12 @@ impl RouteBody {
     }
 }
 
+impl Resource for StoredRoute {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     app: App,
@@ -83,7 +97,7 @@ pub(super) async fn create(
     principal: Principal,
     app: App,
     Json(body): Json<RouteBody>,
-) -> Result<(StatusCode, JsonBody<StoredRoute>), ApiError> {
+) -> Result<(StatusCode, Tagged<StoredRoute>), ApiError> {
     check_mode(body.dispatch_mode.as_deref())?;
     let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
     let method = body.method.as_deref().map(method).transpose()?.flatten();
@@ -104,16 +118,16 @@ pub(super) async fn create(
     let entry = Entry::new(&principal, "route.create", &route.path).on(app.id).after(&route);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, JsonBody(route)))
+    Ok((StatusCode::CREATED, Tagged(route)))
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     app: App,
     Path((_, id)): Path<(String, String)>,
-) -> Result<JsonBody<StoredRoute>, ApiError> {
+) -> Result<Tagged<StoredRoute>, ApiError> {
     let mut conn = admin.database.acquire().await?;
-    find(&mut conn, &app, parse_id(&id)?).await.map(JsonBody)
+    find(&mut conn, &app, parse_id(&id)?).await.map(Tagged)
 }
 
 pub(super) async fn update(
@@ -121,8 +135,9 @@ pub(super) async fn update(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<RouteBody>,
-) -> Result<JsonBody<StoredRoute>, ApiError> {
+) -> Result<Tagged<StoredRoute>, ApiError> {
     check_mode(body.dispatch_mode.as_deref())?;
     let new_pattern = body.path.as_deref().map(pattern).transpose()?;
     let new_method = body.method.as_deref().map(method).transpose()?;
@@ -132,6 +147,7 @@ pub(super) async fn update(
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     let script = match &body.script {
         Some(name) => script_id(&mut tx, &app, name).await?,
         None => old.script_id,
@@ -156,7 +172,7 @@ pub(super) async fn update(
     let entry = Entry::new(&principal, "route.update", &route.path).on(app.id).before(&old).after(&route);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(route))
+    Ok(Tagged(route))
 }
 
 pub(super) async fn delete(
@@ -164,9 +180,12 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
+    access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     if !store::routes::delete(&mut tx, app.id, old.id).await? {
         return Err(no_route());
     }

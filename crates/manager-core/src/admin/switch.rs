@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 
+use super::precondition::Tagged;
 use super::problem::ApiError;
 use super::{Admin, access};
 use crate::audit::{self, Entry};
@@ -18,7 +18,7 @@ pub(super) async fn enable(
     principal: Principal,
     app: App,
     Path((_, name)): Path<(String, String)>,
-) -> Result<JsonBody<Script>, ApiError> {
+) -> Result<Tagged<Script>, ApiError> {
     turn(&admin, &principal, &app, &name, true).await
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn disable(
     principal: Principal,
     app: App,
     Path((_, name)): Path<(String, String)>,
-) -> Result<JsonBody<Script>, ApiError> {
+) -> Result<Tagged<Script>, ApiError> {
     turn(&admin, &principal, &app, &name, false).await
 }
 
@@ -38,18 +38,18 @@ async fn turn(
     app: &App,
     name: &str,
     on: bool,
-) -> Result<JsonBody<Script>, ApiError> {
+) -> Result<Tagged<Script>, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, app).await?;
     let before = access::script(&mut tx, app, name).await?;
     if !store::scripts::switch(&mut tx, app.id, before.id, on).await? {
         // It is as it should be already.
-        return Ok(JsonBody(before));
+        return Ok(Tagged(before));
     }
     let after = access::script(&mut tx, app, name).await?;
     let action = if on { "script.enable" } else { "script.disable" };
     let entry = Entry::new(principal, action, &after.name).on(app.id).before(&before).after(&after);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(after))
+    Ok(Tagged(after))
 }

@@ -4,6 +4,7 @@
 //! an admin of every app and an instance admin an editor of every app; everybody else sees the apps
 //! that they are members of. An API key narrows its person's rights by its scopes and by its app.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::{AppId, UserId};
 
@@ -12,7 +13,7 @@ use crate::store::members::AppRole;
 use crate::store::users::Role;
 
 /// Everything the admin API lets some people do and others not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Capability {
     /// See who one is.
@@ -50,7 +51,7 @@ pub(crate) enum Capability {
 }
 
 /// What an API key may be used for. A vocabulary that does not grow with every capability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Scope {
     #[serde(rename = "app:read")]
     AppRead,
@@ -85,7 +86,7 @@ pub(crate) struct Standing {
 }
 
 /// Why something may not be done, for the person who can change it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Denial {
     pub(crate) rule: Rule,
     /// What the rule looked at and found.
@@ -95,7 +96,7 @@ pub(crate) struct Denial {
 }
 
 /// The rules by which [`can`] refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Rule {
     /// The person's role on the instance is too low.

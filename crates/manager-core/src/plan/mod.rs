@@ -5,6 +5,7 @@ pub(crate) mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::host::HostPattern;
@@ -69,7 +70,7 @@ impl WantedRoute {
 }
 
 /// One thing that is to change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Change {
     pub(crate) kind: Kind,
     /// The app's slug, the script's name, or the route as `GET host/path`.
@@ -93,7 +94,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     App,
@@ -101,7 +102,7 @@ pub(crate) enum Kind {
     Route,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
     Create,

@@ -1,6 +1,7 @@
 //! Apps.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, UserId};
 use shared::name::AppSlug;
@@ -21,7 +22,7 @@ macro_rules! columns {
 }
 
 /// A tenant.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct App {
     pub(crate) id: AppId,
     pub(crate) slug: AppSlug,

@@ -1,6 +1,7 @@
 //! Routes of apps.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::host::HostPattern;
 use shared::id::{AppId, RouteId, ScriptId};
@@ -26,7 +27,7 @@ macro_rules! select_routes {
 }
 
 /// A route as the admin API shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct StoredRoute {
     pub(crate) id: RouteId,
     /// Absent for any method.

@@ -1,6 +1,7 @@
 //! Scripts, each with its live version.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ScriptId};
 use shared::invocation::ScriptTarget;
@@ -29,7 +30,7 @@ macro_rules! select_scripts {
 }
 
 /// A script as its live version makes it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Script {
     pub(crate) id: ScriptId,
     pub(crate) name: ScriptName,

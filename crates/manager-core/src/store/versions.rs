@@ -1,6 +1,7 @@
 //! Versions of scripts. They are added and read, never changed.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ScriptId, UserId};
 use shared::limits::ScriptLimits;
@@ -12,7 +13,7 @@ use sqlx::{FromRow, Row};
 use super::columns;
 
 /// One deploy of a script.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Version {
     pub(crate) version: u32,
     pub(crate) bundle_hash: BundleHash,

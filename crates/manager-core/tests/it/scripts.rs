@@ -107,6 +107,9 @@ async fn bodies_that_are_no_deploy_are_refused_each_in_its_way() {
     let deep = put(&api, "application/json", "{\"source\": \"1\", \"limits\": {\"fuel\": \"x\"}}").await;
     assert_eq!(deep.is_problem("invalid_input")["field"], "limits.fuel");
 
+    let list = put(&api, "application/json", "{\"source\": \"1\", \"limits\": [1000000]}").await;
+    assert_eq!(list.is_problem("invalid_input")["field"], "limits");
+
     let bad_name = api.deploy("default", "%2e%2e", "1").await;
     assert_eq!(bad_name.is_problem("invalid_input")["field"], "name");
     api.deploy("nowhere", "x", "1").await.is_problem("not_found");

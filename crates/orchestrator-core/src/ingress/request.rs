@@ -13,6 +13,7 @@ use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
 use shared::http::{PairBlock, SESSION_COOKIE};
 use shared::invocation::{Caller, Invocation};
+use shared::trace::{TRACEPARENT, TraceContext};
 
 use super::problem::Failure;
 use crate::routing::Matched;
@@ -84,6 +85,16 @@ pub(super) fn request_id(headers: &http::HeaderMap, peer: IpAddr, trusted: &[IpN
     let mut buffer = uuid::Uuid::encode_buffer();
     let text: &str = uuid::Uuid::now_v7().simple().encode_lower(&mut buffer);
     text.into()
+}
+
+/// The trace that the caller began, if it did. From here on the header names our step of it, so that
+/// what a script passes on leads back to this request; a malformed one begins a new trace.
+pub(super) fn follow_trace(headers: &mut http::HeaderMap) -> Option<TraceContext> {
+    let given = headers.get(TRACEPARENT)?;
+    let ours = TraceContext::following(given.as_bytes()).unwrap_or_default();
+    let value = http::HeaderValue::try_from(ours.to_string()).ok()?;
+    headers.insert(TRACEPARENT, value);
+    Some(ours)
 }
 
 /// What a route was called with.
@@ -170,6 +181,22 @@ mod tests {
         assert_eq!(seen("__Host-picloud=pics_x;a=1").as_deref(), Some("a=1"));
         assert_eq!(seen(" __Host-picloud = pics_x"), None);
         assert_eq!(seen("__Host-picloud2=x").as_deref(), Some("__Host-picloud2=x"));
+    }
+
+    #[test]
+    fn a_script_sees_our_step_of_its_callers_trace() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(follow_trace(&mut headers), None);
+        assert!(headers.is_empty());
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.insert(TRACEPARENT, given.parse().unwrap());
+        let ours = follow_trace(&mut headers).unwrap();
+        assert_eq!(headers[TRACEPARENT], ours.to_string().as_str());
+        assert!(headers[TRACEPARENT] != given && ours.to_string().starts_with(&given[..36]));
+        headers.insert(TRACEPARENT, "rubbish".parse().unwrap());
+        assert_eq!(headers[TRACEPARENT].len(), 7);
+        let fresh = follow_trace(&mut headers).unwrap();
+        assert_eq!(headers[TRACEPARENT], fresh.to_string().as_str());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -22,8 +22,10 @@ use shared::http::{ClientAddress, RequestId};
 use shared::invocation::Work;
 use shared::ports::{AssetSource, Authenticate};
 use shared::route::{RateLimit, is_reserved};
+use shared::trace::{TRACEPARENT, TraceContext};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::gate::Gate;
 use super::problem::Failure;
@@ -188,13 +190,20 @@ where
         let trusted = &self.config.trusted_proxies;
         let request_id = request::request_id(request.headers(), peer, trusted);
         let client = request::client_address(request.headers(), peer, trusted);
+        let mut request = request;
+        let trace = request::follow_trace(request.headers_mut());
         if is_reserved(request.uri().path()) {
-            return self.ask_platform(request, client, request_id).await;
+            let trace = trace.unwrap_or_default();
+            let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
+            return self.ask_platform(request, client, request_id, trace).instrument(span).await;
         }
-        let answered = match self.plane.run(request, client, request_id.clone()).await {
+        let mut answered = match self.plane.run(request, client, request_id.clone()).await {
             Ok(response) => response,
             Err(failure) => failure.into_response(&request_id),
         };
+        if let Some(trace) = trace {
+            answered.headers_mut().insert(TRACEPARENT, header_value(trace));
+        }
         answered.map(Either::Left)
     }
 
@@ -203,6 +212,7 @@ where
         mut request: Request<Incoming>,
         client: IpAddr,
         request_id: Arc<str>,
+        trace: TraceContext,
     ) -> Response<Either<Full<Bytes>, B>> {
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(RequestId(request_id.clone()));
@@ -213,6 +223,7 @@ where
         if let Ok(value) = request_id.parse() {
             response.headers_mut().insert(super::problem::REQUEST_ID.clone(), value);
         }
+        response.headers_mut().insert(TRACEPARENT, header_value(trace));
         response
     }
 }
@@ -317,6 +328,10 @@ fn too_many(limit: RateLimit, seconds: u32) -> Failure {
     let RateLimit { requests, per_s, .. } = limit;
     let detail = format!("this address takes {requests} requests in {per_s} s; try again in {seconds} s");
     Failure { retry_after_s: Some(seconds), ..Failure::new(Code::TooManyRequests, detail) }
+}
+
+fn header_value(trace: TraceContext) -> HeaderValue {
+    HeaderValue::try_from(trace.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn missed(miss: Miss) -> Failure {

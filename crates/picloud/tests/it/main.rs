@@ -21,6 +21,7 @@ mod isolation;
 mod jail;
 mod lifecycle;
 mod modules;
+mod operation;
 mod pic;
 mod response;
 mod routes;

@@ -16,6 +16,7 @@ const RATE_PER_S_MAX: u32 = 86_400;
 /// A route's policy. One that is not set asks nothing and adds nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoutePolicy {
     pub auth: RouteAuth,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,6 +31,7 @@ pub struct RoutePolicy {
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RouteAuth {
     /// Everybody.
     #[default]
@@ -41,6 +43,7 @@ pub enum RouteAuth {
 /// Which pages of other origins may call a route from a browser, and read the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cors {
     /// `https://app.example.com`, or `*` alone for all of them.
     pub origins: Vec<String>,
@@ -61,6 +64,7 @@ pub struct Cors {
 /// How often a route may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RateLimit {
     /// So many requests, which may all come at once,
     pub requests: u32,
@@ -73,6 +77,7 @@ pub struct RateLimit {
 /// Whose requests are counted together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RatePer {
     /// Each client address by itself; IPv6 by the network of 64 bits that one customer has.
     #[default]
