@@ -104,3 +104,19 @@ async fn a_key_that_is_none_is_refused() {
     twice.headers_mut().append("idempotency-key", HeaderValue::from_static("b"));
     api.send(twice).await.is_problem("bad_request");
 }
+
+#[tokio::test]
+async fn a_manifest_beyond_the_longest_ordinary_body_can_have_a_key() {
+    let api = TestApi::start().await;
+    let source = format!("// {}\n1", "x".repeat(900 << 10));
+    let script = json!({ "source": source });
+    let manifest = json!({ "scripts": { "a": script, "b": script, "c": script } });
+    assert!(manifest.to_string().len() > 2 << 20);
+    for is_replayed in [false, true] {
+        let reply = post(&api, "/apps/default:apply", &manifest, "key").await;
+        assert_eq!(reply.is(200)["is_applied"], true);
+        assert_eq!(reply.headers.contains_key("idempotency-replayed"), is_replayed);
+    }
+    let long = json!({ "slug": "x".repeat(3 << 20) });
+    post(&api, "/apps", &long, "other").await.is_problem("body_too_large");
+}

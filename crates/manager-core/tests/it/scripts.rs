@@ -175,6 +175,8 @@ async fn a_script_is_switched_off_and_on_and_keeps_its_routes() {
     assert!(is_disabled());
     let on = api.post("/apps/default/scripts/hello:enable", json!(null)).await;
     assert_eq!((&on.is(200)["is_enabled"], &on.json["quarantined_at"]), (&json!(true), &json!(null)));
+    let seen = api.get("/apps/default/scripts/hello").await;
+    assert_eq!(on.headers["etag"], seen.headers["etag"]);
     assert!(!is_disabled());
     let log = api.get("/apps/default/audit?limit=10").await.is(200).to_string();
     assert_eq!((log.matches("script.disable").count(), log.matches("script.enable").count()), (1, 1));
