@@ -8,7 +8,7 @@ TEST_RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nexte
 GUEST_TARGET := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test torture bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
+.PHONY: help run build test torture schemathesis bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ test: setup ## run all tests, against a throw-away PostgreSQL
 torture: setup ## attack the jail, and print what came of each attack
 	$(CARGO) test --locked -q -p executor-core --test escape -- --nocapture --test-threads=1
 	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- isolation:: --nocapture --test-threads=1
+
+schemathesis: setup ## try the admin API with what its OpenAPI document allows and forbids
+	$(CARGO) build --locked -p picloud
+	.ci/schemathesis
 
 bench: setup ## measure PiCloud beside its baselines; options in BENCH, such as BENCH=--quick
 	$(CARGO) build --locked --release -p picloud

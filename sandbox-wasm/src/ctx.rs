@@ -1,7 +1,7 @@
 //! `ctx`: everything a script learns about its execution.
 
 use rhai::{Dynamic, Map};
-use shared::guest_abi::{GuestHttp, GuestInput};
+use shared::guest_abi::{GuestHttp, GuestInput, GuestUser};
 use shared::http::Pairs;
 
 use crate::convert;
@@ -24,10 +24,21 @@ pub(crate) fn build(input: &GuestInput<'_>, needs: &Needs) -> Dynamic {
     set("invocation_type", &|| input.invocation_type.as_str().into());
     set("trigger_depth", &|| i64::from(input.trigger_depth).into());
     set("limits", &|| limits(input).into());
+    // Absent for a caller who is nobody in particular, as `ctx.event` is where there is none.
+    if let Some(caller) = &input.user {
+        set("user", &|| user(caller).into());
+    }
     if let Some(http) = input.http.as_ref().filter(|_| needs.request()) {
         ctx.insert("request".into(), request(http, needs).into());
     }
     Dynamic::from_map(ctx)
+}
+
+fn user(caller: &GuestUser<'_>) -> Map {
+    let mut user = Map::new();
+    user.insert("id".into(), convert::uuid_text(caller.id).into());
+    user.insert("name".into(), text(caller.name));
+    user
 }
 
 fn limits(input: &GuestInput<'_>) -> Map {

@@ -3,7 +3,7 @@
 use shared::id::UserId;
 use shared::limits::{BODY_BYTES_DEFAULT, ScriptLimits};
 use shared::name::{AppSlug, InvalidName, ScriptName, Username};
-use shared::route::{InvalidPattern, PathPattern};
+use shared::route::{InvalidPattern, PathPattern, RoutePolicy};
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
 
@@ -96,7 +96,14 @@ async fn create_default_app(
     for path in ["/", "/hello/:name"] {
         let pattern: PathPattern = path.parse()?;
         let script = deployed.script.id;
-        let spec = RouteSpec { method: None, pattern, script, body_bytes_max: BODY_BYTES_DEFAULT };
+        let spec = RouteSpec {
+            method: None,
+            host: None,
+            pattern,
+            script,
+            body_bytes_max: BODY_BYTES_DEFAULT,
+            policy: RoutePolicy::default(),
+        };
         store::routes::create(conn, app, &spec).await?;
     }
     Ok(())

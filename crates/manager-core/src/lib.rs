@@ -1,7 +1,8 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
-//! HTTP API, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
+//! HTTP API, `assets` hands out static files, `callers` answers the ingress who sends an API key, `domains` says which hosts apps may claim,
+//! `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
 //! apps may use over time, `incidents` what is done about scripts that hurt their workers. Nothing
 //! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
@@ -9,23 +10,33 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod assets;
 mod audit;
 mod auth;
 mod bootstrap;
 mod budgets;
 mod bundles;
+mod callers;
 mod deploy;
+mod diff;
+mod domains;
 mod incidents;
 mod manager;
 mod modules;
 mod permits;
+mod plan;
 mod recorder;
+mod recovery;
 mod snapshot;
 mod store;
+mod tally;
 
-pub use crate::admin::{Permission, permissions};
+pub use crate::admin::{Beside, Permission, openapi, permissions};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::manager::{Manager, ManagerConfig, PasswordError};
 pub use crate::recorder::{RecorderCounters, Retention};
+pub use crate::recovery::{PasswordReset, ResetError, reset_password};
+pub use crate::store::DatabaseCounters;
 pub use crate::store::migrations::OpenError;
+pub use crate::tally::ExecutionCounters;

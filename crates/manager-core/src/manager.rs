@@ -1,23 +1,30 @@
 //! The manager as the composition root sees it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use shared::name::Username;
-use shared::ports::{BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource};
+use shared::ports::{
+    AssetSource, Authenticate, BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource,
+};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::admin::{self, Admin, Denials};
+use crate::admin::{self, Admin, Beside, Denials};
+use crate::assets::Assets;
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
 use crate::bundles::Bundles;
+use crate::callers::Callers;
+use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
-use crate::store::{self, Database};
+use crate::store::{self, Database, DatabaseCounters};
+use crate::tally::{ExecutionCounters, Tally};
 
 /// What the manager needs to know besides its database.
 #[derive(Debug, Clone)]
@@ -27,6 +34,8 @@ pub struct ManagerConfig {
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
     pub retention: Retention,
+    /// DNS servers to ask who owns a domain; the machine's own where none are named.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// A password could not be compared.
@@ -43,6 +52,8 @@ pub struct Manager {
     recorder: Recorder,
     budgets: Budgets,
     incidents: Incidents,
+    assets: Assets,
+    tally: Arc<Tally>,
     config: Arc<ManagerConfig>,
 }
 
@@ -57,6 +68,8 @@ impl Manager {
             recorder: Recorder::start(database.clone(), config.retention),
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
+            assets: Assets::new(database.clone()),
+            tally: Arc::default(),
             database,
             snapshot,
             config: Arc::new(config),
@@ -89,7 +102,18 @@ impl Manager {
     }
 
     pub fn recorder(&self) -> Arc<dyn RecordSink> {
-        Arc::new(Ledger { budgets: self.budgets.clone(), recorder: self.recorder.clone() })
+        let Self { budgets, recorder, tally, .. } = self;
+        Arc::new(Ledger { budgets: budgets.clone(), recorder: recorder.clone(), tally: Arc::clone(tally) })
+    }
+
+    /// Who sends an API key to a route that asks for one.
+    pub fn callers(&self) -> Arc<dyn Authenticate> {
+        Arc::new(Callers { database: self.database.clone(), auth: Arc::clone(&self.auth) })
+    }
+
+    /// Static files of apps.
+    pub fn assets(&self) -> Arc<dyn AssetSource> {
+        Arc::new(self.assets.clone())
     }
 
     /// Which scripts may run, by budget and quarantine.
@@ -106,9 +130,24 @@ impl Manager {
         self.recorder.counters()
     }
 
-    /// The admin API, `/version`, `/api/v1/execute` and `/api/v1/errors`.
+    /// How executions ended since the start.
+    pub fn execution_counters(&self) -> ExecutionCounters {
+        self.tally.read()
+    }
+
+    /// How many connections to the database there are.
+    pub fn database_counters(&self) -> DatabaseCounters {
+        self.database.counters()
+    }
+
+    /// The admin API with its description, `/version`, `/api/v1/execute` and `/api/v1/errors`.
     pub fn admin_router(&self, invoke: Arc<dyn Invoke>) -> Router {
-        admin::router(Admin {
+        self.admin_router_beside(invoke, &[])
+    }
+
+    /// The same, when the composition root serves more, which is to be described too.
+    pub fn admin_router_beside(&self, invoke: Arc<dyn Invoke>, beside: &[Beside]) -> Router {
+        let admin = Admin {
             database: self.database.clone(),
             snapshot: Arc::clone(&self.snapshot),
             auth: Arc::clone(&self.auth),
@@ -116,15 +155,23 @@ impl Manager {
             denials: Denials::default(),
             budgets: self.budgets.clone(),
             incidents: self.incidents.clone(),
+            assets: self.assets.clone(),
             invoke,
+            dns: Dns::new(self.config.dns_servers.clone()),
             config: Arc::clone(&self.config),
-        })
+        };
+        admin::router(admin, beside)
     }
 
     /// Lets only those who run the instance through to a part of the admin API that is about the
     /// machine, which the manager knows nothing of.
     pub fn guarded(&self, router: Router) -> Router {
         admin::guarded(Arc::clone(&self.auth), router)
+    }
+
+    /// The same for parts that everybody may ask.
+    pub fn open_to_all(&self, router: Router) -> Router {
+        admin::open(router)
     }
 
     /// Whether the database answers.

@@ -1,11 +1,14 @@
 //! What the pool asks before an execution and tells after it, put together for its ports.
 
+use std::sync::Arc;
+
 use shared::invocation::{ExecutionRecord, Refusal, ScriptTarget};
 use shared::ports::{Permits, RecordSink};
 
 use crate::budgets::Budgets;
 use crate::incidents::Incidents;
 use crate::recorder::Recorder;
+use crate::tally::Tally;
 
 /// A script may run that is not quarantined and whose app has budget left.
 pub(crate) struct Gate {
@@ -24,11 +27,13 @@ impl Permits for Gate {
 pub(crate) struct Ledger {
     pub(crate) budgets: Budgets,
     pub(crate) recorder: Recorder,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl RecordSink for Ledger {
     fn record(&self, record: ExecutionRecord) {
         self.budgets.charge(&record);
+        self.tally.count(&record);
         self.recorder.record(record);
     }
 }

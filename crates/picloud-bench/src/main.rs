@@ -64,6 +64,8 @@ enum Measurement {
     Kill,
     /// Scripts that take all the memory they may
     Memory,
+    /// Finding a route among many
+    Routes,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +106,13 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         plan.idle = Duration::from_secs(seconds);
     }
     let wants = |what| cli.only.is_empty() || cli.only.contains(&what);
+    if wants(Measurement::Routes) {
+        measure::routes::run(&mut report)?;
+    }
+    // The only one that needs no server.
+    if cli.only == [Measurement::Routes] {
+        return conclude(cli, &mut report);
+    }
     let mut bench = measure::Bench::start(cli.picloud.as_deref(), plan)?;
     // First, while PiCloud has done nothing yet.
     if wants(Measurement::Idle) {
@@ -140,6 +149,10 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         measure::idle::after_work(&bench, &mut report)?;
     }
     bench.stop()?;
+    conclude(cli, &mut report)
+}
+
+fn conclude(cli: &Cli, report: &mut Report) -> anyhow::Result<bool> {
     let reached = report.verdict();
     if let Some(file) = &cli.json {
         report.write(file)?;

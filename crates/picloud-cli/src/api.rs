@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 use shared::limits::LimitsPatch;
+use shared::route::{RateLimit, RatePer};
 
 use crate::commands::routes::wire_method;
 use crate::failure::Failure;
@@ -29,6 +30,10 @@ pub(crate) struct Script {
     pub(crate) kind: String,
     /// The live version.
     pub(crate) version: Option<u32>,
+    #[serde(default = "yes")]
+    pub(crate) is_enabled: bool,
+    #[serde(default)]
+    pub(crate) quarantined_at: Option<String>,
     #[serde(default)]
     pub(crate) warnings: Vec<Value>,
     #[serde(default)]
@@ -153,6 +158,43 @@ pub(crate) struct NewRoute<'a> {
     pub(crate) dispatch_mode: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<&'a str>,
+    #[serde(flatten)]
+    pub(crate) policy: RoutePolicyArgs,
+}
+
+/// What a route asks besides its address, and adds to the answer; see docs/routes.md.
+#[derive(Debug, Clone, Default, Serialize, clap::Args)]
+pub(crate) struct RoutePolicyArgs {
+    /// Largest body of a request in bytes.
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_limit_bytes: Option<u32>,
+    /// Who may call: everybody, or who has an API key that may run the app's scripts.
+    #[arg(long, value_parser = ["none", "api_key"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<String>,
+    /// How often one client may call, as in `100/60`: requests in so many seconds.
+    #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = rate_limit)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit: Option<RateLimit>,
+    /// Origin whose pages may call, such as `https://app.example.com`; may be given several times.
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    #[serde(rename = "cors", serialize_with = "cors", skip_serializing_if = "Vec::is_empty")]
+    cors_origins: Vec<String>,
+    /// How long good answers may be kept, as in `public, max-age=60`.
+    #[arg(long, value_name = "HEADER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<String>,
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, &'static str> {
+    let (requests, per_s) = text.split_once('/').ok_or("a rate is requests and seconds, as in 100/60")?;
+    let number = |text: &str| text.trim().parse().map_err(|_| "a rate is two numbers, as in 100/60");
+    Ok(RateLimit { requests: number(requests)?, per_s: number(per_s)?, by: RatePer::Client })
+}
+
+fn cors<S: Serializer>(origins: &[String], to: S) -> Result<S::Ok, S::Error> {
+    json!({ "origins": origins }).serialize(to)
 }
 
 impl Route {
@@ -185,6 +227,11 @@ impl LogLine {
             other => Some(other.to_string()),
         }
     }
+}
+
+/// What a server means that does not know of the field.
+const fn yes() -> bool {
+    true
 }
 
 /// Reads an answer as `T`; one that does not fit comes from a server of another age.

@@ -1,12 +1,14 @@
 //! The admin API over HTTP: one method per call.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::limits::TIMEOUT_MS_MAX;
+use shared::manifest::Manifest;
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::{Method, Request, Response};
+use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::{Agent, Body, BodyReader};
 
 use crate::api::{NewRoute, PutScript};
@@ -21,6 +23,8 @@ const ANSWER_BYTES_MAX: u64 = 128 << 20;
 /// Pages asked for in one listing; beyond that the server's cursors go in circles.
 const PAGES_MAX: usize = 10_000;
 const PAGE_ITEMS: usize = 200;
+/// An app renamed often enough leads to another name at each step only while that goes on.
+const RENAMES_MAX: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -75,8 +79,44 @@ impl Client {
         self.post("/apps", &json!({ "slug": slug, "name": name }))
     }
 
+    pub(crate) fn update_app(&self, slug: &str, change: &Value) -> Result<Value, Failure> {
+        self.send(Method::PATCH, &format!("/apps/{slug}"), change)
+    }
+
     pub(crate) fn delete_app(&self, slug: &str, is_forced: bool) -> Result<Value, Failure> {
         self.delete(&format!("/apps/{slug}{}", force(is_forced)))
+    }
+
+    pub(crate) fn domains(&self, app: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/domains"), &[], usize::MAX)
+    }
+
+    pub(crate) fn create_domain(&self, app: &str, domain: &str) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/domains"), &json!({ "domain": domain }))
+    }
+
+    pub(crate) fn verify_domain(&self, app: &str, id: &str, is_waived: bool) -> Result<Value, Failure> {
+        let verb = if is_waived { "waive" } else { "verify" };
+        self.post(&format!("/apps/{app}/domains/{}:{verb}", segment(id)), &json!({}))
+    }
+
+    pub(crate) fn delete_domain(&self, app: &str, id: &str, is_forced: bool) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{app}/domains/{}{}", segment(id), force(is_forced)))
+    }
+
+    pub(crate) fn assets(&self, app: &str) -> Result<Value, Failure> {
+        self.list(&format!("/apps/{app}/assets"), &[], usize::MAX)
+    }
+
+    pub(crate) fn put_asset(&self, app: &str, path: &str, content: &[u8]) -> Result<Value, Failure> {
+        let path = format!("/apps/{app}/assets?path={}", segment(path));
+        // The server tells the type by the name.
+        let headers = [("content-type", "application/octet-stream")];
+        self.answer(self.run(Method::PUT, &path, &headers, Some(content))?)
+    }
+
+    pub(crate) fn delete_asset(&self, app: &str, path: &str) -> Result<Value, Failure> {
+        self.delete(&format!("/apps/{app}/assets?path={}", segment(path)))
     }
 
     pub(crate) fn members(&self, app: &str) -> Result<Value, Failure> {
@@ -140,6 +180,22 @@ impl Client {
         self.list(&format!("/apps/{app}/scripts/{name}/versions"), &[], usize::MAX)
     }
 
+    /// `plan` or `apply` a whole app.
+    pub(crate) fn manifest(&self, app: &str, verb: &str, manifest: &Manifest) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}:{verb}"), manifest)
+    }
+
+    pub(crate) fn diff_versions(
+        &self,
+        app: &str,
+        name: &str,
+        from: u32,
+        to: Option<u32>,
+    ) -> Result<Value, Failure> {
+        let query = to.map(|to| format!("?to={to}")).unwrap_or_default();
+        self.get(&format!("/apps/{app}/scripts/{name}/versions/{from}:diff{query}"))
+    }
+
     pub(crate) fn rollback(&self, app: &str, name: &str, version: u32) -> Result<Value, Failure> {
         self.post(&format!("/apps/{app}/scripts/{name}/rollback"), &json!({ "version": version }))
     }
@@ -150,6 +206,15 @@ impl Client {
 
     pub(crate) fn routes(&self, app: &str) -> Result<Value, Failure> {
         self.list(&format!("/apps/{app}/routes"), &[], usize::MAX)
+    }
+
+    pub(crate) fn match_route(&self, app: &str, question: &Value) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/routes:match"), question)
+    }
+
+    pub(crate) fn switch_script(&self, app: &str, name: &str, on: bool) -> Result<Value, Failure> {
+        let verb = if on { "enable" } else { "disable" };
+        self.post(&format!("/apps/{app}/scripts/{name}:{verb}"), &json!({}))
     }
 
     pub(crate) fn create_route(&self, app: &str, route: &NewRoute<'_>) -> Result<Value, Failure> {
@@ -173,12 +238,11 @@ impl Client {
 
     /// The app's log lines from now on, or from the event after `last_id`.
     pub(crate) fn tail(&self, app: &str, last_id: &str) -> Result<BodyReader<'static>, Failure> {
-        let mut request = self.request(Method::GET, &format!("/apps/{app}/logs:tail"));
-        request = request.header("accept", "text/event-stream");
+        let mut headers = vec![("accept", "text/event-stream")];
         if !last_id.is_empty() {
-            request = request.header("last-event-id", last_id);
+            headers.push(("last-event-id", last_id));
         }
-        let response = self.run(request, None)?;
+        let response = self.run(Method::GET, &format!("/apps/{app}/logs:tail"), &headers, None)?;
         Ok(response.into_body().into_reader())
     }
 
@@ -208,11 +272,11 @@ impl Client {
     }
 
     fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.answer(self.run(self.request(Method::GET, path), None)?)
+        self.answer(self.run(Method::GET, path, &[], None)?)
     }
 
     fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.answer(self.run(self.request(Method::DELETE, path), None)?)
+        self.answer(self.run(Method::DELETE, path, &[], None)?)
     }
 
     fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
@@ -221,44 +285,73 @@ impl Client {
 
     fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         let body = serde_json::to_vec(body).map_err(Failure::UnexpectedAnswer)?;
-        let request = self.request(method, path).header("content-type", "application/json");
-        self.answer(self.run(request, Some(body))?)
+        self.answer(self.run(method, path, &[("content-type", "application/json")], Some(&body))?)
     }
 
-    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
-        let request = Request::builder().method(method).uri(format!("{}/api/v1/admin{path}", self.url));
-        match &self.token {
-            Some(token) => request.header("authorization", format!("Bearer {token}")),
-            None => request,
-        }
-    }
-
-    /// Sends the request; an answer that is no success becomes a failure.
+    /// Sends the request, again where a renamed app is now; an answer that is no success becomes a
+    /// failure.
     fn run(
         &self,
-        request: ureq::http::request::Builder,
-        body: Option<Vec<u8>>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
     ) -> Result<Response<Body>, Failure> {
-        let sent = match body {
-            Some(body) => request.body(body).map_err(Into::into).and_then(|request| self.agent.run(request)),
-            None => request.body(()).map_err(Into::into).and_then(|request| self.agent.run(request)),
-        };
-        let mut response = sent.map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() {
-            return Ok(response);
+        let mut path = Cow::Borrowed(path);
+        for _ in 0..RENAMES_MAX {
+            let mut response = self.run_once(&method, &path, headers, body)?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            match new_path(&response) {
+                Some(now) => path = Cow::Owned(now),
+                None => {
+                    let body = self.bytes(&mut response)?;
+                    let problem = Problem::read(response.status().as_u16(), &body);
+                    let had_token = self.token.is_some();
+                    return Err(Failure::Refused(Box::new(Problem { had_token, ..problem })));
+                }
+            }
         }
-        let body = self.bytes(&mut response)?;
-        let problem = Problem::read(response.status().as_u16(), &body);
-        Err(Failure::Refused(Box::new(Problem { had_token: self.token.is_some(), ..problem })))
+        Err(Failure::UnexpectedAnswer(serde::de::Error::custom("the server redirects in circles")))
+    }
+
+    fn run_once(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Response<Body>, Failure> {
+        let uri = format!("{}/api/v1/admin{path}", self.url);
+        let mut request = Request::builder().method(method.clone()).uri(uri);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let sent = match body {
+            Some(body) => {
+                request.body(body).map_err(Into::into).and_then(|request| self.agent.run(self.once(request)))
+            }
+            None => {
+                request.body(()).map_err(Into::into).and_then(|request| self.agent.run(self.once(request)))
+            }
+        };
+        sent.map_err(|error| self.unreachable(error))
+    }
+
+    /// The agent follows redirects of what only reads; what changes something is sent again by us.
+    fn once<B: ureq::AsSendBody>(&self, request: Request<B>) -> Request<B> {
+        if request.method() == Method::GET {
+            return request;
+        }
+        self.agent.configure_request(request).max_redirects(0).max_redirects_will_error(false).build()
     }
 
     fn answer(&self, mut response: Response<Body>) -> Result<Value, Failure> {
-        let body = self.bytes(&mut response)?;
-        if body.is_empty() {
-            // 204: done, nothing to say.
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body).map_err(Failure::UnexpectedAnswer)
+        parse(&self.bytes(&mut response)?)
     }
 
     fn bytes(&self, response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
@@ -269,6 +362,23 @@ impl Client {
     fn unreachable(&self, error: ureq::Error) -> Failure {
         Failure::Unreachable { url: self.url.to_string(), source: Box::new(error) }
     }
+}
+
+/// Where a renamed app is now, on this very server.
+fn new_path(response: &Response<Body>) -> Option<String> {
+    if response.status() != StatusCode::PERMANENT_REDIRECT {
+        return None;
+    }
+    let location = response.headers().get("location")?.to_str().ok()?;
+    location.strip_prefix("/api/v1/admin").map(ToOwned::to_owned)
+}
+
+fn parse(body: &[u8]) -> Result<Value, Failure> {
+    if body.is_empty() {
+        // 204: done, nothing to say.
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(Failure::UnexpectedAnswer)
 }
 
 fn force(is_forced: bool) -> &'static str {

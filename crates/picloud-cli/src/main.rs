@@ -12,6 +12,7 @@ mod context;
 mod credentials;
 mod curl;
 mod failure;
+mod manifest;
 mod output;
 mod progress;
 mod server_url;
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apps, completions, deploy, executions, invoke, keys, login, logout, logs, members, rollback, routes,
-    scripts, sessions, whoami,
+    apply, apps, assets, completions, deploy, domains, executions, invoke, keys, login, logout, logs,
+    members, plan, rollback, routes, scripts, sessions, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -65,6 +66,10 @@ enum Command {
     Whoami,
     /// Deploy a script, and routes to it.
     Deploy(deploy::Args),
+    /// Show what it takes for an app to be what a folder says.
+    Plan(plan::Args),
+    /// Make an app what a folder with a `picloud.toml` says, in one transaction.
+    Apply(apply::Args),
     /// Run a script once and show its answer, cost and log.
     Invoke(invoke::Args),
     /// List what ran.
@@ -82,6 +87,12 @@ enum Command {
     /// List, create and remove apps.
     #[command(subcommand)]
     Apps(apps::Command),
+    /// List, upload and remove static files of an app.
+    #[command(subcommand)]
+    Assets(assets::Command),
+    /// List, claim, prove and let go of an app's domains.
+    #[command(subcommand)]
+    Domains(domains::Command),
     /// List and change who may do what on an app.
     #[command(subcommand)]
     Members(members::Command),
@@ -114,6 +125,8 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Logout => logout::run(context()?),
         Command::Whoami => whoami::run(&context()?),
         Command::Deploy(args) => deploy::run(&context()?, &args),
+        Command::Plan(args) => plan::run(&context()?, &args),
+        Command::Apply(args) => apply::run(&context()?, &args),
         Command::Invoke(args) => invoke::run(&context()?, &args),
         Command::Executions(args) => executions::run(&context()?, &args),
         Command::Logs(args) => logs::run(&context()?, &args),
@@ -121,6 +134,8 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Scripts(command) => scripts::run(&context()?, &command),
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Apps(command) => apps::run(&context()?, &command),
+        Command::Assets(command) => assets::run(&context()?, &command),
+        Command::Domains(command) => domains::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),
         Command::Sessions(command) => sessions::run(&context()?, &command),

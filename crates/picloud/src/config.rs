@@ -8,9 +8,9 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use orchestrator_core::pool::Mode;
-use serde::Deserialize;
 
 use crate::memory;
+use crate::settings::{self, File};
 
 /// Everything an operator can set, ready to use.
 #[derive(Debug, Clone)]
@@ -28,30 +28,14 @@ pub struct Config {
     /// Where people reach this server; derived from `bind` unless set.
     pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
+    /// DNS servers to ask who owns a domain; the machine's own unless set.
+    pub dns_servers: Vec<SocketAddr>,
     /// Execution records are kept for so many days, and so many for one app.
     pub retention_days: u32,
     pub retention_executions: u32,
     /// The first owner's name and password; asked for only while there is no owner.
     pub admin_username: String,
     pub admin_password: Option<String>,
-}
-
-/// The file's form: every key is optional, an unknown one is an error that names it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    data_dir: Option<PathBuf>,
-    bind: Option<String>,
-    database_url: Option<String>,
-    workers: Option<usize>,
-    slots_per_worker: Option<u16>,
-    workers_max: Option<usize>,
-    isolation: Option<String>,
-    base_domain: Option<String>,
-    public_url: Option<String>,
-    trusted_proxies: Option<Vec<String>>,
-    retention_days: Option<u32>,
-    retention_executions: Option<u32>,
 }
 
 /// A month is what people look back for.
@@ -73,10 +57,13 @@ impl Config {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-                toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))?
+                settings::read(&text).with_context(|| format!("in the configuration {}", path.display()))?
             }
             None => File::default(),
         };
+        for warning in settings::unknown_variables(variables()) {
+            tracing::warn!("{warning}");
+        }
         Self::resolve(file, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
@@ -115,10 +102,8 @@ impl Config {
         let public_url = env("PICLOUD_PUBLIC_URL")
             .or(file.public_url)
             .unwrap_or_else(|| format!("http://{base_domain}:{}", bind.port()));
-        let proxies = match env("PICLOUD_TRUSTED_PROXIES") {
-            Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
-            None => file.trusted_proxies.unwrap_or_default(),
-        };
+        let proxies = list("PICLOUD_TRUSTED_PROXIES", file.trusted_proxies, env);
+        let dns_servers = list("PICLOUD_DNS_SERVERS", file.dns_servers, env);
         Ok(Self {
             data_dir: env("PICLOUD_DATA_DIR")
                 .map(PathBuf::from)
@@ -133,12 +118,18 @@ impl Config {
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
+            dns_servers: dns_servers.iter().map(|text| dns_server(text)).collect::<anyhow::Result<_>>()?,
             retention_days,
             retention_executions,
             admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
             admin_password: env("PICLOUD_ADMIN_PASSWORD"),
         })
     }
+}
+
+/// Names of the environment's variables; one that is no text is no setting.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
 fn check_range(name: &str, value: u32, ceiling: u32) -> anyhow::Result<()> {
@@ -155,6 +146,21 @@ fn default_workers() -> usize {
 
 fn number<T: FromStr>(name: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<T>> {
     env(name).map(|text| parse(name, &text, "a whole number")).transpose()
+}
+
+/// Items with commas between them in the environment, else those of the file.
+fn list(name: &str, file: Option<Vec<String>>, env: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    match env(name) {
+        Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
+        None => file.unwrap_or_default(),
+    }
+}
+
+fn dns_server(text: &str) -> anyhow::Result<SocketAddr> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok((address, 53).into());
+    }
+    parse("PICLOUD_DNS_SERVERS", text, "addresses such as 192.0.2.53 or 127.0.0.1:5353")
 }
 
 fn network(text: &str) -> anyhow::Result<IpNet> {
@@ -175,7 +181,7 @@ mod tests {
     fn resolve(file: &str, env: &[(&str, &str)]) -> anyhow::Result<Config> {
         let lookup =
             |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Config::resolve(toml::from_str(file)?, &lookup)
+        Config::resolve(settings::read(file)?, &lookup)
     }
 
     #[test]
@@ -214,6 +220,7 @@ mod tests {
             ("PICLOUD_ISOLATION", "none"),
             ("PICLOUD_WORKERS_MAX", "1"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
+            ("PICLOUD_DNS_SERVERS", "dns.example.com"),
         ] {
             let error = resolve("", &[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");

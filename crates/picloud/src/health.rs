@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use manager_core::Manager;
+use manager_core::{Beside, Manager};
 use orchestrator_core::pool::Pool;
 
 /// The process is alive; whether it can do its work is what `/readyz` says.
@@ -11,6 +11,18 @@ pub fn router(manager: Manager, pool: Pool) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(move || readiness(manager.clone(), pool.clone())))
+}
+
+/// The same for the API's document.
+pub fn described() -> [Beside; 2] {
+    let unready = &[503];
+    [
+        Beside::text("/healthz", "system_healthz", "The process is alive"),
+        Beside {
+            also: unready,
+            ..Beside::text("/readyz", "system_readyz", "Database and workers are ready")
+        },
+    ]
 }
 
 /// `isolation off` is said here too, because this is what watches a server.

@@ -2,13 +2,19 @@
 //! `main.rs` only parses arguments and calls in here.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod config;
 pub mod data_dir;
 pub mod doctor;
 pub mod health;
 pub mod memory;
+pub mod metrics;
 pub mod owner;
 pub mod postgres;
+pub mod process_status;
+pub mod reset;
 pub mod serve;
+pub mod settings;
 pub mod system;
 pub mod telemetry;
+pub mod tls_ask;

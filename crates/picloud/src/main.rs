@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use picloud::config::Config;
-use picloud::{doctor, serve, telemetry};
+use picloud::{doctor, reset, serve, telemetry};
+use shared::name::Username;
 use shared::wire::worker::WORKER_ARG;
 
 /// Upload a Rhai script, get an HTTP endpoint.
@@ -25,6 +26,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Help somebody back in, without a login: for who can read the data directory
+    Admin {
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
     /// Say what holds on this machine, what does not, and what to do about it
     Doctor {
         /// A TOML file with settings; the environment goes before it
@@ -33,6 +39,24 @@ enum Command {
         /// For programs rather than people
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Give somebody a new password and end their sessions; the server may run meanwhile
+    ResetPassword {
+        /// Whose
+        username: Username,
+        /// Read the new password from standard input; without this one is made up and printed
+        #[arg(long)]
+        password_stdin: bool,
+        /// Also remove their second factor
+        #[arg(long)]
+        reset_second_factor: bool,
+        /// A TOML file with settings; the environment goes before it
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
 }
 
@@ -58,6 +82,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve { config } => {
             let config = Config::load(config.as_deref())?;
             runtime()?.block_on(serve::serve(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Admin {
+            command: AdminCommand::ResetPassword { username, password_stdin, reset_second_factor, config },
+        } => {
+            let config = Config::load(config.as_deref())?;
+            let given = if password_stdin { Some(reset::password_from(std::io::stdin())?) } else { None };
+            let work = reset::reset_password(&config, username, given, reset_second_factor);
+            let text = runtime()?.block_on(work)?;
+            std::io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { config, json } => {

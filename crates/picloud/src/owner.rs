@@ -52,14 +52,19 @@ async fn forget_changed_password(
     Ok(())
 }
 
+/// 144 random bits.
+pub fn random_password() -> anyhow::Result<String> {
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).context("the system has no randomness")?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
 /// The password is written before it is used: a start that is cut off in between finds it again.
 fn made_up_password(data: &DataDir) -> anyhow::Result<String> {
     if let Some(password) = data.read(PASSWORD_FILE)? {
         return Ok(password);
     }
-    let mut bytes = [0; 18];
-    getrandom::fill(&mut bytes).context("the system has no randomness")?;
-    let password = URL_SAFE_NO_PAD.encode(bytes);
+    let password = random_password()?;
     data.write_private(PASSWORD_FILE, &password)?;
     Ok(password)
 }

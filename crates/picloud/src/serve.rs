@@ -11,17 +11,20 @@ use manager_core::{Manager, ManagerConfig, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
+use sd_notify::NotifyState;
 use shared::limits::DRAIN_MS;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::health;
+use crate::metrics;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
-use crate::system;
+use crate::{system, tls_ask};
 
 /// Runs until a signal ends it or the database is lost.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -53,6 +56,7 @@ async fn serve_with(
             records_per_app: config.retention_executions,
             every: RETENTION_EVERY,
         },
+        dns_servers: config.dns_servers.clone(),
     };
     let manager = Manager::open(database.options()?, manager_config).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;
@@ -76,17 +80,26 @@ async fn serve_with(
     }
     let pool = Pool::start(pool_config, ports).await?;
 
-    let plane = Arc::new(DataPlane { router: Router::new(manager.routes()), pool: pool.clone() });
+    let plane = Arc::new(DataPlane::new(
+        Router::new(manager.routes()),
+        pool.clone(),
+        manager.callers(),
+        manager.assets(),
+    ));
     let platform = manager
-        .admin_router(Arc::new(pool.clone()))
+        .admin_router_beside(Arc::new(pool.clone()), &api::described())
         .merge(manager.guarded(system::router(config.clone(), pool.clone())))
-        .merge(health::router(manager.clone(), pool.clone()));
+        .merge(manager.guarded(metrics::router(manager.clone(), pool.clone())))
+        .merge(manager.open_to_all(health::router(manager.clone(), pool.clone())))
+        .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone(), &config.public_url));
     let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone() };
 
     announce(config, &listener, initial_password.as_ref())?;
+    tell_service_manager(&[NotifyState::Ready]);
     let mut lost = None;
     let stop = async {
         lost = until_stopped(database).await;
+        tell_service_manager(&[NotifyState::Stopping]);
         manager.end_streams();
     };
     ingress::serve(listener, plane, platform, ingress_config, stop).await;
@@ -132,6 +145,13 @@ impl Database {
             Self::Private(postgres) => postgres.stop().await,
             Self::External(_) => Ok(()),
         }
+    }
+}
+
+/// Tells systemd, if it started us with `Type=notify`; others do not ask.
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told");
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use manager_core::Beside;
 use orchestrator_core::pool::{Pool, PoolStatus, WorkerStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -28,7 +30,19 @@ pub fn router(config: Config, pool: Pool) -> Router {
         .with_state(Arc::new(System { config, pool, examining: Mutex::new(()) }))
 }
 
-#[derive(Serialize)]
+/// The same for the API's document.
+pub fn described() -> [Beside; 2] {
+    [
+        Beside::json::<Isolation>(
+            "/api/v1/admin/system/isolation",
+            "system_isolation",
+            "Which walls hold on this machine, as `picloud doctor` says it",
+        ),
+        Beside::json::<Workers>("/api/v1/admin/system/workers", "system_workers", "The worker processes"),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
 struct Isolation {
     mode: &'static str,
     /// The layers around the workers that run, by name.
@@ -51,7 +65,7 @@ async fn isolation(State(system): State<Arc<System>>) -> Json<Isolation> {
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Workers {
     #[serde(flatten)]
     pool: PoolStatus,

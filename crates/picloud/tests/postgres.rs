@@ -43,6 +43,21 @@ async fn setting(connection: &mut PgConnection, name: &str) -> String {
 }
 
 #[tokio::test]
+async fn another_program_of_the_operator_reaches_a_server_that_runs() {
+    let dir = data_dir();
+    assert!(picloud::postgres::running(dir.path()).is_err());
+    let postgres = start(dir.path()).await;
+    let mut connection = connect(&picloud::postgres::running(dir.path()).unwrap()).await;
+    let names: (String, String) = sqlx::query_as("select current_user::text, current_database()::text")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(names, ("picloud".to_owned(), "picloud".to_owned()));
+    drop(connection);
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn data_survives_a_stop_and_a_start() {
     let dir = data_dir();
     let postgres = start(dir.path()).await;

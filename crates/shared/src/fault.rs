@@ -71,11 +71,15 @@ codes! {
     MethodNotAllowed     "method_not_allowed"     405 Caller   safe   "The path exists, but not for this method";
     RequestTimeout       "request_timeout"        408 Caller   safe   "The request came in too slowly";
     Conflict             "conflict"               409 Caller   safe   "The change contradicts what exists";
+    DomainUnproven       "domain_unproven"        409 Caller   safe   "The domain is not proven to be the app's";
+    RequestInFlight      "request_in_flight"      409 Caller   safe   "The same request is still being worked on";
+    PreconditionFailed   "precondition_failed"    412 Caller   safe   "The resource is not as the caller last saw it";
     BodyTooLarge         "body_too_large"         413 Caller   safe   "The request body is over the limit";
     UriTooLong           "uri_too_long"           414 Caller   safe   "The request's address is over the limit";
     UnsupportedMedia     "unsupported_media_type" 415 Caller   safe   "The body is not of a type understood here";
     CompileError         "compile_error"          422 Caller   safe   "The script does not compile";
     InvalidInput         "invalid_input"          422 Caller   safe   "A field has a value that is not allowed";
+    IdempotencyKeyReused "idempotency_key_reused" 422 Caller   safe   "The idempotency key was used for another request";
     LimitOutOfRange      "limit_out_of_range"     422 Caller   safe   "A limit is outside its range";
     TooManyRequests      "too_many_requests"      429 Caller   safe   "Too many requests";
     BudgetExhausted      "budget_exhausted"       429 Script   safe   "The app has used up its budget for now";
@@ -86,6 +90,8 @@ codes! {
     Overloaded           "overloaded"             503 Platform safe   "All workers are busy";
     AppFrozen            "app_frozen"             503 Script   safe   "The app is frozen";
     ScriptQuarantined    "script_quarantined"     503 Script   safe   "The script is quarantined";
+    ScriptDisabled       "script_disabled"        503 Script   safe   "The script is switched off";
+    DnsUnavailable       "dns_unavailable"        503 Platform safe   "The DNS cannot be asked";
     Unavailable          "unavailable"            503 Platform safe   "The database cannot be reached";
     Timeout              "timeout"                504 Script   unsafe "The script took longer than its time limit";
     FuelExhausted        "fuel_exhausted"         507 Script   unsafe "The script used up its CPU limit";

@@ -92,7 +92,17 @@ pub struct GuestInput<'a> {
     pub memory_mb: u32,
     pub timeout_ms: u32,
     pub response_bytes: u32,
+    /// Who calls, where that was found out.
+    #[serde(borrow)]
+    pub user: Option<GuestUser<'a>>,
     pub http: Option<GuestHttp<'a>>,
+}
+
+/// A caller whose credential was verified.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GuestUser<'a> {
+    pub id: [u8; 16],
+    pub name: &'a str,
 }
 
 /// The request of an HTTP execution. Blocks are [`crate::http::PairBlock`]s.

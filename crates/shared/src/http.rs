@@ -20,6 +20,11 @@ impl PairBlock {
         self.0.extend_from_slice(value);
     }
 
+    /// Adds the pairs of another block behind those of this one.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -12,6 +12,7 @@ macro_rules! id {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
         #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub struct $name(Uuid);
 
         impl $name {
@@ -64,6 +65,8 @@ id! {
     ScriptId,
     /// A route of an app.
     RouteId,
+    /// A claim of an app to hosts of its own.
+    DomainId,
     /// One run of one version of a script.
     ExecutionId,
     /// A person who may use the admin API.

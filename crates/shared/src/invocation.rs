@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::fault::Code;
-use crate::guest_abi::{GuestHttp, GuestInput, InvocationType};
+use crate::guest_abi::{GuestHttp, GuestInput, GuestUser, InvocationType};
 use crate::host_call::LogLevel;
 use crate::id::{AppId, ExecutionId, ScriptId, UserId};
 use crate::limits::ScriptLimits;
@@ -28,6 +28,13 @@ pub struct ScriptTarget {
     pub limits: ScriptLimits,
 }
 
+/// Somebody whose credential was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub id: UserId,
+    pub name: String,
+}
+
 /// An execution to be admitted and run.
 #[derive(Debug)]
 pub struct Invocation {
@@ -43,8 +50,18 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// An execution for an HTTP request, with a new id.
+    /// An execution for an HTTP request of nobody in particular, with a new id.
     pub fn http(target: Arc<ScriptTarget>, request_id: Arc<str>, http: GuestHttp<'_>) -> Self {
+        Self::http_of(target, request_id, None, http)
+    }
+
+    /// An execution for an HTTP request of this caller.
+    pub fn http_of(
+        target: Arc<ScriptTarget>,
+        request_id: Arc<str>,
+        caller: Option<&Caller>,
+        http: GuestHttp<'_>,
+    ) -> Self {
         let execution = ExecutionId::new();
         let limits = &target.limits;
         let mut input = Vec::with_capacity(256 + http.headers.len() + http.query.len() + http.body.len());
@@ -62,6 +79,7 @@ impl Invocation {
                 memory_mb: limits.memory_mb,
                 timeout_ms: limits.timeout_ms,
                 response_bytes: limits.response_bytes,
+                user: caller.map(|caller| GuestUser { id: caller.id.to_bytes(), name: &caller.name }),
                 http: Some(http),
             },
         );
@@ -94,6 +112,7 @@ pub enum Work {
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ExecutionStatus {
     Ok,
     ScriptError,

@@ -7,12 +7,16 @@
 
 pub mod fault;
 pub mod guest_abi;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod host_call;
 pub mod http;
 pub mod id;
 #[cfg(feature = "host")]
 pub mod invocation;
 pub mod limits;
+#[cfg(feature = "host")]
+pub mod manifest;
 pub mod name;
 #[cfg(feature = "host")]
 pub mod path;
@@ -20,6 +24,8 @@ pub mod path;
 pub mod ports;
 pub mod route;
 pub mod script;
+#[cfg(feature = "host")]
+pub mod trace;
 pub mod wire;
 
 /// Version of the SDK that scripts see as `ctx.sdk_version`: `major.minor`.

@@ -63,6 +63,20 @@ pub const COMPILE_TIMEOUT_MS: u32 = 10_000;
 /// Memory for compiling a bundle, in MiB.
 pub const COMPILE_MEMORY_MB: u32 = 64;
 
+/// A whole app as one manifest, as JSON with its sources: a hundred scripts of an ordinary size fit
+/// many times over, and one such body is in memory at once.
+pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
+/// Scripts of a manifest: each is compiled, at about 10 ms.
+pub const MANIFEST_SCRIPTS_MAX: usize = 1_000;
+/// Routes of a manifest.
+pub const MANIFEST_ROUTES_MAX: usize = 10_000;
+
+/// One static file of an app: a page with its pictures, not a film.
+pub const ASSET_BYTES_MAX: usize = 5 << 20;
+/// Static files of an app together, and how many.
+pub const ASSETS_BYTES_MAX: u64 = 64 << 20;
+pub const ASSETS_MAX: u64 = 1_000;
+
 /// Request body accepted on a route unless it says otherwise.
 pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
 /// Largest body limit a route may set.
@@ -118,6 +132,7 @@ const _: () = {
 
 /// The limits one version of a script runs under, all of them resolved and within the ceilings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScriptLimits {
     pub fuel: u64,
     pub memory_mb: u32,
@@ -152,13 +167,21 @@ impl ScriptLimits {
 /// What a deploy may set; what is absent keeps the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LimitsPatch {
+    #[cfg_attr(feature = "schema", schemars(range(min = FUEL_MIN, max = FUEL_MAX)))]
     pub fuel: Option<u64>,
+    #[cfg_attr(feature = "schema", schemars(range(min = MEMORY_MB_MIN, max = MEMORY_MB_MAX)))]
     pub memory_mb: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(min = TIMEOUT_MS_MIN, max = TIMEOUT_MS_MAX)))]
     pub timeout_ms: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(max = i64::MAX)))]
     pub max_operations: Option<u64>,
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_CALL_LEVELS_MAX)))]
     pub max_call_levels: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_EXPR_DEPTH_MAX)))]
     pub max_expr_depth: Option<u32>,
+    #[cfg_attr(feature = "schema", schemars(range(max = RESPONSE_BYTES_MAX)))]
     pub response_bytes: Option<u32>,
 }
 

@@ -17,11 +17,22 @@ pub struct InvalidName {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $pattern:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern, "description": $rule })
+            }
+        }
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -82,6 +93,7 @@ name! {
     AppSlug,
     "app slug",
     "use 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'",
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     |text| {
         (1..=63).contains(&text.len())
             && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
@@ -95,6 +107,7 @@ name! {
     ScriptName,
     "script name",
     "use 1 to 128 of a-z, A-Z, 0-9, '_', '-' and '.', beginning with a letter or digit",
+    "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$",
     |text| {
         (1..=128).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
@@ -107,6 +120,7 @@ name! {
     Username,
     "user name",
     "use 1 to 64 of a-z, A-Z, 0-9, '_', '-', '.' and '@'",
+    "^[a-zA-Z0-9_.@-]{1,64}$",
     |text| {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'))
@@ -115,6 +129,8 @@ name! {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -141,5 +157,27 @@ mod tests {
     fn a_megabyte_of_rubbish_gives_a_short_message() {
         let error = "!".repeat(1 << 20).parse::<ScriptName>().unwrap_err();
         assert!(error.to_string().len() < 400);
+    }
+
+    proptest! {
+        #[test]
+        fn a_slug_is_always_the_first_label_of_a_host(text in "[a-z0-9.-]{1,66}") {
+            let is_slug = text.parse::<AppSlug>().is_ok();
+            let host = format!("{text}.example.com").parse::<crate::host::HostPattern>();
+            // What is no slug may still be a host, when it has dots, but never the other way round.
+            prop_assert!(!is_slug || host.is_ok());
+            prop_assert_eq!(is_slug, host.is_ok() && !text.contains('.'));
+        }
+
+        #[test]
+        fn arbitrary_text_is_no_name_or_itself(text: String) {
+            for parsed in [
+                text.parse::<AppSlug>().map(String::from),
+                text.parse::<ScriptName>().map(String::from),
+                text.parse::<Username>().map(String::from),
+            ] {
+                prop_assert!(parsed.is_err() || parsed.as_deref() == Ok(text.as_str()));
+            }
+        }
     }
 }

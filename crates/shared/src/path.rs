@@ -6,6 +6,9 @@ use std::borrow::Cow;
 use crate::http::PairBlock;
 use crate::route::{PathPattern, Segment};
 
+/// The file that a folder's address is for.
+const INDEX: &str = "index.html";
+
 /// A path cut at its slashes.
 #[derive(Debug)]
 pub struct PathSegments<'a> {
@@ -31,9 +34,27 @@ impl<'a> PathSegments<'a> {
         Some(Self { decoded, raw })
     }
 
-    /// The first segment, decoded.
-    pub fn first(&self) -> Option<&str> {
-        self.decoded.first().map(AsRef::as_ref)
+    /// The segments, decoded.
+    pub fn decoded(&self) -> &[Cow<'a, str>] {
+        &self.decoded
+    }
+
+    /// The path of the file that a request for this path is for: that of the same name, or the index of
+    /// a folder. Nothing when a segment is none of a file's, such as `..`.
+    pub fn file(&self) -> Option<String> {
+        let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['/', '\\', '\0']);
+        let (last, folders) = self.decoded.split_last().map_or(("", &[][..]), |(last, head)| (&**last, head));
+        if !folders.iter().all(|part| is_name(part)) || !(last.is_empty() || is_name(last)) {
+            return None;
+        }
+        let mut path = String::new();
+        for part in folders {
+            path.push('/');
+            path.push_str(part);
+        }
+        path.push('/');
+        path.push_str(if last.is_empty() { INDEX } else { last });
+        Some(path)
     }
 
     /// Nothing when the pattern does not match.
@@ -101,6 +122,19 @@ mod tests {
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn attack_a_files_path_never_leaves_its_folder() {
+        let file = |path: &str| PathSegments::new(path)?.file();
+        assert_eq!(file("/").as_deref(), Some("/index.html"));
+        assert_eq!(file("/docs/").as_deref(), Some("/docs/index.html"));
+        assert_eq!(file("/a%20b/%C3%A9.css").as_deref(), Some("/a b/é.css"));
+        for none in
+            ["", "x", "/..", "/../a", "/a/../b", "/%2e%2e/a", "/a%2fb", "/a%5cb", "/a%00", "//a", "/a//b"]
+        {
+            assert_eq!(file(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::invocation::{ExecutionRecord, Incident, Refusal, ScriptTarget, Work, WorkResult};
+use crate::id::AppId;
+use crate::invocation::{Caller, ExecutionRecord, Incident, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
 use crate::script::{Bundle, BundleHash};
 
@@ -46,4 +47,48 @@ pub trait Permits: Send + Sync {
 /// Pool → manager (ADR 0008): a worker misbehaved. Never blocks.
 pub trait IncidentSink: Send + Sync {
     fn report(&self, incident: Incident);
+}
+
+/// Why a credential gets nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialRefused {
+    #[error("the API key is not a live one")]
+    Unknown,
+    #[error("the API key may not run scripts of this app")]
+    NotAllowed,
+    /// Whether it is good cannot be found out now. Nobody becomes a stranger by that.
+    #[error("the API key cannot be checked now")]
+    Unavailable,
+}
+
+/// Ingress → manager (ADR 0009): who sends this API key, if it may run scripts of the app.
+pub trait Authenticate: Send + Sync {
+    fn authenticate<'a>(
+        &'a self,
+        app: AppId,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Caller, CredentialRefused>>;
+}
+
+/// A static file of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asset {
+    pub content_type: String,
+    /// SHA-256 of the content.
+    pub hash: [u8; 32],
+    pub content: Vec<u8>,
+}
+
+/// Whether there is such a file cannot be found out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the file cannot be read now")]
+pub struct AssetUnavailable;
+
+/// Ingress → store (ADR 0010): the file at a decoded path of an app, when no route is there.
+pub trait AssetSource: Send + Sync {
+    fn asset<'a>(
+        &'a self,
+        app: AppId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<Asset>>, AssetUnavailable>>;
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ScriptKind {
     /// Runs as a whole, for a request or an event.
     #[default]
@@ -28,6 +29,17 @@ impl ScriptKind {
 /// SHA-256 over a bundle's content: what an execution is pinned to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundleHash(pub [u8; 32]);
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for BundleHash {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BundleHash".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
+    }
+}
 
 impl fmt::Display for BundleHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -256,6 +256,7 @@ fn input(secret: &str) -> Vec<u8> {
         memory_mb: 6,
         timeout_ms: 1000,
         response_bytes: 1000,
+        user: None,
         http: Some(http),
     };
     codec::encode_body(&mut input, &guest_input);

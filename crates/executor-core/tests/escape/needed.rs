@@ -109,6 +109,7 @@ fn guest_input(body: &[u8]) -> GuestInput<'_> {
         memory_mb: 32,
         timeout_ms: 10_000,
         response_bytes: 16 << 20,
+        user: None,
         http: Some(GuestHttp {
             method: "POST",
             path: "/",

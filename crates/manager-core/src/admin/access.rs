@@ -29,7 +29,19 @@ pub(super) async fn app(
     Ok(app)
 }
 
-/// The app of this slug or id, and how the caller's person stands to it.
+/// The app that has this slug, else the one that had it last.
+async fn by_any_slug(conn: &mut PgConnection, slug: &str) -> sqlx::Result<Option<App>> {
+    if let Some(app) = store::apps::by_slug(conn, slug).await? {
+        return Ok(Some(app));
+    }
+    match store::former_slugs::app_of(conn, slug).await? {
+        Some(id) => store::apps::by_id(conn, id).await,
+        None => Ok(None),
+    }
+}
+
+/// The app of this slug or id, and how the caller's person stands to it. A slug that the app had
+/// before it was renamed finds it too.
 pub(super) async fn find(
     conn: &mut PgConnection,
     principal: &Principal,
@@ -38,7 +50,7 @@ pub(super) async fn find(
     let app = match key.parse::<AppId>() {
         Ok(id) => store::apps::by_id(conn, id).await?,
         Err(_) if key.contains('\0') => None,
-        Err(_) => store::apps::by_slug(conn, key).await?,
+        Err(_) => by_any_slug(conn, key).await?,
     };
     let app = app.ok_or_else(no_app)?;
     let role = store::members::role(conn, app.id, principal.user.id).await?;
@@ -108,4 +120,10 @@ pub(super) async fn lock(conn: &mut PgConnection, app: &App) -> Result<(), ApiEr
         return Ok(());
     }
     Err(no_app())
+}
+
+/// The same, and the app as it is now that nobody else can change it.
+pub(super) async fn lock_app(conn: &mut PgConnection, app: &App) -> Result<App, ApiError> {
+    lock(conn, app).await?;
+    store::apps::by_id(conn, app.id).await?.ok_or_else(no_app)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::SessionId;
@@ -18,15 +19,16 @@ use crate::auth::{Credential, Principal};
 use crate::store;
 use crate::store::sessions::Session;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPassword {
     /// The one that is to be replaced: who finds an open laptop does not know it.
     current: String,
+    #[schemars(length(min = 8, max = 1_024))]
     new: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevokeParams {
     /// Leave the session that asks alive.
@@ -35,7 +37,7 @@ pub(super) struct RevokeParams {
 }
 
 /// A session of the caller.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct SessionView {
     #[serde(flatten)]
     session: Session,
@@ -55,7 +57,7 @@ pub(super) async fn change_password(
         let detail = "the current password is wrong";
         return Err(ApiError::new(Code::InvalidInput, detail).with("field", "current"));
     }
-    let hash = admin.auth.hash_new_password(body.new).await?;
+    let hash = admin.auth.hash_new_password(body.new, &principal.user.username).await?;
     let mut tx = admin.database.begin().await?;
     store::users::set_password_hash(&mut tx, principal.user.id, &hash).await?;
     store::sessions::end_all(&mut tx, principal.user.id, session_of(&principal)).await?;

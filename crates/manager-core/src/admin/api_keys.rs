@@ -7,11 +7,13 @@ use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::ApiKeyId;
 use sqlx::postgres::PgConnection;
 
+use super::idempotency::Once;
 use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
@@ -27,19 +29,22 @@ const KEYS_MAX: i64 = 100;
 /// Ten years: a key for longer is one that does not expire.
 const EXPIRES_IN_S_MAX: u32 = 315_360_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyBody {
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: String,
+    #[schemars(length(min = 1))]
     scopes: Vec<Scope>,
     /// Slug or id of the only app the key is good for.
     app: Option<String>,
     /// Seconds from now; without it the key does not expire.
+    #[schemars(range(min = 1, max = EXPIRES_IN_S_MAX))]
     expires_in_s: Option<u32>,
 }
 
 /// A new key: the only answer that ever shows it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct KeyOnce {
     #[serde(flatten)]
     about: ApiKey,
@@ -61,7 +66,7 @@ pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<KeyBody>,
-) -> Result<(StatusCode, JsonBody<KeyOnce>), ApiError> {
+) -> Result<(StatusCode, Once<KeyOnce>), ApiError> {
     let name = name(&body.name)?;
     let scopes = scopes(body.scopes)?;
     let expires_at = body.expires_in_s.map(expiry).transpose()?;
@@ -79,7 +84,7 @@ pub(super) async fn create(
     let entry = Entry::new(&principal, "api_key.create", &about.name).after(&about);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, JsonBody(KeyOnce { about, key })))
+    Ok((StatusCode::CREATED, Once(KeyOnce { about, key })))
 }
 
 pub(super) async fn delete(

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::AppId;
 use shared::name::AppSlug;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -18,27 +20,36 @@ use crate::audit::{self, Entry};
 use crate::auth::{Capability, Place, Principal, Standing, can};
 use crate::manager::ManagerConfig;
 use crate::store;
-use crate::store::apps::App;
+use crate::store::apps::{App, Change, Contents};
 use crate::store::members::AppRole;
 
 const NAME_CHARS_MAX: usize = 200;
+const DESCRIPTION_CHARS_MAX: usize = 2_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewApp {
+    #[schemars(with = "AppSlug")]
     slug: String,
     /// The slug unless given.
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: Option<String>,
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
+    description: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppPatch {
+    #[schemars(with = "Option<AppSlug>")]
     slug: Option<String>,
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX))]
     name: Option<String>,
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
+    description: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteParams {
     #[serde(default)]
@@ -46,7 +57,7 @@ pub(super) struct DeleteParams {
 }
 
 /// An app with the address under which it always answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AppView {
     #[serde(flatten)]
     app: App,
@@ -54,12 +65,32 @@ pub(super) struct AppView {
 }
 
 /// An app with what the caller may do on it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AppForCaller {
     #[serde(flatten)]
     app: AppView,
     my_role: Option<AppRole>,
     my_capabilities: Vec<Capability>,
+    /// What the app was called before, as long as that still leads to it.
+    former_slugs: Vec<String>,
+}
+
+impl Resource for AppView {
+    fn state(&self) -> &impl Serialize {
+        &self.app
+    }
+}
+
+impl Resource for AppForCaller {
+    fn state(&self) -> &impl Serialize {
+        &self.app.app
+    }
+}
+
+impl Resource for App {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 impl AppView {
@@ -81,6 +112,11 @@ fn url(base_domain: &str, public_url: &str, slug: &str) -> String {
     }
 }
 
+/// The host on which an app answers by its slug.
+pub(super) fn slug_host(config: &ManagerConfig, slug: &AppSlug) -> String {
+    format!("{slug}.{}", config.base_domain.to_ascii_lowercase())
+}
+
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
@@ -97,17 +133,22 @@ pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<NewApp>,
-) -> Result<(StatusCode, JsonBody<AppView>), ApiError> {
+) -> Result<(StatusCode, Tagged<AppView>), ApiError> {
     let slug = slug(&body.slug)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
+    let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
-    let app = store::apps::create(&mut tx, &slug, &name, principal.user.id, false)
+    let mut app = store::apps::create(&mut tx, &slug, &name, principal.user.id, false)
         .await
         .map_err(|e| taken(e, &slug))?;
+    if description.is_some() {
+        let change = Change { description: description.as_deref(), ..Change::default() };
+        app = store::apps::update(&mut tx, app.id, change).await?.unwrap_or(app);
+    }
     let entry = Entry::new(&principal, "app.create", &app.slug).on(app.id).after(&app);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, JsonBody(AppView::new(&admin, app))))
+    Ok((StatusCode::CREATED, Tagged(AppView::new(&admin, app))))
 }
 
 pub(super) async fn show(
@@ -115,52 +156,84 @@ pub(super) async fn show(
     principal: Principal,
     standing: Standing,
     app: App,
-) -> JsonBody<AppForCaller> {
+) -> Result<Tagged<AppForCaller>, ApiError> {
+    let former_slugs = {
+        let mut conn = admin.database.acquire().await?;
+        store::former_slugs::of_app(&mut conn, app.id).await?
+    };
     let may = |capability: &Capability| can(&principal, *capability, Place::App(standing)).is_ok();
-    JsonBody(AppForCaller {
+    Ok(Tagged(AppForCaller {
         my_role: standing.role_of(principal.user.role),
         my_capabilities: Capability::ON_APPS.into_iter().filter(may).collect(),
         app: AppView::new(&admin, app),
-    })
+        former_slugs,
+    }))
 }
 
 pub(super) async fn update(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Json(body): Json<AppPatch>,
-) -> Result<JsonBody<AppView>, ApiError> {
+) -> Result<Tagged<AppView>, ApiError> {
     let slug = body.slug.as_deref().map(slug).transpose()?;
     let name = body.name.map(name).transpose()?;
+    let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
-    let updated = store::apps::update(&mut tx, app.id, slug.as_ref(), name.as_deref());
-    let updated = updated.await.map_err(|error| taken(error, slug.as_ref().unwrap_or(&app.slug)))?;
+    // Read again: before the lock it may have got another name.
+    let before = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&before))?;
+    let change = Change { slug: slug.as_ref(), name: name.as_deref(), description: description.as_deref() };
+    let updated = store::apps::update(&mut tx, app.id, change).await;
+    let updated = updated.map_err(|error| taken(error, slug.as_ref().unwrap_or(&before.slug)))?;
     let updated = updated.ok_or_else(access::no_app)?;
-    let entry = Entry::new(&principal, "app.update", &app.slug).on(app.id).before(&app).after(&updated);
+    if updated.slug != before.slug {
+        store::former_slugs::forget(&mut tx, &updated.slug).await?;
+        store::former_slugs::keep(&mut tx, app.id, &before.slug).await?;
+        // Routes for the host that the app has by its slug go with it.
+        let [from, to] = [&before.slug, &updated.slug].map(|slug| slug_host(&admin.config, slug));
+        store::routes::move_host(&mut tx, app.id, &from, &to).await?;
+    }
+    let entry = Entry::new(&principal, "app.update", &before.slug).on(app.id).before(&before).after(&updated);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(AppView::new(&admin, updated)))
+    Ok(Tagged(AppView::new(&admin, updated)))
 }
 
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
-    access::lock(&mut tx, &app).await?;
-    let scripts = store::apps::script_count(&mut tx, app.id).await?;
-    if scripts > 0 && !params.force {
-        let detail = format!("the app has {scripts} scripts; repeat with ?force=true to remove them with it");
-        return Err(ApiError::new(Code::Conflict, detail).with("scripts", scripts));
+    let app = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&app))?;
+    let contents = store::apps::contents(&mut tx, app.id).await?;
+    if !contents.is_nothing() && !params.force {
+        return Err(not_empty(&app, &contents));
     }
     store::apps::delete(&mut tx, app.id).await?;
-    let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&app);
+    let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&(&app, &contents));
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     admin.budgets.forget(app.id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Names what would be lost, so that it is lost knowingly.
+fn not_empty(app: &App, contents: &Contents) -> ApiError {
+    let Contents { scripts, versions, routes, executions, .. } = contents;
+    let detail = format!(
+        "the app {} has {scripts} scripts with {versions} versions, {routes} routes and {executions} records \
+         of executions; repeat with ?force=true to remove all of it for good",
+        app.slug
+    );
+    ApiError::new(Code::Conflict, detail)
+        .with("scripts", contents.scripts)
+        .with("contents", serde_json::to_value(contents).unwrap_or_default())
 }
 
 fn slug(text: &str) -> Result<AppSlug, ApiError> {
@@ -172,13 +245,21 @@ fn slug(text: &str) -> Result<AppSlug, ApiError> {
     Ok(slug)
 }
 
-fn name(text: String) -> Result<String, ApiError> {
+pub(super) fn name(text: String) -> Result<String, ApiError> {
     let text = text.trim();
     if !(1..=NAME_CHARS_MAX).contains(&text.chars().count()) || text.chars().any(char::is_control) {
         let detail = format!("an app's name has 1 to {NAME_CHARS_MAX} characters and no control characters");
         return Err(ApiError::invalid(detail).with("field", "name"));
     }
     Ok(text.to_owned())
+}
+
+pub(super) fn description(text: String) -> Result<String, ApiError> {
+    if text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0') {
+        let detail = format!("a description has at most {DESCRIPTION_CHARS_MAX} characters and no U+0000");
+        return Err(ApiError::invalid(detail).with("field", "description"));
+    }
+    Ok(text)
 }
 
 fn taken(error: sqlx::Error, slug: &AppSlug) -> ApiError {

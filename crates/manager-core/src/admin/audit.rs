@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::id::AppId;
 
@@ -16,7 +17,7 @@ use crate::store;
 use crate::store::apps::App;
 use crate::store::audit::Filter;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditParams {
     action: Option<String>,

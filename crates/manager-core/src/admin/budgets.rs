@@ -5,8 +5,10 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use chrono::{Days, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::Json;
 use super::{Admin, access};
@@ -20,7 +22,7 @@ use crate::store::usage::Day;
 /// Days that the answer on usage goes back, today included.
 const DAYS: u64 = 30;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Usage {
     level: Level,
     budget: Budget,
@@ -30,20 +32,26 @@ pub(super) struct Usage {
     days: Vec<Day>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Used {
     executions: i64,
     fuel: i64,
+}
+
+impl Resource for Budget {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path(app): Path<String>,
-) -> Result<JsonBody<Budget>, ApiError> {
+) -> Result<Tagged<Budget>, ApiError> {
     let mut conn = admin.database.acquire().await?;
     let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
-    Ok(JsonBody(admin.budgets.meter(app.id).budget))
+    Ok(Tagged(admin.budgets.meter(app.id).budget))
 }
 
 /// Replaces all of it: what is left out has no limit from then on.
@@ -51,16 +59,20 @@ pub(super) async fn set(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path(app): Path<String>,
+    preconditions: Preconditions,
     Json(budget): Json<Budget>,
-) -> Result<JsonBody<Budget>, ApiError> {
+) -> Result<Tagged<Budget>, ApiError> {
     check(&budget)?;
     let mut tx = admin.database.begin().await?;
     let app = access::app(&mut tx, &principal, &app, Capability::SetBudgets).await?;
+    access::lock(&mut tx, &app).await?;
+    let now = store::budgets::of(&mut tx, app.id).await?.unwrap_or_default();
+    preconditions.check(Some(&now))?;
     store::budgets::set(&mut tx, app.id, &budget).await?;
     let entry = Entry::new(&principal, "budgets.set", &app.slug).on(app.id).after(&budget);
     audit::append(&mut tx, entry).await?;
     admin.budgets.publish(tx, app.id).await?;
-    Ok(JsonBody(budget))
+    Ok(Tagged(budget))
 }
 
 fn check(budget: &Budget) -> Result<(), ApiError> {

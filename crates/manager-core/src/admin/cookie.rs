@@ -76,7 +76,41 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_cookie_header_is_read_or_passed_over(bytes: Vec<u8>) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let mut parts = parts("GET", &[]);
+                parts.headers.insert(header::COOKIE, value);
+                let _ = session(&parts);
+            }
+        }
+
+        #[test]
+        fn the_session_is_found_wherever_it_stands(
+            before in proptest::collection::vec("[a-z]{1,8}=[!#-+--:<-~]{0,12}", 0..5),
+            after in proptest::collection::vec("[a-z]{1,8}=[!#-+--:<-~]{0,12}", 0..5),
+        ) {
+            let ours = vec!["__Host-picloud=pics_x".to_owned()];
+            let line = [before, ours, after].concat().join("; ");
+            let parts = parts("GET", &[("cookie", &line)]);
+            prop_assert_eq!(session(&parts).unwrap(), Some("pics_x"));
+        }
+
+        #[test]
+        fn no_origin_but_our_own_lets_a_change_through(origin in "[ -~]{0,40}", site in "[ -~]{0,20}") {
+            prop_assume!(site != "same-origin" && !origin.ends_with("://pi.example.org"));
+            let own = [COOKIE, ("host", "pi.example.org")];
+            let by_site = [&own[..], &[("sec-fetch-site", site.as_str())]].concat();
+            let by_origin = [&own[..], &[("origin", origin.as_str())]].concat();
+            prop_assert!(session(&parts("POST", &by_site)).is_err());
+            prop_assert!(session(&parts("POST", &by_origin)).is_err());
+        }
+    }
 
     fn parts(method: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = http::Request::builder().method(method);

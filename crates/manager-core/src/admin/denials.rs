@@ -9,11 +9,15 @@ use axum::Json as JsonBody;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::{Method, Uri};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::AppId;
 use shared::name::Username;
 
 use super::Admin;
+use super::page::{Items, PageParams};
+use super::problem::ApiError;
+use super::read::Params;
 use crate::auth::{Capability, Denial, Principal};
 use crate::store::apps::App;
 
@@ -25,10 +29,13 @@ const ALL_MAX: usize = 2_000;
 const PATH_CHARS_MAX: usize = 200;
 
 /// One refusal.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Denied {
     #[serde(skip)]
     app: AppId,
+    /// Counts all denials since the start.
+    #[serde(skip)]
+    number: u64,
     at: DateTime<Utc>,
     username: Username,
     capability: Capability,
@@ -49,6 +56,7 @@ impl Denied {
     ) -> Self {
         Self {
             app,
+            number: 0,
             at: Utc::now(),
             username: principal.user.username.clone(),
             capability,
@@ -63,11 +71,20 @@ impl Denied {
 
 /// The last refusals, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<VecDeque<Denied>>);
+pub(crate) struct Denials(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    recorded: u64,
+    last: VecDeque<Denied>,
+}
 
 impl Denials {
-    pub(super) fn record(&self, denied: Denied) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn record(&self, mut denied: Denied) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.recorded += 1;
+        denied.number = kept.recorded;
+        let all = &mut kept.last;
         let same_app = |other: &Denied| other.app == denied.app;
         if all.iter().filter(|other| same_app(other)).count() >= PER_APP_MAX {
             let oldest = all.iter().position(same_app);
@@ -78,20 +95,23 @@ impl Denials {
         all.push_back(denied);
     }
 
-    /// Those of one app, newest first.
-    fn of(&self, app: AppId) -> Vec<Denied> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().rev().filter(|denied| denied.app == app).cloned().collect()
+    /// Those of one app, newest first, older than the one of that number.
+    fn of(&self, app: AppId, before: Option<u64>, rows: usize) -> Vec<Denied> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_asked_for =
+            |denied: &&Denied| denied.app == app && before.is_none_or(|before| denied.number < before);
+        kept.last.iter().rev().filter(is_asked_for).take(rows).cloned().collect()
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct Recent {
-    items: Vec<Denied>,
-}
-
-pub(super) async fn list(State(admin): State<Arc<Admin>>, app: App) -> JsonBody<Recent> {
-    JsonBody(Recent { items: admin.denials.of(app.id) })
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Params(params): Params<PageParams>,
+) -> Result<JsonBody<Items<Denied>>, ApiError> {
+    let page = params.page::<u64>()?;
+    let rows = admin.denials.of(app.id, page.after, usize::try_from(page.rows()).unwrap_or(PER_APP_MAX));
+    Ok(JsonBody(page.items(rows, |denied| denied.number.to_string())))
 }
 
 #[cfg(test)]
@@ -102,6 +122,7 @@ mod tests {
     fn denied(app: AppId, path: &str) -> Denied {
         Denied {
             app,
+            number: 0,
             at: Utc::now(),
             username: "eve".parse().unwrap(),
             capability: Capability::ReadApp,
@@ -119,9 +140,9 @@ mod tests {
         for n in 0..PER_APP_MAX + 10 {
             denials.record(denied(loud, &n.to_string()));
         }
-        let loud = denials.of(loud);
+        let loud = denials.of(loud, None, 1_000);
         assert_eq!((loud.len(), loud[0].path.as_str()), (PER_APP_MAX, "59"));
-        assert_eq!(denials.of(quiet).len(), 1);
+        assert_eq!(denials.of(quiet, None, 1_000).len(), 1);
     }
 
     #[test]
@@ -130,6 +151,6 @@ mod tests {
         for _ in 0..ALL_MAX + 5 {
             denials.record(denied(AppId::new(), "/"));
         }
-        assert_eq!(denials.0.lock().unwrap().len(), ALL_MAX);
+        assert_eq!(denials.0.lock().unwrap().last.len(), ALL_MAX);
     }
 }

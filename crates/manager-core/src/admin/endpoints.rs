@@ -9,9 +9,11 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
+use super::openapi::{Described, Operation};
 use super::{
-    Admin, account, api_keys, apps, audit, budgets, denials, executions, gate, incidents, invitations,
-    invoke, members, routes, scripts, session, tail, totp, transfer, users, verbs, versions,
+    Admin, account, api_keys, apply, apps, assets, audit, budgets, denials, domains, executions, gate,
+    incidents, invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp,
+    transfer, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -29,14 +31,19 @@ pub(crate) struct Endpoint {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     pub(crate) needs: Needs,
+    /// Says what the handler takes and answers.
+    pub(super) describe: fn(&mut Operation<'_>),
     handler: MethodRouter<Arc<Admin>>,
+    /// The handler's path in this crate, such as `manager_core::admin::apps::list`.
+    handler_path: &'static str,
 }
 
 /// Every endpoint.
+#[expect(clippy::too_many_lines, reason = "a table of contents is read as one")]
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
         AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadSelf,
-        ReleaseScripts, SetBudgets, TransferApp, WriteApp,
+        ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp,
     };
     vec![
         post("/auth/login", None, session::login),
@@ -52,6 +59,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/auth/totp:remove", ManageSelf, totp::remove),
         get("/users", ManageUsers, users::list),
         post("/users", ManageUsers, users::create),
+        get("/users/{id}", ManageUsers, users::show),
         patch("/users/{id}", ManageUsers, users::update),
         delete("/users/{id}", ManageUsers, users::delete),
         get("/invitations", ManageUsers, invitations::list),
@@ -68,11 +76,22 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}", ReadApp, apps::show),
         patch("/apps/{app}", AdministerApp, apps::update),
         delete("/apps/{app}", AdministerApp, apps::delete),
+        post("/apps/{app}:plan", WriteApp, apply::plan),
+        post("/apps/{app}:apply", WriteApp, apply::apply),
         post("/apps/{app}:transfer", TransferApp, transfer::transfer),
         get("/apps/{app}/members", ReadApp, members::list),
         post("/apps/{app}/members", AdministerApp, members::add),
+        get("/apps/{app}/members/{user}", ReadApp, members::show),
         patch("/apps/{app}/members/{user}", AdministerApp, members::update),
         delete("/apps/{app}/members/{user}", AdministerApp, members::remove),
+        get("/apps/{app}/assets", ReadApp, assets::list),
+        put("/apps/{app}/assets", WriteApp, assets::put),
+        delete("/apps/{app}/assets", WriteApp, assets::delete),
+        get("/apps/{app}/domains", ReadApp, domains::list),
+        post("/apps/{app}/domains", AdministerApp, domains::create),
+        post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),
+        post("/apps/{app}/domains/{id}:waive", WaiveDomains, domains::waive),
+        delete("/apps/{app}/domains/{id}", AdministerApp, domains::delete),
         get("/apps/{app}/denials", AdministerApp, denials::list),
         get("/apps/{app}/audit", AdministerApp, audit::of_app),
         get("/apps/{app}/budgets", ReadApp, budgets::show),
@@ -84,11 +103,15 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}/scripts/{name}", ReadApp, scripts::show),
         delete("/apps/{app}/scripts/{name}", WriteApp, scripts::delete),
         get("/apps/{app}/scripts/{name}/versions", ReadApp, versions::list),
+        get("/apps/{app}/scripts/{name}/versions/{id}:diff", ReadApp, version_diff::diff),
+        post("/apps/{app}/scripts/{name}:enable", WriteApp, switch::enable),
+        post("/apps/{app}/scripts/{name}:disable", WriteApp, switch::disable),
         post("/apps/{app}/scripts/{name}:release", ReleaseScripts, incidents::release),
         post("/apps/{app}/scripts/{name}/rollback", WriteApp, versions::rollback),
         post("/apps/{app}/scripts/{name}/invoke", InvokeScripts, invoke::test),
         get("/apps/{app}/routes", ReadApp, routes::list),
         post("/apps/{app}/routes", WriteApp, routes::create),
+        post("/apps/{app}/routes:match", ReadApp, matching::explain),
         get("/apps/{app}/routes/{id}", ReadApp, routes::show),
         patch("/apps/{app}/routes/{id}", WriteApp, routes::update),
         delete("/apps/{app}/routes/{id}", WriteApp, routes::delete),
@@ -128,53 +151,68 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
     })
 }
 
-fn get<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn get<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("GET", path, needs.into(), on(MethodFilter::GET, handler))
+    Endpoint::new("GET", path, needs.into(), MethodFilter::GET, handler)
 }
 
-fn post<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn post<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("POST", path, needs.into(), on(MethodFilter::POST, handler))
+    Endpoint::new("POST", path, needs.into(), MethodFilter::POST, handler)
 }
 
-fn put<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn put<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("PUT", path, needs.into(), on(MethodFilter::PUT, handler))
+    Endpoint::new("PUT", path, needs.into(), MethodFilter::PUT, handler)
 }
 
-fn patch<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn patch<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("PATCH", path, needs.into(), on(MethodFilter::PATCH, handler))
+    Endpoint::new("PATCH", path, needs.into(), MethodFilter::PATCH, handler)
 }
 
-fn delete<H: Handler<T, Arc<Admin>>, T: 'static>(
+fn delete<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
     path: &'static str,
     needs: impl Into<Option<Capability>>,
     handler: H,
 ) -> Endpoint {
-    Endpoint::new("DELETE", path, needs.into(), on(MethodFilter::DELETE, handler))
+    Endpoint::new("DELETE", path, needs.into(), MethodFilter::DELETE, handler)
 }
 
 impl Endpoint {
-    fn new(
+    fn new<H: Handler<T, Arc<Admin>> + Described<T>, T: 'static>(
         method: &'static str,
         path: &'static str,
         needs: Option<Capability>,
-        handler: MethodRouter<Arc<Admin>>,
+        filter: MethodFilter,
+        handler: H,
     ) -> Self {
-        Self { method, path, needs: needs.map_or(Needs::Nothing, Needs::Right), handler }
+        Self {
+            method,
+            path,
+            needs: needs.map_or(Needs::Nothing, Needs::Right),
+            describe: H::describe,
+            handler: on(filter, handler),
+            handler_path: std::any::type_name::<H>(),
+        }
+    }
+
+    /// Names the endpoint for programs: its resource and what is done with it, such as `apps_list`.
+    pub(super) fn id(&self) -> String {
+        let mut parts = self.handler_path.rsplit("::");
+        let (verb, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        format!("{resource}_{verb}")
     }
 }

@@ -11,7 +11,7 @@ use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
 use shared::http::{ClientAddress, PairBlock, RequestId};
 use shared::id::ScriptId;
-use shared::invocation::{Invocation, Response};
+use shared::invocation::{Caller, Invocation, Response};
 use shared::limits::BODY_BYTES_DEFAULT;
 
 use super::denials::Denied;
@@ -19,6 +19,7 @@ use super::problem::{ApiError, OfScript};
 use super::run::{live_target, run};
 use super::{Admin, access, outcome, read};
 use crate::auth::{Capability, Principal};
+use crate::store;
 
 pub(super) async fn execute(
     State(admin): State<Arc<Admin>>,
@@ -40,6 +41,9 @@ pub(super) async fn execute(
             admin.denials.record(denied);
             return Err(if denial.hides_the_app() { missing() } else { access::refusal(denial) });
         }
+        if !store::scripts::is_enabled(&mut conn, script).await? {
+            return Err(ApiError::new(Code::ScriptDisabled, "the script is switched off by its people"));
+        }
         target
     };
     let method = request.method().to_string();
@@ -58,7 +62,8 @@ pub(super) async fn execute(
         headers: headers.as_bytes(),
         body: &body,
     };
-    let outcome = run(&admin, Invocation::http(target, request_id, http)).await?;
+    let caller = Caller { id: principal.user.id, name: principal.user.username.to_string() };
+    let outcome = run(&admin, Invocation::http_of(target, request_id, Some(&caller), http)).await?;
     match outcome.response {
         Some(response) => Ok(of_script(response)),
         None => Err(outcome::failed(&outcome)),

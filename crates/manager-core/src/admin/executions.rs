@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::id::{ExecutionId, ScriptId};
@@ -20,7 +21,7 @@ use crate::store::apps::App;
 use crate::store::executions::{ExecutionRow, Filter};
 
 /// An execution as the API shows it. Only answers about one execution carry its logs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Execution {
     id: ExecutionId,
     script: String,
@@ -75,7 +76,7 @@ fn milliseconds(us: i64) -> f64 {
     us as f64 / 1_000.0
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
     script: Option<String>,

@@ -16,7 +16,7 @@ use shared::http::{ClientAddress, RequestId};
 use super::denials::Denied;
 use super::endpoints::Needs;
 use super::problem::ApiError;
-use super::{Admin, access, cookie};
+use super::{Admin, access, cookie, idempotency, renamed};
 use crate::auth::{Auth, AuthenticateError, Capability, Origin, Principal, Standing};
 use crate::store::apps::App;
 
@@ -33,11 +33,15 @@ pub(super) async fn pass(
     let principal = authenticate(&admin.auth, &parts).await?;
     let key = params.iter().find(|(name, _)| *name == "app").map(|(_, key)| key.to_owned());
     if let Some((app, standing)) = admit(&admin, &principal, capability, key.as_deref(), &parts).await? {
+        if let Some(response) = key.and_then(|key| renamed::redirect(&app, &key, &parts)) {
+            return Ok(response);
+        }
         parts.extensions.insert(app);
         parts.extensions.insert(standing);
     }
+    let user = principal.user.id;
     parts.extensions.insert(principal);
-    Ok(next.run(Request::from_parts(parts, body)).await)
+    idempotency::once(&admin, user, Request::from_parts(parts, body), next).await
 }
 
 async fn admit(
@@ -141,4 +145,46 @@ impl FromRequestParts<Arc<Admin>> for Standing {
 fn not_gated(what: &str) -> ApiError {
     tracing::error!("a handler takes {what}, which its endpoint does not ask for");
     ApiError::new(Code::Internal, "the platform failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with(value: HeaderValue) -> Parts {
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.headers.insert(header::AUTHORIZATION, value);
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn any_authorization_header_is_a_token_or_refused(bytes: Vec<u8>) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let parts = with(value);
+                // Never passed over for a cookie: there was a header.
+                prop_assert!(!matches!(bearer(&parts), Ok(None)));
+            }
+        }
+
+        #[test]
+        fn a_token_is_read_whatever_the_case_of_its_scheme(
+            scheme in "[Bb][Ee][Aa][Rr][Ee][Rr]",
+            space in " {1,3}",
+            token in "[!-~]{1,80}",
+        ) {
+            let parts = with(HeaderValue::try_from(format!("{scheme}{space}{token}")).unwrap());
+            prop_assert_eq!(bearer(&parts).unwrap(), Some(token.as_str()));
+        }
+
+        #[test]
+        fn another_scheme_is_refused(scheme in "[A-Za-z]{1,12}", token in "[!-~]{0,80}") {
+            prop_assume!(!scheme.eq_ignore_ascii_case("bearer"));
+            let parts = with(HeaderValue::try_from(format!("{scheme} {token}")).unwrap());
+            prop_assert!(bearer(&parts).is_err());
+        }
+    }
 }

@@ -16,6 +16,11 @@ pub(crate) fn guarded(auth: Arc<Auth>, router: Router) -> Router {
     router.layer(from_fn_with_state(auth, check)).layer(from_fn(problem::render))
 }
 
+/// The same for what everybody may ask: errors and headers are those of the admin API.
+pub(crate) fn open(router: Router) -> Router {
+    router.layer(from_fn(problem::render))
+}
+
 async fn check(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let principal = gate::authenticate(&auth, &parts).await?;

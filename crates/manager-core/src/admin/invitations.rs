@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::InvitationId;
 
 use super::gate::Caller;
+use super::idempotency::Once;
 use super::page::{Items, PageParams};
+use super::precondition::Tagged;
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access, users};
@@ -24,14 +27,16 @@ const NOTE_CHARS_MAX: usize = 200;
 const DAYS_DEFAULT: i32 = 7;
 const DAYS_MAX: i32 = 30;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewInvite {
     #[serde(default = "member")]
     role: Role,
     /// Whom it is for, in the caller's words.
     #[serde(default)]
+    #[schemars(length(max = NOTE_CHARS_MAX))]
     note: String,
+    #[schemars(range(min = 1, max = DAYS_MAX))]
     expires_in_days: Option<i32>,
 }
 
@@ -40,7 +45,7 @@ fn member() -> Role {
 }
 
 /// A new invitation: the only answer that ever shows its token.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct InvitedOnce {
     #[serde(flatten)]
     invitation: Invitation,
@@ -50,11 +55,13 @@ pub(super) struct InvitedOnce {
     url: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Acceptance {
     token: String,
+    #[schemars(with = "shared::name::Username")]
     username: String,
+    #[schemars(length(min = 8, max = 1_024))]
     password: String,
 }
 
@@ -72,7 +79,7 @@ pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<NewInvite>,
-) -> Result<(StatusCode, JsonBody<InvitedOnce>), ApiError> {
+) -> Result<(StatusCode, Once<InvitedOnce>), ApiError> {
     outranks(&principal, body.role).map_err(|denial| access::forbidden(&denial))?;
     if body.note.chars().count() > NOTE_CHARS_MAX || body.note.contains('\0') {
         let detail = format!("a note has at most {NOTE_CHARS_MAX} characters and no U+0000");
@@ -93,7 +100,7 @@ pub(super) async fn create(
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
     let url = format!("{}/admin/invitation#{token}", admin.config.public_url);
-    Ok((StatusCode::CREATED, JsonBody(InvitedOnce { invitation, token, url })))
+    Ok((StatusCode::CREATED, Once(InvitedOnce { invitation, token, url })))
 }
 
 pub(super) async fn delete(
@@ -116,14 +123,14 @@ pub(super) async fn accept(
     State(admin): State<Arc<Admin>>,
     Caller(origin): Caller,
     Json(body): Json<Acceptance>,
-) -> Result<(StatusCode, JsonBody<Person>), ApiError> {
+) -> Result<(StatusCode, Tagged<Person>), ApiError> {
     let missing = || ApiError::not_found("the invitation is unknown, over, or was accepted already");
     let username = users::username(&body.username)?;
     let token_hash = stored_invitation(&body.token).ok_or_else(missing)?;
     if !store::invitations::is_open(&mut *admin.database.acquire().await?, token_hash).await? {
         return Err(missing());
     }
-    let hash = admin.auth.hash_new_password(body.password).await?;
+    let hash = admin.auth.hash_new_password(body.password, &username).await?;
     let mut tx = admin.database.begin().await?;
     let invitation = store::invitations::take(&mut tx, token_hash).await?.ok_or_else(missing)?;
     let person = users::make(&mut tx, &username, &hash, invitation.role).await?;
@@ -131,5 +138,5 @@ pub(super) async fn accept(
     let entry = Entry::new(actor, "invitation.accept", &username).before(&invitation).after(&person);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, JsonBody(person)))
+    Ok((StatusCode::CREATED, Tagged(person)))
 }

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use http::header::{self, HeaderMap};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -29,7 +30,7 @@ use crate::recorder;
 use crate::store::apps::App;
 
 /// What came of a test run.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct TestAnswer {
     status: u16,
     headers: BTreeMap<String, String>,
@@ -93,7 +94,7 @@ fn captured(admin: &Admin, target: &ScriptTarget, request: &MadeUp) -> Captured 
         .filter(|route| route.target.script == target.script)
         .filter(|route| route.method.as_ref().is_none_or(|method| *method == request.method))
         .collect();
-    routes.sort_by(|a, b| a.pattern.precedence(&b.pattern));
+    routes.sort_by(|a, b| a.precedence(b));
     let path = PathSegments::new(&request.path);
     let captured = path.and_then(|path| routes.iter().find_map(|route| path.capture(&route.pattern)));
     captured.unwrap_or_default()

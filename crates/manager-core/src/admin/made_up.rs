@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::header::{self, HeaderName, HeaderValue};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::guest_abi::GuestHttp;
@@ -12,7 +13,7 @@ use shared::path::Captured;
 use super::problem::ApiError;
 
 /// The request to make up.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TestBody {
     method: Option<String>,
@@ -23,7 +24,7 @@ pub(super) struct TestBody {
     body: Option<Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Query {
     Text(String),

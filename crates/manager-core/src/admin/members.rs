@@ -6,13 +6,15 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::UserId;
 use shared::name::Username;
 use sqlx::postgres::PgConnection;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -23,7 +25,7 @@ use crate::store::apps::App;
 use crate::store::members::{AppRole, Member};
 use crate::store::users::{Person, User};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMember {
     /// A user's name or id.
@@ -31,10 +33,16 @@ pub(super) struct NewMember {
     role: AppRole,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MemberPatch {
     role: AppRole,
+}
+
+impl Resource for Member {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 pub(super) async fn list(
@@ -48,12 +56,21 @@ pub(super) async fn list(
     Ok(JsonBody(page.items(rows, |member| member.username.to_string())))
 }
 
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Path((_, key)): Path<(String, String)>,
+) -> Result<Tagged<Member>, ApiError> {
+    let mut conn = admin.database.acquire().await?;
+    named(&mut conn, &app, &key).await.map(Tagged)
+}
+
 pub(super) async fn add(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
     Json(body): Json<NewMember>,
-) -> Result<(StatusCode, JsonBody<Member>), ApiError> {
+) -> Result<(StatusCode, Tagged<Member>), ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let user = user(&mut tx, &body.user).await?;
@@ -69,7 +86,7 @@ pub(super) async fn add(
     let entry = Entry::new(&principal, "member.add", &member.username).on(app.id).after(&member);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, JsonBody(member)))
+    Ok((StatusCode::CREATED, Tagged(member)))
 }
 
 pub(super) async fn update(
@@ -77,11 +94,13 @@ pub(super) async fn update(
     principal: Principal,
     app: App,
     Path((_, key)): Path<(String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<MemberPatch>,
-) -> Result<JsonBody<Member>, ApiError> {
+) -> Result<Tagged<Member>, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = named(&mut tx, &app, &key).await?;
+    preconditions.check(Some(&old))?;
     if body.role != AppRole::AppAdmin {
         refuse_owner(&old)?;
     }
@@ -90,7 +109,7 @@ pub(super) async fn update(
     let entry = Entry::new(&principal, "member.update", &member.username);
     audit::append(&mut tx, entry.on(app.id).before(&old).after(&member)).await?;
     tx.commit().await?;
-    Ok(JsonBody(member))
+    Ok(Tagged(member))
 }
 
 pub(super) async fn remove(
@@ -98,10 +117,12 @@ pub(super) async fn remove(
     principal: Principal,
     app: App,
     Path((_, key)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = named(&mut tx, &app, &key).await?;
+    preconditions.check(Some(&old))?;
     refuse_owner(&old)?;
     store::members::remove(&mut tx, app.id, old.user_id).await?;
     let entry = Entry::new(&principal, "member.remove", &old.username).on(app.id).before(&old);

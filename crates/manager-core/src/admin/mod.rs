@@ -5,36 +5,48 @@
 mod access;
 mod account;
 mod api_keys;
+mod apply;
 mod apps;
+mod assets;
 mod audit;
 mod budgets;
 mod compile;
 mod cookie;
 mod denials;
+mod domains;
 mod endpoints;
 mod execute;
 mod executions;
 mod gate;
 mod guard;
+mod idempotency;
 mod incidents;
 mod invitations;
 mod invoke;
 mod made_up;
+mod manifest;
+mod matching;
 mod members;
+mod openapi;
 mod outcome;
 mod page;
+mod precondition;
 mod problem;
+mod rate;
 mod read;
+mod renamed;
 mod routes;
 mod run;
 mod scripts;
 mod session;
+mod switch;
 mod system;
 mod tail;
 mod totp;
 mod transfer;
 mod users;
 mod verbs;
+mod version_diff;
 mod versions;
 
 use std::future::ready;
@@ -50,11 +62,14 @@ use tower::Layer;
 pub(crate) use self::denials::Denials;
 use self::endpoints::Needs;
 pub use self::endpoints::{Permission, permissions};
-pub(crate) use self::guard::guarded;
+pub(crate) use self::guard::{guarded, open};
+pub use self::openapi::{Beside, openapi};
 use self::problem::ApiError;
 use self::verbs::Verbs;
+use crate::assets::Assets;
 use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
+use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::recorder::Recorder;
@@ -70,19 +85,26 @@ pub(crate) struct Admin {
     pub(crate) denials: Denials,
     pub(crate) budgets: Budgets,
     pub(crate) incidents: Incidents,
+    pub(crate) assets: Assets,
     pub(crate) invoke: Arc<dyn Invoke>,
+    pub(crate) dns: Dns,
     pub(crate) config: Arc<ManagerConfig>,
 }
 
-pub(crate) fn router(admin: Admin) -> Router {
+/// Where the endpoints of the table are.
+const ROOT: &str = "/api/v1/admin";
+
+/// The admin API and what belongs to it. Its document describes `beside` too.
+pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
     let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass));
     let platform = Router::new()
-        .nest("/api/v1/admin", endpoints::router(&admin))
+        .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/version", get(system::version))
+        .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .layer(from_fn(problem::render))
         .with_state(admin);

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::ApiError;
@@ -13,10 +14,13 @@ const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
 
 /// The query of a list that has no filters.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageParams {
+    /// Most items of the page.
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -34,9 +38,11 @@ pub(super) struct Page<K> {
 }
 
 /// A part of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub(super) struct Items<T> {
     items: Vec<T>,
+    /// Where the next page begins; null on the last one.
     next_cursor: Option<String>,
 }
 
@@ -83,7 +89,40 @@ fn decode<K: FromStr>(cursor: &str) -> Result<K, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_cursor_is_a_place_or_refused(cursor: String, bytes: Vec<u8>) {
+            let encoded = URL_SAFE_NO_PAD.encode(&bytes);
+            for cursor in [cursor.as_str(), &encoded] {
+                let _ = Page::<u32>::new(None, Some(cursor));
+                if let Ok(Page { after: Some(key), .. }) = Page::<String>::new(None, Some(cursor)) {
+                    prop_assert!(!key.contains('\0'), "PostgreSQL's text has no U+0000");
+                }
+            }
+        }
+
+        #[test]
+        fn pages_of_any_size_show_every_item_once(count in 0..40_usize, limit in 1..12_u32) {
+            let all: Vec<usize> = (0..count).collect();
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let page = Page::<usize>::new(Some(limit), cursor.as_deref()).unwrap();
+                let from = page.after.map_or(0, |last| last + 1);
+                let rows = all.iter().copied().skip(from).take(usize::try_from(page.rows()).unwrap()).collect();
+                let Items { items, next_cursor } = page.items(rows, usize::to_string);
+                seen.extend(items);
+                cursor = next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, all);
+        }
+    }
 
     #[test]
     fn a_full_page_has_a_cursor_and_the_last_has_none() {

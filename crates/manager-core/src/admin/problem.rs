@@ -24,11 +24,13 @@ pub(crate) struct ApiError {
     /// Further members of the problem.
     pub(crate) extra: Map<String, Value>,
     pub(crate) retry_after_s: Option<u32>,
+    /// Further headers, which an answer of success has too. Few errors have any.
+    pub(crate) headers: Option<Box<HeaderMap>>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), extra: Map::new(), retry_after_s: None }
+        Self { code, detail: detail.into(), extra: Map::new(), retry_after_s: None, headers: None }
     }
 
     pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -46,6 +48,11 @@ impl ApiError {
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = Some(Box::new(headers));
         self
     }
 
@@ -97,6 +104,12 @@ pub(crate) struct OfScript;
 
 const NOSNIFF: (HeaderName, HeaderValue) =
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+/// Nothing of the API is a page, and nothing of it belongs into one.
+const POLICY: (HeaderName, HeaderValue) =
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+/// Addresses name apps and people.
+const NO_REFERRER: (HeaderName, HeaderValue) =
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 /// Gives every request an id and every error its body.
@@ -118,8 +131,9 @@ pub(crate) async fn render(mut request: Request, next: Next) -> Response {
         response = problem(&error, &id.0, response.headers_mut().remove(header::ALLOW));
     }
     let headers: &mut HeaderMap = response.headers_mut();
-    headers.entry(NOSNIFF.0).or_insert(NOSNIFF.1);
-    headers.entry(NO_STORE.0).or_insert(NO_STORE.1);
+    for (name, value) in [NOSNIFF, POLICY, NO_REFERRER, NO_STORE] {
+        headers.entry(name).or_insert(value);
+    }
     response
 }
 
@@ -128,6 +142,9 @@ fn problem(error: &ApiError, request_id: &str, allow: Option<HeaderValue>) -> Re
     *response.status_mut() =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
+    if let Some(further) = &error.headers {
+        headers.clone_from(further);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     if let Some(allow) = allow {
         headers.insert(header::ALLOW, allow);

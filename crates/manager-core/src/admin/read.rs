@@ -1,12 +1,17 @@
 //! Reads requests: JSON bodies and query parameters. Each refusal says what is wrong with which
 //! field.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use shared::fault::Code;
 
 use super::problem::ApiError;
@@ -14,10 +19,10 @@ use super::problem::ApiError;
 /// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
 const JSON_BYTES_MAX: usize = 2 << 20;
 
-/// A JSON body.
-pub(super) struct Json<T>(pub(super) T);
+/// A JSON body of at most so many bytes.
+pub(super) struct Json<T, const BYTES_MAX: usize = JSON_BYTES_MAX>(pub(super) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Json<T, BYTES_MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -25,7 +30,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let detail = "the body must be JSON, with content-type: application/json";
             return Err(ApiError::new(Code::UnsupportedMedia, detail));
         }
-        let body = body(request, JSON_BYTES_MAX).await?;
+        let body = body(request, BYTES_MAX).await?;
         let text = str::from_utf8(&body).map_err(|error| {
             let detail = format!("the body is not UTF-8: the first bad byte is at {}", error.valid_up_to());
             ApiError::new(Code::BadRequest, detail)
@@ -61,6 +66,9 @@ pub(super) fn is_json_type(content_type: &str) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    if text.trim_start().starts_with('[') {
+        return Err(ApiError::invalid("the body is a list; it must be an object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -76,6 +84,26 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let end = deserializer.end();
     end.map_err(|error| ApiError::new(Code::BadRequest, format!("the body is not valid JSON: {error}")))?;
     Ok(value)
+}
+
+/// Reads a field that is an object. Without this a list would do too: serde takes one for a struct,
+/// field by field.
+pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
+struct Object<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields))
+    }
 }
 
 /// The query of the address.
@@ -120,6 +148,8 @@ mod tests {
         assert_eq!(code, Code::InvalidInput);
         assert!(detail.contains("unknown field `extra`"), "{detail}");
         assert!(parse::<Sample>("{\"n\":1}").is_ok());
+        // What serde would take for the fields in their order.
+        assert_eq!(refusal(" [1]").0, Code::InvalidInput);
     }
 
     #[test]

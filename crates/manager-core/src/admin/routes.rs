@@ -5,16 +5,20 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::fault::Code;
+use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId};
 use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
 use shared::name::ScriptName;
-use shared::route::PathPattern;
+use shared::route::{Cors, InvalidPolicy, PathPattern, RateLimit, RouteAuth, RoutePolicy};
 use shared::script::ScriptKind;
 use sqlx::postgres::PgConnection;
 
+use super::apps::slug_host;
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -24,17 +28,57 @@ use crate::store;
 use crate::store::apps::App;
 use crate::store::routes::{RouteSpec, StoredRoute};
 
-/// The fields of a route. A new one needs `path` and `script`; a change needs only what changes.
-#[derive(Deserialize)]
+/// The fields of a route. A new one needs `path` and `script`; a change needs only what changes, and
+/// `null` takes away what can be absent.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteBody {
     /// `ANY` or absent for any method.
     method: Option<String>,
+    #[schemars(regex(pattern = "^/"))]
     path: Option<String>,
+    #[schemars(with = "Option<ScriptName>")]
     script: Option<String>,
     dispatch_mode: Option<String>,
+    /// `any`, or a pattern of hosts that the app has claimed.
     host: Option<String>,
+    #[schemars(range(max = BODY_BYTES_MAX))]
     body_limit_bytes: Option<u32>,
+    auth: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Cors>")]
+    cors: Option<Option<Cors>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<RateLimit>")]
+    rate_limit: Option<Option<RateLimit>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<String>")]
+    cache_control: Option<Option<String>>,
+}
+
+/// Tells `null` from what is absent.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+impl RouteBody {
+    /// The policy `old` with what is to change.
+    fn policy(&self, old: RoutePolicy) -> Result<RoutePolicy, ApiError> {
+        let policy = RoutePolicy {
+            auth: self.auth.as_deref().map(auth).transpose()?.unwrap_or(old.auth),
+            cors: self.cors.clone().unwrap_or(old.cors),
+            rate_limit: self.rate_limit.unwrap_or(old.rate_limit),
+            cache_control: self.cache_control.clone().unwrap_or(old.cache_control),
+        };
+        policy.check()?;
+        Ok(policy)
+    }
+}
+
+impl Resource for StoredRoute {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 pub(super) async fn list(
@@ -53,32 +97,37 @@ pub(super) async fn create(
     principal: Principal,
     app: App,
     Json(body): Json<RouteBody>,
-) -> Result<(StatusCode, JsonBody<StoredRoute>), ApiError> {
-    check_modes(&body)?;
+) -> Result<(StatusCode, Tagged<StoredRoute>), ApiError> {
+    check_mode(body.dispatch_mode.as_deref())?;
     let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
     let method = body.method.as_deref().map(method).transpose()?.flatten();
+    let host = body.host.as_deref().map(host).transpose()?.flatten();
     let body_bytes_max = body_limit(body.body_limit_bytes.unwrap_or(BODY_BYTES_DEFAULT))?;
+    let policy = body.policy(RoutePolicy::default())?;
 
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let script = script_id(&mut tx, &app, body.script.as_deref().ok_or_else(|| missing("script"))?).await?;
-    let spec = RouteSpec { method, pattern, script, body_bytes_max };
+    let spec = RouteSpec { method, host, pattern, script, body_bytes_max, policy };
+    if let Some(host) = &spec.host {
+        refuse_strange_host(&mut tx, &admin, &app, host).await?;
+    }
     refuse_conflict(&mut tx, &app, &spec, None).await?;
     let id = store::routes::create(&mut tx, app.id, &spec).await?;
     let route = find(&mut tx, &app, id).await?;
     let entry = Entry::new(&principal, "route.create", &route.path).on(app.id).after(&route);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, JsonBody(route)))
+    Ok((StatusCode::CREATED, Tagged(route)))
 }
 
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     app: App,
     Path((_, id)): Path<(String, String)>,
-) -> Result<JsonBody<StoredRoute>, ApiError> {
+) -> Result<Tagged<StoredRoute>, ApiError> {
     let mut conn = admin.database.acquire().await?;
-    find(&mut conn, &app, parse_id(&id)?).await.map(JsonBody)
+    find(&mut conn, &app, parse_id(&id)?).await.map(Tagged)
 }
 
 pub(super) async fn update(
@@ -86,16 +135,19 @@ pub(super) async fn update(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<RouteBody>,
-) -> Result<JsonBody<StoredRoute>, ApiError> {
-    check_modes(&body)?;
+) -> Result<Tagged<StoredRoute>, ApiError> {
+    check_mode(body.dispatch_mode.as_deref())?;
     let new_pattern = body.path.as_deref().map(pattern).transpose()?;
     let new_method = body.method.as_deref().map(method).transpose()?;
+    let new_host = body.host.as_deref().map(host).transpose()?;
     let new_limit = body.body_limit_bytes.map(body_limit).transpose()?;
 
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     let script = match &body.script {
         Some(name) => script_id(&mut tx, &app, name).await?,
         None => old.script_id,
@@ -107,15 +159,20 @@ pub(super) async fn update(
             None => pattern(&old.path)?,
         },
         script,
+        host: new_host.unwrap_or_else(|| old.hosts.clone()),
         body_bytes_max: new_limit.unwrap_or(old.body_limit_bytes),
+        policy: body.policy(old.policy.clone())?,
     };
+    if let Some(host) = &spec.host {
+        refuse_strange_host(&mut tx, &admin, &app, host).await?;
+    }
     refuse_conflict(&mut tx, &app, &spec, Some(old.id)).await?;
     store::routes::update(&mut tx, app.id, old.id, &spec).await?;
     let route = find(&mut tx, &app, old.id).await?;
     let entry = Entry::new(&principal, "route.update", &route.path).on(app.id).before(&old).after(&route);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(route))
+    Ok(Tagged(route))
 }
 
 pub(super) async fn delete(
@@ -123,9 +180,12 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
+    access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     if !store::routes::delete(&mut tx, app.id, old.id).await? {
         return Err(no_route());
     }
@@ -175,19 +235,68 @@ async fn refuse_conflict(
     spec: &RouteSpec,
     itself: Option<RouteId>,
 ) -> Result<(), ApiError> {
-    let other = store::routes::same_shape(conn, app.id, spec.method.as_deref(), &spec.pattern).await?;
+    let other = store::routes::same_shape(conn, app.id, spec).await?;
     let Some(other) = other.filter(|other| Some(other.id) != itself) else { return Ok(()) };
     let detail = format!("the route {} to {} answers the same requests", other.path, other.script);
     let other = serde_json::to_value(&other).unwrap_or_default();
     Err(ApiError::new(Code::Conflict, detail).with("route", other))
 }
 
-fn pattern(text: &str) -> Result<PathPattern, ApiError> {
+/// A route can only be for hosts that lead to its app; any other would never be asked.
+pub(super) async fn refuse_strange_host(
+    conn: &mut PgConnection,
+    admin: &Admin,
+    app: &App,
+    host: &HostPattern,
+) -> Result<(), ApiError> {
+    if host.is_exact() && host.base() == slug_host(&admin.config, &app.slug) {
+        return Ok(());
+    }
+    let claimed = store::domains::patterns(conn, app.id).await?;
+    if claimed.iter().any(|claim| claim.covers(host)) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the app has not claimed {host}; claim the domain first, with POST /apps/{}/domains",
+        app.slug
+    );
+    Err(ApiError::invalid(detail).with("field", "host"))
+}
+
+/// The hosts; nothing for any of the app's.
+pub(super) fn host(text: &str) -> Result<Option<HostPattern>, ApiError> {
+    if matches!(text, "" | "any" | "*") {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| ApiError::invalid(format!("host: {error}")).with("field", "host"))
+}
+
+fn auth(text: &str) -> Result<RouteAuth, ApiError> {
+    match text {
+        "none" => Ok(RouteAuth::None),
+        "api_key" => Ok(RouteAuth::ApiKey),
+        other => {
+            let given: String = other.chars().take(40).collect();
+            let detail = format!(
+                "auth is {given:?}; it may be none or api_key for now: user comes with the accounts of apps' users"
+            );
+            Err(ApiError::invalid(detail).with("field", "auth"))
+        }
+    }
+}
+
+impl From<InvalidPolicy> for ApiError {
+    fn from(error: InvalidPolicy) -> Self {
+        Self::invalid(error.to_string()).with("field", error.field)
+    }
+}
+
+pub(super) fn pattern(text: &str) -> Result<PathPattern, ApiError> {
     text.parse().map_err(|error| ApiError::invalid(format!("path: {error}")).with("field", "path"))
 }
 
 /// The method in capitals; nothing for any.
-fn method(text: &str) -> Result<Option<String>, ApiError> {
+pub(super) fn method(text: &str) -> Result<Option<String>, ApiError> {
     let method = text.to_ascii_uppercase();
     if matches!(method.as_str(), "" | "*" | "ANY") {
         return Ok(None);
@@ -199,7 +308,7 @@ fn method(text: &str) -> Result<Option<String>, ApiError> {
     Ok(Some(method))
 }
 
-fn body_limit(value: u32) -> Result<u32, ApiError> {
+pub(super) fn body_limit(value: u32) -> Result<u32, ApiError> {
     if value <= BODY_BYTES_MAX {
         return Ok(value);
     }
@@ -208,14 +317,10 @@ fn body_limit(value: u32) -> Result<u32, ApiError> {
 }
 
 /// What later releases will take and this one does not.
-fn check_modes(body: &RouteBody) -> Result<(), ApiError> {
-    if body.dispatch_mode.as_deref().is_some_and(|mode| mode != "sync") {
+pub(super) fn check_mode(dispatch_mode: Option<&str>) -> Result<(), ApiError> {
+    if dispatch_mode.is_some_and(|mode| mode != "sync") {
         let detail = "dispatch_mode may only be sync for now; durable and async come in a later release";
         return Err(ApiError::invalid(detail).with("field", "dispatch_mode"));
-    }
-    if body.host.as_deref().is_some_and(|host| host != "any") {
-        let detail = "host may only be any for now; routes for one host come in a later release";
-        return Err(ApiError::invalid(detail).with("field", "host"));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::limits::{self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, ScriptLimits};
@@ -15,9 +16,10 @@ use sqlx::postgres::PgConnection;
 use super::apps::DeleteParams;
 use super::compile::{ATTEMPTS, Verified, keeps_changing, unresolved};
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::{Admin, access};
+use super::{Admin, access, read};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
 use crate::deploy::{Deploy, Deployed, deploy as deploy_version};
@@ -29,18 +31,21 @@ use crate::store::scripts::Script;
 
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeployBody {
+    #[schemars(length(max = limits::SOURCE_BYTES_MAX))]
     source: String,
     /// That of the script as it is when absent, else endpoint.
     kind: Option<ScriptKind>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::object")]
+    #[schemars(with = "LimitsPatch")]
     limits: LimitsPatch,
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct DeployAnswer {
     #[serde(flatten)]
     script: Script,
@@ -52,13 +57,13 @@ pub(super) struct DeployAnswer {
 }
 
 /// What a script imports itself, and which scripts contain it, directly or through other modules.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct ModuleUse {
     imports: Vec<String>,
     used_by: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Rebundled {
     name: ScriptName,
     version: u32,
@@ -68,7 +73,25 @@ pub(super) fn named(rebundled: Vec<(ScriptName, u32)>) -> Vec<Rebundled> {
     rebundled.into_iter().map(|(name, version)| Rebundled { name, version }).collect()
 }
 
-#[derive(Serialize)]
+impl Resource for Script {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
+impl Resource for DeployAnswer {
+    fn state(&self) -> &impl Serialize {
+        &self.script
+    }
+}
+
+impl Resource for ScriptWithSource {
+    fn state(&self) -> &impl Serialize {
+        &self.script
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 pub(super) struct ScriptWithSource {
     #[serde(flatten)]
     script: Script,
@@ -81,15 +104,16 @@ pub(super) async fn deploy(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path((app, name)): Path<(String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<DeployBody>,
-) -> Result<(StatusCode, JsonBody<DeployAnswer>), ApiError> {
+) -> Result<(StatusCode, Tagged<DeployAnswer>), ApiError> {
     let app = {
         let mut conn = admin.database.acquire().await?;
         access::app(&mut conn, &principal, &app, Capability::WriteApp).await?
     };
     let name: ScriptName =
         name.parse().map_err(|error| ApiError::invalid(format!("{error}")).with("field", "name"))?;
-    let limits = check(&body)?;
+    let limits = check(&body.source, body.description.as_deref(), body.limits)?;
     let kind = {
         let mut conn = admin.database.acquire().await?;
         kind(body.kind, store::scripts::by_name(&mut conn, app.id, &name).await?.as_ref())?
@@ -106,7 +130,9 @@ pub(super) async fn deploy(
     for _ in 0..ATTEMPTS {
         let mut tx = admin.database.begin().await?;
         access::lock(&mut tx, &app).await?;
-        self::kind(Some(kind), store::scripts::by_name(&mut tx, app.id, &name).await?.as_ref())?;
+        let existing = store::scripts::by_name(&mut tx, app.id, &name).await?;
+        preconditions.check(existing.as_ref())?;
+        self::kind(Some(kind), existing.as_ref())?;
         let planned = modules::plan(&mut tx, app.id, &name, source.clone()).await;
         let plan = planned.map_err(|error| unresolved(error, &name, &source.text, &imports))?;
         if verified.knows(&plan.bundle, limits) && verified.knows_dependents(&plan) {
@@ -127,7 +153,7 @@ pub(super) async fn deploy(
             let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
             let modules = ModuleUse { imports: source.imports, used_by: plan.used_by };
             let answer = DeployAnswer { script, modules, rebundled: named(rebundled), warnings: Vec::new() };
-            return Ok((status, JsonBody(answer)));
+            return Ok((status, Tagged(answer)));
         }
         // No connection is held, and nobody waits, while workers compile.
         tx.rollback().await?;
@@ -148,27 +174,28 @@ fn kind(asked: Option<ScriptKind>, existing: Option<&Script>) -> Result<ScriptKi
     Err(ApiError::new(Code::Conflict, detail).with("field", "kind"))
 }
 
-fn check(body: &DeployBody) -> Result<ScriptLimits, ApiError> {
-    if body.source.len() > limits::SOURCE_BYTES_MAX {
+/// Checks what is to be deployed before it costs anything.
+pub(super) fn check(
+    source: &str,
+    description: Option<&str>,
+    limits: LimitsPatch,
+) -> Result<ScriptLimits, ApiError> {
+    if source.len() > limits::SOURCE_BYTES_MAX {
         let detail = format!(
             "the source is {} bytes long; at most {} are allowed",
-            body.source.len(),
+            source.len(),
             limits::SOURCE_BYTES_MAX
         );
         return Err(ApiError::new(Code::BodyTooLarge, detail).with("field", "source"));
     }
-    if body.source.contains('\0') {
+    if source.contains('\0') {
         return Err(ApiError::invalid("the source contains the character U+0000").with("field", "source"));
     }
-    if body
-        .description
-        .as_ref()
-        .is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0'))
-    {
+    if description.is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX || text.contains('\0')) {
         let detail = format!("a description has at most {DESCRIPTION_CHARS_MAX} characters and no U+0000");
         return Err(ApiError::invalid(detail).with("field", "description"));
     }
-    Ok(body.limits.resolve()?)
+    Ok(limits.resolve()?)
 }
 
 impl From<LimitOutOfRange> for ApiError {
@@ -198,7 +225,7 @@ pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path((app, name)): Path<(String, String)>,
-) -> Result<JsonBody<ScriptWithSource>, ApiError> {
+) -> Result<Tagged<ScriptWithSource>, ApiError> {
     let mut conn = admin.database.acquire().await?;
     let app = access::app(&mut conn, &principal, &app, Capability::ReadApp).await?;
     let script = access::script(&mut conn, &app, &name).await?;
@@ -208,7 +235,7 @@ pub(super) async fn show(
         ApiError::new(Code::Internal, "the script's source is not stored")
     })?;
     let used_by = users(&mut conn, &app, &script).await?;
-    Ok(JsonBody(ScriptWithSource { script, modules: ModuleUse { imports, used_by }, source: text }))
+    Ok(Tagged(ScriptWithSource { script, modules: ModuleUse { imports, used_by }, source: text }))
 }
 
 async fn users(conn: &mut PgConnection, app: &App, script: &Script) -> sqlx::Result<Vec<String>> {
@@ -224,12 +251,14 @@ pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path((app, name)): Path<(String, String)>,
+    preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
     let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
     access::lock(&mut tx, &app).await?;
     let script = access::script(&mut tx, &app, &name).await?;
+    preconditions.check(Some(&script))?;
     let used_by = users(&mut tx, &app, &script).await?;
     if !used_by.is_empty() {
         // Force does not help: the next deploy of each of them would fail.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::AppId;
@@ -15,7 +15,7 @@ use shared::id::AppId;
 use super::gate::Caller;
 use super::problem::ApiError;
 use super::read::Json;
-use super::{Admin, cookie};
+use super::{Admin, cookie, rate};
 use crate::audit::{self, Entry};
 use crate::auth::{Credential, Login, LoginError, NoEntropy, Passport, Principal, Scope};
 use crate::store;
@@ -24,7 +24,7 @@ use crate::store::users::User;
 /// What is kept of a program's name for itself; enough to recognise a browser.
 const USER_AGENT_CHARS_MAX: usize = 200;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginBody {
     username: String,
@@ -36,7 +36,7 @@ pub(super) struct LoginBody {
     cookie: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct LoggedIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -47,25 +47,29 @@ pub(super) struct LoggedIn {
 pub(super) async fn login(
     State(admin): State<Arc<Admin>>,
     Caller(origin): Caller,
-    headers: HeaderMap,
+    asked: HeaderMap,
     Json(body): Json<LoginBody>,
-) -> Result<Response, ApiError> {
-    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+) -> Result<(HeaderMap, JsonBody<LoggedIn>), ApiError> {
+    let user_agent = asked.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let user_agent = user_agent.unwrap_or_default().chars().take(USER_AGENT_CHARS_MAX).collect();
     let address = origin.address;
     let login = Login { username: body.username, password: body.password, otp: body.otp, origin, user_agent };
-    let Passport { token, expires_at, user } = admin.auth.login(login).await?;
+    let username = login.username.clone();
+    let attempt = admin.auth.login(login).await;
+    let mut headers = rate::headers(&admin.auth.quotas(&username, address));
+    let Passport { token, expires_at, user } =
+        attempt.map_err(|error| ApiError::from(error).with_headers(headers.clone()))?;
     tracing::info!(user.id = %user.id, client.address = ?address, "logged in");
     if body.cookie {
         // The token is in the cookie alone, where no page's script can read it.
-        let set = [(header::SET_COOKIE, cookie::given(&token, expires_at))];
-        return Ok((set, JsonBody(LoggedIn { token: None, expires_at, user })).into_response());
+        headers.insert(header::SET_COOKIE, cookie::given(&token, expires_at));
+        return Ok((headers, JsonBody(LoggedIn { token: None, expires_at, user })));
     }
-    Ok(JsonBody(LoggedIn { token: Some(token), expires_at, user }).into_response())
+    Ok((headers, JsonBody(LoggedIn { token: Some(token), expires_at, user })))
 }
 
 /// Who the caller is, and by what.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Me {
     #[serde(flatten)]
     user: User,
@@ -88,7 +92,7 @@ pub(super) async fn me(principal: Principal) -> JsonBody<Me> {
 pub(super) async fn logout(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1]), ApiError> {
     if let Credential::Session(session) = principal.credential {
         let mut tx = admin.database.begin().await?;
         store::sessions::end(&mut tx, session).await?;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 
 use super::Admin;
+use super::idempotency::Once;
 use super::problem::ApiError;
 use super::read::Json;
 use crate::audit::{self, Entry};
@@ -18,27 +20,27 @@ use crate::auth::second_factor::{self, EnrolError};
 use crate::store;
 use crate::store::second_factors::Status;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reauthentication {
     password: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FirstCode {
     code: String,
 }
 
 /// Shown once.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct EnrolledOnce {
     secret: String,
     url: String,
 }
 
 /// Shown once.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct RecoveryOnce {
     recovery_codes: Vec<String>,
 }
@@ -55,7 +57,7 @@ pub(super) async fn enrol(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<Reauthentication>,
-) -> Result<JsonBody<EnrolledOnce>, ApiError> {
+) -> Result<Once<EnrolledOnce>, ApiError> {
     require_password(&admin, &principal, body.password).await?;
     let enrolment = second_factor::enrol(&principal.user.username)?;
     let mut tx = admin.database.begin().await?;
@@ -64,14 +66,14 @@ pub(super) async fn enrol(
         return Err(ApiError::new(Code::Conflict, detail));
     }
     tx.commit().await?;
-    Ok(JsonBody(EnrolledOnce { secret: enrolment.text, url: enrolment.url }))
+    Ok(Once(EnrolledOnce { secret: enrolment.text, url: enrolment.url }))
 }
 
 pub(super) async fn confirm(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<FirstCode>,
-) -> Result<JsonBody<RecoveryOnce>, ApiError> {
+) -> Result<Once<RecoveryOnce>, ApiError> {
     let user = &principal.user;
     let mut tx = admin.database.begin().await?;
     let Some(factor) = store::second_factors::unconfirmed(&mut tx, user.id).await? else {
@@ -89,7 +91,7 @@ pub(super) async fn confirm(
     store::second_factors::confirm(&mut tx, user.id, step, &hashes).await?;
     audit::append(&mut tx, Entry::new(&principal, "totp.enable", &user.username)).await?;
     tx.commit().await?;
-    Ok(JsonBody(RecoveryOnce { recovery_codes }))
+    Ok(Once(RecoveryOnce { recovery_codes }))
 }
 
 pub(super) async fn remove(

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Json as JsonBody;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::apps::AppView;
+use super::precondition::{Preconditions, Tagged};
 use super::problem::ApiError;
 use super::read::Json;
 use super::{Admin, access, members};
@@ -16,7 +17,7 @@ use crate::store;
 use crate::store::apps::App;
 use crate::store::members::AppRole;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Transfer {
     /// The new owner's name or id.
@@ -28,10 +29,12 @@ pub(super) async fn transfer(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Json(body): Json<Transfer>,
-) -> Result<JsonBody<AppView>, ApiError> {
+) -> Result<Tagged<AppView>, ApiError> {
     let mut tx = admin.database.begin().await?;
-    access::lock(&mut tx, &app).await?;
+    let app = access::lock_app(&mut tx, &app).await?;
+    preconditions.check(Some(&app))?;
     let user = members::user(&mut tx, &body.user).await?;
     match store::members::role(&mut tx, app.id, user.id).await? {
         Some(AppRole::AppAdmin) => {}
@@ -44,5 +47,5 @@ pub(super) async fn transfer(
     let entry = Entry::new(&principal, "app.transfer", &user.username).on(app.id).before(&app).after(&given);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(AppView::new(&admin, given)))
+    Ok(Tagged(AppView::new(&admin, given)))
 }

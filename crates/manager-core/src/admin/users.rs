@@ -6,13 +6,15 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::UserId;
 use shared::name::Username;
 use sqlx::postgres::PgConnection;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access, members};
@@ -25,10 +27,12 @@ use crate::store::users::{Person, Role};
 const OWN_ACCOUNT: &str = "one's own password is changed with POST /auth/password, and one's own second factor \
      removed with POST /auth/totp:remove";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
+    #[schemars(with = "Username")]
     username: String,
+    #[schemars(length(min = 8, max = 1_024))]
     password: String,
     #[serde(default = "member")]
     role: Role,
@@ -38,16 +42,23 @@ fn member() -> Role {
     Role::Member
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserPatch {
     role: Option<Role>,
     disabled: Option<bool>,
     /// A new password, for somebody who forgot theirs; every session of theirs ends.
+    #[schemars(length(min = 8, max = 1_024))]
     password: Option<String>,
     /// For somebody who lost their phone and their recovery codes.
     #[serde(default)]
     reset_second_factor: bool,
+}
+
+impl Resource for Person {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
 }
 
 pub(super) async fn list(
@@ -60,20 +71,28 @@ pub(super) async fn list(
     Ok(JsonBody(page.items(rows, |person| person.user.username.to_string())))
 }
 
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path(key): Path<String>,
+) -> Result<Tagged<Person>, ApiError> {
+    let mut conn = admin.database.acquire().await?;
+    members::person(&mut conn, &key).await?.ok_or_else(no_user).map(Tagged)
+}
+
 pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Json(body): Json<NewUser>,
-) -> Result<(StatusCode, JsonBody<Person>), ApiError> {
+) -> Result<(StatusCode, Tagged<Person>), ApiError> {
     outranks(&principal, body.role).map_err(|denial| access::forbidden(&denial))?;
     let username = username(&body.username)?;
-    let hash = admin.auth.hash_new_password(body.password).await?;
+    let hash = admin.auth.hash_new_password(body.password, &username).await?;
     let mut tx = admin.database.begin().await?;
     let person = make(&mut tx, &username, &hash, body.role).await?;
     let entry = Entry::new(&principal, "user.create", &username).after(&person);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, JsonBody(person)))
+    Ok((StatusCode::CREATED, Tagged(person)))
 }
 
 /// Makes an account, unless the name is taken.
@@ -97,14 +116,16 @@ pub(super) async fn update(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path(key): Path<String>,
+    preconditions: Preconditions,
     Json(body): Json<UserPatch>,
-) -> Result<JsonBody<Person>, ApiError> {
+) -> Result<Tagged<Person>, ApiError> {
     let hash = match body.password {
-        Some(password) => Some(admin.auth.hash_new_password(password).await?),
+        Some(password) => Some(hash_for(&admin, &key, password).await?),
         None => None,
     };
     let mut tx = admin.database.begin().await?;
     let old = managed(&mut tx, &principal, &key).await?;
+    preconditions.check(Some(&old))?;
     if old.user.id == principal.user.id && (hash.is_some() || body.reset_second_factor) {
         return Err(ApiError::new(Code::Conflict, OWN_ACCOUNT));
     }
@@ -134,16 +155,24 @@ pub(super) async fn update(
     audit::append(&mut tx, Entry::new(&principal, action, &now.user.username).before(&old).after(&now))
         .await?;
     tx.commit().await?;
-    Ok(JsonBody(now))
+    Ok(Tagged(now))
+}
+
+/// The hash of a new password for somebody, made before anything is locked: it takes its time.
+async fn hash_for(admin: &Admin, key: &str, password: String) -> Result<String, ApiError> {
+    let person = members::person(&mut *admin.database.acquire().await?, key).await?.ok_or_else(no_user)?;
+    Ok(admin.auth.hash_new_password(password, &person.user.username).await?)
 }
 
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path(key): Path<String>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
     let old = managed(&mut tx, &principal, &key).await?;
+    preconditions.check(Some(&old))?;
     let apps = store::apps::owned_by(&mut tx, old.user.id).await?;
     if !apps.is_empty() {
         let detail = format!(
@@ -193,7 +222,9 @@ impl From<HashError> for ApiError {
         let detail = error.to_string();
         match error {
             HashError::Busy => Self::new(Code::TooManyRequests, detail).retry_after(1),
-            HashError::Length | HashError::Short => Self::invalid(detail).with("field", "password"),
+            HashError::Length | HashError::Short | HashError::Common => {
+                Self::invalid(detail).with("field", "password")
+            }
             HashError::Hash(_) => {
                 tracing::error!(%error, "a password could not be hashed");
                 Self::new(Code::Internal, "the platform failed")

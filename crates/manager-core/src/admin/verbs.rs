@@ -28,6 +28,14 @@ impl Verbs {
     }
 }
 
+/// A path as its caller wrote it, from what the router saw.
+pub(super) fn joined(path: &str) -> String {
+    match path.rsplit_once("/~") {
+        Some((head, verb)) if !verb.contains('/') => format!("{head}:{verb}"),
+        _ => path.to_owned(),
+    }
+}
+
 /// A path of the table as the router knows it.
 pub(super) fn routed(path: &str) -> String {
     path.replace(':', "/~")
@@ -48,5 +56,7 @@ mod tests {
             assert_eq!(split(other), None, "{other}");
         }
         assert_eq!(routed("/apps/{app}:transfer"), "/apps/{app}/~transfer");
+        assert_eq!(joined("/apps/blog/~transfer"), "/apps/blog:transfer");
+        assert_eq!(joined("/apps/blog"), "/apps/blog");
     }
 }

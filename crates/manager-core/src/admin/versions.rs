@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::script::ScriptKind;
 
 use super::compile::{ATTEMPTS, Verified, keeps_changing, unresolved};
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::scripts::{Rebundled, named};
@@ -20,18 +22,24 @@ use crate::store;
 use crate::store::scripts::Script;
 use crate::store::versions::Version;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     version: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct RollbackAnswer {
     #[serde(flatten)]
     script: Script,
     /// Scripts that contain this module and got a new version with it.
     rebundled: Vec<Rebundled>,
+}
+
+impl Resource for RollbackAnswer {
+    fn state(&self) -> &impl Serialize {
+        &self.script
+    }
 }
 
 pub(super) async fn list(
@@ -52,14 +60,16 @@ pub(super) async fn rollback(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     Path((app, name)): Path<(String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<Rollback>,
-) -> Result<JsonBody<RollbackAnswer>, ApiError> {
+) -> Result<Tagged<RollbackAnswer>, ApiError> {
     let mut verified = Verified::default();
     for _ in 0..ATTEMPTS {
         let mut tx = admin.database.begin().await?;
         let app = access::app(&mut tx, &principal, &app, Capability::WriteApp).await?;
         access::lock(&mut tx, &app).await?;
         let script = access::script(&mut tx, &app, &name).await?;
+        preconditions.check(Some(&script))?;
         let Some(source) = store::modules::of_version(&mut tx, app.id, script.id, body.version).await? else {
             return Err(ApiError::not_found(format!("the script has no version {}", body.version)));
         };
@@ -85,7 +95,7 @@ pub(super) async fn rollback(
             Entry::new(&principal, "script.rollback", &now.name).on(app.id).before(&script).after(&now);
         audit::append(&mut tx, entry).await?;
         admin.snapshot.publish(tx).await?;
-        return Ok(JsonBody(RollbackAnswer { script: now, rebundled: named(rebundled) }));
+        return Ok(Tagged(RollbackAnswer { script: now, rebundled: named(rebundled) }));
     }
     Err(keeps_changing())
 }

@@ -1,6 +1,7 @@
 //! An entry in its place, bound to the one before by its hash.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use shared::id::{AppId, UserId};
@@ -11,7 +12,7 @@ use super::Entry;
 pub(crate) const GENESIS: [u8; 32] = [0; 32];
 
 /// A row of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Link {
     pub(crate) number: i64,
     pub(crate) at: DateTime<Utc>,
@@ -24,12 +25,16 @@ pub(crate) struct Link {
     pub(crate) remote_address: String,
     pub(crate) request_id: String,
     #[serde(serialize_with = "hex_or_null")]
+    #[schemars(with = "Option<String>")]
     pub(crate) before_digest: Option<[u8; 32]>,
     #[serde(serialize_with = "hex_or_null")]
+    #[schemars(with = "Option<String>")]
     pub(crate) after_digest: Option<[u8; 32]>,
     #[serde(serialize_with = "hex")]
+    #[schemars(with = "String")]
     pub(crate) previous_hash: [u8; 32],
     #[serde(serialize_with = "hex")]
+    #[schemars(with = "String")]
     pub(crate) hash: [u8; 32],
 }
 

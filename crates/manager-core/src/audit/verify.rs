@@ -1,5 +1,6 @@
 //! Whether the log is as it was written.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 
@@ -10,7 +11,7 @@ use crate::store;
 const BATCH: i64 = 1_000;
 
 /// What a reading of the whole log found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Verdict {
     pub(crate) is_intact: bool,
     /// Entries read; the last one that fits when the log is broken.
@@ -20,6 +21,7 @@ pub(crate) struct Verdict {
     /// Hash of the last entry that fits. Noted down elsewhere, it proves later that nothing up to
     /// here was rewritten.
     #[serde(serialize_with = "hex")]
+    #[schemars(with = "String")]
     pub(crate) head: [u8; 32],
 }
 

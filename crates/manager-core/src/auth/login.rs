@@ -11,7 +11,7 @@ use super::passwords::{Busy, HashError, Passwords, Verdict};
 use super::principal::{Credential, Key, Origin, Principal};
 use super::second_factor::{self, Second};
 use super::sessions::{self, NoEntropy};
-use super::throttle::{Throttle, Throttled};
+use super::throttle::{Quota, Throttle, Throttled};
 use crate::audit::{self, Actor, Entry};
 use crate::store::api_keys::LiveKey;
 use crate::store::sessions::Device;
@@ -84,8 +84,12 @@ impl Auth {
     }
 
     /// Hashes a password that somebody chose through the API.
-    pub(crate) async fn hash_new_password(&self, password: String) -> Result<String, HashError> {
-        self.passwords.hash_new(password).await
+    pub(crate) async fn hash_new_password(
+        &self,
+        password: String,
+        username: &Username,
+    ) -> Result<String, HashError> {
+        self.passwords.hash_new(password, username).await
     }
 
     pub(crate) async fn login(&self, login: Login) -> Result<Passport, LoginError> {
@@ -136,6 +140,12 @@ impl Auth {
         Ok(Passport { token, expires_at, user })
     }
 
+    /// How many attempts the caller has left for this name, which may be anything.
+    pub(crate) fn quotas(&self, username: &str, address: Option<IpAddr>) -> Vec<Quota> {
+        let username: String = username.chars().take(64).collect();
+        self.throttle.quotas(&username, address, Instant::now())
+    }
+
     /// Whether this is the person's password, asked again of somebody who is logged in. Guesses are
     /// counted as those of a login are.
     pub(crate) async fn knows_password(
@@ -174,7 +184,12 @@ impl Auth {
         Ok(Principal { user: session.user, credential: Credential::Session(session.id), origin })
     }
 
-    async fn authenticate_key(&self, key: &str, origin: Origin) -> Result<Principal, AuthenticateError> {
+    /// As [`Self::authenticate`], for API keys alone.
+    pub(crate) async fn authenticate_key(
+        &self,
+        key: &str,
+        origin: Origin,
+    ) -> Result<Principal, AuthenticateError> {
         let stored = keys::stored_form(key).ok_or(AuthenticateError::Unknown)?;
         let mut conn = self.database.acquire().await?;
         let live = store::api_keys::live(&mut conn, stored).await?.ok_or(AuthenticateError::Unknown)?;

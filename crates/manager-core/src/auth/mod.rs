@@ -1,5 +1,7 @@
 //! Who is calling and what they may do. Nothing here knows HTTP.
 
+mod argon;
+mod hashers;
 mod keys;
 mod login;
 mod passwords;
@@ -17,3 +19,4 @@ pub(crate) use self::principal::{Credential, Origin, Principal};
 pub(crate) use self::rights::Rule;
 pub(crate) use self::rights::{Capability, Denial, Place, Scope, Standing, can, outranks};
 pub(crate) use self::sessions::{NoEntropy, generate_invitation, stored_invitation};
+pub(crate) use self::throttle::Quota;

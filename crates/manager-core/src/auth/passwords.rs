@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Version};
+use shared::name::Username;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::argon::Hasher;
+use super::hashers::{Hashers, Lost};
 
 /// OWASP's first choice for Argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
@@ -20,6 +24,10 @@ const WAITING_MAX: usize = 16;
 const PASSWORD_BYTES_MAX: usize = 1024;
 /// NIST SP 800-63B and OWASP ASVS: fewer can be guessed.
 const PASSWORD_CHARS_MIN: usize = 8;
+/// Guesses that a new password must outlast, as zxcvbn counts them: it knows the passwords that are
+/// used most, names, words, dates and rows of keys. The throttle lets through five guesses a minute,
+/// which are 2.6 million in a year.
+const GUESSES_MIN: u64 = 2_600_000;
 /// What a password is compared with when there is no such account, so that the answer takes as
 /// long as when there is. No password has this hash.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cGljbG91ZCBub2JvZHkhIQ\
@@ -39,6 +47,11 @@ pub enum HashError {
     Length,
     #[error("a new password has at least {PASSWORD_CHARS_MIN} characters")]
     Short,
+    #[error(
+        "the password is one of those that are guessed first: a well-known one, a word, a name, a date or a row \
+         of keys; several words that have nothing to do with each other are better"
+    )]
+    Common,
     #[error("the password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
 }
@@ -56,13 +69,18 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Passwords {
     running: Arc<Semaphore>,
+    hashers: Hashers,
     /// Those that wait and those that run.
     present: AtomicUsize,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(RUNNING_MAX)), present: AtomicUsize::new(0) }
+        Self {
+            running: Arc::new(Semaphore::new(RUNNING_MAX)),
+            hashers: Hashers::new(RUNNING_MAX),
+            present: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -76,10 +94,14 @@ impl Passwords {
         hashed.map_err(HashError::Hash)
     }
 
-    /// Hashes a password that somebody chose through the API.
-    pub(super) async fn hash_new(&self, password: String) -> Result<String, HashError> {
+    /// Hashes a password that somebody of this name chose.
+    pub(super) async fn hash_new(&self, password: String, username: &Username) -> Result<String, HashError> {
         if password.chars().count() < PASSWORD_CHARS_MIN {
             return Err(HashError::Short);
+        }
+        // Before it is looked at: a megabyte would take long.
+        if password.len() <= PASSWORD_BYTES_MAX && is_common(&password, username) {
+            return Err(HashError::Common);
         }
         self.hash(password).await
     }
@@ -94,7 +116,7 @@ impl Passwords {
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
         // The permit goes with the work: a caller that leaves does not make it cheaper.
         let run = move |_held: OwnedSemaphorePermit| work();
-        tokio::task::spawn_blocking(move || run(permit)).await.map_err(|_| Busy)
+        self.hashers.run(move || run(permit)).await.map_err(|Lost| Busy)
     }
 }
 
@@ -117,10 +139,15 @@ impl Drop for Place<'_> {
     }
 }
 
-fn hasher() -> Argon2<'static> {
+/// Whether it would be among the first guesses of somebody who knows the user's name.
+fn is_common(password: &str, username: &Username) -> bool {
+    zxcvbn::zxcvbn(password, &[username.as_str(), "picloud"]).guesses() < GUESSES_MIN
+}
+
+fn hasher() -> Hasher {
     let params =
         Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the parameters are within Argon2's ranges");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    Hasher { algorithm: Algorithm::Argon2id, version: Version::V0x13, params }
 }
 
 fn hash_now(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
@@ -131,7 +158,8 @@ fn verify_now(password: &[u8], stored: Option<&str>) -> Verdict {
     let password = &password[..password.len().min(PASSWORD_BYTES_MAX + 1)];
     let is_possible = stored.is_some() && !password.is_empty() && password.len() <= PASSWORD_BYTES_MAX;
     let stored = stored.unwrap_or(NOBODYS_HASH);
-    let is_same = hasher().verify_password(password, stored).is_ok();
+    let is_same =
+        PasswordHash::new(stored).is_ok_and(|stored| hasher().verify_password(password, &stored).is_ok());
     if !is_same || !is_possible {
         return Verdict::Wrong;
     }
@@ -147,6 +175,8 @@ fn verify_now(password: &[u8], stored: Option<&str>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use argon2::Argon2;
+
     use super::*;
 
     #[test]
@@ -175,6 +205,34 @@ mod tests {
             panic!("an old hash was kept");
         };
         assert_eq!(verify_now(b"pw", Some(&new)), Verdict::Right);
+    }
+
+    #[test]
+    fn what_is_guessed_first_is_no_password() {
+        let ada: Username = "ada.lovelace".parse().unwrap();
+        for bad in [
+            "password",
+            "Password1",
+            "12345678",
+            "qwertyuiop",
+            "iloveyou",
+            "p@ssw0rd",
+            "aaaaaaaa",
+            "picloud1",
+            "adalovelace",
+            "ada.lovelace",
+            "20011231",
+            "abcdefgh",
+            "letmein1",
+            "trustno1",
+            "football",
+        ] {
+            assert!(is_common(bad, &ada), "{bad}");
+        }
+        for good in ["correct horse battery staple", "x7#kQ9!b", "Tr0ub4dour&3 of old", "ходить по кругу"]
+        {
+            assert!(!is_common(good, &ada), "{good}");
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! an admin of every app and an instance admin an editor of every app; everybody else sees the apps
 //! that they are members of. An API key narrows its person's rights by its scopes and by its app.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::{AppId, UserId};
 
@@ -12,7 +13,7 @@ use crate::store::members::AppRole;
 use crate::store::users::Role;
 
 /// Everything the admin API lets some people do and others not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Capability {
     /// See who one is.
@@ -31,6 +32,8 @@ pub(crate) enum Capability {
     SetBudgets,
     /// Let a script run again that was quarantined.
     ReleaseScripts,
+    /// Believe an app's claim to a domain without proof.
+    WaiveDomains,
     /// See an app, its scripts, routes, members and executions.
     ReadApp,
     /// Change an app's scripts and routes.
@@ -48,7 +51,7 @@ pub(crate) enum Capability {
 }
 
 /// What an API key may be used for. A vocabulary that does not grow with every capability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Scope {
     #[serde(rename = "app:read")]
     AppRead,
@@ -83,7 +86,7 @@ pub(crate) struct Standing {
 }
 
 /// Why something may not be done, for the person who can change it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Denial {
     pub(crate) rule: Rule,
     /// What the rule looked at and found.
@@ -93,7 +96,7 @@ pub(crate) struct Denial {
 }
 
 /// The rules by which [`can`] refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Rule {
     /// The person's role on the instance is too low.
@@ -130,7 +133,7 @@ impl Denial {
 
 impl Capability {
     /// Those that are about one app.
-    pub(crate) const ON_APPS: [Self; 9] = [
+    pub(crate) const ON_APPS: [Self; 10] = [
         Self::ReadApp,
         Self::WriteApp,
         Self::InvokeScripts,
@@ -140,6 +143,7 @@ impl Capability {
         Self::TransferApp,
         Self::SetBudgets,
         Self::ReleaseScripts,
+        Self::WaiveDomains,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -152,6 +156,7 @@ impl Capability {
             Self::ReadSystem => "read_system",
             Self::SetBudgets => "set_budgets",
             Self::ReleaseScripts => "release_scripts",
+            Self::WaiveDomains => "waive_domains",
             Self::ReadApp => "read_app",
             Self::WriteApp => "write_app",
             Self::InvokeScripts => "invoke_scripts",
@@ -171,6 +176,8 @@ impl Capability {
             | Self::ReadSystem
             | Self::SetBudgets
             | Self::ReleaseScripts => Least::Instance(Role::Admin),
+            // Who believes a claim answers for every host on the instance.
+            Self::WaiveDomains => Least::Instance(Role::Owner),
             Self::ReadApp | Self::ReadData => Least::App(AppRole::Viewer),
             Self::WriteApp | Self::InvokeScripts | Self::WriteData => Least::App(AppRole::Editor),
             Self::AdministerApp => Least::App(AppRole::AppAdmin),
@@ -188,7 +195,8 @@ impl Capability {
             | Self::ReadAudit
             | Self::ReadSystem
             | Self::SetBudgets
-            | Self::ReleaseScripts => Some(&[Scope::InstanceAdmin]),
+            | Self::ReleaseScripts
+            | Self::WaiveDomains => Some(&[Scope::InstanceAdmin]),
             Self::ReadApp => Some(&[Scope::AppRead, Scope::AppWrite, Scope::AppAdmin]),
             Self::WriteApp => Some(&[Scope::AppWrite, Scope::AppAdmin]),
             Self::InvokeScripts => Some(&[Scope::ScriptInvoke]),

@@ -28,6 +28,18 @@ struct Rate {
     period: Duration,
 }
 
+/// How one of the limits on guessing stands for a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) name: &'static str,
+    /// Attempts in a period.
+    pub(crate) attempts: u32,
+    pub(crate) period_s: u64,
+    pub(crate) left: u32,
+    /// Until all of them are there again.
+    pub(crate) reset_s: u32,
+}
+
 /// Too many attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Throttled {
@@ -64,6 +76,17 @@ impl Throttle {
         inner.accounts.take(key, PER_ACCOUNT, now)
     }
 
+    /// How many attempts a caller has left, without counting one.
+    pub(super) fn quotas(&self, account: &str, address: Option<IpAddr>, now: Instant) -> Vec<Quota> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = address.map(network);
+        let key = inner.account_key(account, address);
+        let of_account = quota("account", inner.accounts.left(&key, PER_ACCOUNT, now), PER_ACCOUNT);
+        let of_address = address
+            .map(|address| quota("address", inner.addresses.left(&address, PER_ADDRESS, now), PER_ADDRESS));
+        std::iter::once(of_account).chain(of_address).collect()
+    }
+
     /// Gives back the attempt of a login that succeeded, and remembers the address.
     pub(super) fn succeeded(&self, account: &str, address: Option<IpAddr>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,6 +121,22 @@ impl Inner {
         let account = account.to_lowercase();
         let known = address.filter(|address| self.known.iter().any(|(a, b)| *a == account && b == address));
         (account, known)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and the capacity, and between 0 and the period, by construction"
+)]
+fn quota(name: &'static str, left: f64, rate: Rate) -> Quota {
+    let reset = (rate.capacity - left) * rate.period.as_secs_f64() / rate.capacity;
+    Quota {
+        name,
+        attempts: rate.capacity as u32,
+        period_s: rate.period.as_secs(),
+        left: left as u32,
+        reset_s: reset.ceil() as u32,
     }
 }
 
@@ -148,6 +187,10 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         }
         bucket.left -= 1.0;
         Ok(())
+    }
+
+    fn left(&self, key: &K, rate: Rate, now: Instant) -> f64 {
+        self.0.get(key).map_or(rate.capacity, |bucket| bucket.refilled(rate, now))
     }
 
     fn give_back(&mut self, key: &K, rate: Rate) {
@@ -230,6 +273,20 @@ mod tests {
             throttle.admit("ada", ip(1), now).unwrap();
             throttle.succeeded("ada", ip(1));
         }
+    }
+
+    #[test]
+    fn what_is_left_is_said_and_comes_back_with_time() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let of = |at| {
+            let quotas = throttle.quotas("ada", ip(1), at);
+            quotas.iter().map(|quota| (quota.name, quota.left, quota.reset_s)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(now), [("account", 5, 0), ("address", 20, 0)]);
+        throttle.admit("ada", ip(1), now).unwrap();
+        assert_eq!(of(now), [("account", 4, 12), ("address", 19, 3)]);
+        assert_eq!(of(now + Duration::from_secs(3)), [("account", 4, 9), ("address", 20, 0)]);
+        assert_eq!(throttle.quotas("ada", None, now).len(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One app's budget and what it has used of it. Pure bookkeeping: the time is given.
 
+use schemars::JsonSchema;
 use shared::invocation::Refusal;
 
 use crate::store::budgets::{Budget, OnExhausted};
@@ -13,7 +14,7 @@ const OWED_MINUTES_MAX: i64 = 60;
 const WARN_PERCENT: i64 = 80;
 
 /// How near an app is to being stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     Ok,

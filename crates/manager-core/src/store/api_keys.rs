@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{ApiKeyId, AppId, UserId};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -16,7 +17,7 @@ use crate::auth::Scope;
 const USE_MINUTES: i32 = 5;
 
 /// A key as its person sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct ApiKey {
     pub(crate) id: ApiKeyId,
     pub(crate) name: String,

@@ -1,6 +1,7 @@
 //! Apps.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, UserId};
 use shared::name::AppSlug;
@@ -8,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 
 use super::members::AppRole;
-use super::{columns, members};
+use super::{columns, former_slugs, members};
 
 /// Name of the constraint that keeps slugs unique.
 pub(crate) const SLUG_KEY: &str = "apps_slug_key";
@@ -16,16 +17,17 @@ pub(crate) const SLUG_KEY: &str = "apps_slug_key";
 /// The columns of an [`App`].
 macro_rules! columns {
     () => {
-        "id, slug, name, owner_id, is_default, created_at, updated_at"
+        "id, slug, name, description, owner_id, is_default, created_at, updated_at"
     };
 }
 
 /// A tenant.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct App {
     pub(crate) id: AppId,
     pub(crate) slug: AppSlug,
     pub(crate) name: String,
+    pub(crate) description: String,
     pub(crate) owner_id: UserId,
     pub(crate) is_default: bool,
     pub(crate) created_at: DateTime<Utc>,
@@ -38,6 +40,7 @@ impl FromRow<'_, PgRow> for App {
             id: row.try_get("id")?,
             slug: columns::parsed(row, "slug")?,
             name: row.try_get("name")?,
+            description: row.try_get("description")?,
             owner_id: row.try_get("owner_id")?,
             is_default: row.try_get("is_default")?,
             created_at: row.try_get("created_at")?,
@@ -133,6 +136,7 @@ pub(crate) async fn create(
     .bind(is_default)
     .fetch_one(&mut *conn)
     .await?;
+    former_slugs::forget(conn, slug).await?;
     members::add(conn, app.id, owner, AppRole::AppAdmin, owner).await?;
     Ok(app)
 }
@@ -142,23 +146,32 @@ pub(crate) async fn make_default(conn: &mut PgConnection, id: AppId) -> sqlx::Re
     Ok(())
 }
 
+/// What is to change of an app; what is absent stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) slug: Option<&'a AppSlug>,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) description: Option<&'a str>,
+}
+
 /// Changes what is given and answers the app as it is then; nothing when there is no such app.
 pub(crate) async fn update(
     conn: &mut PgConnection,
     id: AppId,
-    slug: Option<&AppSlug>,
-    name: Option<&str>,
+    change: Change<'_>,
 ) -> sqlx::Result<Option<App>> {
     sqlx::query_as(concat!(
         "update apps
-             set slug = coalesce($2, slug), name = coalesce($3, name), updated_at = now()
+             set slug = coalesce($2, slug), name = coalesce($3, name),
+                 description = coalesce($4, description), updated_at = now()
              where id = $1
              returning ",
         columns!()
     ))
     .bind(id)
-    .bind(slug.map(AppSlug::as_str))
-    .bind(name)
+    .bind(change.slug.map(AppSlug::as_str))
+    .bind(change.name)
+    .bind(change.description)
     .fetch_optional(conn)
     .await
 }
@@ -169,12 +182,13 @@ pub(crate) async fn set_owner(
     id: AppId,
     owner: UserId,
 ) -> sqlx::Result<Option<App>> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "update apps
          set owner_id = $2, updated_at = now()
          where id = $1
-         returning id, slug, name, owner_id, is_default, created_at, updated_at",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(id)
     .bind(owner)
     .fetch_optional(conn)
@@ -191,9 +205,45 @@ pub(crate) async fn lock(conn: &mut PgConnection, id: AppId) -> sqlx::Result<boo
     Ok(found.is_some())
 }
 
-/// How many scripts an app has.
-pub(crate) async fn script_count(conn: &mut PgConnection, id: AppId) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select count(*) from scripts where app_id = $1").bind(id).fetch_one(conn).await
+/// What goes with an app when it is removed, in numbers.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(crate) struct Contents {
+    pub(crate) scripts: i64,
+    pub(crate) versions: i64,
+    pub(crate) routes: i64,
+    pub(crate) executions: i64,
+    pub(crate) domains: i64,
+    pub(crate) assets: i64,
+    /// The owner included.
+    pub(crate) members: i64,
+    /// Keys that are good for this app alone.
+    pub(crate) api_keys: i64,
+    pub(crate) former_slugs: i64,
+}
+
+impl Contents {
+    /// Whether nothing is lost with the app that its maker put there. Its members do not count: it
+    /// always has one.
+    pub(crate) fn is_nothing(&self) -> bool {
+        [self.scripts, self.routes, self.domains, self.assets] == [0; 4]
+    }
+}
+
+pub(crate) async fn contents(conn: &mut PgConnection, id: AppId) -> sqlx::Result<Contents> {
+    sqlx::query_as(
+        "select (select count(*) from scripts where app_id = $1) as scripts,
+                (select count(*) from script_versions where app_id = $1) as versions,
+                (select count(*) from routes where app_id = $1) as routes,
+                (select count(*) from executions where app_id = $1) as executions,
+                (select count(*) from app_domains where app_id = $1) as domains,
+                (select count(*) from app_assets where app_id = $1) as assets,
+                (select count(*) from app_members where app_id = $1) as members,
+                (select count(*) from api_keys where app_id = $1) as api_keys,
+                (select count(*) from app_former_slugs where app_id = $1) as former_slugs",
+    )
+    .bind(id)
+    .fetch_one(conn)
+    .await
 }
 
 /// Removes an app with everything of it.

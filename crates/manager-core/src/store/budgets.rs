@@ -1,5 +1,6 @@
 //! What apps may use over time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::AppId;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -8,7 +9,7 @@ use sqlx::{FromRow, Row};
 use super::columns;
 
 /// What happens when a day's budget is used up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OnExhausted {
     /// Requests are refused until the next day.
@@ -19,11 +20,14 @@ pub(crate) enum OnExhausted {
 }
 
 /// What an app may use; what is not set has no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Budget {
+    #[schemars(range(min = 1))]
     pub(crate) fuel_per_minute: Option<i64>,
+    #[schemars(range(min = 1))]
     pub(crate) fuel_per_day: Option<i64>,
+    #[schemars(range(min = 1))]
     pub(crate) executions_per_day: Option<i64>,
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) frozen: bool,

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
+use shared::host::HostPattern;
 use shared::script::{BundleHash, ScriptKind};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -16,6 +17,15 @@ where
 {
     let text: &str = row.try_get(column)?;
     text.parse().map_err(|source: T::Err| malformed(column, source))
+}
+
+/// The hosts a route is for; empty text is any.
+pub(super) fn host(row: &PgRow, column: &str) -> sqlx::Result<Option<HostPattern>> {
+    let text: &str = row.try_get(column)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parsed(row, column).map(Some)
 }
 
 pub(super) fn count(row: &PgRow, column: &str) -> sqlx::Result<u32> {

@@ -1,6 +1,7 @@
 //! Workers that misbehaved, and the scripts that are quarantined for it.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ExecutionId, IncidentId, ScriptId};
 use shared::invocation::Incident;
@@ -8,7 +9,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
 /// An incident as it is kept.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, JsonSchema)]
 pub(crate) struct IncidentRow {
     pub(crate) id: IncidentId,
     #[sqlx(rename = "script_name")]

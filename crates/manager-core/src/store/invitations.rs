@@ -1,6 +1,7 @@
 //! Invitations. Only the hash of a token is ever here.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{InvitationId, UserId};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -10,7 +11,7 @@ use super::columns;
 use super::users::Role;
 
 /// An invitation that nobody has accepted yet.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Invitation {
     pub(crate) id: InvitationId,
     pub(crate) role: Role,

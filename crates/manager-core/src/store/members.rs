@@ -1,6 +1,7 @@
 //! Members of apps.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::{AppId, UserId};
 use shared::name::Username;
@@ -13,7 +14,7 @@ use super::columns;
 pub(crate) const MEMBER_KEY: &str = "app_members_pkey";
 
 /// What a member may do on an app; each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AppRole {
     Viewer,
@@ -48,7 +49,7 @@ impl std::str::FromStr for AppRole {
 }
 
 /// A person as a member of an app.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Member {
     pub(crate) user_id: UserId,
     pub(crate) username: Username,

@@ -4,11 +4,15 @@
 
 pub(crate) mod api_keys;
 pub(crate) mod apps;
+pub(crate) mod assets;
 pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod bundles;
 mod columns;
+pub(crate) mod domains;
 pub(crate) mod executions;
+pub(crate) mod former_slugs;
+pub(crate) mod idempotency;
 pub(crate) mod incidents;
 pub(crate) mod invitations;
 pub(crate) mod members;
@@ -33,6 +37,14 @@ use sqlx::{Postgres, Transaction};
 const CONNECTIONS_MAX: u32 = 8;
 /// How long a caller waits for a connection before it is told that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseCounters {
+    pub open: u32,
+    pub idle: u32,
+    pub max: u32,
+}
 
 /// The database, as a cheap handle.
 #[derive(Debug, Clone)]
@@ -66,6 +78,11 @@ impl Database {
     /// A transaction in which every statement sees the same commit.
     pub(crate) async fn begin_snapshot(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         self.pool.begin_with("begin transaction isolation level repeatable read, read only").await
+    }
+
+    pub(crate) fn counters(&self) -> DatabaseCounters {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(CONNECTIONS_MAX);
+        DatabaseCounters { open: self.pool.size(), idle, max: CONNECTIONS_MAX }
     }
 
     pub(crate) async fn is_answering(&self) -> bool {

@@ -1,11 +1,14 @@
 //! Routes of apps.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
+use shared::host::HostPattern;
 use shared::id::{AppId, RouteId, ScriptId};
 use shared::name::ScriptName;
-use shared::route::PathPattern;
+use shared::route::{PathPattern, RoutePolicy};
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
 use super::columns;
@@ -14,8 +17,8 @@ use super::columns;
 macro_rules! select_routes {
     ($rest:literal) => {
         concat!(
-            "select r.id, r.method, r.path, r.dispatch_mode, r.script_id, s.name as script,
-                    r.body_bytes_max, r.created_at, r.updated_at
+            "select r.id, r.method, r.host, r.path, r.dispatch_mode, r.script_id, s.name as script,
+                    r.body_bytes_max, r.policy, r.created_at, r.updated_at
              from routes r
              join scripts s on s.app_id = r.app_id and s.id = r.script_id ",
             $rest
@@ -24,18 +27,23 @@ macro_rules! select_routes {
 }
 
 /// A route as the admin API shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct StoredRoute {
     pub(crate) id: RouteId,
     /// Absent for any method.
     pub(crate) method: Option<String>,
     pub(crate) path: String,
-    pub(crate) host: &'static str,
+    /// `any`, or a pattern of hosts.
+    pub(crate) host: String,
+    #[serde(skip)]
+    pub(crate) hosts: Option<HostPattern>,
     pub(crate) dispatch_mode: String,
     pub(crate) script: ScriptName,
     #[serde(skip)]
     pub(crate) script_id: ScriptId,
     pub(crate) body_limit_bytes: u32,
+    #[serde(flatten)]
+    pub(crate) policy: RoutePolicy,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
 }
@@ -43,15 +51,18 @@ pub(crate) struct StoredRoute {
 impl FromRow<'_, PgRow> for StoredRoute {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let method: String = row.try_get("method")?;
+        let hosts = columns::host(row, "host")?;
         Ok(Self {
             id: row.try_get("id")?,
             method: Some(method).filter(|method| !method.is_empty()),
             path: row.try_get("path")?,
-            host: "any",
+            host: hosts.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string),
+            hosts,
             dispatch_mode: row.try_get("dispatch_mode")?,
             script: columns::parsed(row, "script")?,
             script_id: row.try_get("script_id")?,
             body_limit_bytes: columns::count(row, "body_bytes_max")?,
+            policy: columns::json(row, "policy")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })
@@ -62,9 +73,21 @@ impl FromRow<'_, PgRow> for StoredRoute {
 #[derive(Debug, Clone)]
 pub(crate) struct RouteSpec {
     pub(crate) method: Option<String>,
+    pub(crate) host: Option<HostPattern>,
     pub(crate) pattern: PathPattern,
     pub(crate) script: ScriptId,
     pub(crate) body_bytes_max: u32,
+    pub(crate) policy: RoutePolicy,
+}
+
+impl RouteSpec {
+    fn host_text(&self) -> String {
+        self.host.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    fn host_shape(&self) -> String {
+        self.host.as_ref().map(HostPattern::shape).unwrap_or_default()
+    }
 }
 
 pub(crate) async fn by_id(
@@ -98,19 +121,37 @@ pub(crate) async fn page(
     .await
 }
 
-/// The route that answers the same requests as this method and pattern. The app must be locked
-/// when a write is to follow.
+/// The route that answers the same requests as this one would. The app must be locked when a write
+/// is to follow.
 pub(crate) async fn same_shape(
     conn: &mut PgConnection,
     app: AppId,
-    method: Option<&str>,
-    pattern: &PathPattern,
+    spec: &RouteSpec,
 ) -> sqlx::Result<Option<StoredRoute>> {
-    sqlx::query_as(select_routes!("where r.app_id = $1 and r.method = $2 and r.host = '' and r.shape = $3"))
+    sqlx::query_as(select_routes!(
+        "where r.app_id = $1 and r.method = $2 and r.host_shape = $3 and r.shape = $4"
+    ))
+    .bind(app)
+    .bind(spec.method.as_deref().unwrap_or_default())
+    .bind(spec.host_shape())
+    .bind(spec.pattern.shape())
+    .fetch_optional(conn)
+    .await
+}
+
+/// Every route of an app.
+pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<StoredRoute>> {
+    sqlx::query_as(select_routes!("where r.app_id = $1 order by r.path, r.id"))
         .bind(app)
-        .bind(method.unwrap_or_default())
-        .bind(pattern.shape())
-        .fetch_optional(conn)
+        .fetch_all(conn)
+        .await
+}
+
+/// Routes that are not for every host of their app.
+pub(crate) async fn for_hosts(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<StoredRoute>> {
+    sqlx::query_as(select_routes!("where r.app_id = $1 and r.host <> '' order by r.id"))
+        .bind(app)
+        .fetch_all(conn)
         .await
 }
 
@@ -133,8 +174,9 @@ pub(crate) async fn of_script(
 pub(crate) async fn create(conn: &mut PgConnection, app: AppId, spec: &RouteSpec) -> sqlx::Result<RouteId> {
     let id = RouteId::new();
     sqlx::query(
-        "insert into routes (app_id, id, method, path, shape, script_id, body_bytes_max)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into routes (app_id, id, method, path, shape, script_id, body_bytes_max,
+                             host, host_shape, policy)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(app)
     .bind(id)
@@ -143,6 +185,9 @@ pub(crate) async fn create(conn: &mut PgConnection, app: AppId, spec: &RouteSpec
     .bind(spec.pattern.shape())
     .bind(spec.script)
     .bind(i64::from(spec.body_bytes_max))
+    .bind(spec.host_text())
+    .bind(spec.host_shape())
+    .bind(Json(&spec.policy))
     .execute(conn)
     .await?;
     Ok(id)
@@ -156,7 +201,8 @@ pub(crate) async fn update(
 ) -> sqlx::Result<()> {
     sqlx::query(
         "update routes
-         set method = $3, path = $4, shape = $5, script_id = $6, body_bytes_max = $7, updated_at = now()
+         set method = $3, path = $4, shape = $5, script_id = $6, body_bytes_max = $7,
+             host = $8, host_shape = $9, policy = $10, updated_at = now()
          where app_id = $1 and id = $2",
     )
     .bind(app)
@@ -166,6 +212,22 @@ pub(crate) async fn update(
     .bind(spec.pattern.shape())
     .bind(spec.script)
     .bind(i64::from(spec.body_bytes_max))
+    .bind(spec.host_text())
+    .bind(spec.host_shape())
+    .bind(Json(&spec.policy))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Makes routes for one host be for another.
+pub(crate) async fn move_host(conn: &mut PgConnection, app: AppId, from: &str, to: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "update routes set host = $3, host_shape = $3, updated_at = now() where app_id = $1 and host = $2",
+    )
+    .bind(app)
+    .bind(from)
+    .bind(to)
     .execute(conn)
     .await?;
     Ok(())

@@ -3,21 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use shared::host::HostPattern;
 use shared::id::{AppId, ScriptId};
 use shared::invocation::ScriptTarget;
+use shared::name::AppSlug;
 use shared::route::{AppRoutes, Route, RoutingTable};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{apps, columns, scripts};
+use super::{apps, assets, columns, domains, former_slugs, scripts};
 
 /// Reads the table. The connection must be in a transaction in which every statement sees the same
 /// commit.
 pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
     let apps = apps::all(conn).await?;
     let rows = sqlx::query(
-        "select r.app_id, r.id, r.method, r.path, r.body_bytes_max,
-                a.slug, a.owner_id, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits
+        "select r.app_id, r.id, r.method, r.host, r.path, r.body_bytes_max, r.policy,
+                a.slug, a.owner_id, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits,
+                s.disabled_at is not null as is_disabled
          from routes r
          join apps a on a.id = r.app_id
          join scripts s on s.app_id = r.app_id and s.id = r.script_id
@@ -37,9 +40,21 @@ pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::R
             Err(error) => tracing::error!(%error, "a stored route is left out because it cannot be read"),
         }
     }
+    let mut former_slugs: HashMap<AppId, Vec<AppSlug>> = HashMap::new();
+    for (app, slug) in former_slugs::all(conn).await? {
+        former_slugs.entry(app).or_default().push(slug);
+    }
+    let mut domains: HashMap<AppId, Vec<HostPattern>> = HashMap::new();
+    for (app, pattern) in domains::verified(conn).await? {
+        domains.entry(app).or_default().push(pattern);
+    }
+    let with_assets = assets::owners(conn).await?;
     let apps = apps
         .into_iter()
         .map(|app| AppRoutes {
+            former_slugs: former_slugs.remove(&app.id).unwrap_or_default(),
+            domains: domains.remove(&app.id).unwrap_or_default(),
+            has_assets: with_assets.contains(&app.id),
             routes: by_app.remove(&app.id).unwrap_or_default(),
             app: app.id,
             slug: app.slug,
@@ -63,8 +78,11 @@ fn route(row: &PgRow, targets: &mut HashMap<ScriptId, Arc<ScriptTarget>>) -> sql
     Ok(Route {
         id: row.try_get("id")?,
         method: Some(method).filter(|method| !method.is_empty()),
+        host: columns::host(row, "host")?,
         pattern: columns::parsed(row, "path")?,
         target,
+        is_disabled: row.try_get("is_disabled")?,
         body_bytes_max: columns::count(row, "body_bytes_max")?,
+        policy: columns::json(row, "policy")?,
     })
 }

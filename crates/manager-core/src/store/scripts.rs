@@ -1,6 +1,7 @@
 //! Scripts, each with its live version.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ScriptId};
 use shared::invocation::ScriptTarget;
@@ -12,8 +13,24 @@ use sqlx::{FromRow, Row};
 
 use super::columns;
 
+/// The query of a [`Script`], with what is to follow it.
+macro_rules! select_scripts {
+    ($rest:literal) => {
+        concat!(
+            "select s.id, s.name, s.kind, s.description, s.live_version, v.bundle_hash, v.limits,
+                    s.disabled_at is null as is_enabled, q.since as quarantined_at,
+                    s.created_at, s.updated_at
+             from scripts s
+             join script_versions v
+               on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+             left join quarantines q on q.app_id = s.app_id and q.script_id = s.id ",
+            $rest
+        )
+    };
+}
+
 /// A script as its live version makes it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Script {
     pub(crate) id: ScriptId,
     pub(crate) name: ScriptName,
@@ -22,6 +39,10 @@ pub(crate) struct Script {
     pub(crate) version: u32,
     pub(crate) bundle_hash: BundleHash,
     pub(crate) limits: ScriptLimits,
+    /// Whether its people have it switched on.
+    pub(crate) is_enabled: bool,
+    /// Since when it may not run because workers that ran it misbehaved; absent when it may.
+    pub(crate) quarantined_at: Option<DateTime<Utc>>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
 }
@@ -36,6 +57,8 @@ impl FromRow<'_, PgRow> for Script {
             version: columns::count(row, "live_version")?,
             bundle_hash: columns::hash(row, "bundle_hash")?,
             limits: columns::json(row, "limits")?,
+            is_enabled: row.try_get("is_enabled")?,
+            quarantined_at: row.try_get("quarantined_at")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })
@@ -47,18 +70,11 @@ pub(crate) async fn by_name(
     app: AppId,
     name: &ScriptName,
 ) -> sqlx::Result<Option<Script>> {
-    sqlx::query_as(
-        "select s.id, s.name, s.kind, s.description, s.live_version, v.bundle_hash, v.limits,
-                s.created_at, s.updated_at
-         from scripts s
-         join script_versions v
-           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-         where s.app_id = $1 and s.name = $2",
-    )
-    .bind(app)
-    .bind(name.as_str())
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as(select_scripts!("where s.app_id = $1 and s.name = $2"))
+        .bind(app)
+        .bind(name.as_str())
+        .fetch_optional(conn)
+        .await
 }
 
 /// Scripts of an app in the order of their names, those after `after`.
@@ -68,21 +84,21 @@ pub(crate) async fn page(
     after: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<Script>> {
-    sqlx::query_as(
-        r#"select s.id, s.name, s.kind, s.description, s.live_version, v.bundle_hash, v.limits,
-                s.created_at, s.updated_at
-         from scripts s
-         join script_versions v
-           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-         where s.app_id = $1 and ($2::text is null or s.name collate "C" > $2)
+    sqlx::query_as(select_scripts!(
+        r#"where s.app_id = $1 and ($2::text is null or s.name collate "C" > $2)
          order by s.name collate "C"
-         limit $3"#,
-    )
+         limit $3"#
+    ))
     .bind(app)
     .bind(after)
     .bind(limit)
     .fetch_all(conn)
     .await
+}
+
+/// Every script of an app.
+pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<Script>> {
+    sqlx::query_as(select_scripts!("where s.app_id = $1 order by s.name")).bind(app).fetch_all(conn).await
 }
 
 /// What a run of the script's live version needs, whichever app it is of.
@@ -178,6 +194,35 @@ pub(crate) async fn set_live(
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Switches a script on or off; false when it is so already.
+pub(crate) async fn switch(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    on: bool,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update scripts
+         set disabled_at = case when $3 then null else now() end, updated_at = now()
+         where app_id = $1 and id = $2 and (disabled_at is null) <> $3",
+    )
+    .bind(app)
+    .bind(script)
+    .bind(on)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Whether a script is switched on, whichever app it is of.
+pub(crate) async fn is_enabled(conn: &mut PgConnection, script: ScriptId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select disabled_at is null from scripts where id = $1")
+        .bind(script)
+        .fetch_optional(conn)
+        .await
+        .map(|found| found.unwrap_or(false))
 }
 
 /// Removes a script with its versions and routes.

@@ -1,6 +1,7 @@
 //! Second factors and recovery codes.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::UserId;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -22,7 +23,7 @@ impl FromRow<'_, PgRow> for Factor {
 }
 
 /// What a person has, without what is secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Status {
     pub(crate) is_enabled: bool,
     pub(crate) confirmed_at: Option<DateTime<Utc>>,

@@ -1,6 +1,7 @@
 //! Logins. Only the hash of a token is ever here.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{SessionId, UserId};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -41,7 +42,7 @@ pub(crate) struct Device {
 }
 
 /// A session as its person sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) remote_address: String,

@@ -1,13 +1,14 @@
 //! What apps used, by day.
 
 use chrono::NaiveDate;
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::AppId;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
 /// One day of an app, in UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow, JsonSchema)]
 pub(crate) struct Day {
     pub(crate) day: NaiveDate,
     pub(crate) executions: i64,

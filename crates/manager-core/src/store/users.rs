@@ -1,6 +1,7 @@
 //! People.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::UserId;
 use shared::name::Username;
@@ -13,7 +14,7 @@ use super::columns;
 pub(crate) const USERNAME_KEY: &str = "users_username_key";
 
 /// What a person may do on the instance as a whole; each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     Member,
@@ -43,7 +44,7 @@ impl std::str::FromStr for Role {
 }
 
 /// A person without what they log in with.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct User {
     pub(crate) id: UserId,
     pub(crate) username: Username,
@@ -61,7 +62,7 @@ impl FromRow<'_, PgRow> for User {
 }
 
 /// A person as other people manage them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Person {
     #[serde(flatten)]
     pub(crate) user: User,

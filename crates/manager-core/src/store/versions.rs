@@ -1,10 +1,11 @@
 //! Versions of scripts. They are added and read, never changed.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ScriptId, UserId};
 use shared::limits::ScriptLimits;
-use shared::script::BundleHash;
+use shared::script::{Bundle, BundleHash};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
@@ -12,7 +13,7 @@ use sqlx::{FromRow, Row};
 use super::columns;
 
 /// One deploy of a script.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Version {
     pub(crate) version: u32,
     pub(crate) bundle_hash: BundleHash,
@@ -60,6 +61,36 @@ pub(crate) async fn add(
     .fetch_one(conn)
     .await?;
     columns::count(&row, "number")
+}
+
+/// What one version is: its bundle and its limits.
+pub(crate) async fn content(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    version: u32,
+) -> sqlx::Result<Option<(Bundle, ScriptLimits)>> {
+    let row = sqlx::query(
+        "select b.kind, b.name, b.source, b.modules, v.limits
+         from script_versions v
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         where v.app_id = $1 and v.script_id = $2 and v.number = $3",
+    )
+    .bind(app)
+    .bind(script)
+    .bind(i64::from(version))
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| {
+        let bundle = Bundle {
+            kind: columns::kind(&row, "kind")?,
+            name: row.try_get("name")?,
+            source: row.try_get("source")?,
+            modules: columns::json(&row, "modules")?,
+        };
+        Ok((bundle, columns::json(&row, "limits")?))
+    })
+    .transpose()
 }
 
 /// Versions of a script, newest first, those before `before`.

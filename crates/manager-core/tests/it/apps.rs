@@ -16,9 +16,10 @@ async fn an_app_is_made_shown_renamed_and_removed() {
     let renamed = api.call("PATCH", "/apps/blog", Some(json!({ "slug": "journal" }))).await;
     assert_eq!((&renamed.is(200)["slug"], &renamed.json["name"]), (&"journal".into(), &"My blog".into()));
     assert!(api.manager.routes().current().apps.iter().any(|app| app.slug.as_str() == "journal"));
-    api.get("/apps/blog").await.is_problem("not_found");
+    assert_eq!(api.get("/apps/blog").await.status, 308);
 
     assert_eq!(api.call("DELETE", "/apps/journal", None).await.status, 204);
+    api.get("/apps/blog").await.is_problem("not_found");
     api.get("/apps/journal").await.is_problem("not_found");
     assert_eq!(api.manager.routes().current().apps.len(), 1);
 }
@@ -40,7 +41,13 @@ async fn who_makes_an_app_owns_it_and_the_router_knows() {
 async fn an_app_with_scripts_is_removed_only_by_force() {
     let api = TestApi::start().await;
     let refused = api.call("DELETE", "/apps/default", None).await;
-    assert_eq!(refused.is_problem("conflict")["scripts"], 1);
+    let problem = refused.is_problem("conflict");
+    assert_eq!(problem["scripts"], 1);
+    let contents = json!({ "scripts": 1, "versions": 1, "routes": 2, "executions": 0, "domains": 0, "assets": 0, "members": 1,
+                           "api_keys": 0, "former_slugs": 0 });
+    assert_eq!(problem["contents"], contents);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("1 scripts") && detail.contains("2 routes"), "{detail}");
     assert_eq!(api.call("DELETE", "/apps/default?force=true", None).await.status, 204);
     for table in ["apps", "scripts", "script_versions", "bundles", "routes"] {
         let count: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
@@ -85,4 +92,60 @@ async fn pages_of_apps_skip_and_repeat_nothing() {
     api.get("/apps?limit=0").await.is_problem("invalid_input");
     api.get("/apps?cursor=%00").await.is_problem("invalid_input");
     api.get("/apps?colour=red").await.is_problem("invalid_input");
+}
+
+fn location(reply: &crate::harness::Reply) -> &str {
+    assert_eq!(reply.status, 308, "{reply:?}");
+    reply.headers["location"].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_former_slug_leads_on_until_another_app_takes_it() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    for (from, to) in [("blog", "journal"), ("journal", "diary")] {
+        api.call("PATCH", &format!("/apps/{from}"), Some(json!({ "slug": to }))).await.is(200);
+    }
+    // Both lead straight to the name of today, whatever is behind the slug.
+    for (path, now) in [
+        ("/apps/blog", "/apps/diary"),
+        ("/apps/journal/scripts?limit=5", "/apps/diary/scripts?limit=5"),
+        ("/apps/blog/logs:tail", "/apps/diary/logs:tail"),
+    ] {
+        assert_eq!(location(&api.get(path).await), format!("/api/v1/admin{now}"));
+    }
+    let deploy = api.deploy("blog", "hello", "1").await;
+    assert_eq!(location(&deploy), "/api/v1/admin/apps/diary/scripts/hello");
+    assert_eq!(api.get("/apps/diary").await.is(200)["former_slugs"], json!(["journal", "blog"]));
+
+    // Taken by another app, and taken back by the app itself.
+    let other = api.post("/apps", json!({ "slug": "blog" })).await.is(201)["id"].clone();
+    assert_eq!(api.get("/apps/blog").await.is(200)["id"], other);
+    api.call("PATCH", "/apps/diary", Some(json!({ "slug": "journal" }))).await.is(200);
+    assert_eq!(api.get("/apps/journal").await.is(200)["former_slugs"], json!(["diary"]));
+    let table = api.manager.routes().current();
+    let journal = table.apps.iter().find(|app| app.slug.as_str() == "journal").unwrap();
+    assert_eq!(journal.former_slugs, ["diary".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_former_slug_tells_strangers_nothing() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "secret" })).await.is(201);
+    api.call("PATCH", "/apps/secret", Some(json!({ "slug": "hidden" }))).await.is(200);
+    let stranger = api.person("eve", "member").await;
+    stranger.get("/apps/secret").await.is_problem("not_found");
+    stranger.get("/apps/secret/scripts").await.is_problem("not_found");
+}
+
+#[tokio::test]
+async fn an_app_says_what_it_is_for() {
+    let api = TestApi::start().await;
+    let made = api.post("/apps", json!({ "slug": "blog", "description": "Club news" })).await;
+    assert_eq!(made.is(201)["description"], "Club news");
+    let changed = api.call("PATCH", "/apps/blog", Some(json!({ "description": "" }))).await;
+    assert_eq!((&changed.is(200)["description"], &changed.json["name"]), (&"".into(), &"blog".into()));
+    let long = json!({ "description": "x".repeat(2_001) });
+    let refused = api.call("PATCH", "/apps/blog", Some(long)).await;
+    assert_eq!(refused.is_problem("invalid_input")["field"], "description");
 }

@@ -71,7 +71,13 @@ impl Reply {
 
 pub(crate) fn config() -> ManagerConfig {
     let retention = Retention { age: DAY * 30, records_per_app: 100_000, every: DAY };
-    ManagerConfig { base_domain: "localhost".into(), public_url: "http://127.0.0.1:8080".into(), retention }
+    ManagerConfig {
+        base_domain: "localhost".into(),
+        public_url: "http://127.0.0.1:8080".into(),
+        retention,
+        // Nobody answers there.
+        dns_servers: vec!["127.0.0.1:1".parse().unwrap()],
+    }
 }
 
 pub(crate) fn owner() -> FirstOwner {

@@ -5,19 +5,25 @@
 
 mod api_keys;
 mod apps;
+mod assets;
 mod audit;
 mod auth;
 mod bootstrap;
 mod budgets;
 mod cookies;
 mod database;
+mod domains;
 mod executions;
 mod harness;
+mod idempotency;
 mod incidents;
 mod invoke;
 mod members;
+mod openapi;
 mod permissions;
+mod plan;
 mod pool;
+mod preconditions;
 mod recorder;
 mod routes;
 mod scripts;

@@ -126,6 +126,7 @@ fn expected(caller: &Caller, needs: Option<&str>, is_own: bool) -> Answer {
         "invoke_scripts" => yes_if(rank >= 2 && has(&["script:invoke"])),
         "administer_app" => yes_if(rank >= 3 && has(&["app:admin"])),
         "set_budgets" | "release_scripts" => yes_if(caller.role != "member" && has(&["instance:admin"])),
+        "waive_domains" => yes_if(caller.role == "owner" && has(&["instance:admin"])),
         "transfer_app" => {
             let is_owner = caller.role == "owner" || (is_own && caller.name == "app_owner");
             yes_if(is_owner && has(&["app:admin"]))

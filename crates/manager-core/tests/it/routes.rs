@@ -62,7 +62,20 @@ async fn routes_that_cannot_be_are_refused_with_the_reason() {
             "dispatch_mode",
             "later release",
         ),
-        (json!({ "path": "/x", "script": "hello", "host": "a.example" }), "host", "later release"),
+        (
+            json!({ "path": "/x", "script": "hello", "host": "a.example" }),
+            "host",
+            "has not claimed a.example",
+        ),
+        (json!({ "path": "/x", "script": "hello", "host": "a b" }), "host", "a host is a name"),
+        (json!({ "path": "/x", "script": "hello", "auth": "user" }), "auth", "may be none or api_key"),
+        (json!({ "path": "/x", "script": "hello", "cors": { "origins": [] } }), "cors", "origins is empty"),
+        (
+            json!({ "path": "/x", "script": "hello", "rate_limit": { "requests": 0, "per_s": 1 } }),
+            "rate_limit",
+            "requests may be 1",
+        ),
+        (json!({ "path": "/x", "script": "hello", "cache_control": "" }), "cache_control", "printable"),
     ];
     for (body, field, reason) in cases {
         let reply = create(&api, body).await;
@@ -99,4 +112,100 @@ async fn another_apps_route_is_not_there() {
     api.call("DELETE", &format!("/apps/other/routes/{id}"), None).await.is_problem("not_found");
     let foreign = api.post("/apps/other/routes", json!({ "path": "/x", "script": "hello" })).await;
     assert_eq!(foreign.is_problem("invalid_input")["field"], "script");
+}
+
+#[tokio::test]
+async fn a_policy_is_changed_field_by_field_and_taken_away_by_null() {
+    let api = TestApi::start().await;
+    let policy = json!({
+        "path": "/p", "script": "hello", "auth": "api_key", "cache_control": "no-store",
+        "cors": { "origins": ["https://a.example"] }, "rate_limit": { "requests": 5, "per_s": 60 },
+    });
+    let made = create(&api, policy).await;
+    let path = format!("/apps/default/routes/{}", made.is(201)["id"].as_str().unwrap());
+    assert_eq!(made.json["rate_limit"], json!({ "requests": 5, "per_s": 60, "by": "client" }));
+    let change = json!({ "cors": null, "rate_limit": { "requests": 6, "per_s": 60, "by": "route" } });
+    let changed = api.call("PATCH", &path, Some(change)).await;
+    let changed = changed.is(200);
+    assert_eq!((&changed["auth"], &changed["cache_control"]), (&"api_key".into(), &"no-store".into()));
+    assert_eq!((&changed["cors"], &changed["rate_limit"]["by"]), (&Value::Null, &"route".into()));
+    let table = api.manager.routes().current();
+    let route = table.apps[0].routes.iter().find(|route| route.pattern.to_string() == "/p").unwrap();
+    assert_eq!(route.policy.rate_limit.unwrap().requests, 6);
+}
+
+#[tokio::test]
+async fn routes_for_hosts_are_for_hosts_that_the_app_has_claimed() {
+    let api = TestApi::start().await;
+    let on = |host: &str| json!({ "path": "/x", "script": "hello", "host": host });
+    create(&api, on("default.localhost")).await.is(201);
+    api.call("PATCH", "/apps/default", Some(json!({ "slug": "first" }))).await.is(200);
+    let hosts = api.get("/apps/first/routes").await.is(200).to_string();
+    assert!(hosts.contains("\"first.localhost\"") && !hosts.contains("default.localhost"), "{hosts}");
+    api.call("PATCH", "/apps/first", Some(json!({ "slug": "default" }))).await.is(200);
+    let claim = api.post("/apps/default/domains", json!({ "domain": "*.example.com" })).await;
+    let claim = format!("/apps/default/domains/{}", claim.is(201)["id"].as_str().unwrap());
+    for host in ["*.example.com", "shop.example.com", "{tenant}.shop.example.com"] {
+        assert_eq!(create(&api, on(host)).await.is(201)["host"], host);
+    }
+    let clash = create(&api, on("*.shop.example.com")).await;
+    assert_eq!(clash.is_problem("conflict")["route"]["host"], "{tenant}.shop.example.com");
+    create(&api, on("example.com")).await.is_problem("invalid_input");
+
+    let refused = api.call("DELETE", &claim, None).await;
+    assert_eq!(refused.is_problem("conflict")["routes"].as_array().unwrap().len(), 3);
+    assert_eq!(api.call("DELETE", &format!("{claim}?force=true"), None).await.status, 204);
+    assert_eq!(api.all_pages("/apps/default/routes", 50).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_match_tells_what_each_route_says_and_why_it_lost() {
+    let api = TestApi::start().await;
+    for (method, path) in [("GET", "/u/me"), ("ANY", "/u/:id"), ("POST", "/u/:id"), ("ANY", "/u/*")] {
+        create(&api, json!({ "method": method, "path": path, "script": "hello" })).await.is(201);
+    }
+    let ask = async |question: Value| api.post("/apps/default/routes:match", question).await.is(200).clone();
+    let verdicts = |answer: &Value| -> Vec<String> {
+        let routes = answer["considered"].as_array().unwrap().iter();
+        routes.map(|r| format!("{} {} {}", r["method"], r["path"], r["verdict"]).replace('"', "")).collect()
+    };
+
+    let answer = ask(json!({ "method": "POST", "path": "/u/me?x=1" })).await;
+    assert_eq!((&answer["outcome"], &answer["matched"]["script"]), (&"script".into(), &"hello".into()));
+    assert_eq!(answer["matched"]["params"], json!({ "id": "me" }));
+    let expected = [
+        "GET /u/me other_method",
+        "ANY / other_path",
+        "POST /u/:id answers",
+        "ANY /u/:id outranked",
+        "ANY /hello/:name other_path",
+        "ANY /u/* outranked",
+    ];
+    let mut told = verdicts(&answer);
+    assert_eq!(told.remove(0), expected[0]);
+    told.sort();
+    let mut rest = expected[1..].to_vec();
+    rest.sort_unstable();
+    assert_eq!(told, rest);
+    let reasons = answer["considered"].to_string();
+    for reason in ["it answers GET, not POST", "it names the method", "its path is more specific"] {
+        assert!(reasons.contains(reason), "{reason}: {reasons}");
+    }
+
+    for (question, outcome) in [
+        (json!({ "url": "http://localhost:8080/nothing" }), "no_route"),
+        (json!({ "url": "http://nobody.localhost/" }), "unknown_host"),
+        (json!({ "path": "/api/v1" }), "platform"),
+    ] {
+        let answer = ask(question).await;
+        assert_eq!((&answer["outcome"], &answer["matched"]), (&outcome.into(), &Value::Null));
+    }
+    create(&api, json!({ "method": "PUT", "path": "/put", "script": "hello" })).await.is(201);
+    let answer = ask(json!({ "path": "/put" })).await;
+    assert_eq!((&answer["outcome"], &answer["allow"]), (&"method_not_allowed".into(), &json!(["PUT"])));
+    for wrong in
+        [json!({}), json!({ "path": "x" }), json!({ "url": "x/y" }), json!({ "url": "/", "path": "/" })]
+    {
+        api.post("/apps/default/routes:match", wrong).await.is_problem("invalid_input");
+    }
 }

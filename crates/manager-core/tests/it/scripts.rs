@@ -107,6 +107,9 @@ async fn bodies_that_are_no_deploy_are_refused_each_in_its_way() {
     let deep = put(&api, "application/json", "{\"source\": \"1\", \"limits\": {\"fuel\": \"x\"}}").await;
     assert_eq!(deep.is_problem("invalid_input")["field"], "limits.fuel");
 
+    let list = put(&api, "application/json", "{\"source\": \"1\", \"limits\": [1000000]}").await;
+    assert_eq!(list.is_problem("invalid_input")["field"], "limits");
+
     let bad_name = api.deploy("default", "%2e%2e", "1").await;
     assert_eq!(bad_name.is_problem("invalid_input")["field"], "name");
     api.deploy("nowhere", "x", "1").await.is_problem("not_found");
@@ -150,4 +153,31 @@ async fn a_bundle_that_is_not_stored_or_not_as_it_was_is_unavailable() {
     let hash = shared::script::BundleHash([9; 32]);
     let error = api.manager.bundles().bundle(hash).await.unwrap_err();
     assert_eq!(error.0, hash);
+}
+
+#[tokio::test]
+async fn a_script_is_switched_off_and_on_and_keeps_its_routes() {
+    let api = TestApi::start().await;
+    let id = api.get("/apps/default/scripts/hello").await.is(200)["id"].as_str().unwrap().to_owned();
+    let is_disabled = || api.manager.routes().current().apps[0].routes.iter().all(|route| route.is_disabled);
+    for _ in 0..2 {
+        let off = api.post("/apps/default/scripts/hello:disable", json!(null)).await;
+        assert_eq!(off.is(200)["is_enabled"], false);
+        assert!(is_disabled());
+    }
+    let mut request = api.request("GET", "/", None);
+    *request.uri_mut() = format!("/api/v1/execute/{id}").parse().unwrap();
+    api.send(request).await.is_problem("script_disabled");
+    // Who mends it tries it out.
+    api.post("/apps/default/scripts/hello/invoke", json!({})).await.is(200);
+    // A deploy does not switch it on.
+    api.deploy("default", "hello", "2").await.is(200);
+    assert!(is_disabled());
+    let on = api.post("/apps/default/scripts/hello:enable", json!(null)).await;
+    assert_eq!((&on.is(200)["is_enabled"], &on.json["quarantined_at"]), (&json!(true), &json!(null)));
+    let seen = api.get("/apps/default/scripts/hello").await;
+    assert_eq!(on.headers["etag"], seen.headers["etag"]);
+    assert!(!is_disabled());
+    let log = api.get("/apps/default/audit?limit=10").await.is(200).to_string();
+    assert_eq!((log.matches("script.disable").count(), log.matches("script.enable").count()), (1, 1));
 }

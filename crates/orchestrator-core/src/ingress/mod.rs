@@ -1,8 +1,12 @@
 //! HTTP in: the public listener, its limits, and the way from a request to a script and back.
 
+mod assets;
 mod body;
+mod caller;
+mod cors;
 mod gate;
 mod problem;
+mod rate;
 mod request;
 mod response;
 mod server;

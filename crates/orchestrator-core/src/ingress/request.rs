@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use http::header::{COOKIE, HOST};
+use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
 use shared::http::{PairBlock, SESSION_COOKIE};
-use shared::invocation::Invocation;
+use shared::invocation::{Caller, Invocation};
+use shared::trace::{TRACEPARENT, TraceContext};
 
 use super::problem::Failure;
 use crate::routing::Matched;
@@ -86,33 +87,57 @@ pub(super) fn request_id(headers: &http::HeaderMap, peer: IpAddr, trusted: &[IpN
     text.into()
 }
 
+/// The trace that the caller began, if it did. From here on the header names our step of it, so that
+/// what a script passes on leads back to this request; a malformed one begins a new trace.
+pub(super) fn follow_trace(headers: &mut http::HeaderMap) -> Option<TraceContext> {
+    let given = headers.get(TRACEPARENT)?;
+    let ours = TraceContext::following(given.as_bytes()).unwrap_or_default();
+    let value = http::HeaderValue::try_from(ours.to_string()).ok()?;
+    headers.insert(TRACEPARENT, value);
+    Some(ours)
+}
+
+/// What a route was called with.
+pub(super) struct Call<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) body: &'a Bytes,
+    pub(super) client: IpAddr,
+    /// Where the route asked who calls.
+    pub(super) caller: Option<&'a Caller>,
+    /// Parameters in the host.
+    pub(super) host_params: &'a [(&'a str, &'a str)],
+}
+
 /// Everything the script sees of a request, encoded for it.
-pub(super) fn invocation(
-    matched: &Matched<'_>,
-    parts: &Parts,
-    body: &Bytes,
-    client: IpAddr,
-    request_id: Arc<str>,
-) -> Invocation {
+pub(super) fn invocation(matched: &Matched<'_>, call: &Call<'_>, request_id: Arc<str>) -> Invocation {
+    let Call { parts, body, client, caller, host_params } = call;
     let mut headers = PairBlock::default();
     for (name, value) in &parts.headers {
-        match *name == COOKIE {
-            true => push_cookies(&mut headers, value.as_bytes()),
-            false => headers.push(name.as_str().as_bytes(), value.as_bytes()),
+        match *name {
+            COOKIE => push_cookies(&mut headers, value.as_bytes()),
+            // The key that let the caller in is between them and the platform.
+            AUTHORIZATION if caller.is_some() => {}
+            _ => headers.push(name.as_str().as_bytes(), value.as_bytes()),
         }
     }
+    let mut params = PairBlock::default();
+    for (name, value) in *host_params {
+        params.push(name.as_bytes(), value.as_bytes());
+    }
+    // Of equal names the path's counts, which comes last.
+    params.extend(&matched.params);
     let query = parts.uri.query().map(PairBlock::from_urlencoded).unwrap_or_default();
     let http = GuestHttp {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         rest: &matched.rest,
         remote_ip: &client.to_string(),
-        params: matched.params.as_bytes(),
+        params: params.as_bytes(),
         query: query.as_bytes(),
         headers: headers.as_bytes(),
         body,
     };
-    Invocation::http(matched.route.target.clone(), request_id, http)
+    Invocation::http_of(matched.route.target.clone(), request_id, *caller, http)
 }
 
 /// Cookies without the session of the admin API: the default app answers on the same host as the
@@ -156,6 +181,22 @@ mod tests {
         assert_eq!(seen("__Host-picloud=pics_x;a=1").as_deref(), Some("a=1"));
         assert_eq!(seen(" __Host-picloud = pics_x"), None);
         assert_eq!(seen("__Host-picloud2=x").as_deref(), Some("__Host-picloud2=x"));
+    }
+
+    #[test]
+    fn a_script_sees_our_step_of_its_callers_trace() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(follow_trace(&mut headers), None);
+        assert!(headers.is_empty());
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.insert(TRACEPARENT, given.parse().unwrap());
+        let ours = follow_trace(&mut headers).unwrap();
+        assert_eq!(headers[TRACEPARENT], ours.to_string().as_str());
+        assert!(headers[TRACEPARENT] != given && ours.to_string().starts_with(&given[..36]));
+        headers.insert(TRACEPARENT, "rubbish".parse().unwrap());
+        assert_eq!(headers[TRACEPARENT].len(), 7);
+        let fresh = follow_trace(&mut headers).unwrap();
+        assert_eq!(headers[TRACEPARENT], fresh.to_string().as_str());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -16,17 +17,23 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use shared::fault::Code;
+use shared::host::normalized;
 use shared::http::{ClientAddress, RequestId};
 use shared::invocation::Work;
-use shared::route::is_reserved;
+use shared::ports::{AssetSource, Authenticate};
+use shared::route::{RateLimit, is_reserved};
+use shared::trace::{TRACEPARENT, TraceContext};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::gate::Gate;
 use super::problem::Failure;
-use super::{body, request, response};
+use super::rate::Rates;
+use super::request::Call;
+use super::{assets, body, caller, cors, request, response};
 use crate::pool::Pool;
-use crate::routing::{Miss, Router};
+use crate::routing::{Matched, Miss, Place, Router};
 
 /// Sources of these numbers: the limits that browsers and proxies stay well below, and hyper's
 /// advisories on HTTP/2 floods.
@@ -49,10 +56,19 @@ pub struct IngressConfig {
 }
 
 /// Everything a request to a script needs.
-#[derive(Debug)]
 pub struct DataPlane {
     pub router: Router,
-    pub pool: Pool,
+    pool: Pool,
+    /// Knows who sends an API key.
+    callers: Arc<dyn Authenticate>,
+    assets: Arc<dyn AssetSource>,
+    rates: Rates,
+}
+
+impl std::fmt::Debug for DataPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataPlane").finish_non_exhaustive()
+    }
 }
 
 /// Serves until `shutdown` resolves, then lets open requests finish.
@@ -174,13 +190,20 @@ where
         let trusted = &self.config.trusted_proxies;
         let request_id = request::request_id(request.headers(), peer, trusted);
         let client = request::client_address(request.headers(), peer, trusted);
+        let mut request = request;
+        let trace = request::follow_trace(request.headers_mut());
         if is_reserved(request.uri().path()) {
-            return self.ask_platform(request, client, request_id).await;
+            let trace = trace.unwrap_or_default();
+            let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
+            return self.ask_platform(request, client, request_id, trace).instrument(span).await;
         }
-        let answered = match self.plane.run(request, client, request_id.clone()).await {
+        let mut answered = match self.plane.run(request, client, request_id.clone()).await {
             Ok(response) => response,
             Err(failure) => failure.into_response(&request_id),
         };
+        if let Some(trace) = trace {
+            answered.headers_mut().insert(TRACEPARENT, header_value(trace));
+        }
         answered.map(Either::Left)
     }
 
@@ -189,6 +212,7 @@ where
         mut request: Request<Incoming>,
         client: IpAddr,
         request_id: Arc<str>,
+        trace: TraceContext,
     ) -> Response<Either<Full<Bytes>, B>> {
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(RequestId(request_id.clone()));
@@ -199,11 +223,21 @@ where
         if let Ok(value) = request_id.parse() {
             response.headers_mut().insert(super::problem::REQUEST_ID.clone(), value);
         }
+        response.headers_mut().insert(TRACEPARENT, header_value(trace));
         response
     }
 }
 
 impl DataPlane {
+    pub fn new(
+        router: Router,
+        pool: Pool,
+        callers: Arc<dyn Authenticate>,
+        assets: Arc<dyn AssetSource>,
+    ) -> Self {
+        Self { router, pool, callers, assets, rates: Rates::default() }
+    }
+
     /// Host → app → route → script, and back.
     async fn run(
         &self,
@@ -211,19 +245,93 @@ impl DataPlane {
         client: IpAddr,
         request_id: Arc<str>,
     ) -> Result<Response<Full<Bytes>>, Failure> {
-        let name = request::host(&request)?;
-        let host = self.router.host(name).ok_or_else(|| {
+        let given = request::host(&request)?;
+        let name = normalized(given);
+        let place = self.router.host(&name).ok_or_else(|| {
             let name: String = name.chars().take(80).collect();
             Failure::new(Code::UnknownHost, format!("no app answers on host {name:?}"))
         })?;
         request::check_uri(&request)?;
+        let (host, param) = match place {
+            Place::App { host, param } => (host, param),
+            Place::Moved(to) => return Ok(response::moved(&to, given, request.uri(), &request_id)),
+        };
+        let name = name.into_owned();
         let (parts, incoming) = request.into_parts();
-        let matched = host.routes.find(parts.method.as_str(), parts.uri.path()).map_err(missed)?;
-        let body = body::read(incoming, matched.route.body_bytes_max).await?;
-        let invocation = request::invocation(&matched, &parts, &body, client, request_id.clone());
-        let result = self.pool.work(Work::Run(invocation)).await;
-        Ok(response::answer(result, &request_id))
+        let path = parts.uri.path();
+        if let Some(method) = cors::preflight(&parts.method, &parts.headers)
+            && let Ok(Matched { route, .. }) = host.routes.find(method, &name, path)
+            && let Some(policy) = &route.policy.cors
+        {
+            return Ok(cors::allow(policy, method, &parts.headers));
+        }
+        let matched = match host.routes.find(parts.method.as_str(), &name, path) {
+            Ok(matched) => matched,
+            Err(miss) => {
+                let is_file_wanted = miss == Miss::NoRoute && host.has_assets;
+                if is_file_wanted
+                    && let Some(file) = assets::find(&*self.assets, host.app, &parts, &request_id).await?
+                {
+                    return Ok(file);
+                }
+                return Err(missed(miss));
+            }
+        };
+        let params = param.iter().map(|(name, label)| (name.as_str(), label.as_str()));
+        let params: Vec<_> = params.chain(matched.route.host_param(&name)).collect();
+        let arrival = Arrival { parts: &parts, client, params: &params, request_id: &request_id };
+        let mut answered = match self.call(&matched, &arrival, incoming).await {
+            Ok(response) => response,
+            Err(failure) => failure.into_response(&request_id),
+        };
+        response::apply(&matched.route.policy, &parts, &mut answered);
+        Ok(answered)
     }
+
+    /// Runs a route's script for a caller whom the route lets in.
+    async fn call(
+        &self,
+        matched: &Matched<'_>,
+        arrival: &Arrival<'_>,
+        incoming: Incoming,
+    ) -> Result<Response<Full<Bytes>>, Failure> {
+        let Arrival { parts, client, params: host_params, request_id } = *arrival;
+        let route = matched.route;
+        if route.is_disabled {
+            let detail = "the script behind this address is switched off by its people";
+            return Err(Failure::new(Code::ScriptDisabled, detail));
+        }
+        // Before the credential: guesses are counted too.
+        if let Some(limit) = route.policy.rate_limit {
+            self.rates.count(route.id, limit, client).map_err(|seconds| too_many(limit, seconds))?;
+        }
+        let app = route.target.app;
+        let caller = caller::identify(&*self.callers, app, route.policy.auth, &parts.headers).await?;
+        let body = body::read(incoming, route.body_bytes_max).await?;
+        let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
+        let invocation = request::invocation(matched, &call, Arc::clone(request_id));
+        let result = self.pool.work(Work::Run(invocation)).await;
+        Ok(response::answer(result, request_id))
+    }
+}
+
+/// A request that has found its route, without its body.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    parts: &'a Parts,
+    client: IpAddr,
+    params: &'a [(&'a str, &'a str)],
+    request_id: &'a Arc<str>,
+}
+
+fn too_many(limit: RateLimit, seconds: u32) -> Failure {
+    let RateLimit { requests, per_s, .. } = limit;
+    let detail = format!("this address takes {requests} requests in {per_s} s; try again in {seconds} s");
+    Failure { retry_after_s: Some(seconds), ..Failure::new(Code::TooManyRequests, detail) }
+}
+
+fn header_value(trace: TraceContext) -> HeaderValue {
+    HeaderValue::try_from(trace.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn missed(miss: Miss) -> Failure {

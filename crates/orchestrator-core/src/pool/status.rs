@@ -1,10 +1,11 @@
 //! What the pool says of itself to those who run it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, UserId};
 
 /// What the pool is doing right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PoolStatus {
     pub workers_ready: usize,
     /// Most workers there may be at once, spares not counted.
@@ -16,7 +17,7 @@ pub struct PoolStatus {
 }
 
 /// What a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// Nothing has run in it.
@@ -28,7 +29,7 @@ pub enum WorkerState {
 }
 
 /// A worker process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WorkerStatus {
     pub pid: u32,
     pub state: WorkerState,

@@ -1,23 +1,24 @@
-//! Finds an app's route for a method and a path.
+//! Finds an app's route for a method, a host and a path.
 //!
-//! Candidates are found through the first literal segment, so that a lookup does not depend on how
-//! many routes the app has elsewhere, and tried in order of precedence.
+//! Candidates are found through the literal segments that their patterns begin with, so that a lookup
+//! does not depend on how many routes the app has elsewhere, and tried in order of precedence.
 
 use std::collections::HashMap;
 
 use shared::http::PairBlock;
-use shared::path::{Captured, PathSegments};
-use shared::route::{Route, Segment};
+use shared::path::PathSegments;
+use shared::route::{Route, Segment, Verdict};
 
 /// The routes of one app, compiled for lookup.
 #[derive(Debug, Default)]
 pub struct AppMatcher {
     /// In order of precedence.
     routes: Vec<Route>,
-    /// Indices into `routes` by first literal segment, ascending.
-    by_literal: HashMap<String, Vec<usize>>,
-    /// Routes that begin with a parameter or match everything.
-    others: Vec<usize>,
+    /// Indices into `routes` by the segments before the first parameter or star, each with a slash
+    /// before it.
+    by_beginning: HashMap<String, Vec<usize>>,
+    /// Most such segments of a route: further ones of a request lead nowhere.
+    depth: usize,
 }
 
 /// A route that answers a request.
@@ -39,40 +40,41 @@ pub enum Miss {
 
 impl AppMatcher {
     pub fn new(mut routes: Vec<Route>) -> Self {
-        // A route for one method goes before one for any method on the same path.
-        routes.sort_by(|a, b| {
-            a.pattern.precedence(&b.pattern).then_with(|| a.method.is_none().cmp(&b.method.is_none()))
-        });
+        routes.sort_by(Route::precedence);
         let mut matcher = Self::default();
         for (index, route) in routes.iter().enumerate() {
-            match route.pattern.segments().first() {
-                Some(Segment::Literal(text)) => {
-                    matcher.by_literal.entry(text.clone()).or_default().push(index)
-                }
-                _ => matcher.others.push(index),
+            let literals = route.pattern.segments().iter().map_while(|segment| match segment {
+                Segment::Literal(text) => Some(text),
+                Segment::Param(_) => None,
+            });
+            let mut beginning = String::new();
+            let mut depth = 0;
+            for literal in literals {
+                beginning.push('/');
+                beginning.push_str(literal);
+                depth += 1;
             }
+            matcher.depth = matcher.depth.max(depth);
+            matcher.by_beginning.entry(beginning).or_default().push(index);
         }
         matcher.routes = routes;
         matcher
     }
 
-    pub fn find(&self, method: &str, path: &str) -> Result<Matched<'_>, Miss> {
+    /// The route that answers; `host` is normalised.
+    pub fn find(&self, method: &str, host: &str, path: &str) -> Result<Matched<'_>, Miss> {
         let Some(segments) = PathSegments::new(path) else {
             return Err(Miss::NoRoute);
         };
         let mut allowed = Vec::new();
         for index in self.candidates(&segments) {
             let route = &self.routes[index];
-            let Some(Captured { params, rest }) = segments.capture(&route.pattern) else {
-                continue;
-            };
-            match &route.method {
-                Some(only) if only != method && !(only == "GET" && method == "HEAD") => {
-                    allowed.push(only.clone());
-                    // Whoever answers GET answers HEAD.
-                    allowed.extend((only == "GET").then(|| "HEAD".to_owned()));
+            match route.verdict(method, host, &segments) {
+                Verdict::OtherHost | Verdict::OtherPath => {}
+                Verdict::OtherMethod => allowed.extend(methods_of(route)),
+                Verdict::Answers(captured) => {
+                    return Ok(Matched { route, params: captured.params, rest: captured.rest });
                 }
-                _ => return Ok(Matched { route, params, rest }),
             }
         }
         if allowed.is_empty() {
@@ -83,17 +85,25 @@ impl AppMatcher {
         Err(Miss::WrongMethod(allowed))
     }
 
-    /// Routes that may match, in order of precedence: a merge of two ascending lists.
-    fn candidates(&self, segments: &PathSegments<'_>) -> impl Iterator<Item = usize> {
-        let literal = segments.first().and_then(|first| self.by_literal.get(first));
-        let mut left = literal.map_or(&[][..], Vec::as_slice).iter().copied().peekable();
-        let mut right = self.others.iter().copied().peekable();
-        std::iter::from_fn(move || match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) if a < b => left.next(),
-            (_, Some(_)) => right.next(),
-            _ => left.next(),
-        })
+    /// Routes that may match, in order of precedence: one look for each segment of the path.
+    fn candidates(&self, segments: &PathSegments<'_>) -> Vec<usize> {
+        let mut found = self.by_beginning.get("").cloned().unwrap_or_default();
+        let mut beginning = String::new();
+        for segment in segments.decoded().iter().take(self.depth) {
+            beginning.push('/');
+            beginning.push_str(segment);
+            found.extend(self.by_beginning.get(&beginning).into_iter().flatten());
+        }
+        found.sort_unstable();
+        found
     }
+}
+
+/// Whoever answers GET answers HEAD.
+fn methods_of(route: &Route) -> impl Iterator<Item = String> {
+    let only = route.method.clone();
+    let head = (only.as_deref() == Some("GET")).then(|| "HEAD".to_owned());
+    only.into_iter().chain(head)
 }
 
 #[cfg(test)]
@@ -104,10 +114,12 @@ mod tests {
     use shared::id::{AppId, RouteId, ScriptId, UserId};
     use shared::invocation::ScriptTarget;
     use shared::limits::ScriptLimits;
+    use shared::route::RoutePolicy;
     use shared::script::BundleHash;
 
     use super::*;
 
+    /// Of method and path, the latter behind a host if it is for one.
     fn matcher(routes: &[(&str, &str)]) -> AppMatcher {
         let target = Arc::new(ScriptTarget {
             app: AppId::new(),
@@ -119,18 +131,28 @@ mod tests {
             bundle: BundleHash([0; 32]),
             limits: ScriptLimits::default(),
         });
-        let route = |(method, pattern): &(&str, &str)| Route {
-            id: RouteId::new(),
-            method: (*method != "*").then(|| (*method).to_owned()),
-            pattern: pattern.parse().unwrap(),
-            target: target.clone(),
-            body_bytes_max: 1,
+        let route = |(method, pattern): &(&str, &str)| {
+            let (host, path) = pattern.split_at(pattern.find('/').unwrap());
+            Route {
+                id: RouteId::new(),
+                method: (*method != "*").then(|| (*method).to_owned()),
+                host: (!host.is_empty()).then(|| host.parse().unwrap()),
+                pattern: path.parse().unwrap(),
+                target: target.clone(),
+                is_disabled: false,
+                body_bytes_max: 1,
+                policy: RoutePolicy::default(),
+            }
         };
         AppMatcher::new(routes.iter().map(route).collect())
     }
 
     fn found(matcher: &AppMatcher, method: &str, path: &str) -> String {
-        match matcher.find(method, path) {
+        found_on(matcher, method, "blog.localhost", path)
+    }
+
+    fn found_on(matcher: &AppMatcher, method: &str, host: &str, path: &str) -> String {
+        match matcher.find(method, host, path) {
             Ok(matched) => {
                 let params: Vec<_> = Pairs::new(matched.params.as_bytes())
                     .map(|pair| {
@@ -138,7 +160,8 @@ mod tests {
                         format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
                     })
                     .collect();
-                format!("{} {} {}", matched.route.pattern, params.join(","), matched.rest)
+                let host = matched.route.host.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{host}{} {} {}", matched.route.pattern, params.join(","), matched.rest)
             }
             Err(Miss::NoRoute) => "no route".to_owned(),
             Err(Miss::WrongMethod(allowed)) => format!("allow {}", allowed.join(",")),
@@ -171,6 +194,27 @@ mod tests {
     fn a_route_for_the_method_falls_through_to_a_less_specific_one() {
         let m = matcher(&[("GET", "/a/b"), ("POST", "/a/:x")]);
         assert_eq!(found(&m, "POST", "/a/b"), "/a/:x x=b ");
+    }
+
+    #[test]
+    fn a_route_for_the_host_goes_first_and_falls_through_to_those_for_more_hosts() {
+        let m = matcher(&[
+            ("*", "/page"),
+            ("*", "shop.example.com/*"),
+            ("*", "*.example.com/page"),
+            ("*", "{t}.example.com/only"),
+            ("GET", "shop.example.com/form"),
+            ("*", "/form"),
+        ]);
+        let on = |host: &str, path: &str| found_on(&m, "POST", host, path);
+        assert_eq!(on("shop.example.com", "/page"), "shop.example.com/*  page");
+        assert_eq!(on("a.example.com", "/page"), "*.example.com/page  ");
+        assert_eq!(on("a.example.com", "/only"), "{t}.example.com/only  ");
+        assert_eq!(on("a.b.example.com", "/only"), "no route");
+        assert_eq!(on("blog.localhost", "/page"), "/page  ");
+        assert_eq!(on("shop.example.com", "/form"), "shop.example.com/*  form");
+        assert_eq!(on("a.example.com", "/form"), "/form  ");
+        assert_eq!(on("blog.localhost", "/only"), "no route");
     }
 
     #[test]

@@ -4,4 +4,4 @@ mod matcher;
 mod snapshot;
 
 pub use matcher::{AppMatcher, Matched, Miss};
-pub use snapshot::{Host, Router};
+pub use snapshot::{Host, Place, Router};

@@ -8,6 +8,7 @@ pub(crate) mod jail;
 pub(crate) mod memory;
 pub(crate) mod neighbour;
 pub(crate) mod recovery;
+pub(crate) mod routes;
 pub(crate) mod tenants;
 
 use std::cell::Cell;

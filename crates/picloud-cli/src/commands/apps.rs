@@ -1,5 +1,6 @@
 //! `pic apps`: the tenants of the server.
 
+use serde_json::{Map, Value, json};
 use shared::name::AppSlug;
 
 use crate::api::{self, App, Page};
@@ -17,7 +18,18 @@ pub(crate) enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Remove an app.
+    /// Give an app another slug; the one it had leads to it until another app takes it.
+    Rename { slug: AppSlug, new: AppSlug },
+    /// Change what an app is called, or said to be for.
+    Set {
+        slug: AppSlug,
+        /// Name for people.
+        #[arg(long, required_unless_present = "description")]
+        name: Option<String>,
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Remove an app; without --force, says what would be lost.
     Rm {
         slug: AppSlug,
         /// Also when it still has scripts, routes or data: all of it is removed.
@@ -52,6 +64,17 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             out.line(&format!("Created app {slug}."))?;
             out.note(&format!("Deploy to it with `pic deploy FILE --app {slug}`."));
             Ok(())
+        }
+        Command::Rename { slug, new } => {
+            let answer = client.update_app(slug.as_str(), &json!({ "slug": new }))?;
+            out.done(&answer, &format!("App {slug} is {new} now; its old addresses lead there."))
+        }
+        Command::Set { slug, name, description } => {
+            let given = [("name", name), ("description", description)];
+            let given = given.into_iter().filter_map(|(field, value)| Some((field, value.as_deref()?)));
+            let change: Map<String, Value> = given.map(|(f, value)| (f.to_owned(), value.into())).collect();
+            let answer = client.update_app(slug.as_str(), &Value::Object(change))?;
+            out.done(&answer, &format!("Changed app {slug}."))
         }
         Command::Rm { slug, force } => {
             let answer = client.delete_app(slug.as_str(), *force)?;

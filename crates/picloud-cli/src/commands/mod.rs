@@ -1,8 +1,11 @@
 //! The commands of `pic`, one file each.
 
+pub(crate) mod apply;
 pub(crate) mod apps;
+pub(crate) mod assets;
 pub(crate) mod completions;
 pub(crate) mod deploy;
+pub(crate) mod domains;
 pub(crate) mod executions;
 pub(crate) mod invoke;
 pub(crate) mod keys;
@@ -10,6 +13,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod members;
+pub(crate) mod plan;
 pub(crate) mod rollback;
 pub(crate) mod routes;
 pub(crate) mod scripts;

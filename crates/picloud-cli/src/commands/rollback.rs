@@ -2,6 +2,7 @@
 
 use shared::name::ScriptName;
 
+use crate::api::{self, Script};
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
 
@@ -18,5 +19,12 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let answer = context.client()?.rollback(args.app.as_str(), args.name.as_str(), args.version)?;
     let text = format!("Version {} of {} is live in app {}.", args.version, args.name, args.app.as_str());
-    context.out.done(&answer, &text)
+    context.out.done(&answer, &text)?;
+    if !context.out.is_json() {
+        let script: Script = api::read(&answer)?;
+        for user in &script.rebundled {
+            context.out.line(&format!("{} uses it and is now version {}.", user.name, user.version))?;
+        }
+    }
+    Ok(())
 }

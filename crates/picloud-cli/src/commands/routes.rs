@@ -1,13 +1,14 @@
 //! `pic routes`: which address leads to which script.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use shared::name::ScriptName;
 use shared::route::PathPattern;
 
-use crate::api::{self, NewRoute, Page, Route};
+use crate::api::{self, NewRoute, Page, Route, RoutePolicyArgs};
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
-use crate::output::TableCell;
+use crate::output::{TableCell, Tone, visible_line};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -31,6 +32,18 @@ pub(crate) enum Command {
         #[arg(long)]
         host: Option<String>,
         #[command(flatten)]
+        policy: RoutePolicyArgs,
+        #[command(flatten)]
+        app: AppArg,
+    },
+    /// Show which route an address would take, and what each of the others lacks.
+    Match {
+        /// `https://shop.example.com/cart`, or a path on the app's own host.
+        #[arg(value_name = "URL")]
+        address: String,
+        #[arg(long, value_parser = parse_method)]
+        method: Option<String>,
+        #[command(flatten)]
         app: AppArg,
     },
     /// Remove a route.
@@ -46,7 +59,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
     let client = context.client()?;
     match command {
         Command::Ls { app } => list(context, &client.routes(app.as_str())?),
-        Command::Add { path, script, method, dispatch_mode, host, app } => {
+        Command::Add { path, script, method, dispatch_mode, host, policy, app } => {
             let path = path.to_string();
             let route = NewRoute {
                 method: wire_method(method.as_deref()),
@@ -54,10 +67,15 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
                 script: script.as_str(),
                 dispatch_mode: dispatch_mode.as_deref(),
                 host: host.as_deref(),
+                policy: policy.clone(),
             };
             let answer = client.create_route(app.as_str(), &route)?;
             let method = route.method.unwrap_or("ANY");
             context.out.done(&answer, &format!("{method} {path} leads to {script}."))
+        }
+        Command::Match { address, method, app } => {
+            let question = json!({ "url": address, "method": method });
+            explain(context, &client.match_route(app.as_str(), &question)?)
         }
         Command::Rm { id, app } => {
             let answer = client.delete_route(app.as_str(), id)?;
@@ -85,6 +103,70 @@ fn list(context: &Context, answer: &Value) -> Result<(), Failure> {
     };
     let rows = routes.items.iter().map(row).collect();
     context.out.table(&["METHOD", "PATH", "SCRIPT", "MODE", "HOST", "ID"], rows, "The app has no routes.")
+}
+
+#[derive(Debug, Deserialize)]
+struct Explanation {
+    method: String,
+    path: String,
+    host: Host,
+    outcome: String,
+    matched: Option<Matched>,
+    considered: Vec<Considered>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Host {
+    name: String,
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Matched {
+    script: String,
+    version: u32,
+    params: Value,
+    rest: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Considered {
+    method: String,
+    host: String,
+    path: String,
+    script: String,
+    verdict: String,
+    reason: String,
+}
+
+fn explain(context: &Context, answer: &Value) -> Result<(), Failure> {
+    let out = &context.out;
+    if out.is_json() {
+        return out.json(answer);
+    }
+    let Explanation { method, path, host, outcome, matched, considered } = api::read(answer)?;
+    let reached = match matched {
+        Some(Matched { script, version, params, rest }) => {
+            let rest = if rest.is_empty() { String::new() } else { format!(" rest {rest:?}") };
+            format!("{script}@{version} params {params}{rest}")
+        }
+        None => outcome.replace('_', " "),
+    };
+    out.line(&visible_line(&format!("{method} {}{path} → {reached}", host.name)))?;
+    out.note(&visible_line(&format!("{}: {}", host.name, host.reason)));
+    let row = |route: &Considered| -> Vec<TableCell> {
+        let tone = if route.verdict == "answers" { Tone::Good } else { Tone::Faint };
+        vec![
+            TableCell::toned(&route.verdict, tone),
+            route.method.as_str().into(),
+            route.host.as_str().into(),
+            route.path.as_str().into(),
+            route.script.as_str().into(),
+            route.reason.as_str().into(),
+        ]
+    };
+    let rows = considered.iter().map(row).collect();
+    out.table(&["VERDICT", "METHOD", "HOST", "PATH", "SCRIPT", "WHY"], rows, "The app has no routes.")
 }
 
 /// A method in capitals, as it goes over the wire.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::{Execution, LogLine};
+use crate::failure::Failure;
 use crate::output::{Output, Stream, TableCell, Tone, visible_line};
 
 /// A time as the server tells it (RFC 3339 in UTC), to the second.
@@ -80,6 +81,22 @@ pub(crate) fn log_line(stream: Stream, line: &LogLine) -> String {
         visible_line(&line.message),
         stream.paint(Tone::Faint, &data)
     )
+}
+
+/// A unified diff, in colour where there is colour.
+pub(crate) fn diff(out: &Output, diff: &str) -> Result<(), Failure> {
+    for line in diff.lines() {
+        let tone = match line.as_bytes().first() {
+            _ if line.starts_with("+++ ") || line.starts_with("--- ") => Some(Tone::Strong),
+            Some(b'+') => Some(Tone::Good),
+            Some(b'-') => Some(Tone::Bad),
+            Some(b'@') => Some(Tone::Faint),
+            _ => None,
+        };
+        let text = visible_line(line);
+        out.line(&tone.map_or_else(|| text.as_str().into(), |tone| out.stdout.paint(tone, &text)))?;
+    }
+    Ok(())
 }
 
 /// What the server wants the author to know about a deploy.

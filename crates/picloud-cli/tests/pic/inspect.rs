@@ -155,7 +155,7 @@ fn scripts_routes_and_apps_are_listed() {
     let pic = |args: &[&str]| Sandbox::new().pic_at(&server.url, args);
     assert_eq!(
         pic(&["scripts", "ls"]).stdout,
-        "SCRIPT  KIND      VERSION  DESCRIPTION\nhello   endpoint  2        a\\nb\n"
+        "SCRIPT  KIND      VERSION  STATE  DESCRIPTION\nhello   endpoint  2        on     a\\nb\n"
     );
     assert_eq!(
         pic(&["scripts", "versions", "hello"]).stdout,

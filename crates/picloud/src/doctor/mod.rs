@@ -12,12 +12,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use orchestrator_core::pool::{self, PoolConfig};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Config;
 
 /// How one thing is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// As it should be.
@@ -30,7 +31,7 @@ pub enum Verdict {
     Fails,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Check {
     pub name: &'static str,
     pub verdict: Verdict,
@@ -51,7 +52,7 @@ impl Check {
 }
 
 /// All checks, and the worst of their verdicts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Report {
     pub version: &'static str,
     pub verdict: Verdict,

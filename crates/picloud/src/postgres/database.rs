@@ -1,5 +1,7 @@
 //! The database `picloud` and its owner, created on the first start.
 
+use std::path::Path;
+
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -31,6 +33,12 @@ pub(super) async fn ensure(cluster: &Cluster) -> anyhow::Result<PgConnectOptions
     Ok(options(cluster, NAME, &owner_password).database(NAME))
 }
 
+/// How to connect to the database of a server that another process runs.
+pub(super) fn of_running(socket_dir: &str, port: u16, superuser_password: &str) -> PgConnectOptions {
+    let password = owner_password(superuser_password);
+    reached_by(socket_dir.as_ref(), port, NAME, &password).database(NAME)
+}
+
 async fn create_if_missing(
     connection: &mut PgConnection,
     exists: &'static str,
@@ -43,9 +51,13 @@ async fn create_if_missing(
 }
 
 fn options(cluster: &Cluster, username: &str, password: &str) -> PgConnectOptions {
+    reached_by(&cluster.socket_dir, PORT, username, password)
+}
+
+fn reached_by(socket_dir: &Path, port: u16, username: &str, password: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
-        .socket(&cluster.socket_dir)
-        .port(PORT)
+        .socket(socket_dir)
+        .port(port)
         .username(username)
         .password(password)
         .ssl_mode(PgSslMode::Disable)

@@ -95,6 +95,23 @@ impl EmbeddedPostgres {
     }
 }
 
+/// How to connect to the private PostgreSQL that another `picloud` runs on this data directory: its
+/// files say where it listens and what the password is, to who may read them.
+pub fn running(data_dir: &Path) -> anyhow::Result<PgConnectOptions> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let file = data_dir.join(cluster::NAME).join("postmaster.pid");
+    let text = read(&file)?;
+    // Line 4 is the port, line 5 the directory of the socket.
+    let mut lines = text.lines().skip(3).map(str::trim);
+    let place = lines.next().and_then(|port| port.parse().ok()).zip(lines.next());
+    let (port, socket_dir) =
+        place.with_context(|| format!("{} does not say where it listens", file.display()))?;
+    let password = read(&data_dir.join(cluster::PASSWORD_FILE))?;
+    Ok(database::of_running(socket_dir, port, password.trim()))
+}
+
 /// The major version of the server programs that a private server would use.
 pub fn installed(data_dir: &Path) -> anyhow::Result<u32> {
     let account = Account::for_cluster(&data_dir.join(cluster::NAME))?;

@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod apps;
+mod assets;
 mod attacks;
 mod bad_input;
 mod budgets;
 mod caps;
 mod context;
+mod domains;
 mod executions;
 mod harness;
 mod hello;
@@ -18,7 +21,9 @@ mod isolation;
 mod jail;
 mod lifecycle;
 mod modules;
+mod operation;
 mod pic;
 mod response;
+mod routes;
 mod versions;
 mod worker_loss;

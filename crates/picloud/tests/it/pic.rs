@@ -151,6 +151,121 @@ fn a_key_of_one_app_deploys_to_it_and_to_no_other() {
 }
 
 #[test]
+fn a_renamed_app_is_found_by_its_old_name() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let new = format!("{}-now", app.slug);
+    me.pic(&["apps", "rename", &app.slug, &new], "").is(0).says(&[&new]);
+    me.pic(&["apps", "set", &app.slug, "--description", "Club news"], "").is(0);
+    me.write("page.rhai", "`still here`\n");
+    me.pic(&["deploy", "page.rhai", "--route", "/page", "--app", &app.slug], "").is(0);
+    assert_eq!(app.client().get(&format!("{new}.localhost"), "/page").is(200).json(), "still here");
+    let refused = me.pic(&["apps", "rm", &app.slug], "");
+    assert!(refused.is(1).stderr.contains("1 scripts with 1 versions, 1 routes"), "{}", refused.stderr);
+    me.pic(&["apps", "rm", &app.slug, "--force"], "").is(0);
+}
+
+#[test]
+fn a_folder_is_planned_applied_and_then_nothing_is_left_to_do() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let toml = "[scripts.rates]\nkind = \"module\"\n\n[[routes]]\npath = \"/till/:n\"\nscript = \"till\"\n";
+    me.write("picloud.toml", &format!("app = \"{}\"\n{toml}", app.slug));
+    me.write("rates.rhai", "export const RATE = 20;\n");
+    me.write("till.rhai", "import \"rates\" as r;\nr::RATE * parse_int(ctx.request.params.n)\n");
+    me.pic(&["plan"], "").is(0).says(&[
+        "+ script rates",
+        "+ script till",
+        "+ route ANY /till/:n",
+        "3 to create",
+    ]);
+    app.get("/till/2").is(404);
+    me.pic(&["apply"], "").is(0).says(&["is as the folder says now"]);
+    assert_eq!(app.get("/till/2").is(200).json(), 40);
+    me.pic(&["plan"], "").is(0).says(&["nothing to do"]);
+
+    me.write("rates.rhai", "export const RATE = 10;\n");
+    me.pic(&["plan"], "").is(0).says(&[
+        "~ script rates",
+        "-export const RATE = 20;",
+        "a module that it imports",
+    ]);
+    me.pic(&["apply"], "").is(0);
+    assert_eq!(app.get("/till/2").is(200).json(), 20);
+
+    me.write("till.rhai", "let a = (1;\n");
+    let refused = me.pic(&["apply"], "");
+    assert!(refused.is(1).stderr.contains("till.rhai:1:"), "{}", refused.stderr);
+    assert_eq!(app.get("/till/2").is(200).json(), 20, "nothing of it was applied");
+
+    me.write("till.rhai", "1\n");
+    me.write("picloud.toml", &format!("app = \"{}\"\n[scripts.rates]\nkind = \"module\"\n", app.slug));
+    me.pic(&["apply"], "").is(2).says(&["- route ANY /till/:n"]);
+    app.get("/till/2").is(200);
+    me.pic(&["apply", "--yes"], "").is(0);
+    app.get("/till/2").is(404);
+}
+
+#[test]
+fn a_folder_of_static_files_is_pushed() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    std::fs::create_dir_all(me.home.path().join("public/css")).unwrap();
+    me.write("public/index.html", "<p>hello");
+    me.write("public/css/a b.css", "a{}");
+    me.write("public/.hidden", "secret");
+    let push = ["assets", "push", "public", "--delete", "--app", &app.slug];
+    me.pic(&push, "").is(0).says(&["2 files, 2 of them new or changed; 0 removed"]);
+    assert_eq!(app.get("/").is(200).text(), "<p>hello");
+    assert_eq!(app.get("/css/a%20b.css").is(200).header("content-type"), "text/css; charset=utf-8");
+    app.get("/.hidden").is(404);
+    std::fs::remove_file(me.home.path().join("public/index.html")).unwrap();
+    me.pic(&push, "").is(0).says(&["1 files, 0 of them new or changed; 1 removed"]);
+    app.get("/").is(404);
+    me.pic(&["assets", "ls", "--app", &app.slug], "").is(0).says(&["/css/a b.css", "text/css"]);
+    me.pic(&["assets", "rm", "/css/a b.css", "--app", &app.slug], "").is(0);
+}
+
+#[test]
+fn domains_routes_and_switches_are_at_hand() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let slug = app.slug.as_str();
+    app.serve("page", "1", &crate::harness::NO_LIMITS);
+    let domain = format!("{{who}}.{slug}.example.org");
+    me.pic(&["domains", "add", &domain, "--app", slug], "").is(0).says(&[
+        "_picloud.",
+        "TXT",
+        "picloud-verification=",
+    ]);
+    me.pic(&["domains", "verify", &domain, "--waive", "--app", slug], "").is(0).says(&["leads to app"]);
+    me.pic(&["domains", "ls", "--app", slug], "").is(0).says(&[&domain, "proven (waiver)"]);
+    let url = format!("http://ada.{slug}.example.org/page");
+    me.pic(&["routes", "match", &url, "--app", slug], "").is(0).says(&["→ page@1", "answers"]);
+    let add =
+        ["routes", "add", "/limited", "page", "--rate-limit", "1/3600", "--cors-origin", "https://a.example"];
+    me.pic(&[&add[..], &["--cache-control", "no-store", "--app", slug]].concat(), "").is(0);
+    assert_eq!(app.get("/limited").is(200).header("cache-control"), "no-store");
+    assert_eq!(app.get("/limited").is(429).header("vary"), "origin");
+    let locked =
+        ["routes", "add", "/locked", "page", "--auth", "api_key", "--body-limit-bytes", "9", "--app", slug];
+    me.pic(&locked, "").is(0);
+    app.get("/locked").is(401);
+    me.pic(&["routes", "add", "/x", "page", "--rate-limit", "often"], "").is(2);
+    me.pic(&["domains", "rm", &domain, "--app", slug], "").is(0);
+    me.pic(&["domains", "rm", &domain, "--app", slug], "").is(2);
+    me.pic(&["scripts", "disable", "page", "--app", slug], "").is(0);
+    app.get("/page").is(503);
+    me.pic(&["scripts", "ls", "--app", slug], "").is(0).says(&["off"]);
+    me.pic(&["scripts", "enable", "page", "--app", slug], "").is(0);
+    app.get("/page").is(200);
+}
+
+#[test]
 fn a_compile_error_shows_line_caret_and_reason() {
     let server = TestServer::shared();
     let me = Person::logged_in(&server);
@@ -176,6 +291,11 @@ fn a_changed_module_is_shown_with_the_scripts_that_use_it() {
     me.pic(&deploy, "").is(0).says(&["rates version 2 is live", "till uses it and is now version 2"]);
     assert_eq!(app.get("/till").is(200).json(), 10);
     me.write("bad.rhai", "let a = 1;\nimport \"ratse\" as rates;\n");
+    me.pic(&["scripts", "diff", "rates", "1", "--app", &app.slug], "")
+        .is(0)
+        .says(&["-export const RATE = 20;"]);
+    let back = me.pic(&["rollback", "rates", "1", "--app", &app.slug], "");
+    back.is(0).says(&["Version 1 of rates is live", "till uses it and is now version 3"]);
     let refused = me.pic(&["deploy", "bad.rhai", "--app", &app.slug], "");
     assert!(refused.is(1).stderr.contains("bad.rhai:2:"), "{}", refused.stderr);
     assert!(refused.stderr.contains("no such module: bad → ratse"), "{}", refused.stderr);

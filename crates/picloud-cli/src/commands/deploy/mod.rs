@@ -13,7 +13,7 @@ use shared::route::PathPattern;
 use shared::script::ScriptKind;
 
 use self::plan::RoutePlan;
-use crate::api::{self, NewRoute, PutScript, Script};
+use crate::api::{self, NewRoute, PutScript, RoutePolicyArgs, Script};
 use crate::client::Client;
 use crate::commands::{routes, show};
 use crate::compile_error::CompileError;
@@ -73,6 +73,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
             script: name.as_str(),
             dispatch_mode: None,
             host: None,
+            policy: RoutePolicyArgs::default(),
         };
         created.push(client.create_route(app, &route)?);
     }

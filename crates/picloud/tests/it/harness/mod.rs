@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod database;
+mod dns;
 pub(crate) mod process;
 mod server;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use app::{NO_LIMITS, TestApp};
 pub(crate) use client::{Client, Reply};
+pub(crate) use dns::DnsServer;
 pub(crate) use server::{ADMIN, Disk, PASSWORD, TestServer, WORKERS};
 
 /// How long a condition may take to come true on a busy machine.

@@ -37,6 +37,10 @@ impl Disk {
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
+
+    pub(crate) fn database_url(&self) -> String {
+        self.database.url()
+    }
 }
 
 /// A server process; ended, and waited for, when dropped.

@@ -8,7 +8,14 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(feature = "host")]
-pub use table::{AppRoutes, Route, RoutingTable};
+mod policy;
+#[cfg(feature = "host")]
+mod table;
+
+#[cfg(feature = "host")]
+pub use policy::{Cors, InvalidPolicy, RateLimit, RatePer, RouteAuth, RoutePolicy};
+#[cfg(feature = "host")]
+pub use table::{AppRoutes, HostRule, Route, RoutingTable, Verdict};
 
 /// Longest pattern accepted.
 const PATTERN_BYTES_MAX: usize = 1024;
@@ -17,7 +24,9 @@ const SEGMENTS_MAX: usize = 32;
 /// Path prefixes the platform keeps for itself on every host.
 const RESERVED_PREFIXES: [&str; 3] = ["/api", "/admin", "/realtime"];
 /// Paths the platform keeps for itself on every host.
-const RESERVED_PATHS: [&str; 4] = ["/healthz", "/readyz", "/version", "/metrics"];
+const RESERVED_PATHS: [&str; 5] = ["/healthz", "/readyz", "/version", "/metrics", TLS_ALLOW_PATH];
+/// Where a proxy asks whether it may get a certificate for a host.
+pub const TLS_ALLOW_PATH: &str = "/internal/tls-allow";
 
 /// Whether the platform itself answers this path, on every host.
 pub fn is_reserved(path: &str) -> bool {
@@ -175,45 +184,6 @@ impl fmt::Display for PathPattern {
             (false, true) => f.write_str("/"),
             (false, false) => Ok(()),
         }
-    }
-}
-
-#[cfg(feature = "host")]
-mod table {
-    use std::sync::Arc;
-
-    use super::PathPattern;
-    use crate::id::{AppId, RouteId};
-    use crate::invocation::ScriptTarget;
-    use crate::name::AppSlug;
-
-    /// All routes of the instance as of one commit.
-    #[derive(Debug, Default)]
-    pub struct RoutingTable {
-        /// `blog` answers on `blog.<base domain>`.
-        pub base_domain: String,
-        pub apps: Vec<AppRoutes>,
-    }
-
-    /// The routes of one app.
-    #[derive(Debug)]
-    pub struct AppRoutes {
-        pub app: AppId,
-        pub slug: AppSlug,
-        /// Answers on `localhost` and on bare addresses.
-        pub is_default: bool,
-        pub routes: Vec<Route>,
-    }
-
-    /// A route of an app.
-    #[derive(Debug, Clone)]
-    pub struct Route {
-        pub id: RouteId,
-        /// `None` answers every method.
-        pub method: Option<String>,
-        pub pattern: PathPattern,
-        pub target: Arc<ScriptTarget>,
-        pub body_bytes_max: u32,
     }
 }
 

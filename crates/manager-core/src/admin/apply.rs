@@ -1,0 +1,219 @@
+//! A whole app at once: what a manifest would change, and changing it in one transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Serialize;
+use shared::fault::Code;
+use shared::id::UserId;
+use shared::limits::MANIFEST_BYTES_MAX;
+use shared::manifest::Manifest;
+use sqlx::postgres::PgConnection;
+
+use super::problem::ApiError;
+use super::read::Json;
+use super::version_diff::compared;
+use super::{Admin, access, manifest, routes};
+use crate::audit::{self, Entry};
+use crate::auth::{Capability, Principal, Standing};
+use crate::deploy::{Deploy, deploy};
+use crate::diff;
+use crate::plan::{Action, Change, Current, CurrentScript, KindChanges, Step, Wanted, changes};
+use crate::store;
+use crate::store::apps::App;
+
+type ManifestBody = Json<Manifest, MANIFEST_BYTES_MAX>;
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct PlanAnswer {
+    /// Nothing when the app is as the manifest says.
+    changes: Vec<Change>,
+    create: usize,
+    update: usize,
+    delete: usize,
+    is_applied: bool,
+}
+
+pub(super) async fn plan(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Json(manifest): ManifestBody,
+) -> Result<JsonBody<PlanAnswer>, ApiError> {
+    let current = read(&admin, &app).await?;
+    let wanted = manifest::resolve(&admin, &current, manifest).await?;
+    let changes = changes(&current, &wanted)?;
+    {
+        let mut conn = admin.database.acquire().await?;
+        refuse_strange_hosts(&mut conn, &admin, &app, &wanted).await?;
+    }
+    let changes = with_diffs(current, wanted, changes).await?;
+    Ok(JsonBody(PlanAnswer::new(changes, false)))
+}
+
+pub(super) async fn apply(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    standing: Standing,
+    app: App,
+    Json(manifest): ManifestBody,
+) -> Result<JsonBody<PlanAnswer>, ApiError> {
+    // Compiled before anything is locked; what is live by then is looked at again under the lock.
+    let before = read(&admin, &app).await?;
+    let wanted = manifest::resolve(&admin, &before, manifest).await?;
+    let mut tx = admin.database.begin().await?;
+    access::lock(&mut tx, &app).await?;
+    let current = current(&mut tx, &app).await?;
+    refuse_strange_hosts(&mut tx, &admin, &app, &wanted).await?;
+    let changes = changes(&current, &wanted)?;
+    // Whoever may deploy may not rename.
+    if changes.iter().any(|change| matches!(change.step, Step::SetApp)) {
+        access::decide(&principal, Capability::AdministerApp, standing).map_err(access::refusal)?;
+    }
+    if changes.is_empty() {
+        return Ok(JsonBody(PlanAnswer::new(changes, true)));
+    }
+    for change in ordered(&changes) {
+        make(&mut tx, &current.app, &wanted, &change.step, principal.user.id).await?;
+    }
+    store::bundles::forget_unused(&mut tx, app.id).await?;
+    for change in &changes {
+        let entry = Entry::new(&principal, action_name(change), &change.name).on(app.id).after(change);
+        audit::append(&mut tx, entry).await?;
+    }
+    admin.snapshot.publish(tx).await?;
+    Ok(JsonBody(PlanAnswer::new(changes, true)))
+}
+
+impl PlanAnswer {
+    fn new(changes: Vec<Change>, is_applied: bool) -> Self {
+        let count = |action| changes.iter().filter(|change| change.action == action).count();
+        let [create, update, delete] = [Action::Create, Action::Update, Action::Delete].map(count);
+        Self { changes, create, update, delete, is_applied }
+    }
+}
+
+impl From<KindChanges> for ApiError {
+    fn from(error: KindChanges) -> Self {
+        Self::new(Code::Conflict, error.to_string()).with("field", format!("scripts.{}.kind", error.name))
+    }
+}
+
+/// The app as of one commit.
+async fn read(admin: &Admin, app: &App) -> Result<Current, ApiError> {
+    let mut tx = admin.database.begin_snapshot().await?;
+    let current = current(&mut tx, app).await?;
+    tx.commit().await?;
+    Ok(current)
+}
+
+async fn current(conn: &mut PgConnection, app: &App) -> Result<Current, ApiError> {
+    let app = store::apps::by_id(conn, app.id).await?.ok_or_else(access::no_app)?;
+    let scripts = store::scripts::of_app(conn, app.id).await?;
+    let names: Vec<String> = scripts.iter().map(|script| script.name.to_string()).collect();
+    let mut sources: HashMap<_, _> =
+        store::modules::sources(conn, app.id, &names).await?.into_iter().collect();
+    let scripts = scripts.into_iter().filter_map(|script| {
+        let source = sources.remove(script.name.as_str())?;
+        Some((script.name.clone(), CurrentScript { script, source }))
+    });
+    let scripts = scripts.collect();
+    let routes = store::routes::of_app(conn, app.id).await?;
+    Ok(Current { app, scripts, routes })
+}
+
+async fn refuse_strange_hosts(
+    conn: &mut PgConnection,
+    admin: &Admin,
+    app: &App,
+    wanted: &Wanted,
+) -> Result<(), ApiError> {
+    for host in wanted.routes.iter().filter_map(|route| route.host.as_ref()) {
+        routes::refuse_strange_host(conn, admin, app, host).await?;
+    }
+    Ok(())
+}
+
+/// Routes that go make room first; scripts that go, go when nothing leads to them any more.
+fn ordered(changes: &[Change]) -> Vec<&Change> {
+    let rank = |change: &&Change| match change.step {
+        Step::RemoveRoute(_) => 0,
+        Step::Deploy(_) => 1,
+        Step::MakeRoute(_) | Step::ChangeRoute(..) => 2,
+        Step::RemoveScript(..) => 3,
+        Step::SetApp => 4,
+    };
+    let mut ordered: Vec<_> = changes.iter().collect();
+    ordered.sort_by_key(rank);
+    ordered
+}
+
+async fn make(
+    conn: &mut PgConnection,
+    app: &App,
+    wanted: &Wanted,
+    step: &Step,
+    by: UserId,
+) -> Result<(), ApiError> {
+    match step {
+        Step::RemoveRoute(id) => {
+            store::routes::delete(conn, app.id, *id).await?;
+        }
+        Step::RemoveScript(_, id) => store::scripts::delete(conn, app.id, *id).await?,
+        Step::Deploy(name) => {
+            let script = &wanted.scripts[name];
+            let description = Some(script.description.as_str());
+            let (bundle, imports, limits) = (&script.bundle, script.imports.as_slice(), script.limits);
+            deploy(conn, Deploy { app: app.id, name, bundle, imports, limits, description, by }).await?;
+        }
+        Step::MakeRoute(at) | Step::ChangeRoute(_, at) => {
+            let route = &wanted.routes[*at];
+            let script = store::scripts::by_name(conn, app.id, &route.script).await?;
+            let spec = route.spec(script.ok_or(sqlx::Error::RowNotFound)?.id);
+            match step {
+                Step::ChangeRoute(id, _) => store::routes::update(conn, app.id, *id, &spec).await?,
+                _ => drop(store::routes::create(conn, app.id, &spec).await?),
+            }
+        }
+        Step::SetApp => {
+            let (name, description) = (wanted.name.as_deref(), wanted.description.as_deref());
+            let change = store::apps::Change { slug: None, name, description };
+            store::apps::update(conn, app.id, change).await?;
+        }
+    }
+    Ok(())
+}
+
+/// As the audit log calls it when it is done by itself.
+const fn action_name(change: &Change) -> &'static str {
+    match change.step {
+        Step::SetApp => "app.update",
+        Step::Deploy(_) => "script.deploy",
+        Step::RemoveScript(..) => "script.delete",
+        Step::MakeRoute(_) => "route.create",
+        Step::ChangeRoute(..) => "route.update",
+        Step::RemoveRoute(_) => "route.delete",
+    }
+}
+
+/// Shows what changes of each source.
+async fn with_diffs(current: Current, wanted: Wanted, changes: Vec<Change>) -> Result<Vec<Change>, ApiError> {
+    compared(move || {
+        let mut changes = changes;
+        let until = diff::deadline();
+        for change in &mut changes {
+            let name = match &change.step {
+                Step::Deploy(name) | Step::RemoveScript(name, _) => name,
+                _ => continue,
+            };
+            let old = current.scripts.get(name).map(|script| script.source.text.as_str());
+            let new = wanted.scripts.get(name).map(|script| script.bundle.source.as_str());
+            let diff = diff::of_file(&diff::file_name(name.as_str()), old, new, until);
+            change.diff = Some(diff).filter(|diff| !diff.is_empty());
+        }
+        changes
+    })
+    .await
+}

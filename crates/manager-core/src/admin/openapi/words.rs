@@ -1,0 +1,296 @@
+//! The words of the document: what no type can say. A test asks for a summary of every endpoint.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use shared::fault::Code;
+
+use super::document::Beside;
+
+pub(super) const INTRODUCTION: &str = "\
+The admin API of PiCloud. Everything is JSON. Every failure is an RFC 9457 problem with a `code`, which \
+`/api/v1/errors/{code}` explains, and with `fault` (whose doing it is) and `retry` (whether the same request may \
+simply be sent again).\n\n\
+Lists come in pages: `limit` (1 to 200, 50 unless given) and `cursor` in, `items` and `next_cursor` out; the last \
+page has the `next_cursor` null.\n\n\
+What can be changed has an `ETag`; a change with `If-Match` is done only if it is still as it was, else 412.\n\n\
+A POST with an `Idempotency-Key` is done once within 24 hours, however often it is sent; the answer is the first \
+one's, with `Idempotency-Replayed: true`.\n\n\
+Every answer has an `X-Request-Id`, under which the server's log and the audit log know the request. A W3C \
+`traceparent` is taken over and answered.";
+
+/// What an endpoint is for. The first word of an id is the resource, which is the endpoint's tag.
+pub(super) fn summary(id: &str) -> &'static str {
+    match id {
+        "session_login" => "Log in with name and password, for a token or a cookie",
+        "session_me" => "Who the caller is, and by which credential",
+        "session_logout" => "End the session that asks",
+        "account_change_password" => "Change one's password and end every other session",
+        "account_sessions" => "Where one is logged in",
+        "account_revoke_all" => "End all of one's sessions",
+        "account_revoke" => "End one of one's sessions",
+        "totp_show" => "Whether one has a second factor",
+        "totp_enrol" => "Begin with a second factor: a secret for an app on the phone, shown once",
+        "totp_confirm" => "Prove the second factor; answers the recovery codes, once",
+        "totp_remove" => "Do without the second factor",
+        "users_list" => "People who may log in, by name",
+        "users_show" => "A person",
+        "users_create" => "Make an account",
+        "users_update" => "Change a person's role, disable them, reset their password or second factor",
+        "users_delete" => "Remove an account that owns no app",
+        "invitations_list" => "Open invitations",
+        "invitations_create" => "Invite somebody; answers the link's token, once",
+        "invitations_delete" => "Withdraw an invitation",
+        "invitations_accept" => "Make an account with an invitation's token",
+        "api_keys_list" => "One's API keys, without their secrets",
+        "api_keys_create" => "Make an API key, shown once",
+        "api_keys_delete" => "Revoke an API key",
+        "audit_of_instance" => "The audit log, newest first",
+        "audit_of_app" => "An app's part of the audit log, newest first",
+        "audit_verify" => "Read the whole audit log and say whether it is as it was written",
+        "apps_list" => "Apps that the caller may see, by slug",
+        "apps_create" => "Make an app",
+        "apps_show" => "An app, and what the caller may do to it",
+        "apps_update" => "Rename or describe an app; its old slug goes on leading to it",
+        "apps_delete" => "Remove an app with all that belongs to it",
+        "apply_plan" => "What would change for the app to be as a manifest says",
+        "apply_apply" => "Make the app what a manifest says, in one transaction",
+        "assets_list" => "Static files of an app, by path",
+        "assets_put" => "Upload a static file; the body is the file",
+        "assets_delete" => "Remove a static file",
+        "domains_list" => "Domains that the app has claimed",
+        "domains_create" => "Claim a domain; answers the DNS record that proves it",
+        "domains_verify" => "Look for the DNS record and, when it is there, let the domain lead to the app",
+        "domains_waive" => "Believe a claim without proof",
+        "domains_delete" => "Let go of a domain",
+        "transfer_transfer" => "Give an app to somebody else, who pays for it from then on",
+        "members_list" => "Members of an app, by name",
+        "members_show" => "A member of an app",
+        "members_add" => "Make somebody a member of an app",
+        "members_update" => "Change a member's role",
+        "members_remove" => "Take a member out of an app",
+        "denials_list" => {
+            "The last refusals on an app, newest first: which rule refused whom, and what would change that"
+        }
+        "budgets_show" => "What an app may use over time",
+        "budgets_set" => "Replace what an app may use over time; what is left out has no limit",
+        "budgets_usage" => "What an app used this minute, today and in the last 30 days",
+        "incidents_list" => "Workers that misbehaved while scripts of the app ran, newest first",
+        "incidents_release" => "Let a quarantined script run again",
+        "scripts_list" => "Scripts of an app, by name",
+        "switch_enable" => "Switch a script on",
+        "switch_disable" => "Switch a script off: its routes stay and answer 503",
+        "scripts_deploy" => "Deploy a script: a new version, live at once; the same source again makes none",
+        "scripts_show" => "A script with the source of its live version",
+        "scripts_delete" => "Remove a script and its routes",
+        "versions_list" => "Versions of a script, newest first",
+        "version_diff_diff" => "What differs between two versions of a script",
+        "versions_rollback" => "Make an earlier version live",
+        "invoke_test" => "Run a script with a made-up request and see everything about the run",
+        "routes_list" => "Routes of an app",
+        "routes_create" => "Make a route to a script",
+        "matching_explain" => "Which script an address would reach, and why",
+        "routes_show" => "A route",
+        "routes_update" => "Change a route",
+        "routes_delete" => "Remove a route",
+        "executions_list" => "Executions of an app, newest first",
+        "executions_show" => "An execution with its log lines",
+        "tail_follow" => "Follow an app's log: server-sent events `log`, `execution` and `gap`",
+        _ => "",
+    }
+}
+
+/// Problems of an endpoint that neither its signature nor its line in the table tells.
+pub(super) fn problems(id: &str) -> &'static [Code] {
+    use Code::{
+        AppFrozen, BudgetExhausted, CompileError, DnsUnavailable, DomainUnproven, Forbidden, InvalidInput,
+        LimitOutOfRange, NotFound, Overloaded, ScriptQuarantined, SecondFactorRequired, TooManyRequests,
+        Unauthenticated, Unavailable, WorkerLost,
+    };
+    match id {
+        "session_login" => &[Unauthenticated, SecondFactorRequired, TooManyRequests],
+        "account_change_password" | "totp_enrol" | "totp_remove" | "users_create" | "users_update" => {
+            &[TooManyRequests, InvalidInput]
+        }
+        "invitations_accept" => &[NotFound, TooManyRequests],
+        "api_keys_create" => &[NotFound, Forbidden],
+        "scripts_deploy" | "versions_rollback" | "apply_plan" | "apply_apply" => &[
+            CompileError,
+            LimitOutOfRange,
+            Overloaded,
+            WorkerLost,
+            BudgetExhausted,
+            AppFrozen,
+            ScriptQuarantined,
+        ],
+        "routes_create" | "routes_update" => &[LimitOutOfRange],
+        "domains_create" => &[Unavailable],
+        "domains_verify" => &[DomainUnproven, DnsUnavailable],
+        "matching_explain" => &[Unavailable],
+        "invoke_test" => &[Overloaded, BudgetExhausted, AppFrozen, ScriptQuarantined],
+        "tail_follow" => &[TooManyRequests],
+        _ => &[],
+    }
+}
+
+/// What stands in a place of an address.
+pub(super) fn place(name: &str) -> &'static str {
+    match name {
+        "app" => "An app's slug or id.",
+        "name" => "A name, as in the list.",
+        "user" => "A person's name or id.",
+        "id" => "An id, as in the list; a person's name will do too.",
+        "version" => "A version's number.",
+        "code" => "A problem's code.",
+        _ => "",
+    }
+}
+
+/// What the manager serves to everybody besides the admin API.
+pub(super) fn public_pages() -> [Beside; 4] {
+    let page = |path, id, summary, content_type, schema| Beside {
+        path,
+        id,
+        summary,
+        is_guarded: false,
+        content_type,
+        schema,
+        also: &[],
+    };
+    let text = json!({ "type": "string" });
+    let versions = json!({
+        "type": "object",
+        "required": ["product", "sdk", "api", "schema", "wire"],
+        "properties": {
+            "product": { "type": "string" },
+            "sdk": { "type": "string" },
+            "api": { "type": "string" },
+            "schema": { "type": "integer", "format": "int64" },
+            "wire": { "type": "integer" },
+        },
+    });
+    [
+        page(
+            "/version",
+            "system_version",
+            "Versions of the product and its interfaces",
+            "application/json",
+            versions,
+        ),
+        page(
+            "/api/v1/errors/{code}",
+            "errors_page",
+            "What a problem's code means",
+            "text/markdown",
+            text.clone(),
+        ),
+        page(
+            "/api/v1/openapi.json",
+            "openapi_document",
+            "This document",
+            "application/json",
+            json!({ "type": "object", "required": ["openapi", "info", "paths"] }),
+        ),
+        page("/api/v1/docs", "openapi_page", "This document for people", "text/html", text),
+    ]
+}
+
+pub(super) fn headers() -> Value {
+    json!({
+        "X-Request-Id": {
+            "description": "The id under which logs know the request.",
+            "schema": { "type": "string" },
+        },
+        "Retry-After": {
+            "description": "Seconds after which to try again.",
+            "schema": { "type": "integer", "minimum": 0 },
+        },
+        "RateLimit": {
+            "description": "By limit: `r` attempts are left, all are there again in `t` seconds.",
+            "schema": { "type": "string" },
+        },
+        "RateLimit-Policy": {
+            "description": "By limit: `q` attempts in `w` seconds.",
+            "schema": { "type": "string" },
+        },
+        "ETag": {
+            "description": "The state of the resource, for If-Match.",
+            "schema": { "type": "string", "pattern": "^\"[0-9a-f]{32}\"$" },
+        },
+    })
+}
+
+pub(super) fn security_schemes() -> Value {
+    json!({
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "The token of POST /api/v1/admin/auth/login, or an API key `pic_…`.",
+        },
+        "cookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": shared::http::SESSION_COOKIE,
+            "description": "The session of a browser. A change by cookie must come from a page of this server.",
+        },
+    })
+}
+
+pub(super) fn reason(status: u16) -> &'static str {
+    StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Answer")
+}
+
+/// The answer to what goes wrong with one of these codes.
+pub(super) fn problem(status: u16, codes: &BTreeSet<&str>) -> Value {
+    let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } });
+    if matches!(status, 409 | 429 | 503) {
+        headers["Retry-After"] = json!({ "$ref": "#/components/headers/Retry-After" });
+    }
+    let shown: Vec<_> = codes.iter().map(|code| format!("`{code}`")).collect();
+    json!({
+        "description": format!("{}: {}", reason(status), shown.join(", ")),
+        "headers": headers,
+        "content": { "application/problem+json": { "schema": {
+            "allOf": [{ "$ref": "#/components/schemas/Problem" }],
+            "properties": { "status": { "const": status }, "code": { "enum": codes } },
+        } } },
+    })
+}
+
+pub(super) fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "An RFC 9457 problem. Some codes have further members, which their pages name.",
+        "required": ["type", "title", "status", "detail", "code", "request_id", "fault", "retry"],
+        "properties": {
+            "type": { "type": "string", "format": "uri-reference", "description": "The page of the code." },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "code": { "$ref": "#/components/schemas/ProblemCode" },
+            "request_id": { "type": "string" },
+            "fault": { "enum": ["caller", "script", "platform"], "description": "Whose doing it is." },
+            "retry": {
+                "enum": ["safe", "unsafe"],
+                "description": "Safe: nothing was done, the same request may be sent again.",
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::endpoints;
+
+    #[test]
+    fn every_endpoint_has_a_summary_and_a_name_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for endpoint in endpoints::table() {
+            let id = endpoint.id();
+            assert!(!summary(&id).is_empty(), "say in words.rs what {id} is for");
+            assert!(seen.insert(id.clone()), "two endpoints are called {id}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `ETag` and `If-Match`: nobody overwrites what they have not seen.
+
+use http::HeaderValue;
+use http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, TestApi};
+
+async fn when(
+    api: &TestApi,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+    (name, tag): (HeaderName, &str),
+) -> Reply {
+    let mut request = api.request(method, path, body);
+    request.headers_mut().insert(name, HeaderValue::try_from(tag).unwrap());
+    api.send(request).await
+}
+
+fn tag(reply: &Reply) -> String {
+    reply.headers["etag"].to_str().unwrap().to_owned()
+}
+
+/// Reads, changes, and tries to change again what was read: the second change is refused.
+async fn is_guarded(api: &TestApi, path: &str, method: &str, bodies: [Value; 2]) {
+    let [first, second] = bodies;
+    let seen = tag(&api.get(path).await);
+    let changed = when(api, method, path, Some(first), (IF_MATCH, &seen)).await;
+    assert!(changed.status.is_success(), "{path}: {changed:?}");
+    let now = tag(&changed);
+    assert_ne!(now, seen, "{path}");
+    assert_eq!(tag(&api.get(path).await), now, "{path}: a read and a change answer the same tag");
+    let refused = when(api, method, path, Some(second.clone()), (IF_MATCH, &seen)).await;
+    assert_eq!(refused.is_problem("precondition_failed")["etag"], now.as_str(), "{path}");
+    assert_eq!(tag(&api.get(path).await), now, "{path}: a refused change changes nothing");
+    let gone = when(api, "DELETE", path, None, (IF_MATCH, &seen)).await;
+    assert!(gone.status == 412 || gone.status == 405, "{path}: {gone:?}");
+    assert!(when(api, method, path, Some(second), (IF_MATCH, "*")).await.status.is_success(), "{path}");
+}
+
+#[tokio::test]
+async fn a_change_of_what_somebody_else_changed_is_refused() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    api.deploy("blog", "hello", "1").await.is(201);
+    let route = api.post("/apps/blog/routes", json!({ "path": "/x", "script": "hello" })).await;
+    let route = format!("/apps/blog/routes/{}", route.is(201)["id"].as_str().unwrap());
+    api.person("bob", "member").await;
+    api.post("/apps/blog/members", json!({ "user": "bob", "role": "viewer" })).await.is(201);
+
+    is_guarded(&api, "/apps/blog", "PATCH", [json!({ "name": "a" }), json!({ "name": "b" })]).await;
+    is_guarded(&api, &route, "PATCH", [json!({ "path": "/y" }), json!({ "path": "/z" })]).await;
+    let sources = [json!({ "source": "2" }), json!({ "source": "3" })];
+    is_guarded(&api, "/apps/blog/scripts/hello", "PUT", sources).await;
+    let roles = [json!({ "role": "editor" }), json!({ "role": "app_admin" })];
+    is_guarded(&api, "/apps/blog/members/bob", "PATCH", roles).await;
+    let budgets = [json!({ "fuel_per_day": 1_000_000 }), json!({ "fuel_per_day": 2_000_000 })];
+    is_guarded(&api, "/apps/blog/budgets", "PUT", budgets).await;
+    is_guarded(&api, "/users/bob", "PATCH", [json!({ "role": "admin" }), json!({ "role": "member" })]).await;
+}
+
+#[tokio::test]
+async fn two_changes_at_once_of_what_both_saw_are_one_change() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    let seen = tag(&api.get("/apps/blog").await);
+    let rename = |name: &'static str| {
+        let (api, seen) = (&api, &seen);
+        async move { when(api, "PATCH", "/apps/blog", Some(json!({ "name": name })), (IF_MATCH, seen)).await }
+    };
+    let (a, b) = tokio::join!(rename("a"), rename("b"));
+    let mut statuses = [a.status.as_u16(), b.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412]);
+}
+
+#[tokio::test]
+async fn a_first_deploy_can_insist_on_being_the_first() {
+    let api = TestApi::start().await;
+    let path = "/apps/default/scripts/new";
+    let first = when(&api, "PUT", path, Some(json!({ "source": "1" })), (IF_NONE_MATCH, "*")).await;
+    first.is(201);
+    let second = when(&api, "PUT", path, Some(json!({ "source": "2" })), (IF_NONE_MATCH, "*")).await;
+    assert_eq!(second.is_problem("precondition_failed")["etag"], tag(&first).as_str());
+    let missing =
+        when(&api, "PUT", "/apps/default/scripts/none", Some(json!({ "source": "1" })), (IF_MATCH, "*"))
+            .await;
+    missing.is_problem("precondition_failed");
+}
