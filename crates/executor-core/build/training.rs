@@ -100,6 +100,7 @@ impl Guest {
                 memory_mb: 32,
                 timeout_ms: 10_000,
                 response_bytes: 1 << 20,
+                user: None,
                 http: None,
             },
         );
