@@ -44,6 +44,7 @@ pub(super) struct RouteBody {
     host: Option<String>,
     #[schemars(range(max = BODY_BYTES_MAX))]
     body_limit_bytes: Option<u32>,
+    #[schemars(with = "Option<RouteAuth>")]
     auth: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "Option<Cors>")]

@@ -21,6 +21,7 @@ Every answer has an `X-Request-Id`, under which the server's log and the audit l
 `traceparent` is taken over and answered.";
 
 /// What an endpoint is for. The first word of an id is the resource, which is the endpoint's tag.
+#[expect(clippy::too_many_lines, reason = "a table is read as one")]
 pub(super) fn summary(id: &str) -> &'static str {
     match id {
         "session_login" => "Log in with name and password, for a token or a cookie",
