@@ -9,7 +9,7 @@
 //!
 //! # What holds
 //!
-//! - No path through a function costs more than four times what is counted for it (see [`plan`]).
+//! - No path through a function costs more than sixteen times what is counted for it (see [`plan`]).
 //! - The counter is compared with 0 at least once in each turn of a loop after [`LAG_MAX`] units, and
 //!   on each return of a function that is not light. A module can therefore not run forever: to do so
 //!   it would have to loop forever, or to call forever, and since the stack is finite, to return.

@@ -19,7 +19,7 @@ use crate::survey::Survey;
 use crate::{MeterError, cost};
 
 /// Least likelihood with which a block belongs to the region around it.
-const SELDOM: f64 = 0.25;
+const SELDOM: f64 = 1.0 / 16.0;
 /// How likely a loop is left by each of its ways out, of which the others are not known yet.
 const LOOP_EXIT: f64 = 0.5;
 
