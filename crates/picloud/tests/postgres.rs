@@ -243,9 +243,11 @@ async fn the_server_does_not_outlive_a_killed_picloud() {
     child.wait().unwrap();
     let shutdown = sqlx::query("select pg_sleep(60)").execute(&mut connection);
     let error = tokio::time::timeout(Duration::from_secs(30), shutdown).await.unwrap().unwrap_err();
-    // "terminating connection due to administrator command": it was asked to stop.
+    // "terminating connection due to administrator command": it was asked to stop. If it had stopped
+    // before the statement was sent, the connection is simply gone.
     let code = error.as_database_error().and_then(|error| error.code());
-    assert_eq!(code.as_deref(), Some("57P01"), "{error}");
+    let is_gone = matches!(error, sqlx::Error::Io(_));
+    assert!(is_gone || code.as_deref() == Some("57P01"), "{error}");
 
     let postgres = start(dir.path()).await;
     connect(&postgres.connect_options()).await;
