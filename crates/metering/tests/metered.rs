@@ -1,5 +1,7 @@
 //! What metered modules do when they run, beside what they do unmetered.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use metering::{Counter, Profile, instrument, meter};
 use wasmi::{Caller, Engine, Error, Instance, Linker, Module, Store, TrapCode, Val};
 
