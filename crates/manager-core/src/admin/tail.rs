@@ -83,8 +83,8 @@ impl Tail {
             let mut conn = self.admin.database.acquire().await?;
             access::still(&mut conn, &self.principal, self.app, Capability::ReadApp).await
         };
-        // Nobody is turned away because the database is.
-        still.await.unwrap_or(true)
+        // Who cannot be asked about does not read on either; a reader that is cut off asks again.
+        still.await.unwrap_or(false)
     }
 }
 
