@@ -9,7 +9,7 @@ use shared::wire::codec;
 use wasmtime::error::Context;
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, OptLevel, Result, Store, bail, ensure};
 
-/// How often the first script runs, beside the others: it is what most requests are like.
+/// Counts twice: it is what most requests are like.
 const MOST: &str = "answer.rhai";
 
 /// Runs each script of the folder and adds up what their guests count.

@@ -153,10 +153,9 @@ impl Reencode for Rewriter<'_> {
                 .map_err(|error| Error::UserError(MeterError::Unsupported(error.to_string())));
         }
         let signature = self.survey.signature(number).map_err(Error::UserError)?;
-        let function =
-            body::rewrite(&function, signature, self.survey, &self.profile.body(number), self.added)
-                .map_err(Error::UserError)?;
-        let (function, hints) = function;
+        let profile = self.profile.body(number);
+        let (function, hints) = body::rewrite(&function, signature, self.survey, &profile, self.added)
+            .map_err(Error::UserError)?;
         let index = self.survey.imported_functions + u32::try_from(number).unwrap_or(u32::MAX);
         self.hints.function_hints(index, hints);
         code.function(&function);

@@ -9,9 +9,7 @@ use wasm_encoder::{
     CodeSection, ExportKind, ExportSection, Function, Instruction, MemArg, MemorySection, MemoryType, Module,
     ValType,
 };
-use wasmparser::{
-    CodeSectionReader, ExportSectionReader, FunctionBody, MemorySectionReader, Operator, Parser, Payload,
-};
+use wasmparser::{ExportSectionReader, FunctionBody, MemorySectionReader, Operator, Parser, Payload};
 
 use crate::MeterError;
 use crate::survey::Survey;
@@ -142,14 +140,6 @@ impl Reencode for Instrument<'_> {
         utils::parse_export_section(self, exports, section)?;
         exports.export(PROFILE, ExportKind::Memory, MEMORY);
         Ok(())
-    }
-
-    fn parse_code_section(
-        &mut self,
-        code: &mut CodeSection,
-        section: CodeSectionReader<'_>,
-    ) -> Result<(), Error<MeterError>> {
-        utils::parse_code_section(self, code, section)
     }
 
     fn parse_function_body(
