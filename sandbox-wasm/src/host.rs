@@ -3,12 +3,17 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rhai::EvalAltResult;
 use shared::guest_abi;
-use shared::host_call::HostOp;
+use shared::host_call::{CallFailure, HostOp, TAKE_REPLY};
+use shared::limits::HOST_CALL_BYTES_MAX;
 use shared::wire::codec;
+
+use crate::api::failure;
 
 #[link(wasm_import_module = "picloud")]
 unsafe extern "C" {
+    /// Reads `len` bytes, or writes them for [`TAKE_REPLY`].
     fn host_call(op: u32, ptr: *const u8, len: usize) -> i64;
     fn clock() -> i64;
     fn entropy(ptr: *mut u8, len: usize);
@@ -33,6 +38,44 @@ pub(crate) fn notify<T: serde::Serialize>(op: HostOp, args: &T) {
     codec::encode_body(&mut bytes, args);
     // SAFETY: pointer and length are those of a live buffer, which the host only reads.
     unsafe { host_call(u32::from(op as u16), bytes.as_ptr(), bytes.len()) };
+}
+
+/// Asks the parent for something and waits for the answer; fails as the parent says.
+pub(crate) fn call<T: serde::Serialize>(op: HostOp, args: &T) -> Result<Answer, Box<EvalAltResult>> {
+    if !is_running() {
+        return Err(failure("unsupported", "a module's constants are computed when it is deployed"));
+    }
+    let mut bytes = Vec::new();
+    codec::encode_body(&mut bytes, args);
+    if bytes.len() > HOST_CALL_BYTES_MAX {
+        let message = format!("the arguments of {} are over {HOST_CALL_BYTES_MAX} bytes", op.as_str());
+        return Err(failure("too_large", message));
+    }
+    // SAFETY: pointer and length are those of a live buffer, which the host only reads.
+    let packed = unsafe { host_call(u32::from(op as u16), bytes.as_ptr(), bytes.len()) };
+    let (status, len) = guest_abi::unpack(packed as u64);
+    bytes.clear();
+    bytes.resize(len as usize, 0);
+    // SAFETY: pointer and length are those of a live buffer that nothing else borrows.
+    unsafe { host_call(u32::from(TAKE_REPLY), bytes.as_mut_ptr(), bytes.len()) };
+    if status == 0 {
+        return Ok(Answer { op, bytes });
+    }
+    let CallFailure { code, message } = codec::decode_body(&bytes).expect("the parent speaks our protocol");
+    Err(failure(code, message))
+}
+
+/// What the parent answers.
+pub(crate) struct Answer {
+    op: HostOp,
+    bytes: Vec<u8>,
+}
+
+impl Answer {
+    /// The answer, whose type goes with the call: see [`HostOp`].
+    pub(crate) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> T {
+        codec::decode_body(&self.bytes).unwrap_or_else(|_| panic!("a strange answer to {}", self.op.as_str()))
+    }
 }
 
 /// Milliseconds since the Unix epoch. The clock stands still while a script computes.

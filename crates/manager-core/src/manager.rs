@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::Router;
 use shared::name::Username;
 use shared::ports::{
-    AssetSource, Authenticate, BundleSource, IncidentSink, Invoke, Permits, RecordSink, RouteSource,
+    AssetSource, Authenticate, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink,
+    RouteSource,
 };
 use sqlx::postgres::PgConnectOptions;
 
@@ -21,6 +22,7 @@ use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
+use crate::services::Services;
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database, DatabaseCounters};
@@ -53,6 +55,7 @@ pub struct Manager {
     budgets: Budgets,
     incidents: Incidents,
     assets: Assets,
+    services: Services,
     tally: Arc<Tally>,
     config: Arc<ManagerConfig>,
 }
@@ -60,7 +63,7 @@ pub struct Manager {
 impl Manager {
     /// Connects, brings the schema up to date, reads the routing table and starts the recorder.
     pub async fn open(options: PgConnectOptions, config: ManagerConfig) -> Result<Self, OpenError> {
-        let database = migrations::open(options).await?;
+        let database = migrations::open(options.clone()).await?;
         let snapshot =
             Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
         Ok(Self {
@@ -69,6 +72,7 @@ impl Manager {
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
+            services: Services::new(Database::for_scripts(options)),
             tally: Arc::default(),
             database,
             snapshot,
@@ -119,6 +123,11 @@ impl Manager {
     /// Which scripts may run, by budget and quarantine.
     pub fn permits(&self) -> Arc<dyn Permits> {
         Arc::new(Gate { budgets: self.budgets.clone(), incidents: self.incidents.clone() })
+    }
+
+    /// What scripts ask for.
+    pub fn calls(&self) -> Arc<dyn HostCalls> {
+        Arc::new(self.services.clone())
     }
 
     pub fn incidents(&self) -> Arc<dyn IncidentSink> {
@@ -189,6 +198,7 @@ impl Manager {
         self.recorder.close().await;
         self.incidents.close().await;
         self.budgets.close().await;
+        self.services.close().await;
         self.database.close().await;
     }
 }

@@ -69,6 +69,7 @@ async fn serve_with(
         records: manager.recorder(),
         permits: manager.permits(),
         incidents: manager.incidents(),
+        calls: manager.calls(),
     };
     let pool_config = PoolConfig {
         tenant_workers: config.workers_max,

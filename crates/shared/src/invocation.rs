@@ -42,6 +42,8 @@ pub struct Invocation {
     pub request_id: Arc<str>,
     pub invocation_type: InvocationType,
     pub target: Arc<ScriptTarget>,
+    /// On whose behalf it runs, where that was found out: what it may manage depends on that.
+    pub principal: Option<UserId>,
     /// Asked for by somebody who works on the script, and not by its users: it may take the slot
     /// that is kept for them.
     pub is_test: bool,
@@ -83,7 +85,15 @@ impl Invocation {
                 http: Some(http),
             },
         );
-        Self { execution, request_id, invocation_type: InvocationType::Http, target, is_test: false, input }
+        Self {
+            execution,
+            request_id,
+            invocation_type: InvocationType::Http,
+            target,
+            principal: caller.map(|caller| caller.id),
+            is_test: false,
+            input,
+        }
     }
 
     /// The same, as a test run.

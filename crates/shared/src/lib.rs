@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "host")]
+pub mod call;
 pub mod fault;
 pub mod guest_abi;
 #[cfg(feature = "host")]
@@ -14,6 +16,8 @@ pub mod http;
 pub mod id;
 #[cfg(feature = "host")]
 pub mod invocation;
+#[cfg(feature = "host")]
+pub mod json_scan;
 pub mod limits;
 #[cfg(feature = "host")]
 pub mod manifest;

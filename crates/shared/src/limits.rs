@@ -91,8 +91,24 @@ pub const LOG_BYTES_MAX: u32 = 256 << 10;
 /// Arguments of a call that nobody waits for: a log line as long as the whole log, and what frames it.
 /// The guest sends none that is longer, the worker passes none on, and the parent kills for one.
 pub const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 32;
-/// Host calls one execution may make, log lines not counted.
-pub const HOST_CALLS_MAX: u32 = 1_000;
+/// Host calls one execution may make, log lines not counted: each may be work for the database, at
+/// about 100 µs.
+pub const HOST_CALLS_MAX: u32 = 10_000;
+/// Calls beyond that are answered with an error so many times; then the execution is ended, because
+/// its script does not look at errors.
+pub const HOST_CALL_REFUSALS_MAX: u32 = 100;
+/// Arguments of all of an execution's calls together, and all answers: ten times what is in its
+/// memory at once.
+pub const HOST_CALLS_BYTES_MAX: u32 = 64 << 20;
+
+/// Name of a collection of values, documents or files.
+pub const COLLECTION_BYTES_MAX: usize = 128;
+/// Key of a value: as long as PostgreSQL's index takes it together with the rest.
+pub const KV_KEY_BYTES_MAX: usize = 512;
+/// A value, as JSON text.
+pub const KV_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Longest time for which a value can be set to expire: a century, in milliseconds.
+pub const KV_TTL_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// Headers of a response: count and bytes of names and values together.
 pub const RESPONSE_HEADERS_MAX: usize = 64;
@@ -106,6 +122,8 @@ pub const JSON_DEPTH_MAX: usize = 64;
 
 /// Body of a frame that carries a host call. Checked before a byte of it is read.
 pub const HOST_CALL_BYTES_MAX: usize = 1 << 20;
+/// Answer of a host call: as much as fits the smaller memories beside the script.
+pub const HOST_REPLY_BYTES_MAX: usize = 4 << 20;
 /// What a result may carry besides the body: headers, an error message, fixed fields.
 pub const RESULT_OVERHEAD_BYTES: usize = RESPONSE_HEADER_BYTES_MAX + ERROR_MESSAGE_BYTES_MAX + 1024;
 /// Largest body of any frame from a worker.
@@ -128,6 +146,7 @@ const _: () = {
     assert!(MODULES_MAX * (NAME_BYTES_MAX + 2 + 5 + 5) <= RESULT_OVERHEAD_BYTES);
     assert!(BUNDLE_BYTES_MAX < REBUNDLE_BYTES_MAX);
     assert!(HOST_CALL_BYTES_MAX <= FRAME_FROM_WORKER_BYTES_MAX);
+    assert!(HOST_REPLY_BYTES_MAX < FRAME_TO_WORKER_BYTES_MAX);
 };
 
 /// The limits one version of a script runs under, all of them resolved and within the ceilings.

@@ -5,12 +5,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::call::{HostCall, Reply};
 use crate::id::AppId;
 use crate::invocation::{Caller, ExecutionRecord, Incident, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
 use crate::script::{Bundle, BundleHash};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Pool → services (ADR 0012): what a script asks for. See [`crate::call`].
+pub trait HostCalls: Send + Sync {
+    fn call(&self, call: HostCall) -> BoxFuture<'_, Reply>;
+}
 
 /// Dispatcher and admin API → pool.
 pub trait Invoke: Send + Sync {

@@ -1,6 +1,7 @@
 //! The bytes of every frame, frozen. A change here is a new protocol version.
 
 use shared::guest_abi::LoadReply;
+use shared::host_call::{CallFailure, kv};
 use shared::script::Import;
 use shared::wire::codec::{self, FrameError, HEADER_BYTES, Header};
 use shared::wire::frame::{
@@ -17,15 +18,15 @@ fn frame<B: serde::Serialize>(kind: u8, slot: u16, generation: u32, body: &B) ->
 
 #[test]
 fn protocol_version_is_what_these_bytes_belong_to() {
-    assert_eq!(PROTOCOL_VERSION, 2);
+    assert_eq!(PROTOCOL_VERSION, 3);
 }
 
 #[test]
 fn frames_to_the_worker_are_frozen() {
-    let hello = HelloWorker { protocol: 2, slots: 16, image_cache_bytes: 8 << 20 };
+    let hello = HelloWorker { protocol: 3, slots: 16, image_cache_bytes: 8 << 20 };
     assert_eq!(
         frame(ToWorker::Hello as u8, 0, 0, &hello),
-        "0600000000000000000000000210 80808004".replace(' ', "")
+        "0600000000000000000000000310 80808004".replace(' ', "")
     );
     let add = AddBundle { handle: 7, load: b"xyz" };
     assert_eq!(
@@ -67,10 +68,10 @@ fn frames_to_the_worker_are_frozen() {
 
 #[test]
 fn frames_from_the_worker_are_frozen() {
-    let hello = HelloParent { protocol: 2, slots: 16, guest: [0xcd; 32], layers: Layers::ALL };
+    let hello = HelloParent { protocol: 3, slots: 16, guest: [0xcd; 32], layers: Layers::ALL };
     assert_eq!(
         frame(FromWorker::Hello as u8, 0, 0, &hello),
-        format!("25000000 0000 0000 00000000 02 10 {} ffff0f", "cd".repeat(32)).replace(' ', "")
+        format!("25000000 0000 0000 00000000 03 10 {} ffff0f", "cd".repeat(32)).replace(' ', "")
     );
     let call = HostCall { op: 0x8001, args: &[9] };
     assert_eq!(
@@ -115,6 +116,27 @@ fn reports_of_a_load_are_frozen() {
     assert_eq!(body(&LoadReply::Loaded { imports }), "000103746178 03ac02".replace(' ', ""));
     let rejected = LoadReply::Rejected { script: "a", line: 1, column: 2, message: "no" };
     assert_eq!(body(&rejected), "01 0161 01 02 026e6f".replace(' ', ""));
+}
+
+#[test]
+fn arguments_and_answers_of_calls_are_frozen() {
+    fn body<T: serde::Serialize>(value: &T) -> String {
+        let mut bytes = Vec::new();
+        codec::encode_body(&mut bytes, value);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+    assert_eq!(body(&CallFailure { code: "no", message: "way" }), "026e6f 03776179".replace(' ', ""));
+    assert_eq!(body(&kv::Key { collection: "c", key: "k" }), "0163 016b".replace(' ', ""));
+    assert_eq!(body(&kv::Found { value: Some("1") }), "01 0131".replace(' ', ""));
+    let set = kv::Set {
+        collection: "c",
+        key: "k",
+        value: "1",
+        ttl_ms: 300,
+        condition: kv::Condition::Version(7),
+    };
+    assert_eq!(body(&set), "0163 016b 0131 ac02 02 07".replace(' ', ""));
+    assert_eq!(body(&kv::Written { version: 300 }), "ac02");
 }
 
 #[test]
@@ -167,5 +189,7 @@ proptest::proptest! {
         let _ = codec::decode_body::<shared::guest_abi::GuestOutput<'_>>(&bytes);
         let _ = codec::decode_body::<shared::guest_abi::LoadReply<'_>>(&bytes);
         let _ = codec::decode_body::<shared::host_call::LogLine<'_>>(&bytes);
+        let _ = codec::decode_body::<kv::Key<'_>>(&bytes);
+        let _ = codec::decode_body::<kv::Set<'_>>(&bytes);
     }
 }

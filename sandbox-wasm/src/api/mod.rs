@@ -1,6 +1,7 @@
 //! The SDK: one file per namespace.
 
 mod json;
+mod kv;
 mod log;
 mod random;
 mod time;
@@ -11,6 +12,7 @@ type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 pub(crate) fn register(engine: &mut Engine) {
     json::register(engine);
+    kv::register(engine);
     log::register(engine);
     random::register(engine);
     time::register(engine);
@@ -33,7 +35,7 @@ fn require_run() -> Result<()> {
 }
 
 /// What every SDK function throws: `#{code, message}`.
-fn failure(code: &str, message: impl Into<ImmutableString>) -> Box<EvalAltResult> {
+pub(crate) fn failure(code: &str, message: impl Into<ImmutableString>) -> Box<EvalAltResult> {
     let mut map = rhai::Map::new();
     map.insert("code".into(), code.into());
     map.insert("message".into(), message.into().into());

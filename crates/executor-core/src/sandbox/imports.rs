@@ -5,7 +5,9 @@ use std::task::Poll;
 
 use shared::guest_abi::IMPORT_MODULE;
 use shared::host_call::{ONE_WAY, REFUEL, TAKE_REPLY};
-use shared::limits::{HOST_CALL_BYTES_MAX, LOG_NOTICES_MAX, NOTICE_BYTES_MAX};
+use shared::limits::{
+    HOST_CALL_BYTES_MAX, HOST_CALL_REFUSALS_MAX, HOST_CALLS_MAX, LOG_NOTICES_MAX, NOTICE_BYTES_MAX,
+};
 use shared::wire::codec;
 use shared::wire::frame::{FromWorker, HostCall};
 use wasmtime::{Caller, Error, Linker, Result, Trap};
@@ -82,6 +84,11 @@ async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u
         if state.notices > LOG_NOTICES_MAX {
             // The parent would not keep it, and must not be kept busy with it.
             return Ok(0);
+        }
+    } else {
+        state.calls = state.calls.saturating_add(1);
+        if state.calls > HOST_CALLS_MAX + HOST_CALL_REFUSALS_MAX {
+            return Err(Error::msg("the guest goes on calling although it is refused"));
         }
     }
     let args = slice_mut(bytes, ptr, len)?;

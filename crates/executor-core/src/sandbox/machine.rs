@@ -23,6 +23,8 @@ pub(crate) struct GuestState {
     pub(super) reply: Option<Reply>,
     /// One-way calls so far.
     pub(super) notices: u32,
+    /// Calls that waited for an answer so far.
+    pub(super) calls: u32,
     pub(super) slot: u16,
     pub(super) generation: u32,
     memory: Option<Memory>,
@@ -60,6 +62,7 @@ impl Machine {
             link: link.clone(),
             reply: None,
             notices: 0,
+            calls: 0,
             slot,
             generation: 0,
             memory: None,

@@ -135,6 +135,7 @@ async fn run(
     state.random = SeededRandom::new(seed);
     state.reply = None;
     state.notices = 0;
+    state.calls = 0;
     state.generation = job.generation;
 
     let result = call(&mut machine, image, fuel, &input).await;

@@ -15,6 +15,7 @@ pub(crate) mod former_slugs;
 pub(crate) mod idempotency;
 pub(crate) mod incidents;
 pub(crate) mod invitations;
+pub(crate) mod kv;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod modules;
@@ -35,6 +36,11 @@ use sqlx::{Postgres, Transaction};
 
 /// Connections one process holds. The small private server has 24; a cluster's nodes share theirs.
 const CONNECTIONS_MAX: u32 = 8;
+/// Connections on which scripts' calls are carried out, beside those: whatever scripts do, people who
+/// administer the server still get one.
+const SCRIPT_CONNECTIONS_MAX: u32 = 8;
+/// Longest time for one statement of a script: its data is made for reads of a millisecond.
+const SCRIPT_STATEMENT_TIMEOUT: &str = "5s";
 /// How long a caller waits for a connection before it is told that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -65,6 +71,23 @@ impl Database {
         Ok(Self { pool })
     }
 
+    /// Connects for what scripts ask. Their calls come by the thousand, so that no connection is
+    /// tried out before it is used: one that has died fails once.
+    pub(crate) fn for_scripts(options: PgConnectOptions) -> Self {
+        let options = options.options([
+            ("statement_timeout", SCRIPT_STATEMENT_TIMEOUT),
+            ("idle_in_transaction_session_timeout", SCRIPT_STATEMENT_TIMEOUT),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(SCRIPT_CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
     /// A connection for statements that stand alone.
     pub(crate) async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         self.pool.acquire().await
@@ -82,7 +105,7 @@ impl Database {
 
     pub(crate) fn counters(&self) -> DatabaseCounters {
         let idle = u32::try_from(self.pool.num_idle()).unwrap_or(CONNECTIONS_MAX);
-        DatabaseCounters { open: self.pool.size(), idle, max: CONNECTIONS_MAX }
+        DatabaseCounters { open: self.pool.size(), idle, max: self.pool.options().get_max_connections() }
     }
 
     pub(crate) async fn is_answering(&self) -> bool {

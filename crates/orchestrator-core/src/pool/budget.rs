@@ -1,18 +1,34 @@
 //! What one execution may still ask of its parent, counted where a worker cannot change it.
 
-use shared::limits::{LOG_BYTES_MAX, LOG_LINES_MAX, LOG_NOTICES_MAX};
+use shared::limits::{
+    HOST_CALL_REFUSALS_MAX, HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, LOG_BYTES_MAX, LOG_LINES_MAX,
+    LOG_NOTICES_MAX,
+};
 
-/// Something that an execution uses up. The services' come with the services.
+/// Something that an execution uses up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
     /// Calls that nobody waits for, such as log lines, kept or not.
     Notices,
     LogLines,
     LogBytes,
+    Calls,
+    /// Calls that were not carried out, because there were too many before.
+    RefusedCalls,
+    CallBytes,
+    ReplyBytes,
 }
 
 /// What each execution begins with, in the order of [`Resource`].
-const BEGINNING: [u32; 3] = [LOG_NOTICES_MAX, LOG_LINES_MAX, LOG_BYTES_MAX];
+const BEGINNING: [u32; 7] = [
+    LOG_NOTICES_MAX,
+    LOG_LINES_MAX,
+    LOG_BYTES_MAX,
+    HOST_CALLS_MAX,
+    HOST_CALL_REFUSALS_MAX,
+    HOST_CALLS_BYTES_MAX,
+    HOST_CALLS_BYTES_MAX,
+];
 
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -36,6 +52,10 @@ impl Budget {
             }
             None => false,
         }
+    }
+
+    pub(super) const fn spent(&self, resource: Resource) -> u32 {
+        BEGINNING[resource as usize] - self.left[resource as usize]
     }
 
     pub(super) const fn exhaust(&mut self, resource: Resource) {

@@ -5,47 +5,30 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::call::Reply;
 use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::id::AppId;
 use shared::invocation::LogEntry;
 use shared::limits::{
-    FUEL_PER_US, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
+    FUEL_PER_US, HOST_CALL_BYTES_MAX, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX,
+    RESULT_OVERHEAD_BYTES,
 };
-use shared::wire::codec::{self, FrameError, Header};
-use shared::wire::frame::{AddBundle, Compile, Done, DropBundle, Execute, FromWorker, HostCall, ToWorker};
+use shared::wire::codec::{self, Header};
+use shared::wire::frame::{
+    AddBundle, Compile, Done, DropBundle, Execute, FromWorker, HostCall, HostReply, ToWorker,
+};
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Resource};
+use super::calls::{Calls, Place, Started, Taken};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
 use super::tenancy::{Desk, Tenant};
+use super::violation::Violation;
 
 /// What a frame adds to the arguments of a call: its number and their length.
 const CALL_OVERHEAD_BYTES: usize = 16;
-
-/// A worker did what no worker of ours does. It is killed: whatever it says next may be a lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Violation {
-    #[error("a frame of unknown kind {0}")]
-    Kind(u8),
-    #[error("a frame about slot {0}, which does not exist")]
-    NoSuchSlot(u16),
-    #[error("a frame about slot {0}, in which nothing runs")]
-    IdleSlot(u16),
-    #[error("a frame about a finished execution of slot {0}")]
-    Generation(u16),
-    #[error("a body of {0} bytes where fewer are allowed")]
-    TooLong(u32),
-    #[error("host call {0}, which does not exist")]
-    UnknownCall(u16),
-    #[error("more log notices than the worker's own guest could send")]
-    NoticeFlood,
-    #[error("an answer that does not decode")]
-    Answer,
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-}
 
 /// Why an execution was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +46,8 @@ pub(super) struct Execution {
     pub(super) deadline: Instant,
     pub(super) cancelled: Option<Cancelled>,
     pub(super) logs: Vec<LogEntry>,
-    budget: Budget,
+    pub(super) budget: Budget,
+    pub(super) calls: Calls,
 }
 
 #[derive(Debug)]
@@ -206,6 +190,7 @@ impl Connection {
             cancelled: None,
             logs: Vec::new(),
             budget: Budget::default(),
+            calls: Calls::default(),
         });
     }
 
@@ -215,8 +200,12 @@ impl Connection {
         match FromWorker::from_number(header.kind) {
             Some(FromWorker::Done) => Ok(execution.job.output_bytes() as usize + RESULT_OVERHEAD_BYTES + 64),
             Some(FromWorker::Notice) => Ok(NOTICE_BYTES_MAX + CALL_OVERHEAD_BYTES),
-            // Hello comes once, before there is a connection; calls that wait come with the services.
-            Some(FromWorker::Hello | FromWorker::HostCall) | None => Err(Violation::Kind(header.kind)),
+            Some(FromWorker::HostCall) => {
+                execution.may_call(header)?;
+                Ok(HOST_CALL_BYTES_MAX + CALL_OVERHEAD_BYTES)
+            }
+            // Hello comes once, before there is a connection.
+            Some(FromWorker::Hello) | None => Err(Violation::Kind(header.kind)),
         }
     }
 
@@ -227,14 +216,46 @@ impl Connection {
         let HostCall { op, args } = codec::decode_body(body)?;
         match HostOp::from_number(op) {
             Some(HostOp::Log) => execution.log(&codec::decode_body(args)?),
-            None => Err(Violation::UnknownCall(op)),
+            _ => Err(Violation::UnknownCall(op)),
+        }
+    }
+
+    /// Takes in a host call; answers what is to be carried out. What is refused is answered at once.
+    pub(super) fn call(&mut self, header: &Header, body: &[u8]) -> Result<Option<Started>, Violation> {
+        let slot = &mut self.slots[usize::from(header.slot)];
+        let execution = slot.execution.as_mut().ok_or(Violation::IdleSlot(header.slot))?;
+        let at = Place { connection: self.id, slot: header.slot, generation: header.generation };
+        match execution.call(at, &codec::decode_body(body)?)? {
+            Taken::Started(started) => Ok(Some(started)),
+            Taken::Refused(reply) => {
+                write_reply(&mut self.outbound, header.slot, header.generation, &reply);
+                Ok(None)
+            }
+            Taken::Ignored => Ok(None),
+        }
+    }
+
+    /// Hands over the answer to a call. Nobody waits for it when the execution has ended.
+    pub(super) fn answer(&mut self, at: Place, reply: Reply) {
+        let Some(slot) = self.slots.get_mut(usize::from(at.slot)) else {
+            return;
+        };
+        let Some(execution) = slot.execution.as_mut().filter(|_| slot.generation == at.generation) else {
+            return;
+        };
+        if let Some(reply) = execution.answered(reply) {
+            write_reply(&mut self.outbound, at.slot, at.generation, &reply);
+            self.wake.notify_one();
         }
     }
 
     /// Frees the slot of an execution that has ended.
     pub(super) fn end(&mut self, header: &Header) -> Result<Execution, Violation> {
         let slot = &mut self.slots[usize::from(header.slot)];
-        let execution = slot.execution.take().ok_or(Violation::IdleSlot(header.slot))?;
+        let execution = slot
+            .execution
+            .take_if(|execution| !execution.waits_for_answer() || execution.cancelled.is_some())
+            .ok_or(Violation::Unanswered(header.slot))?;
         self.free.push(header.slot);
         self.executed += 1;
         self.directory.release(execution.job.image.key);
@@ -304,6 +325,11 @@ impl Connection {
         }
         slot.execution.as_ref().ok_or(Violation::IdleSlot(header.slot))
     }
+}
+
+fn write_reply(outbound: &mut Vec<u8>, slot: u16, generation: u32, reply: &Reply) {
+    let reply = HostReply { status: reply.status, body: &reply.body };
+    codec::encode(outbound, ToWorker::HostReply as u8, slot, generation, &reply);
 }
 
 const GRACE: Duration = Duration::from_millis(KILL_GRACE_MS);

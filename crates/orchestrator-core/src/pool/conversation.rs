@@ -11,10 +11,11 @@ use shared::wire::frame::Done;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
-use super::connection::Violation;
+use super::news::{Ended, News};
 use super::outcome::{self, Broken};
-use super::state::{Ended, Shared};
+use super::state::Shared;
 use super::suspicion::Suspect;
+use super::violation::Violation;
 
 /// Room for a batch of ordinary frames.
 const INBOUND_BYTES: usize = 256 << 10;
@@ -38,7 +39,7 @@ pub(super) enum Over {
 
 /// Talks to worker `id` until one of the two is done with the other.
 pub(super) async fn run_conversation(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     id: u64,
     stream: &UnixStream,
     wake: &Arc<Notify>,
@@ -81,7 +82,7 @@ pub(super) async fn run_conversation(
 }
 
 struct Conversation<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     id: u64,
     stream: &'a UnixStream,
     outbound: Vec<u8>,
@@ -137,8 +138,13 @@ impl Conversation<'_> {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(Over::Closed),
             Err(error) => return Err(error.into()),
         }
-        let mut ended = Vec::new();
-        let accepted = self.shared.accept(self.id, self.inbound.unread(), &mut ended);
+        let mut news = News::default();
+        let accepted = self.shared.accept(self.id, self.inbound.unread(), &mut news);
+        let News { ended, calls } = news;
+        // Calls that came before a violation are not carried out: the worker was no longer ours.
+        if accepted.is_ok() {
+            calls.into_iter().for_each(|call| call.carry_out(self.shared));
+        }
         if accepted.is_err() {
             self.suspects.extend(ended.iter().filter_map(|ended| Suspect::of(&ended.execution)));
         }

@@ -61,6 +61,13 @@ pub(super) struct Job {
     pub(super) is_for_maker: bool,
 }
 
+/// Whether a submitted job runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Submitted {
+    Started,
+    Queued,
+}
+
 impl Job {
     pub(super) fn new(
         mode: Mode,

@@ -5,12 +5,14 @@
 
 mod admission;
 mod budget;
+mod calls;
 mod complaints;
 mod connection;
 mod conversation;
 mod job;
 mod library;
 mod mode;
+mod news;
 mod outcome;
 mod process;
 mod recruit;
@@ -22,19 +24,20 @@ mod supervisor;
 mod suspicion;
 mod tenancy;
 mod verify;
+mod violation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::invocation::{Refusal, Work, WorkResult};
-use shared::ports::{BoxFuture, BundleSource, IncidentSink, Invoke, Permits, RecordSink};
+use shared::ports::{BoxFuture, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink};
 use tokio::sync::oneshot;
 
-use self::job::Job;
+use self::job::{Job, Submitted};
 use self::library::Images;
 pub use self::mode::{Mode, UnknownMode};
 pub use self::recruit::{HelloError, PoolConfig, Probe, StartError, probe};
-use self::state::{Shared, Submitted};
+use self::state::Shared;
 pub use self::status::{PoolStatus, WorkerState, WorkerStatus};
 pub use self::verify::{Isolation, VerifyError};
 
@@ -63,6 +66,7 @@ pub struct Ports {
     pub records: Arc<dyn RecordSink>,
     pub permits: Arc<dyn Permits>,
     pub incidents: Arc<dyn IncidentSink>,
+    pub calls: Arc<dyn HostCalls>,
 }
 
 impl std::fmt::Debug for Ports {

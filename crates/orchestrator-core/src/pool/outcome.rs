@@ -17,8 +17,9 @@ use shared::script::Diagnostic;
 use shared::wire::codec;
 use shared::wire::frame::{Done, Ending};
 
-use super::connection::{Cancelled, Execution, Violation};
+use super::connection::{Cancelled, Execution};
 use super::job::Task;
+use super::violation::Violation;
 
 /// Headers that describe one connection or the length of a body; the server sets them itself.
 const DROPPED_HEADERS: [&str; 9] = [
@@ -90,6 +91,7 @@ fn elapsed(execution: &Execution) -> Usage {
     Usage {
         duration_us: micros(execution.started.elapsed()),
         queued_us: micros(execution.started - execution.job.submitted),
+        host_calls: execution.calls.count(),
         ..Usage::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use shared::call::Reply;
 use shared::id::AppId;
 use shared::invocation::Refusal;
 use shared::wire::codec::{HEADER_BYTES, Header};
@@ -10,32 +11,21 @@ use shared::wire::frame::FromWorker;
 use tokio::sync::Notify;
 
 use super::admission::{Admission, Queued};
-use super::connection::{Cancelled, Connection, Execution, Start, Violation};
-use super::job::Job;
+use super::calls::Place;
+use super::connection::{Cancelled, Connection, Execution, Start};
+use super::job::{Job, Submitted};
+use super::news::{Ended, News};
 use super::recruit::PoolConfig;
 use super::seeds::Seeds;
 use super::staff::Staff;
 use super::status::WorkerStatus;
 use super::tenancy;
+use super::violation::Violation;
 use super::{PoolStatus, Ports};
 
 /// What an app may have running for its makers beside its load: somebody who tests while somebody
 /// else deploys. More of it is load, or test runs would be a way around every share.
 const MAKERS_PER_APP_MAX: usize = 2;
-
-/// Whether a submitted job runs already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Submitted {
-    Started,
-    Queued,
-}
-
-/// A frame that ended an execution: what ran, and where its body lies in the bytes passed in.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) execution: Execution,
-    pub(super) body: std::ops::Range<usize>,
-}
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -213,16 +203,24 @@ impl Shared {
     }
 
     /// Takes in the whole frames at the beginning of `bytes`; answers how many bytes they were, and
-    /// the executions they ended. Free slots are filled at once, before anyone looks at results.
-    pub(super) fn accept(&self, id: u64, bytes: &[u8], ended: &mut Vec<Ended>) -> Result<usize, Violation> {
+    /// what they come to. Free slots are filled at once, before anyone looks at results.
+    pub(super) fn accept(&self, id: u64, bytes: &[u8], news: &mut News) -> Result<usize, Violation> {
         let mut state = lock(&self.state);
         let Some(at) = state.position(id) else {
             return Ok(bytes.len());
         };
-        let accepted = state.accept(at, bytes, ended);
+        let accepted = state.accept(at, bytes, news);
         // What waits must not be started in it, to be lost and suspected a moment later.
         state.connections[at].condemned |= accepted.is_err();
         accepted
+    }
+
+    /// Hands an answer to the execution that waits for it.
+    pub(super) fn answer(&self, place: Place, reply: Reply) {
+        let mut state = lock(&self.state);
+        if let Some(at) = state.position(place.connection) {
+            state.connections[at].answer(place, reply);
+        }
     }
 
     /// Charges ended executions to their apps and starts what waits.
@@ -321,7 +319,7 @@ impl State {
         self.connections.iter().map(|connection| connection.running_for_makers(app)).sum()
     }
 
-    fn accept(&mut self, at: usize, bytes: &[u8], ended: &mut Vec<Ended>) -> Result<usize, Violation> {
+    fn accept(&mut self, at: usize, bytes: &[u8], news: &mut News) -> Result<usize, Violation> {
         let mut consumed = 0;
         while let Some(header) = Header::peek(&bytes[consumed..]).transpose()? {
             let connection = &mut self.connections[at];
@@ -332,12 +330,14 @@ impl State {
             let Some(frame) = bytes.get(body.clone()) else {
                 break;
             };
-            if header.kind == FromWorker::Done as u8 {
+            if header.kind == FromWorker::HostCall as u8 {
+                news.calls.extend(connection.call(&header, frame)?);
+            } else if header.kind == FromWorker::Done as u8 {
                 let execution = connection.end(&header)?;
                 self.running -= 1;
                 // The fuel stands in the body, which is decoded outside the lock; the admission is
                 // told by `charge`.
-                ended.push(Ended { execution, body: body.clone() });
+                news.ended.push(Ended { execution, body: body.clone() });
             } else {
                 connection.notice(&header, frame)?;
             }

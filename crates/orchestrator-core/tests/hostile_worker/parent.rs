@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{Pool, PoolConfig, Ports};
+use shared::call::{HostCall, Reply};
 use shared::guest_abi::GuestHttp;
 use shared::id::{AppId, ScriptId, UserId};
 use shared::invocation::{
@@ -12,7 +13,9 @@ use shared::invocation::{
     WorkResult,
 };
 use shared::limits::ScriptLimits;
-use shared::ports::{BoxFuture, BundleSource, BundleUnavailable, IncidentSink, Permits, RecordSink};
+use shared::ports::{
+    BoxFuture, BundleSource, BundleUnavailable, HostCalls, IncidentSink, Permits, RecordSink,
+};
 use shared::script::{Bundle, BundleHash, ScriptKind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +37,20 @@ struct EverybodyMay;
 impl Permits for EverybodyMay {
     fn permit(&self, _: &ScriptTarget) -> Result<(), Refusal> {
         Ok(())
+    }
+}
+
+/// Answers a call with its arguments; one without any waits for ever.
+struct Echo;
+
+impl HostCalls for Echo {
+    fn call(&self, call: HostCall) -> BoxFuture<'_, Reply> {
+        Box::pin(async move {
+            if call.args.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            Reply { status: 0, body: call.args }
+        })
     }
 }
 
@@ -64,7 +81,7 @@ pub(crate) async fn endures(behaviour: &str, expected: ExecutionStatus, miscondu
     let outcome = farm.run(&app, behaviour).await;
     assert_eq!(outcome.status, expected, "{behaviour}: {outcome:?}");
     assert_eq!(outcome.response.is_some(), expected == ExecutionStatus::Ok, "{behaviour}");
-    if behaviour != "honest" {
+    if expected == ExecutionStatus::WorkerLost || misconduct.is_some() {
         eventually("the worker is gone", || farm.pool.status().workers_lost > 0).await;
     }
     assert_eq!(farm.run(&app, "honest").await.status, ExecutionStatus::Ok, "after {behaviour}");
@@ -125,6 +142,7 @@ impl Farm {
             records: records.clone(),
             permits: Arc::new(EverybodyMay),
             incidents: incidents.clone(),
+            calls: Arc::new(Echo),
         };
         Self { pool: Pool::start(config, ports).await.unwrap(), records, incidents }
     }
@@ -148,6 +166,8 @@ impl Farm {
 }
 
 pub(crate) fn invocation(tenant: &Tenant, behaviour: &str) -> Invocation {
+    // Ten thousand calls take a while.
+    let timeout_ms = if matches!(behaviour, "call-over-budget" | "call-flood") { 15_000 } else { 500 };
     let target = ScriptTarget {
         app: tenant.app,
         app_slug: "app".parse().unwrap(),
@@ -156,7 +176,7 @@ pub(crate) fn invocation(tenant: &Tenant, behaviour: &str) -> Invocation {
         name: "script".parse().unwrap(),
         version: 1,
         bundle: bundle().hash(),
-        limits: ScriptLimits { timeout_ms: 500, ..ScriptLimits::default() },
+        limits: ScriptLimits { timeout_ms, ..ScriptLimits::default() },
     };
     let http = GuestHttp {
         method: "POST",

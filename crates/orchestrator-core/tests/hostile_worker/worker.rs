@@ -8,9 +8,11 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use shared::guest_abi::{GuestInput, GuestOutput};
+use shared::host_call::{CallFailure, HostOp};
+use shared::limits::HOST_CALL_BYTES_MAX;
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{
-    Done, Ending, Execute, FromWorker, HelloParent, HostCall, PROTOCOL_VERSION, ToWorker,
+    Done, Ending, Execute, FromWorker, HelloParent, HostCall, HostReply, PROTOCOL_VERSION, ToWorker,
 };
 use shared::wire::worker::Layers;
 
@@ -21,6 +23,7 @@ pub(crate) fn play() -> ! {
     close_inherited();
     filter_system_calls();
     let mut socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let mut behaviour = String::new();
     while let Some((header, body)) = receive(&mut socket) {
         let mut frames = Vec::new();
         match ToWorker::from_number(header.kind) {
@@ -36,8 +39,15 @@ pub(crate) fn play() -> ! {
             Some(ToWorker::Execute) => {
                 let execute: Execute<'_> = codec::decode_body(&body).unwrap();
                 let input: GuestInput<'_> = codec::decode_body(execute.input).unwrap();
-                let behaviour = str::from_utf8(input.http.unwrap().body).unwrap();
-                frames = misbehave(behaviour, &header);
+                behaviour = String::from_utf8(input.http.unwrap().body.to_vec()).unwrap();
+                frames = misbehave(&behaviour, &header);
+            }
+            Some(ToWorker::HostReply) => {
+                let reply: HostReply<'_> = codec::decode_body(&body).unwrap();
+                frames = go_on(&behaviour, &header, &reply);
+            }
+            Some(ToWorker::Cancel) if behaviour == "call-for-ever" => {
+                frames = done(header.slot, header.generation, Ending::Cancelled, &[]);
             }
             Some(ToWorker::Stop) => break,
             _ => {}
@@ -91,7 +101,11 @@ fn result(slot: u16, generation: u32, body_bytes: usize) -> Vec<u8> {
 fn answer(slot: u16, generation: u32, body: &[u8]) -> Vec<u8> {
     let mut output = Vec::new();
     codec::encode_body(&mut output, &GuestOutput::Response { status: 200, headers: &[], body });
-    let done = Done { ending: Ending::Answered, fuel: 1, peak_memory_bytes: 1, output: &output };
+    done(slot, generation, Ending::Answered, &output)
+}
+
+fn done(slot: u16, generation: u32, ending: Ending, output: &[u8]) -> Vec<u8> {
+    let done = Done { ending, fuel: 1, peak_memory_bytes: 1, output };
     let mut frame = Vec::new();
     codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
     frame
@@ -102,6 +116,32 @@ fn notice(header: &Header, op: u16, args: &[u8]) -> Vec<u8> {
     let call = HostCall { op, args };
     codec::encode(&mut frame, FromWorker::Notice as u8, header.slot, header.generation, &call);
     frame
+}
+
+const KV_GET: u16 = HostOp::KvGet as u16;
+
+fn call(slot: u16, generation: u32, op: u16, args: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    codec::encode(&mut frame, FromWorker::HostCall as u8, slot, generation, &HostCall { op, args });
+    frame
+}
+
+/// What to do with the answer to a call.
+fn go_on(behaviour: &str, header: &Header, reply: &HostReply<'_>) -> Vec<u8> {
+    let Header { slot, generation, .. } = *header;
+    match (behaviour, reply.status) {
+        ("call", 0) => {
+            assert_eq!(reply.body, b"x");
+            result(slot, generation, 10)
+        }
+        ("call-over-budget", 0) | ("call-flood", _) => call(slot, generation, KV_GET, b"x"),
+        ("call-over-budget", _) => {
+            let failure: CallFailure<'_> = codec::decode_body(reply.body).unwrap();
+            assert_eq!(failure.code, "budget_exhausted");
+            result(slot, generation, 10)
+        }
+        other => panic!("no answer was to come: {other:?}"),
+    }
 }
 
 /// What to send instead of an honest result.
@@ -149,11 +189,23 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         "broken-line" => notice(header, 0x8001, &[0, 4, 0xff, 0xff, 0xff, 0xff, 0]),
         // A line is level, message and data.
         "flood" => notice(header, 0x8001, &[1, 1, b'x', 0]).repeat(200_000),
-        "compiled" => {
-            let done = Done { ending: Ending::Compiled, fuel: 1, peak_memory_bytes: 1, output: &[] };
-            let mut frame = Vec::new();
-            codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
-            frame
+        "compiled" => done(slot, generation, Ending::Compiled, &[]),
+        "call" | "call-over-budget" | "call-flood" => call(slot, generation, KV_GET, b"x"),
+        "call-for-ever" => call(slot, generation, KV_GET, b""),
+        "call-unknown" => call(slot, generation, 0x7777, b"x"),
+        "call-one-way" => call(slot, generation, 0x8001, &[1, 1, b'x', 0]),
+        "call-idle-slot" => call((slot + 1) % SLOTS, generation, KV_GET, b"x"),
+        "call-old-generation" => {
+            let mut frames = result(slot, generation, 10);
+            frames.extend(call(slot, generation, KV_GET, b"x"));
+            frames
+        }
+        "call-twice" => call(slot, generation, KV_GET, b"").repeat(2),
+        "call-too-long" => call(slot, generation, KV_GET, &vec![b'x'; HOST_CALL_BYTES_MAX + 100]),
+        "call-and-result" => {
+            let mut frames = call(slot, generation, KV_GET, b"");
+            frames.extend(honest);
+            frames
         }
         // Who ran it, for those who want to know who shares a worker with whom.
         "pid" => answer(slot, generation, std::process::id().to_string().as_bytes()),

@@ -19,6 +19,7 @@ mod harness;
 mod hello;
 mod isolation;
 mod jail;
+mod kv;
 mod lifecycle;
 mod modules;
 mod operation;

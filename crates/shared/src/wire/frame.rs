@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::worker::Layers;
 
 /// Version of everything in this file and of [`crate::guest_abi`]. Both sides must speak the same.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal,)+ }) => {
@@ -127,7 +127,7 @@ pub struct Compile {
 /// Body of [`ToWorker::HostReply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReply<'a> {
-    /// 0 is success; anything else tells the guest that `body` describes an error.
+    /// 0 is success; anything else tells the guest that `body` is a [`crate::host_call::CallFailure`].
     pub status: u8,
     #[serde(with = "serde_bytes", borrow)]
     pub body: &'a [u8],

@@ -1,0 +1,56 @@
+//! `kv` from a script, through worker, pool, services and database.
+
+use serde_json::json;
+
+use crate::harness::{NO_LIMITS, TestServer};
+
+#[test]
+fn a_script_finds_what_another_execution_kept() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.serve("keep", "kv::collection(\"c\").set(\"k\", ctx.request.body); 1", &NO_LIMITS);
+    app.serve("find", "let c = kv::collection(\"c\"); [c.get(\"k\"), c.get(\"none\")]", &NO_LIMITS);
+    app.post("/keep", "application/json", br#"{"n":[1,2.5,"\u00e9\u0000",null,true]}"#).is(200);
+    let reply = app.get("/find");
+    let expected = json!([{ "n": [1, 2.5, "é\u{0}", null, true] }, null]);
+    assert_eq!(reply.is(200).json(), expected);
+    assert_eq!(app.execution_of(&reply)["host_calls"], 2);
+}
+
+#[test]
+fn another_app_does_not_find_it() {
+    let server = TestServer::shared();
+    let (mine, theirs) = (server.app(), server.app());
+    mine.serve("keep", "kv::collection(\"c\").set(\"k\", 1)", &NO_LIMITS);
+    theirs.serve("find", "kv::collection(\"c\").get(\"k\")", &NO_LIMITS);
+    mine.get("/keep").is(200);
+    assert_eq!(theirs.get("/find").is(200).json(), json!(null));
+}
+
+#[test]
+fn what_a_call_refuses_is_an_error_map_that_a_script_can_catch() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let catching = |call: &str| format!("try {{ {call} }} catch (error) {{ return error.code }}");
+    for (name, call, code) in [
+        ("nul", "kv::collection(\"c\").get(\"a\\x00b\")", "invalid_argument"),
+        ("empty", "kv::collection(\"\").get(\"a\")", "invalid_argument"),
+        ("large", "let s = \"x\"; s.pad(65536, \"x\"); kv::collection(\"c\").set(\"k\", s)", "too_large"),
+        ("function", "kv::collection(\"c\").set(\"k\", || 1)", "invalid_value"),
+        ("budget", "let c = kv::collection(\"c\"); for i in 0..10001 { c.get(\"k\") }", "budget_exhausted"),
+    ] {
+        app.serve(name, &catching(call), &NO_LIMITS);
+        assert_eq!(app.get(&format!("/{name}")).is(200).json(), json!(code), "{call}");
+    }
+}
+
+#[test]
+fn a_script_that_goes_on_calling_although_it_is_refused_is_ended_alone() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let flood = "let c = kv::collection(\"c\"); loop { try { c.get(\"k\") } catch { } }";
+    app.serve("flood", flood, &NO_LIMITS);
+    let reply = app.get("/flood");
+    assert_eq!(reply.is(500).json()["code"], "script_error");
+    assert_eq!(app.execution_of(&reply)["status"], "script_error");
+}

@@ -1,0 +1,172 @@
+//! A host call as the parent sees it: who asks for what, and what they are answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::host_call::{CallFailure, HostOp};
+use crate::id::{AppId, ExecutionId, UserId};
+use crate::invocation::ScriptTarget;
+use crate::wire::codec;
+
+/// Who asks. Made by the pool from what it was told to run; nothing of it comes from a worker.
+#[derive(Debug)]
+pub struct CallContext {
+    pub execution: ExecutionId,
+    pub request_id: Arc<str>,
+    pub target: Arc<ScriptTarget>,
+    /// The person on whose behalf the script runs, where that is known; nobody on a public route.
+    pub principal: Option<UserId>,
+    /// When the execution has to be over.
+    pub deadline: Instant,
+}
+
+impl CallContext {
+    /// The app whose data the call is about: the only one it can be.
+    pub fn app(&self) -> AppId {
+        self.target.app
+    }
+}
+
+/// What a script asks for.
+#[derive(Debug)]
+pub struct HostCall {
+    pub context: Arc<CallContext>,
+    /// Which of the execution's calls it is, from 1.
+    pub number: u32,
+    pub op: HostOp,
+    /// A postcard struct of [`crate::host_call`]. It comes from a worker: anything may be in it.
+    pub args: Vec<u8>,
+    pub stage: Arc<Stage>,
+}
+
+/// How far a call has come, which decides what happens when its execution ends first.
+///
+/// Until it [begins](Self::begin) it may be dropped at any point where it waits. From then on it is
+/// carried out to its end, although nobody hears of it: what it changes must not be left half done,
+/// and what it has changed must be told to whom it concerns.
+#[derive(Debug, Default)]
+pub struct Stage(AtomicU8);
+
+const BEGUN: u8 = 1;
+const ABANDONED: u8 = 2;
+
+impl Stage {
+    /// To be asked before the first lasting effect; false when the execution is over, and then
+    /// nothing may be done.
+    pub fn begin(&self) -> bool {
+        self.leave(BEGUN)
+    }
+
+    /// Gives the call up; false when it has begun.
+    pub fn abandon(&self) -> bool {
+        self.leave(ABANDONED)
+    }
+
+    fn leave(&self, to: u8) -> bool {
+        match self.0.compare_exchange(0, to, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(stage) => stage == to,
+        }
+    }
+}
+
+/// What kind of failure a script is told of; the codes are part of the SDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallCode {
+    /// An argument is not what the function takes.
+    InvalidArgument,
+    /// A value is over its limit.
+    TooLarge,
+    /// What the call is about is not as the script expects.
+    Conflict,
+    /// There is no such thing to act on.
+    NotFound,
+    /// The execution's caller may not do that.
+    Forbidden,
+    /// The execution or its app has used up what it has of something.
+    BudgetExhausted,
+    /// The database or another part cannot be reached now.
+    Unavailable,
+    /// The platform failed.
+    Internal,
+}
+
+impl CallCode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::TooLarge => "too_large",
+            Self::Conflict => "conflict",
+            Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a call did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct CallError {
+    pub code: CallCode,
+    pub message: String,
+}
+
+impl CallError {
+    pub fn new(code: CallCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(CallCode::InvalidArgument, message)
+    }
+}
+
+/// The answer, as it goes to the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// 0 is success.
+    pub status: u8,
+    /// A postcard struct of [`crate::host_call`].
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn success<T: Serialize>(answer: &T) -> Self {
+        let mut body = Vec::new();
+        codec::encode_body(&mut body, answer);
+        Self { status: 0, body }
+    }
+
+    pub fn failure(error: &CallError) -> Self {
+        let mut body = Vec::new();
+        codec::encode_body(
+            &mut body,
+            &CallFailure { code: error.code.as_str(), message: &error.message },
+        );
+        Self { status: 1, body }
+    }
+}
+
+impl From<Result<Self, CallError>> for Reply {
+    fn from(result: Result<Self, CallError>) -> Self {
+        result.unwrap_or_else(|error| Self::failure(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_begun_is_not_given_up_and_what_was_given_up_does_not_begin() {
+        let (begun, abandoned) = (Stage::default(), Stage::default());
+        assert!(begun.begin() && !begun.abandon() && begun.begin());
+        assert!(abandoned.abandon() && !abandoned.begin());
+    }
+}

@@ -1,0 +1,113 @@
+//! The complete list of what a script can ask of the parent.
+//!
+//! A worker relays these calls as numbers and bytes and does not know what they mean.
+
+pub mod kv;
+
+use serde::{Deserialize, Serialize};
+
+/// Set in the number of a call that has no answer: the guest goes on at once.
+pub const ONE_WAY: u16 = 0x8000;
+/// Not a call: copies the answer of the last call into guest memory. Served by the worker itself.
+pub const TAKE_REPLY: u16 = 0;
+/// Not a call: the guest has burnt its slice of fuel and asks for the next. Served by the worker itself.
+pub const REFUEL: u16 = 0x7fff;
+
+macro_rules! host_calls {
+    ($($(#[$doc:meta])* $variant:ident = $number:expr, $name:literal;)+) => {
+        /// Everything a guest may call. Each namespace has a range of numbers.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum HostOp {
+            $($(#[$doc])* $variant = $number,)+
+        }
+
+        impl HostOp {
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $(n if n == Self::$variant as u16 => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            /// As scripts call it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Whether nobody waits for an answer.
+            pub const fn is_one_way(self) -> bool {
+                self as u16 & ONE_WAY != 0
+            }
+        }
+    };
+}
+
+host_calls! {
+    /// Appends a line to the execution's log. [`LogLine`].
+    Log = ONE_WAY | 1, "log";
+
+    // kv: 16 to 31.
+    /// A value. [`kv::Key`] → [`kv::Found`].
+    KvGet = 16, "kv.get";
+    /// Writes a value, under conditions if need be. [`kv::Set`] → [`kv::Written`].
+    KvSet = 17, "kv.set";
+
+    // docs: 32 to 47. files: 48 to 63. atomic: 64 to 79. secrets: 80 to 95. http: 96 to 111.
+    // queue: 112 to 119. pubsub: 120 to 127. invoke: 128 to 135. dead_letters: 136 to 143.
+    // email: 144 to 159. users: 160 to 175.
+}
+
+/// Why a call failed: body of an answer whose status is not 0, and what a script catches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFailure<'a> {
+    pub code: &'a str,
+    pub message: &'a str,
+}
+
+/// Severity of a log line; no `debug`, because that is a Rhai keyword.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Trace,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Arguments of [`HostOp::Log`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine<'a> {
+    pub level: LogLevel,
+    pub message: &'a str,
+    /// JSON text of the optional second argument; empty when absent.
+    pub data: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_has_a_number_and_a_name_of_its_own() {
+        for (index, op) in HostOp::ALL.iter().enumerate() {
+            assert_eq!(HostOp::from_number(*op as u16), Some(*op));
+            assert!(![TAKE_REPLY, REFUEL].contains(&(*op as u16)), "{op:?}");
+            assert!(HostOp::ALL[..index].iter().all(|other| other.as_str() != op.as_str()), "{op:?}");
+        }
+        assert_eq!(HostOp::from_number(15), None);
+    }
+}
