@@ -1,7 +1,9 @@
 //! Rhai values to and from the text forms that cross the wall.
 
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic, EvalAltResult, Map};
 use serde::ser::{Error, Serialize, Serializer};
+
+use crate::api::failure;
 
 /// Parses JSON into a script value. Integers that fit 64 bits stay integers.
 pub(crate) fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
@@ -11,6 +13,18 @@ pub(crate) fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
 /// Appends a value as JSON. Fails for what JSON cannot say, such as a function pointer.
 pub(crate) fn write_json(out: &mut Vec<u8>, value: &Dynamic) -> Result<(), serde_json::Error> {
     serde_json::to_writer(out, &Json(value))
+}
+
+/// A value as JSON text, for the calls that take one.
+pub(crate) fn json_text(value: &Dynamic) -> Result<String, Box<EvalAltResult>> {
+    let mut json = Vec::new();
+    write_json(&mut json, value).map_err(|error| failure("invalid_value", error.to_string()))?;
+    String::from_utf8(json).map_err(|error| failure("invalid_value", error.to_string()))
+}
+
+/// The value that a JSON text of the parent is.
+pub(crate) fn from_json_text(json: &str) -> Result<Dynamic, Box<EvalAltResult>> {
+    parse_json(json.as_bytes()).map_err(|error| failure("invalid_value", error.to_string()))
 }
 
 /// A value as JSON. Rhai itself would write a function as its name, which nobody can have meant.

@@ -3,7 +3,7 @@
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
 //! HTTP API, `assets` hands out static files, `callers` answers the ingress who sends an API key, `domains` says which hosts apps may claim,
 //! `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
-//! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for. Nothing
+//! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for, `data` is what they keep. Nothing
 //! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
 
@@ -17,6 +17,7 @@ mod bootstrap;
 mod budgets;
 mod bundles;
 mod callers;
+mod data;
 mod deploy;
 mod diff;
 mod domains;

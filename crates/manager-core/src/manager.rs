@@ -18,6 +18,7 @@ use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
 use crate::bundles::Bundles;
 use crate::callers::Callers;
+use crate::data::Data;
 use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::permits::{Gate, Ledger};
@@ -55,7 +56,7 @@ pub struct Manager {
     budgets: Budgets,
     incidents: Incidents,
     assets: Assets,
-    services: Services,
+    data: Data,
     tally: Arc<Tally>,
     config: Arc<ManagerConfig>,
 }
@@ -72,7 +73,7 @@ impl Manager {
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
-            services: Services::new(Database::for_scripts(options)),
+            data: Data::new(Database::for_scripts(options)),
             tally: Arc::default(),
             database,
             snapshot,
@@ -127,7 +128,7 @@ impl Manager {
 
     /// What scripts ask for.
     pub fn calls(&self) -> Arc<dyn HostCalls> {
-        Arc::new(self.services.clone())
+        Arc::new(Services::new(self.data.clone()))
     }
 
     pub fn incidents(&self) -> Arc<dyn IncidentSink> {
@@ -165,6 +166,7 @@ impl Manager {
             budgets: self.budgets.clone(),
             incidents: self.incidents.clone(),
             assets: self.assets.clone(),
+            data: self.data.clone(),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             config: Arc::clone(&self.config),
@@ -198,7 +200,7 @@ impl Manager {
         self.recorder.close().await;
         self.incidents.close().await;
         self.budgets.close().await;
-        self.services.close().await;
+        self.data.close().await;
         self.database.close().await;
     }
 }

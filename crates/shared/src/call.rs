@@ -145,10 +145,7 @@ impl Reply {
 
     pub fn failure(error: &CallError) -> Self {
         let mut body = Vec::new();
-        codec::encode_body(
-            &mut body,
-            &CallFailure { code: error.code.as_str(), message: &error.message },
-        );
+        codec::encode_body(&mut body, &CallFailure { code: error.code.as_str(), message: &error.message });
         Self { status: 1, body }
     }
 }

@@ -107,6 +107,8 @@ pub const COLLECTION_BYTES_MAX: usize = 128;
 pub const KV_KEY_BYTES_MAX: usize = 512;
 /// A value, as JSON text.
 pub const KV_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Entries of one page, and keys of one `get_many`.
+pub const KV_LIST_MAX: u32 = 1_000;
 /// Longest time for which a value can be set to expire: a century, in milliseconds.
 pub const KV_TTL_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 

@@ -128,13 +128,8 @@ fn arguments_and_answers_of_calls_are_frozen() {
     assert_eq!(body(&CallFailure { code: "no", message: "way" }), "026e6f 03776179".replace(' ', ""));
     assert_eq!(body(&kv::Key { collection: "c", key: "k" }), "0163 016b".replace(' ', ""));
     assert_eq!(body(&kv::Found { value: Some("1") }), "01 0131".replace(' ', ""));
-    let set = kv::Set {
-        collection: "c",
-        key: "k",
-        value: "1",
-        ttl_ms: 300,
-        condition: kv::Condition::Version(7),
-    };
+    let set =
+        kv::Set { collection: "c", key: "k", value: "1", ttl_ms: 300, condition: kv::Condition::Version(7) };
     assert_eq!(body(&set), "0163 016b 0131 ac02 02 07".replace(' ', ""));
     assert_eq!(body(&kv::Written { version: 300 }), "ac02");
 }

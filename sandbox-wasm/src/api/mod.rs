@@ -3,6 +3,7 @@
 mod json;
 mod kv;
 mod log;
+mod options;
 mod random;
 mod time;
 

@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, denials, domains, executions, gate,
-    incidents, invitations, invoke, matching, members, routes, scripts, session, switch, tail, totp,
+    incidents, invitations, invoke, kv, matching, members, routes, scripts, session, switch, tail, totp,
     transfer, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
@@ -42,8 +42,8 @@ pub(crate) struct Endpoint {
 #[expect(clippy::too_many_lines, reason = "a table of contents is read as one")]
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
-        AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadSelf,
-        ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp,
+        AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadData,
+        ReadSelf, ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp, WriteData,
     };
     vec![
         post("/auth/login", None, session::login),
@@ -87,6 +87,11 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}/assets", ReadApp, assets::list),
         put("/apps/{app}/assets", WriteApp, assets::put),
         delete("/apps/{app}/assets", WriteApp, assets::delete),
+        get("/apps/{app}/kv", ReadData, kv::collections),
+        get("/apps/{app}/kv/{collection}", ReadData, kv::list),
+        get("/apps/{app}/kv/{collection}/{key}", ReadData, kv::show),
+        put("/apps/{app}/kv/{collection}/{key}", WriteData, kv::set),
+        delete("/apps/{app}/kv/{collection}/{key}", WriteData, kv::delete),
         get("/apps/{app}/domains", ReadApp, domains::list),
         post("/apps/{app}/domains", AdministerApp, domains::create),
         post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),

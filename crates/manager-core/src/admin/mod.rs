@@ -23,6 +23,7 @@ mod idempotency;
 mod incidents;
 mod invitations;
 mod invoke;
+mod kv;
 mod made_up;
 mod manifest;
 mod matching;
@@ -69,6 +70,7 @@ use self::verbs::Verbs;
 use crate::assets::Assets;
 use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
+use crate::data::Data;
 use crate::domains::Dns;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
@@ -86,6 +88,7 @@ pub(crate) struct Admin {
     pub(crate) budgets: Budgets,
     pub(crate) incidents: Incidents,
     pub(crate) assets: Assets,
+    pub(crate) data: Data,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
     pub(crate) config: Arc<ManagerConfig>,

@@ -56,6 +56,10 @@ impl<K: FromStr> Page<K> {
         Ok(Self { limit, after })
     }
 
+    pub(super) const fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// How many rows to read: one more than shown tells whether there is a next page.
     pub(super) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
@@ -71,6 +75,11 @@ impl<K: FromStr> Page<K> {
 }
 
 impl<T> Items<T> {
+    /// A page that ends with the item of this key, or with the list.
+    pub(super) fn up_to(items: Vec<T>, last: Option<&str>) -> Self {
+        Self { items, next_cursor: last.map(|key| URL_SAFE_NO_PAD.encode(key)) }
+    }
+
     pub(super) fn map<U>(self, view: impl Fn(T) -> U) -> Items<U> {
         Items { items: self.items.into_iter().map(view).collect(), next_cursor: self.next_cursor }
     }

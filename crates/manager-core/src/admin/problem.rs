@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{HeaderName, StatusCode};
 use serde_json::{Map, Value};
+use shared::call::{CallCode, CallError};
 use shared::fault::{Code, PROBLEM_JSON, Problem};
 use shared::http::RequestId;
 
@@ -85,6 +86,22 @@ impl From<sqlx::Error> for ApiError {
         }
         tracing::error!(%error, "a database statement failed");
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        let code = match error.code {
+            CallCode::InvalidArgument => Code::InvalidInput,
+            CallCode::TooLarge => Code::BodyTooLarge,
+            CallCode::Conflict => Code::Conflict,
+            CallCode::NotFound => Code::NotFound,
+            CallCode::Forbidden => Code::Forbidden,
+            CallCode::BudgetExhausted => Code::BudgetExhausted,
+            CallCode::Unavailable => Code::Unavailable,
+            CallCode::Internal => Code::Internal,
+        };
+        Self::new(code, error.message)
     }
 }
 

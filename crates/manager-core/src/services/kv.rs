@@ -1,65 +1,74 @@
 //! `kv`: values by key.
 
-use shared::call::{CallCode, CallError, HostCall, Reply};
-use shared::host_call::kv::{Condition, Found, Key, Set, Written};
-use shared::json_scan;
-use shared::limits::{COLLECTION_BYTES_MAX, KV_KEY_BYTES_MAX, KV_TTL_MS_MAX, KV_VALUE_BYTES_MAX};
+use std::collections::HashMap;
 
-use super::{Services, args, begin, database_failed};
-use crate::store;
+use shared::call::{CallError, HostCall, Reply};
+use shared::host_call::kv::{Entry, Existed, Found, FoundEntry, FoundMany, Key, Keys, List, Page, Written};
+
+use super::{Services, args};
+use crate::data::Access;
+use crate::data::kv::{Write, Wrote};
+use crate::store::kv::EntryRow;
 
 pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
-    let key = checked(args::<Key<'_>>(call)?)?;
-    let mut conn = services.database.acquire().await.map_err(|error| database_failed(&error))?;
-    let found =
-        store::kv::get(&mut conn, call.context.app(), &key).await.map_err(|error| database_failed(&error))?;
+    let key: Key<'_> = args(call)?;
+    let found = services.data.kv_get(&Access::of_script(call), &key).await?;
     Ok(Reply::success(&Found { value: found.as_deref() }))
 }
 
+pub(super) async fn entry(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let key: Key<'_> = args(call)?;
+    let row = services.data.kv_entry(&Access::of_script(call), &key).await?;
+    Ok(Reply::success(&FoundEntry { entry: row.as_ref().map(as_entry) }))
+}
+
+pub(super) async fn has(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let key: Key<'_> = args(call)?;
+    let existed = services.data.kv_has(&Access::of_script(call), &key).await?;
+    Ok(Reply::success(&Existed { existed }))
+}
+
+pub(super) async fn get_many(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let Keys { collection, keys } = args(call)?;
+    let found = services.data.kv_get_many(&Access::of_script(call), collection, &keys).await?;
+    let found: HashMap<&str, &str> =
+        found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let values = keys.iter().map(|key| found.get(key).copied()).collect();
+    Ok(Reply::success(&FoundMany { values }))
+}
+
 pub(super) async fn set(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
-    let set: Set<'_> = args(call)?;
-    checked(Key { collection: set.collection, key: set.key })?;
-    check_value(&set)?;
-    let mut conn = services.database.acquire().await.map_err(|error| database_failed(&error))?;
-    begin(call)?;
-    let written =
-        store::kv::set(&mut conn, call.context.app(), &set).await.map_err(|error| database_failed(&error))?;
-    let version = written.ok_or_else(|| unmet(set.condition))?;
-    Ok(Reply::success(&Written { version }))
+    write(services, call, Write::Set(args(call)?)).await
 }
 
-/// Names are bytes to the platform: any text will do that the database can keep.
-fn checked(key: Key<'_>) -> Result<Key<'_>, CallError> {
-    check_name("the collection's name", key.collection, COLLECTION_BYTES_MAX)?;
-    check_name("the key", key.key, KV_KEY_BYTES_MAX)?;
-    Ok(key)
+pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    write(services, call, Write::Delete(args(call)?)).await
 }
 
-fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), CallError> {
-    if name.is_empty() || name.len() > bytes_max {
-        return Err(CallError::invalid(format!("{what} must have 1 to {bytes_max} bytes")));
-    }
-    if name.contains('\0') {
-        return Err(CallError::invalid(format!("{what} must not contain NUL")));
-    }
-    Ok(())
+pub(super) async fn incr(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    write(services, call, Write::Incr(args(call)?)).await
 }
 
-fn check_value(set: &Set<'_>) -> Result<(), CallError> {
-    if set.value.len() > KV_VALUE_BYTES_MAX {
-        let message = format!("a value has {KV_VALUE_BYTES_MAX} bytes of JSON at most");
-        return Err(CallError::new(CallCode::TooLarge, message));
-    }
-    if set.ttl_ms > KV_TTL_MS_MAX {
-        return Err(CallError::invalid(format!("ttl is {KV_TTL_MS_MAX} ms at most")));
-    }
-    json_scan::check(set.value).map_err(|error| CallError::invalid(error.to_string()))
+async fn write(services: &Services, call: &HostCall, write: Write<'_>) -> Result<Reply, CallError> {
+    Ok(match services.data.kv_write(&Access::of_script(call), &write).await? {
+        Wrote::Version(version) => Reply::success(&Written { version }),
+        Wrote::Removed(existed) => Reply::success(&Existed { existed }),
+        Wrote::Sum(sum) => Reply::success(&sum),
+    })
 }
 
-fn unmet(condition: Condition) -> CallError {
-    let message = match condition {
-        Condition::Absent => "there is a value at this key",
-        Condition::Version(_) | Condition::None => "the value at this key is of another version",
-    };
-    CallError::new(CallCode::Conflict, message)
+pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let list: List<'_> = args(call)?;
+    let page = services.data.kv_list(&Access::of_script(call), &list).await?;
+    let entries = page.entries.iter().map(as_entry).collect();
+    Ok(Reply::success(&Page { entries, has_more: page.has_more }))
+}
+
+fn as_entry(row: &EntryRow) -> Entry<'_> {
+    Entry {
+        key: &row.key,
+        value: &row.value,
+        version: row.version.cast_unsigned(),
+        expires_at_ms: row.expires_at.map(|at| at.timestamp_millis()),
+    }
 }

@@ -54,10 +54,6 @@ impl Budget {
         }
     }
 
-    pub(super) const fn spent(&self, resource: Resource) -> u32 {
-        BEGINNING[resource as usize] - self.left[resource as usize]
-    }
-
     pub(super) const fn exhaust(&mut self, resource: Resource) {
         self.left[resource as usize] = 0;
     }

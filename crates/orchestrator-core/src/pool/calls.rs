@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use shared::call::{CallCode, CallContext, CallError, HostCall, Reply, Stage};
+use shared::call::{CallCode, CallContext, CallError, HostCall, Reply};
 use shared::host_call::HostOp;
 use shared::limits::{HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, HOST_REPLY_BYTES_MAX};
 use shared::wire::codec::Header;
@@ -97,8 +97,13 @@ impl Execution {
         let Some(context) = self.context() else {
             return Err(Violation::UnknownCall(call.op));
         };
-        let call =
-            HostCall { context, number: self.calls.made, op, args: call.args.to_vec(), stage: Arc::default() };
+        let call = HostCall {
+            context,
+            number: self.calls.made,
+            op,
+            args: call.args.to_vec(),
+            stage: Arc::default(),
+        };
         Ok(Taken::Started(Started { at, call, abandoned }))
     }
 

@@ -54,6 +54,18 @@ host_calls! {
     KvGet = 16, "kv.get";
     /// Writes a value, under conditions if need be. [`kv::Set`] → [`kv::Written`].
     KvSet = 17, "kv.set";
+    /// Whether there is a value. [`kv::Key`] → [`kv::Existed`].
+    KvHas = 18, "kv.has";
+    /// Removes a value. [`kv::Key`] → [`kv::Existed`].
+    KvDelete = 19, "kv.delete";
+    /// Adds to a whole number. [`kv::Incr`] → [`kv::Sum`].
+    KvIncr = 20, "kv.incr";
+    /// A part of a collection. [`kv::List`] → [`kv::Page`].
+    KvList = 21, "kv.list";
+    /// Several values at once. [`kv::Keys`] → [`kv::FoundMany`].
+    KvGetMany = 22, "kv.get_many";
+    /// A value with its version. [`kv::Key`] → [`kv::FoundEntry`].
+    KvEntry = 23, "kv.entry";
 
     // docs: 32 to 47. files: 48 to 63. atomic: 64 to 79. secrets: 80 to 95. http: 96 to 111.
     // queue: 112 to 119. pubsub: 120 to 127. invoke: 128 to 135. dead_letters: 136 to 143.

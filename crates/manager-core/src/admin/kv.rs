@@ -1,0 +1,176 @@
+//! The values that an app's scripts keep.
+
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::{Path, State};
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::host_call::kv::{Condition, Key, List, Set};
+
+use super::Admin;
+use super::page::{Items, Page, PageParams};
+use super::problem::ApiError;
+use super::read::{Json, Params};
+use crate::audit::{self, Entry};
+use crate::auth::Principal;
+use crate::data::Access;
+use crate::data::kv::{Write, Wrote, check_write};
+use crate::store::apps::App;
+use crate::store::kv::EntryRow;
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct KvCollection {
+    name: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct KvEntry {
+    key: String,
+    value: Value,
+    /// Another one after each change.
+    version: u64,
+    expires_at: Option<DateTime<Utc>>,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct KvWritten {
+    version: u64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    /// Only keys that begin with this.
+    #[serde(default)]
+    prefix: String,
+    /// Most items of the page; there are fewer when they are long.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetBody {
+    value: Value,
+    /// For how many seconds the value is there; for good unless given.
+    #[schemars(range(min = 1))]
+    ttl: Option<u32>,
+    /// Write only if the value is of this version.
+    if_version: Option<u64>,
+    /// Write only if there is no value.
+    #[serde(default)]
+    if_absent: bool,
+}
+
+pub(super) async fn collections(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Params(params): Params<PageParams>,
+) -> Result<JsonBody<Items<KvCollection>>, ApiError> {
+    let page = params.page::<String>()?;
+    let after = page.after.as_deref().unwrap_or_default();
+    let names = admin.data.kv_collections(&Access::of_person(&app), after, page.rows()).await?;
+    Ok(JsonBody(page.items(names, String::clone).map(|name| KvCollection { name })))
+}
+
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Path((_, collection)): Path<(String, String)>,
+    Params(params): Params<ListParams>,
+) -> Result<JsonBody<Items<KvEntry>>, ApiError> {
+    let page = Page::<String>::new(params.limit, params.cursor.as_deref())?;
+    let list = List {
+        collection: &collection,
+        prefix: &params.prefix,
+        limit: page.limit(),
+        after: page.after.as_deref().unwrap_or_default(),
+    };
+    let found = admin.data.kv_list(&Access::of_person(&app), &list).await?;
+    let last = found.entries.last().filter(|_| found.has_more).map(|entry| entry.key.clone());
+    Ok(JsonBody(Items::up_to(found.entries.into_iter().map(view).collect(), last.as_deref())))
+}
+
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Path((_, collection, key)): Path<(String, String, String)>,
+) -> Result<JsonBody<KvEntry>, ApiError> {
+    let key = Key { collection: &collection, key: &key };
+    let entry = admin.data.kv_entry(&Access::of_person(&app), &key).await?;
+    entry.map(|row| JsonBody(view(row))).ok_or_else(missing)
+}
+
+pub(super) async fn set(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    app: App,
+    Path((_, collection, key)): Path<(String, String, String)>,
+    Json(body): Json<SetBody>,
+) -> Result<JsonBody<KvWritten>, ApiError> {
+    let condition = match (body.if_version, body.if_absent) {
+        (Some(_), true) => return Err(ApiError::invalid("if_version and if_absent exclude each other")),
+        (Some(version), false) => Condition::Version(version),
+        (None, true) => Condition::Absent,
+        (None, false) => Condition::None,
+    };
+    let value = body.value.to_string();
+    let ttl_ms = u64::from(body.ttl.unwrap_or(0)) * 1000;
+    let write = Write::Set(Set { collection: &collection, key: &key, value: &value, ttl_ms, condition });
+    match change(&admin, &principal, &app, "kv.set", &write).await? {
+        Wrote::Version(version) => Ok(JsonBody(KvWritten { version })),
+        Wrote::Removed(_) | Wrote::Sum(_) => Err(missing()),
+    }
+}
+
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    principal: Principal,
+    app: App,
+    Path((_, collection, key)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let write = Write::Delete(Key { collection: &collection, key: &key });
+    match change(&admin, &principal, &app, "kv.delete", &write).await? {
+        Wrote::Removed(true) => Ok(StatusCode::NO_CONTENT),
+        _ => Err(missing()),
+    }
+}
+
+/// A change by a person, with its line in the audit log; the value is nobody's business there.
+async fn change(
+    admin: &Admin,
+    principal: &Principal,
+    app: &App,
+    action: &'static str,
+    write: &Write<'_>,
+) -> Result<Wrote, ApiError> {
+    check_write(write)?;
+    let mut tx = admin.database.begin().await?;
+    let wrote = admin.data.kv_apply(&mut tx, &Access::of_person(app), write).await?;
+    let Key { collection, key } = write.key();
+    let target = format!("{collection}/{key}");
+    audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
+    tx.commit().await?;
+    Ok(wrote)
+}
+
+fn view(row: EntryRow) -> KvEntry {
+    KvEntry {
+        value: serde_json::from_str(&row.value).unwrap_or_default(),
+        key: row.key,
+        version: row.version.cast_unsigned(),
+        expires_at: row.expires_at,
+        updated_at: row.updated_at,
+    }
+}
+
+fn missing() -> ApiError {
+    ApiError::not_found("there is no value at this key")
+}

@@ -1,0 +1,199 @@
+//! Values by key.
+
+use std::time::Duration;
+
+use shared::call::{CallCode, CallError};
+use shared::host_call::kv::{Condition, Incr, Key, List, Set, Sum};
+use shared::json_scan;
+use shared::limits::{KV_KEY_BYTES_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, KV_VALUE_BYTES_MAX};
+use sqlx::postgres::PgConnection;
+
+use super::{Access, Data, failed, name};
+use crate::store;
+use crate::store::kv::{EntryRow, Listed};
+
+/// Values of a page together. A page that would be longer is cut short.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// A change of one key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Write<'a> {
+    Set(Set<'a>),
+    Delete(Key<'a>),
+    Incr(Incr<'a>),
+}
+
+impl<'a> Write<'a> {
+    pub(crate) const fn key(&self) -> Key<'a> {
+        match *self {
+            Self::Set(Set { collection, key, .. })
+            | Self::Delete(Key { collection, key })
+            | Self::Incr(Incr { collection, key, .. }) => Key { collection, key },
+        }
+    }
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    Version(u64),
+    /// Whether there was something to remove.
+    Removed(bool),
+    Sum(Sum),
+}
+
+/// A part of a collection.
+pub(crate) struct Page {
+    pub(crate) entries: Vec<EntryRow>,
+    pub(crate) has_more: bool,
+}
+
+impl Data {
+    pub(crate) async fn kv_get(
+        &self,
+        access: &Access<'_>,
+        key: &Key<'_>,
+    ) -> Result<Option<String>, CallError> {
+        check_key(key)?;
+        let mut conn = self.acquire().await?;
+        store::kv::get(&mut conn, access.app, key).await.map_err(|error| failed(&error))
+    }
+
+    pub(crate) async fn kv_entry(
+        &self,
+        access: &Access<'_>,
+        key: &Key<'_>,
+    ) -> Result<Option<EntryRow>, CallError> {
+        check_key(key)?;
+        let mut conn = self.acquire().await?;
+        store::kv::entry(&mut conn, access.app, key).await.map_err(|error| failed(&error))
+    }
+
+    pub(crate) async fn kv_has(&self, access: &Access<'_>, key: &Key<'_>) -> Result<bool, CallError> {
+        check_key(key)?;
+        let mut conn = self.acquire().await?;
+        store::kv::has(&mut conn, access.app, key).await.map_err(|error| failed(&error))
+    }
+
+    /// The values at these keys that there are, in any order.
+    pub(crate) async fn kv_get_many(
+        &self,
+        access: &Access<'_>,
+        collection: &str,
+        keys: &[&str],
+    ) -> Result<Vec<(String, String)>, CallError> {
+        if keys.len() > KV_LIST_MAX as usize {
+            return Err(CallError::invalid(format!("get_many takes {KV_LIST_MAX} keys at most")));
+        }
+        keys.iter().try_for_each(|key| check_key(&Key { collection, key }))?;
+        let mut conn = self.acquire().await?;
+        store::kv::get_many(&mut conn, access.app, collection, keys).await.map_err(|error| failed(&error))
+    }
+
+    /// Carries out a change by itself.
+    pub(crate) async fn kv_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
+        check_write(write)?;
+        let mut conn = self.acquire().await?;
+        access.begin()?;
+        self.kv_apply(&mut conn, access, write).await
+    }
+
+    /// Carries out a checked change as a part of a transaction.
+    pub(crate) async fn kv_apply(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &Write<'_>,
+    ) -> Result<Wrote, CallError> {
+        let app = access.app;
+        match write {
+            Write::Set(set) => {
+                let version = store::kv::set(conn, app, set).await.map_err(|error| failed(&error))?;
+                let version = version.ok_or_else(|| unmet(set.condition))?;
+                if set.ttl_ms > 0 {
+                    self.sweeper.expect(Duration::from_millis(set.ttl_ms));
+                }
+                Ok(Wrote::Version(version))
+            }
+            Write::Delete(key) => {
+                let removed = store::kv::delete(conn, app, key).await.map_err(|error| failed(&error))?;
+                Ok(Wrote::Removed(removed.is_some()))
+            }
+            Write::Incr(incr) => {
+                let sum = store::kv::incr(conn, app, incr).await.map_err(|error| no_sum(&error))?;
+                Ok(Wrote::Sum(sum))
+            }
+        }
+    }
+
+    pub(crate) async fn kv_list(&self, access: &Access<'_>, list: &List<'_>) -> Result<Page, CallError> {
+        name::check_collection(list.collection)?;
+        for (what, text) in [("the prefix", list.prefix), ("the cursor", list.after)] {
+            if !text.is_empty() {
+                name::check(what, text, KV_KEY_BYTES_MAX)?;
+            }
+        }
+        if !(1..=KV_LIST_MAX).contains(&list.limit) {
+            return Err(CallError::invalid(format!("limit may be 1 to {KV_LIST_MAX}")));
+        }
+        let mut conn = self.acquire().await?;
+        let Listed { rows: mut entries, found } =
+            store::kv::list(&mut conn, access.app, list, PAGE_BYTES_MAX)
+                .await
+                .map_err(|error| failed(&error))?;
+        entries.truncate(list.limit as usize);
+        Ok(Page { has_more: entries.len() < found, entries })
+    }
+
+    /// Names of collections, in the order of their bytes, after this one.
+    pub(crate) async fn kv_collections(
+        &self,
+        access: &Access<'_>,
+        after: &str,
+        rows: i64,
+    ) -> Result<Vec<String>, CallError> {
+        let mut conn = self.acquire().await?;
+        store::kv::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
+    }
+}
+
+fn check_key(key: &Key<'_>) -> Result<(), CallError> {
+    name::check_collection(key.collection)?;
+    name::check("the key", key.key, KV_KEY_BYTES_MAX)
+}
+
+/// Refuses a change that nothing in the database could make right.
+pub(crate) fn check_write(write: &Write<'_>) -> Result<(), CallError> {
+    check_key(&write.key())?;
+    match write {
+        Write::Set(set) => check_value(set),
+        Write::Delete(_) | Write::Incr(_) => Ok(()),
+    }
+}
+
+fn check_value(set: &Set<'_>) -> Result<(), CallError> {
+    if set.value.len() > KV_VALUE_BYTES_MAX {
+        let message = format!("a value has {KV_VALUE_BYTES_MAX} bytes of JSON at most");
+        return Err(CallError::new(CallCode::TooLarge, message));
+    }
+    if set.ttl_ms > KV_TTL_MS_MAX {
+        return Err(CallError::invalid(format!("ttl is {} s at most", KV_TTL_MS_MAX / 1000)));
+    }
+    json_scan::check(set.value).map_err(|error| CallError::invalid(error.to_string()))
+}
+
+fn unmet(condition: Condition) -> CallError {
+    let message = match condition {
+        Condition::Absent => "there is a value at this key",
+        Condition::Version(_) | Condition::None => "the value at this key is of another version",
+    };
+    CallError::new(CallCode::Conflict, message)
+}
+
+fn no_sum(error: &sqlx::Error) -> CallError {
+    if store::kv::is_no_number(error) {
+        let message = "the value at this key is no whole number, or the sum is too large for one";
+        return CallError::new(CallCode::Conflict, message);
+    }
+    failed(error)
+}

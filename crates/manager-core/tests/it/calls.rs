@@ -1,0 +1,82 @@
+//! Calls as scripts make them, without a script.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use shared::call::{CallContext, HostCall, Stage};
+use shared::host_call::{CallFailure, HostOp};
+use shared::id::{AppId, ExecutionId, ScriptId, UserId};
+use shared::invocation::ScriptTarget;
+use shared::limits::ScriptLimits;
+use shared::ports::HostCalls;
+use shared::script::BundleHash;
+use shared::wire::codec;
+
+use crate::harness::TestApi;
+
+/// An execution of a script of some app.
+pub(crate) struct Script {
+    calls: Arc<dyn HostCalls>,
+    context: Arc<CallContext>,
+}
+
+/// What a call was answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer(Vec<u8>);
+
+impl Answer {
+    pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self) -> T {
+        codec::decode_body(&self.0).unwrap()
+    }
+}
+
+impl Script {
+    /// One of the app with this slug.
+    pub(crate) async fn of(api: &TestApi, slug: &str) -> Self {
+        let app = api.get(&format!("/apps/{slug}")).await.is(200)["id"].as_str().unwrap().parse().unwrap();
+        Self::of_app(api, app, slug)
+    }
+
+    pub(crate) fn of_app(api: &TestApi, app: AppId, slug: &str) -> Self {
+        let target = ScriptTarget {
+            app,
+            app_slug: slug.parse().unwrap(),
+            owner: UserId::new(),
+            script: ScriptId::new(),
+            name: "script".parse().unwrap(),
+            version: 1,
+            bundle: BundleHash([0; 32]),
+            limits: ScriptLimits::default(),
+        };
+        let context = CallContext {
+            execution: ExecutionId::new(),
+            request_id: "r".into(),
+            target: Arc::new(target),
+            principal: None,
+            deadline: Instant::now() + Duration::from_secs(10),
+        };
+        Self { calls: api.manager.calls(), context: Arc::new(context) }
+    }
+
+    /// Makes a call; a failure is its code.
+    pub(crate) async fn call<T: Serialize>(&self, op: HostOp, args: &T) -> Result<Answer, String> {
+        self.call_at(op, args, Arc::default()).await
+    }
+
+    pub(crate) async fn call_at<T: Serialize>(
+        &self,
+        op: HostOp,
+        args: &T,
+        stage: Arc<Stage>,
+    ) -> Result<Answer, String> {
+        let mut bytes = Vec::new();
+        codec::encode_body(&mut bytes, args);
+        let call = HostCall { context: self.context.clone(), number: 1, op, args: bytes, stage };
+        let reply = self.calls.call(call).await;
+        if reply.status == 0 {
+            return Ok(Answer(reply.body));
+        }
+        Err(codec::decode_body::<CallFailure<'_>>(&reply.body).unwrap().code.to_owned())
+    }
+}

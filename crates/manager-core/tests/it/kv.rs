@@ -1,0 +1,233 @@
+//! Values by key, as scripts and people use them.
+
+use serde_json::json;
+use shared::call::Stage;
+use shared::host_call::HostOp;
+use shared::host_call::kv::{
+    Condition, Entry, Existed, Found, FoundEntry, FoundMany, Incr, Key, Keys, List, Page, Set, Sum, Written,
+};
+use shared::limits::{KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX};
+
+use crate::calls::Script;
+use crate::harness::TestApi;
+
+const SET: Set<'_> = Set { collection: "c", key: "k", value: "1", ttl_ms: 0, condition: Condition::None };
+
+impl Script {
+    async fn get(&self, key: &str) -> Option<String> {
+        let answer = self.call(HostOp::KvGet, &Key { collection: "c", key }).await.unwrap();
+        answer.read::<Found<'_>>().value.map(str::to_owned)
+    }
+
+    async fn set(&self, set: Set<'_>) -> Result<u64, String> {
+        self.call(HostOp::KvSet, &set).await.map(|answer| answer.read::<Written>().version)
+    }
+
+    async fn incr(&self, key: &str, by: i64) -> Result<i64, String> {
+        let incr = Incr { collection: "c", key, by };
+        self.call(HostOp::KvIncr, &incr).await.map(|answer| answer.read::<Sum>().value)
+    }
+
+    async fn is(&self, op: HostOp, key: &str) -> bool {
+        self.call(op, &Key { collection: "c", key }).await.unwrap().read::<Existed>().existed
+    }
+
+    async fn list(&self, prefix: &str, limit: u32, after: &str) -> (Vec<String>, bool) {
+        let list = List { collection: "c", prefix, limit, after };
+        let answer = self.call(HostOp::KvList, &list).await.unwrap();
+        let Page { entries, has_more } = answer.read();
+        (entries.iter().map(|entry| entry.key.to_owned()).collect(), has_more)
+    }
+}
+
+#[tokio::test]
+async fn a_value_stays_until_it_is_removed() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    assert_eq!(script.get("k").await, None);
+    script.set(Set { value: r#"{"b":1,"a":[1.0,"\u0000"]}"#, ..SET }).await.unwrap();
+    assert_eq!(script.get("k").await.as_deref(), Some(r#"{"b":1,"a":[1.0,"\u0000"]}"#), "as it was written");
+    assert!(script.is(HostOp::KvHas, "k").await && !script.is(HostOp::KvHas, "K").await);
+    assert!(script.is(HostOp::KvDelete, "k").await && !script.is(HostOp::KvDelete, "k").await);
+    assert_eq!(script.get("k").await, None);
+}
+
+#[tokio::test]
+async fn a_write_with_a_condition_happens_only_if_it_holds() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let if_version = |version| Set { condition: Condition::Version(version), value: "2", ..SET };
+    let if_absent = Set { condition: Condition::Absent, ..SET };
+    assert_eq!(script.set(if_version(1)).await, Err("conflict".into()));
+    let first = script.set(if_absent).await.unwrap();
+    assert_eq!(script.set(if_absent).await, Err("conflict".into()));
+    let second = script.set(if_version(first)).await.unwrap();
+    assert!(second > first);
+    assert_eq!(script.set(if_version(first)).await, Err("conflict".into()));
+    assert_eq!(script.set(if_version(u64::MAX)).await, Err("conflict".into()));
+    assert_eq!(script.get("k").await.as_deref(), Some("2"));
+    let entry = script.call(HostOp::KvEntry, &Key { collection: "c", key: "k" }).await.unwrap();
+    let expected = Entry { key: "k", value: "2", version: second, expires_at_ms: None };
+    assert_eq!(entry.read::<FoundEntry<'_>>().entry, Some(expected));
+    assert!(script.is(HostOp::KvDelete, "k").await);
+    assert!(script.set(if_absent).await.unwrap() > second, "no version comes twice");
+}
+
+#[tokio::test]
+async fn an_expired_value_is_not_there_although_nothing_removed_it() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let version = script.set(Set { ttl_ms: 3_600_000, value: "5", ..SET }).await.unwrap();
+    assert_eq!(script.incr("k", 1).await, Ok(6), "a sum keeps the time");
+    api.database.execute("update kv set expires_at = now() - interval '1 second'").await;
+    assert_eq!(script.get("k").await, None);
+    assert!(!script.is(HostOp::KvHas, "k").await && !script.is(HostOp::KvDelete, "k").await);
+    assert_eq!(script.list("", 10, "").await, (vec![], false));
+    let keys = Keys { collection: "c", keys: vec!["k"] };
+    let many = script.call(HostOp::KvGetMany, &keys).await.unwrap();
+    assert_eq!(many.read::<FoundMany<'_>>().values, [None]);
+    let if_version = Set { condition: Condition::Version(version), ..SET };
+    assert_eq!(script.set(if_version).await, Err("conflict".into()));
+    assert_eq!(script.incr("k", 1).await, Ok(1), "it begins at 0 again");
+    api.database.execute("update kv set expires_at = now() - interval '1 second'").await;
+    script.set(Set { condition: Condition::Absent, value: "7", ..SET }).await.unwrap();
+    assert_eq!(script.get("k").await.as_deref(), Some("7"));
+}
+
+#[tokio::test]
+async fn only_whole_numbers_are_added_to() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    assert_eq!((script.incr("n", 2).await, script.incr("n", -5).await), (Ok(2), Ok(-3)));
+    for value in ["\"1\"", "1.5", "1e2", "null", "[1]", "true", "99999999999999999999", "9223372036854775807"]
+    {
+        script.set(Set { value, ..SET }).await.unwrap();
+        assert_eq!(script.incr("k", 1).await, Err("conflict".into()), "{value}");
+        assert_eq!(script.get("k").await.as_deref(), Some(value));
+    }
+}
+
+#[tokio::test]
+async fn no_addition_is_lost_when_many_add_at_once() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let sums = futures_util::future::join_all((0..64).map(|_| script.incr("n", 1))).await;
+    let mut sums: Vec<_> = sums.into_iter().map(Result::unwrap).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn of_many_who_set_if_absent_one_succeeds() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let set = Set { condition: Condition::Absent, ..SET };
+    let results = futures_util::future::join_all((0..16).map(|_| script.set(set))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn pages_neither_skip_nor_repeat_while_others_write() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let names = ["", "a", "a/", "a/1", "a/10", "a/2", "a0", "b", "é", "\u{10ffff}"];
+    for key in &names[1..] {
+        script.set(Set { key, ..SET }).await.unwrap();
+    }
+    assert_eq!(script.list("a/", 10, "").await, (["a/", "a/1", "a/10", "a/2"].map(Into::into).into(), false));
+    assert_eq!(script.list("\u{10ffff}", 10, "").await.0, ["\u{10ffff}"]);
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let (keys, has_more) = script.list("", 2, &after).await;
+        // Behind and before the cursor.
+        script.set(Set { key: "A", ..SET }).await.unwrap();
+        script.is(HostOp::KvDelete, keys.last().unwrap()).await;
+        after = keys.last().unwrap().clone();
+        seen.extend(keys);
+        if !has_more {
+            break;
+        }
+    }
+    assert_eq!(seen, &names[1..]);
+}
+
+#[tokio::test]
+async fn a_page_of_long_values_is_cut_short_and_goes_on() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let value = format!("\"{}\"", "x".repeat(60_000));
+    for n in 0..40 {
+        script.set(Set { key: &format!("{n:02}"), value: &value, ..SET }).await.unwrap();
+    }
+    let (first, has_more) = script.list("", 1_000, "").await;
+    assert!(has_more && (15..30).contains(&first.len()), "{}", first.len());
+    let (rest, _) = script.list("", 1_000, first.last().unwrap()).await;
+    assert_eq!(rest[0], format!("{:02}", first.len()));
+}
+
+#[tokio::test]
+async fn what_is_at_its_limit_passes_and_what_is_over_is_refused() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let value = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let key = "\u{10ffff}".repeat(KV_KEY_BYTES_MAX / 4);
+    script.set(Set { key: &key, value: &value(KV_VALUE_BYTES_MAX), ..SET }).await.unwrap();
+    assert_eq!(
+        script.set(Set { value: &value(KV_VALUE_BYTES_MAX + 1), ..SET }).await,
+        Err("too_large".into())
+    );
+    for (collection, key) in [("", "k"), ("c", ""), ("c\0", "k"), ("c", "a\0b"), ("c", &format!("{key}x"))] {
+        assert_eq!(script.set(Set { collection, key, ..SET }).await, Err("invalid_argument".into()));
+    }
+    for value in ["", "x", "{", "[1,]", "1 2", &"[".repeat(65)] {
+        assert_eq!(script.set(Set { value, ..SET }).await, Err("invalid_argument".into()), "{value}");
+    }
+    assert_eq!(script.set(Set { ttl_ms: u64::MAX, ..SET }).await, Err("invalid_argument".into()));
+}
+
+#[tokio::test]
+async fn a_call_that_was_given_up_changes_nothing() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let stage = std::sync::Arc::new(Stage::default());
+    assert!(stage.abandon());
+    assert_eq!(script.call_at(HostOp::KvSet, &SET, stage).await, Err("unavailable".into()));
+    assert_eq!(script.get("k").await, None);
+}
+
+#[tokio::test]
+async fn arguments_that_are_none_are_refused() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    for op in HostOp::ALL {
+        assert_eq!(script.call(*op, &[0xff_u8; 32]).await, Err("invalid_argument".into()), "{op:?}");
+    }
+}
+
+#[tokio::test]
+async fn people_browse_and_change_what_scripts_keep() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    script.set(Set { collection: "a b/ü", key: "x/y?", value: "[1]", ..SET }).await.unwrap();
+    let names = api.get("/apps/default/kv").await;
+    assert_eq!(names.is(200)["items"], json!([{ "name": "a b/ü" }]));
+    let path = "/apps/default/kv/a%20b%2F%C3%BC/x%2Fy%3F";
+    assert_eq!(api.get(path).await.is(200)["value"], json!([1]));
+
+    let put = |body| api.call("PUT", "/apps/default/kv/c/k", Some(body));
+    let version = put(json!({ "value": { "n": null } })).await.is(200)["version"].clone();
+    put(json!({ "value": 2, "if_absent": true })).await.is_problem("conflict");
+    put(json!({ "value": 2, "if_version": 1 })).await.is_problem("conflict");
+    put(json!({ "value": 2, "if_version": version, "ttl": 60 })).await.is(200);
+    put(json!({ "value": "x".repeat(KV_VALUE_BYTES_MAX) })).await.is_problem("body_too_large");
+    assert_eq!(script.get("k").await.as_deref(), Some("2"));
+    let listed = api.get("/apps/default/kv/c?prefix=k").await;
+    assert_eq!(listed.is(200)["items"][0]["value"], json!(2));
+    assert!(listed.json["items"][0]["expires_at"].is_string() && listed.json["next_cursor"].is_null());
+    assert_eq!(api.call("DELETE", "/apps/default/kv/c/k", None).await.status, 204);
+    api.get("/apps/default/kv/c/k").await.is_problem("not_found");
+    api.call("DELETE", "/apps/default/kv/c/k", None).await.is_problem("not_found");
+    let actions: Vec<_> =
+        api.all_pages("/apps/default/audit", 50).await.iter().map(|entry| entry["action"].clone()).collect();
+    assert_eq!(&actions[..3], ["kv.delete", "kv.set", "kv.set"]);
+}
