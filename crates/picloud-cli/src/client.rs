@@ -247,7 +247,7 @@ impl Client {
     }
 
     /// Follows the cursors until there are `limit` items; answers one page that holds them all.
-    fn list(&self, path: &str, query: &[(&str, &str)], limit: usize) -> Result<Value, Failure> {
+    pub(crate) fn list(&self, path: &str, query: &[(&str, &str)], limit: usize) -> Result<Value, Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
@@ -271,16 +271,24 @@ impl Client {
         Ok(json!({ "items": items, "next_cursor": cursor }))
     }
 
-    fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         self.answer(self.run(Method::GET, path, &[], None)?)
     }
 
-    fn delete(&self, path: &str) -> Result<Value, Failure> {
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.answer(self.run(Method::DELETE, path, &[], None)?)
     }
 
-    fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+    pub(crate) fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         self.send(Method::POST, path, body)
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(Method::PUT, path, body)
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(Method::PATCH, path, body)
     }
 
     fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
@@ -386,7 +394,7 @@ fn force(is_forced: bool) -> &'static str {
 }
 
 /// An id as the user typed it, as one segment of a path.
-fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     // The form encoding writes a space as '+', which a path would keep as it is.
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }

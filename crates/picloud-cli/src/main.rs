@@ -12,6 +12,7 @@ mod context;
 mod credentials;
 mod curl;
 mod failure;
+mod json_arg;
 mod manifest;
 mod output;
 mod progress;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, apps, assets, completions, deploy, domains, executions, invoke, keys, login, logout, logs,
+    apply, apps, assets, completions, deploy, domains, executions, invoke, keys, kv, login, logout, logs,
     members, plan, rollback, routes, scripts, sessions, whoami,
 };
 use crate::context::Context;
@@ -90,6 +91,9 @@ enum Command {
     /// List, upload and remove static files of an app.
     #[command(subcommand)]
     Assets(assets::Command),
+    /// List, read and change the values that scripts keep.
+    #[command(subcommand)]
+    Kv(kv::Command),
     /// List, claim, prove and let go of an app's domains.
     #[command(subcommand)]
     Domains(domains::Command),
@@ -135,6 +139,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Apps(command) => apps::run(&context()?, &command),
         Command::Assets(command) => assets::run(&context()?, &command),
+        Command::Kv(command) => kv::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),

@@ -138,8 +138,8 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let write = Write::Delete(Key { collection: &collection, key: &key });
     match change(&admin, &principal, &app, "kv.delete", &write).await? {
-        Wrote::Removed(true) => Ok(StatusCode::NO_CONTENT),
-        _ => Err(missing()),
+        Wrote::Removed(_) => Ok(StatusCode::NO_CONTENT),
+        Wrote::Version(_) | Wrote::Sum(_) => Err(missing()),
     }
 }
 
@@ -154,6 +154,9 @@ async fn change(
     check_write(write)?;
     let mut tx = admin.database.begin().await?;
     let wrote = admin.data.kv_apply(&mut tx, &Access::of_person(app), write).await?;
+    if wrote == Wrote::Removed(false) {
+        return Err(missing());
+    }
     let Key { collection, key } = write.key();
     let target = format!("{collection}/{key}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;

@@ -124,6 +124,8 @@ fn expected(caller: &Caller, needs: Option<&str>, is_own: bool) -> Answer {
         "read_app" => yes_if(has(&["app:read", "app:write", "app:admin"])),
         "write_app" => yes_if(rank >= 2 && has(&["app:write", "app:admin"])),
         "invoke_scripts" => yes_if(rank >= 2 && has(&["script:invoke"])),
+        "read_data" => yes_if(has(&["data:read", "data:write"])),
+        "write_data" => yes_if(rank >= 2 && has(&["data:write"])),
         "administer_app" => yes_if(rank >= 3 && has(&["app:admin"])),
         "set_budgets" | "release_scripts" => yes_if(caller.role != "member" && has(&["instance:admin"])),
         "waive_domains" => yes_if(caller.role == "owner" && has(&["instance:admin"])),

@@ -9,6 +9,7 @@ pub(crate) mod domains;
 pub(crate) mod executions;
 pub(crate) mod invoke;
 pub(crate) mod keys;
+pub(crate) mod kv;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
