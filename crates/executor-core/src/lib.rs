@@ -7,6 +7,7 @@ mod channel;
 pub mod jail;
 mod sandbox;
 mod scheduler;
+mod turns;
 mod worker;
 
 pub use worker::{main, rehearse, serve_with};

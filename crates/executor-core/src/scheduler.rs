@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use shared::limits::FUEL_PER_US;
+use shared::limits::{COMPILE_FUEL, FUEL_PER_US};
 use shared::wire::codec;
 use shared::wire::frame::{Done, Ending, FromWorker};
 
 use crate::sandbox::{Finished, Images, Job, Link, Machine, Reply, Sandbox, TIME_SLICE_FUEL, Task, execute};
+use crate::turns::{Class, Turns};
 
 /// A frame that makes no sense in the state its slot is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,22 +31,24 @@ pub(crate) enum Misuse {
 
 struct Running {
     future: Pin<Box<dyn Future<Output = Finished>>>,
-    started: Instant,
     deadline: Instant,
     generation: u32,
     /// A guest that ends within its first slice needs no look at the clock.
     has_yielded: bool,
     fuel_max: u64,
+    /// Whether a bundle is only loaded, and no script runs.
+    is_load: bool,
     /// What its slices so far amount to. The exact count is the guest's and is lost with it when it
     /// is dropped where it stands, so this is what it is charged then.
     fuel: u64,
 }
 
 impl Running {
-    /// Counts a slice that was used up. One operation may copy megabytes, so time counts too.
-    fn used_slice(&mut self, time: Duration) {
+    /// Counts a turn. One operation may copy megabytes, so time counts beside slices.
+    fn used(&mut self, slices: u64, time: Duration) {
         let by_time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).saturating_mul(FUEL_PER_US);
-        self.fuel = self.fuel.saturating_add(by_time.max(TIME_SLICE_FUEL)).min(self.fuel_max);
+        let by_slice = slices * TIME_SLICE_FUEL;
+        self.fuel = self.fuel.saturating_add(by_time.max(by_slice)).min(self.fuel_max);
     }
 }
 
@@ -55,10 +58,15 @@ struct Slot {
     running: Option<Running>,
 }
 
-impl Slot {
-    fn is_runnable(&self) -> bool {
-        self.running.is_some() && self.link.is_runnable()
-    }
+/// What a guest did with its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It ended, or waits for its parent.
+    Short,
+    /// It used its slice up and waits for the next.
+    Slice,
+    /// It took so long that whoever sent a frame meanwhile has waited long enough.
+    Late,
 }
 
 /// A slice that took this long was one operation on megabytes; whoever sent a frame meanwhile, to end
@@ -73,8 +81,10 @@ pub(crate) struct Scheduler {
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     slots: Vec<Slot>,
-    /// Whose turn it is.
-    turn: usize,
+    turns: Turns,
+    /// When the clock was last read. It is not read before the first turn of a guest: most have but
+    /// one, which is shorter than a look at some machines' clocks.
+    seen: Instant,
     /// Guests that were ended where they stood, and what is too large to be kept. Giving back memory
     /// takes milliseconds, and the parent must not wait for that to hear that something ended.
     dead: Vec<Box<dyn Any>>,
@@ -94,7 +104,8 @@ impl Scheduler {
             sandbox: Rc::new(sandbox),
             images: Rc::new(RefCell::new(Images::new(image_cache_bytes))),
             slots,
-            turn: 0,
+            turns: Turns::default(),
+            seen: Instant::now(),
             dead: Vec::new(),
             idle: Rc::default(),
         }
@@ -112,7 +123,8 @@ impl Scheduler {
         if !self.images.borrow().contains(job.handle) {
             return Err(Misuse::NoSuchBundle);
         }
-        let slot = self.slots.get_mut(usize::from(job.slot)).ok_or(Misuse::NoSuchSlot)?;
+        let index = job.slot;
+        let slot = self.slots.get_mut(usize::from(index)).ok_or(Misuse::NoSuchSlot)?;
         if slot.running.is_some() {
             return Err(Misuse::SlotBusy);
         }
@@ -121,29 +133,36 @@ impl Scheduler {
         let generation = job.generation;
         let fuel_max = match job.task {
             Task::Run { fuel, .. } => fuel,
-            Task::Compile => 0,
+            Task::Compile => COMPILE_FUEL,
         };
+        let is_load = matches!(job.task, Task::Compile);
         let idle = self.idle.clone();
         let idle_machine = move || idle.borrow_mut().pop();
         let future = execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), idle_machine, job);
         let started = Instant::now();
+        self.seen = started;
         slot.running = Some(Running {
             future: Box::pin(future),
-            started,
             deadline: started + timeout,
             generation,
             has_yielded: false,
             fuel_max,
+            is_load,
             fuel: 0,
         });
+        self.turns.push(index, Class::of(0));
         Ok(())
     }
 
     /// Hands over an answer. One for an execution that has ended meanwhile is dropped.
     pub(crate) fn answer(&mut self, slot: u16, generation: u32, reply: Reply) -> Result<(), Misuse> {
-        let slot = self.slots.get_mut(usize::from(slot)).ok_or(Misuse::NoSuchSlot)?;
-        if slot.running.as_ref().is_some_and(|running| running.generation == generation) {
-            slot.link.answer(reply);
+        let state = self.slots.get_mut(usize::from(slot)).ok_or(Misuse::NoSuchSlot)?;
+        if let Some(running) = state.running.as_ref().filter(|running| running.generation == generation) {
+            let is_queued = state.link.is_runnable();
+            state.link.answer(reply);
+            if !is_queued {
+                self.turns.push(slot, Class::of(running.fuel));
+            }
         }
         Ok(())
     }
@@ -155,10 +174,9 @@ impl Scheduler {
         generation: u32,
         outbound: &mut Vec<u8>,
     ) -> Result<(), Misuse> {
-        let index = usize::from(slot);
-        let state = self.slots.get(index).ok_or(Misuse::NoSuchSlot)?;
+        let state = self.slots.get(usize::from(slot)).ok_or(Misuse::NoSuchSlot)?;
         if state.running.as_ref().is_some_and(|running| running.generation == generation) {
-            self.abandon(index, Ending::Cancelled, outbound);
+            self.abandon(slot, Ending::Cancelled, outbound);
         }
         Ok(())
     }
@@ -167,46 +185,63 @@ impl Scheduler {
         self.slots.iter().all(|slot| slot.running.is_none())
     }
 
-    pub(crate) fn has_runnable(&self) -> bool {
-        self.slots.iter().any(Slot::is_runnable)
-    }
-
     /// How many guests have something to do.
     pub(crate) fn runnable(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_runnable()).count()
+        self.turns.len()
     }
 
-    /// Gives the guest whose turn it is one time slice if it has something to do. True when that took
-    /// so long that the socket should be looked at before the next one's turn.
-    pub(crate) fn poll_next(&mut self, outbound: &mut Vec<u8>) -> bool {
-        let index = self.turn;
-        self.turn = (index + 1) % self.slots.len();
-        self.poll(index, outbound) >= LONG_SLICE
+    /// Whether somebody who has run for long has something to do.
+    pub(crate) fn has_long(&self) -> bool {
+        self.turns.has_long()
     }
 
-    fn poll(&mut self, index: usize, outbound: &mut Vec<u8>) -> Duration {
-        let slot = &mut self.slots[index];
+    /// What kind of guest has the next turn; nothing when none has anything to do.
+    pub(crate) fn next_class(&self) -> Option<Class> {
+        self.turns.next_class()
+    }
+
+    /// Gives the guest whose turn it is one time slice; nothing when none has anything to do.
+    pub(crate) fn give_turn(&mut self, outbound: &mut Vec<u8>) -> Option<Turn> {
+        let index = self.turns.pop()?;
+        Some(self.poll(index, outbound))
+    }
+
+    fn poll(&mut self, index: u16, outbound: &mut Vec<u8>) -> Turn {
+        let slot = &mut self.slots[usize::from(index)];
         let Some(running) = &mut slot.running else {
-            return Duration::ZERO;
+            return Turn::Short;
         };
         if !slot.link.take_runnable() {
-            return Duration::ZERO;
+            return Turn::Short;
         }
-        let begun = running.has_yielded.then(Instant::now);
-        if begun.is_some_and(|now| now >= running.deadline) {
-            self.abandon(index, Ending::Timeout, outbound);
-            return LONG_SLICE;
+        if running.has_yielded {
+            self.seen = Instant::now();
+            if self.seen >= running.deadline {
+                self.abandon(index, Ending::Timeout, outbound);
+                return Turn::Late;
+            }
         }
-        running.has_yielded = true;
+        let begun = self.seen;
         let polled = running.future.as_mut().poll(&mut Context::from_waker(&slot.waker));
         slot.link.drain(outbound);
         match polled {
             Poll::Pending => {
-                let took = begun.unwrap_or(running.started).elapsed();
-                running.used_slice(took);
-                took
+                self.seen = Instant::now();
+                let took = self.seen - begun;
+                running.has_yielded = true;
+                let is_runnable = slot.link.is_runnable();
+                running.used(is_runnable.into(), took);
+                if is_runnable {
+                    self.turns.push(index, Class::of(running.fuel));
+                }
+                match is_runnable {
+                    _ if took >= LONG_SLICE => Turn::Late,
+                    true => Turn::Slice,
+                    false => Turn::Short,
+                }
             }
             Poll::Ready(finished) => {
+                let is_late = running.has_yielded && begun.elapsed() >= LONG_SLICE;
                 let generation = running.generation;
                 slot.running = None;
                 write_done(outbound, index, generation, &finished);
@@ -216,13 +251,9 @@ impl Scheduler {
                     }
                     machine => self.idle.borrow_mut().extend(machine),
                 }
-                begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+                if is_late { Turn::Late } else { Turn::Short }
             }
         }
-    }
-
-    pub(crate) fn slot_count(&self) -> usize {
-        self.slots.len()
     }
 
     /// Whether there is something to bury.
@@ -237,13 +268,15 @@ impl Scheduler {
     }
 
     /// Ends a running guest where it stands.
-    fn abandon(&mut self, index: usize, ending: Ending, outbound: &mut Vec<u8>) {
-        let slot = &mut self.slots[index];
+    fn abandon(&mut self, index: u16, ending: Ending, outbound: &mut Vec<u8>) {
+        self.turns.remove(index);
+        let slot = &mut self.slots[usize::from(index)];
         slot.link.drain(outbound);
         if let Some(running) = slot.running.take() {
             let finished = Finished {
                 ending,
-                fuel: running.fuel,
+                fuel: if running.is_load { 0 } else { running.fuel },
+                load_fuel: if running.is_load { running.fuel } else { 0 },
                 peak_memory_bytes: 0,
                 output: Vec::new(),
                 machine: None,
@@ -255,11 +288,11 @@ impl Scheduler {
     }
 }
 
-fn write_done(outbound: &mut Vec<u8>, index: usize, generation: u32, finished: &Finished) {
-    let slot = u16::try_from(index).expect("there are at most 65,536 slots");
+fn write_done(outbound: &mut Vec<u8>, slot: u16, generation: u32, finished: &Finished) {
     let done = Done {
         ending: finished.ending,
         fuel: finished.fuel,
+        load_fuel: finished.load_fuel,
         peak_memory_bytes: finished.peak_memory_bytes as u64,
         output: &finished.output,
     };

@@ -13,9 +13,9 @@ use shared::wire::frame::{
 use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG, WorkerExit};
 
 use crate::channel::{Channel, ChannelError};
-use crate::jail::{self, Allowed, JailError, RULES};
+use crate::jail::{self, Allowed, JailError, Priority, RULES};
 use crate::sandbox::{GUEST_SHA256, Job, Reply, Sandbox, SandboxError, Task};
-use crate::scheduler::{Misuse, Scheduler};
+use crate::scheduler::{Misuse, Scheduler, Turn};
 
 /// Results are sent when this many bytes have gathered, so that the parent works on the first of a
 /// batch while the rest still runs.
@@ -63,6 +63,13 @@ impl WorkerError {
     }
 }
 
+/// A worker that is ready.
+struct Worker {
+    channel: Channel,
+    scheduler: Scheduler,
+    priority: Priority,
+}
+
 /// Runs a worker. `args` are those after the one that selects this role: the parent's process id,
 /// and whether there are to be no walls.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -86,15 +93,14 @@ fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
         Some(word) if word == WITHOUT_WALLS_ARG => Layers::NONE,
         Some(_) => return Err(WorkerError::Usage),
     };
-    let (channel, scheduler) = prepare(parent, wanted, RULES)?;
-    serve(channel, scheduler)
+    serve(prepare(parent, wanted, RULES)?)
 }
 
 /// For the escape tests: gets ready like any worker, behind the given layers only, and then runs
 /// `act` where executions would run.
 pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCode {
     match prepare(parent, wanted, RULES) {
-        Ok((mut channel, _scheduler)) => match channel.flush() {
+        Ok(mut worker) => match worker.channel.flush() {
             Ok(()) => ExitCode::from(act()),
             Err(_) => ExitCode::from(WorkerExit::Socket as u8),
         },
@@ -107,15 +113,14 @@ pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCo
 
 /// For the escape tests: a worker like any other, whose filter lets fewer calls through.
 pub fn serve_with(parent: i32, rules: &[Allowed]) -> ExitCode {
-    let served =
-        prepare(parent, Layers::ALL, rules).and_then(|(channel, scheduler)| serve(channel, scheduler));
+    let served = prepare(parent, Layers::ALL, rules).and_then(serve);
     let exit = served.map_or_else(|error| error.exit(), |()| WorkerExit::Clean);
     ExitCode::from(exit as u8)
 }
 
 /// Enters the jail, loads the guest, locks the jail. The answer to the parent's hello is the first
 /// frame to be sent.
-fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<(Channel, Scheduler), WorkerError> {
+fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<Worker, WorkerError> {
     let (jail, socket) = jail::enter(parent, wanted)?;
     let mut channel = Channel::new(socket);
     let hello = receive_hello(&mut channel)?;
@@ -125,10 +130,11 @@ fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<(Channel, S
     let guest = sandbox.guest.module().clone();
     let cache_bytes = usize::try_from(hello.image_cache_bytes).unwrap_or(usize::MAX);
     let scheduler = Scheduler::new(sandbox, cache_bytes);
+    let priority = Priority::inherited();
     let layers = jail.lock(data_bytes, guest.text(), rules)?;
     let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256, layers };
     codec::encode(&mut channel.outbound, FromWorker::Hello as u8, 0, 0, &hello);
-    Ok((channel, scheduler))
+    Ok(Worker { channel, scheduler, priority })
 }
 
 /// Most writable memory a worker can need: in every slot, and in the one more that the sandbox has,
@@ -156,31 +162,53 @@ fn receive_hello(channel: &mut Channel) -> Result<HelloWorker, WorkerError> {
     }
 }
 
-/// Takes in frames, gives every runnable slot a time slice, sends what came of it; sleeps in the
-/// socket when there is nothing to do.
-fn serve(mut channel: Channel, mut scheduler: Scheduler) -> Result<(), WorkerError> {
+/// Takes in frames, gives turns, sends what came of it; sleeps in the socket when there is nothing to
+/// do.
+fn serve(worker: Worker) -> Result<(), WorkerError> {
+    let Worker { mut channel, mut scheduler, mut priority } = worker;
     let mut stopping = false;
     loop {
         channel.flush()?;
         if stopping && scheduler.is_idle() {
             return Ok(());
         }
-        channel.receive(!scheduler.has_runnable())?;
+        channel.receive(scheduler.runnable() == 0)?;
         let mut outbound = std::mem::take(&mut channel.outbound);
         while let Some((header, body)) = channel.next_frame()? {
             stopping |= handle(&mut scheduler, header, body, &mut outbound)?;
         }
         channel.outbound = outbound;
         bury(&mut scheduler, &mut channel)?;
-        let slices = if scheduler.runnable() == 1 { LONE_SLICES } else { 1 };
-        for _ in 0..slices {
-            let is_late = give_slices(&mut scheduler, &mut channel)?;
-            bury(&mut scheduler, &mut channel)?;
-            if is_late || !scheduler.has_runnable() {
-                break;
-            }
+        give_turns(&mut scheduler, &mut channel)?;
+        priority.give_way(scheduler.has_long());
+    }
+}
+
+/// Gives turns until the socket should be looked at: when somebody has used a slice up, so that whoever
+/// comes meanwhile does not wait for a second one. Those who run for long get their turn right after the
+/// look, when nothing waits to be sent.
+fn give_turns(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), ChannelError> {
+    let mut slices = if scheduler.runnable() == 1 { LONE_SLICES } else { 1 };
+    let mut has_looked = true;
+    while let Some(class) = scheduler.next_class() {
+        if class.is_long() && !has_looked {
+            break;
+        }
+        let turn = scheduler.give_turn(&mut channel.outbound);
+        if channel.outbound.len() >= FLUSH_BYTES {
+            channel.flush()?;
+        }
+        bury(scheduler, channel)?;
+        match turn {
+            Some(Turn::Slice) => slices -= 1,
+            Some(Turn::Short) => has_looked = false,
+            Some(Turn::Late) | None => break,
+        }
+        if slices == 0 {
+            break;
         }
     }
+    Ok(())
 }
 
 /// Tells the parent which guests were ended, and then gives back what they had.
@@ -190,21 +218,6 @@ fn bury(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), ChannelE
         scheduler.bury();
     }
     Ok(())
-}
-
-/// Gives every runnable slot one time slice. True when one took so long that the rest must wait until
-/// the socket was looked at.
-fn give_slices(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<bool, ChannelError> {
-    for _ in 0..scheduler.slot_count() {
-        let is_long = scheduler.poll_next(&mut channel.outbound);
-        if channel.outbound.len() >= FLUSH_BYTES {
-            channel.flush()?;
-        }
-        if is_long {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Acts on one frame; true when it was the last one to come.

@@ -237,6 +237,9 @@ pub struct LogEntry {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub fuel: u64,
+    /// Fuel for loading the script's code, when its worker did not have it at hand. The app is charged
+    /// for it, but it is none of the execution's own: that is the same wherever it runs.
+    pub load_fuel: u64,
     pub peak_memory_bytes: u64,
     pub host_calls: u32,
     /// From dispatch to result, without the time in the queue.

@@ -18,7 +18,7 @@ fn frame<B: serde::Serialize>(kind: u8, slot: u16, generation: u32, body: &B) ->
 
 #[test]
 fn protocol_version_is_what_these_bytes_belong_to() {
-    assert_eq!(PROTOCOL_VERSION, 3);
+    assert_eq!(PROTOCOL_VERSION, 4);
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn frames_from_the_worker_are_frozen() {
     .into_iter()
     .enumerate()
     {
-        let done = Done { ending, fuel: 5, peak_memory_bytes: 1 << 16, output: b"ok" };
+        let done = Done { ending, fuel: 5, load_fuel: 3, peak_memory_bytes: 1 << 16, output: b"ok" };
         assert_eq!(
             frame(FromWorker::Done as u8, 2, 9, &done),
-            format!("08000000 0300 0200 09000000 {number:02x} 05 808004 026f6b").replace(' ', "")
+            format!("09000000 0300 0200 09000000 {number:02x} 05 03 808004 026f6b").replace(' ', "")
         );
     }
 }

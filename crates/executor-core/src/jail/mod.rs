@@ -11,6 +11,7 @@ mod identity;
 mod landlock;
 mod memory;
 mod namespaces;
+mod priority;
 mod process;
 mod processes;
 mod resources;
@@ -26,6 +27,7 @@ use shared::wire::worker::Layers;
 
 pub use self::filter::FilterError;
 pub use self::landlock::version as landlock_version;
+pub(crate) use self::priority::Priority;
 pub use self::rules::{Allowed, Argument, RULES, Test};
 
 /// A step that failed. A worker that cannot take it does not start.
@@ -73,6 +75,7 @@ pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> 
     process::check_environment()?; // 2: what exec was given; nothing can be taken back here
     processes::become_first(&mut jail)?; // 3: where ids do not matter yet, and while there is an output
     let socket = descriptors::arrange()?; // 4: before anything opens a descriptor of its own
+    priority::allow_return(); // 5: with the rights that the next line gives up
     identity::take_own(&mut jail); // 5: before the user namespace, where ids can no longer change
     namespaces::leave(&mut jail); // 6: their rights come from step 5, or from a user namespace
     root::empty(&mut jail); // 7: needs the mount namespace, and the right to mount

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{getppid, setsid};
+use nix::unistd::{Pid, getppid, setpgid};
 use shared::wire::worker::Layers;
 
 use super::{Jail, JailError};
@@ -24,9 +24,10 @@ pub(super) fn check_parent(parent: i32) -> Result<(), JailError> {
 }
 
 /// The rest of step 1. Ctrl-C on a terminal is for the parent, which then lets its workers finish.
-/// A process that leads a group already, as under a debugger, stays where it is.
+/// The session stays the parent's: the kernel shares processors out by sessions first, and a worker
+/// with one of its own would get as much as the parent and everything beside it.
 pub(super) fn leave_group() {
-    let _ = setsid();
+    let _ = setpgid(Pid::this(), Pid::from_raw(0));
 }
 
 /// Step 2. Environments carry secrets: the database's address, the master key.

@@ -44,6 +44,8 @@ pub(crate) enum Task {
 pub(crate) struct Finished {
     pub(crate) ending: Ending,
     pub(crate) fuel: u64,
+    /// What loading the bundle burnt, if that was necessary.
+    pub(crate) load_fuel: u64,
     pub(crate) peak_memory_bytes: usize,
     pub(crate) output: Vec<u8>,
     /// The machine, if it may be used again.
@@ -52,7 +54,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     fn ended(ending: Ending) -> Self {
-        Self { ending, fuel: 0, peak_memory_bytes: 0, output: Vec::new(), machine: None }
+        Self { ending, fuel: 0, load_fuel: 0, peak_memory_bytes: 0, output: Vec::new(), machine: None }
     }
 }
 
@@ -68,49 +70,63 @@ pub(crate) async fn execute(
 ) -> Finished {
     let machine = idle_machine();
     let cached = images.borrow_mut().get(job.handle);
-    let (image, machine) = match cached {
-        Some(image) => (image, machine),
+    let (loaded, load_fuel) = match cached {
+        Some(image) => (Ok((image, machine)), 0),
         None => {
-            // Its memory is needed for compiling.
+            // Its memory is needed for loading.
             drop(machine);
-            match compile(&sandbox, &images, &link, &job).await {
-                Ok((image, machine)) => (image, Some(machine)),
-                Err(finished) => return finished,
-            }
+            load(&sandbox, &images, &link, &job).await
         }
     };
-    match job.task {
-        Task::Compile => Finished { output: image.report.clone(), ..Finished::ended(Ending::Compiled) },
-        Task::Run { .. } => run(&sandbox, &link, machine, &image, job).await,
-    }
+    let finished = match loaded {
+        Err(finished) => finished,
+        Ok((image, _)) if matches!(job.task, Task::Compile) => {
+            Finished { output: image.report.clone(), ..Finished::ended(Ending::Compiled) }
+        }
+        Ok((image, machine)) => run(&sandbox, &link, machine, &image, job).await,
+    };
+    Finished { load_fuel, ..finished }
 }
 
-/// Loads a bundle into a fresh machine and keeps its image. The cost is the platform's, not the
-/// script's: whether an image is at hand must not change what an execution is charged.
-async fn compile(
-    sandbox: &Sandbox,
-    images: &RefCell<Images>,
-    link: &Arc<Link>,
-    job: &Job,
-) -> Result<(Arc<Image>, Machine), Finished> {
-    let trapped = |error: Error| Finished::ended(classify(&error));
-    let request = images.borrow().load_request(job.handle).ok_or_else(|| Finished::ended(Ending::Trapped))?;
-    let mut machine = Machine::fresh(sandbox, link, job.slot).await.map_err(trapped)?;
+/// An image, and the machine that is in its state if it is at hand.
+type Loaded = Result<(Arc<Image>, Option<Machine>), Finished>;
+
+/// Loads a bundle into a fresh machine and keeps its image. The fuel for it is told apart from the
+/// script's: whether an image is at hand must not change what an execution is said to have burnt.
+async fn load(sandbox: &Sandbox, images: &RefCell<Images>, link: &Arc<Link>, job: &Job) -> (Loaded, u64) {
+    let Some(request) = images.borrow().load_request(job.handle) else {
+        return (Err(Finished::ended(Ending::Trapped)), 0);
+    };
+    let mut machine = match Machine::fresh(sandbox, link, job.slot).await {
+        Ok(machine) => machine,
+        Err(error) => return (Err(Finished::ended(classify(&error))), 0),
+    };
     let base = images.borrow_mut().base(&machine);
-    machine.store.data_mut().limiter.memory_bytes = (COMPILE_MEMORY_MB as usize) << 20;
-    machine.set_fuel(COMPILE_FUEL).map_err(trapped)?;
-    let reply = machine.load(&request).await.map_err(trapped)?;
-    match codec::decode_body(&reply) {
-        Ok(LoadReply::Loaded { .. }) => {}
-        Ok(LoadReply::Rejected { .. }) => {
-            return Err(Finished { output: reply, ..Finished::ended(Ending::Rejected) });
+    let reply = compile(&mut machine, &request).await;
+    let fuel = COMPILE_FUEL.saturating_sub(machine.fuel_left());
+    let loaded = match reply {
+        Ok((reply, Some(input))) => {
+            let image = Arc::new(Image::capture(&mut machine, &base, input, reply));
+            images.borrow_mut().keep(job.handle, &image);
+            Ok((image, Some(machine)))
         }
-        Err(_) => return Err(Finished::ended(Ending::Trapped)),
-    }
-    let input = machine.alloc(INPUT_BYTES).await.map_err(trapped)?;
-    let image = Arc::new(Image::capture(&mut machine, &base, input, reply));
-    images.borrow_mut().keep(job.handle, &image);
-    Ok((image, machine))
+        Ok((reply, None)) => Err(Finished { output: reply, ..Finished::ended(Ending::Rejected) }),
+        Err(error) => Err(Finished::ended(classify(&error))),
+    };
+    (loaded, fuel)
+}
+
+/// Has a fresh guest compile a bundle. Answers its report and, when the bundle compiles, where inputs go.
+async fn compile(machine: &mut Machine, request: &[u8]) -> Result<(Vec<u8>, Option<u32>), Error> {
+    machine.store.data_mut().limiter.memory_bytes = (COMPILE_MEMORY_MB as usize) << 20;
+    machine.set_fuel(COMPILE_FUEL)?;
+    let reply = machine.load(request).await?;
+    let is_loaded = match codec::decode_body(&reply)? {
+        LoadReply::Loaded { .. } => true,
+        LoadReply::Rejected { .. } => false,
+    };
+    let input = if is_loaded { Some(machine.alloc(INPUT_BYTES).await?) } else { None };
+    Ok((reply, input))
 }
 
 async fn run(
@@ -152,6 +168,7 @@ async fn run(
         Ok(output) => Finished {
             ending: Ending::Answered,
             fuel: used,
+            load_fuel: 0,
             peak_memory_bytes,
             output,
             machine: Some(machine),

@@ -30,6 +30,12 @@ fn memory_is_limited_behind_all_walls_too() {
 }
 
 #[test]
+fn a_worker_that_may_change_its_priority_cannot_go_before_everybody() {
+    let layers = Hostile::start(Layers::ALL, "nothing", "").held;
+    expect_all(&[row("run-in-real-time", layers, "EPERM"), row("raise-priority", layers, "EPERM")]);
+}
+
+#[test]
 fn a_worker_that_spins_and_blocks_all_signals_is_killed() {
     let mut hostile = Hostile::start(Layers::ALL, "spin", "");
     assert_eq!(hostile.wait_for_word(), "seen spinning");

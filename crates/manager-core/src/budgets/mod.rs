@@ -93,7 +93,8 @@ impl Budgets {
     /// Counts an execution that has ended.
     pub(crate) fn charge(&self, record: &ExecutionRecord) {
         let (app, now) = (record.target.app, Utc::now());
-        let fuel = i64::try_from(record.usage.fuel).unwrap_or(i64::MAX);
+        let burnt = record.usage.fuel.saturating_add(record.usage.load_fuel);
+        let fuel = i64::try_from(burnt).unwrap_or(i64::MAX);
         let (crossed, wakes) = {
             let mut state = self.shared.lock();
             let meter = state.meters.entry(app).or_default();

@@ -254,7 +254,14 @@ pub(crate) fn record(app: AppId, status: ExecutionStatus) -> ExecutionRecord {
         status,
         http_status: Some(200),
         started_at_us: 1_700_000_000_000_000,
-        usage: Usage { fuel: 5, peak_memory_bytes: 6, host_calls: 7, duration_us: 8_500, queued_us: 9 },
+        usage: Usage {
+            fuel: 5,
+            load_fuel: 0,
+            peak_memory_bytes: 6,
+            host_calls: 7,
+            duration_us: 8_500,
+            queued_us: 9,
+        },
         failure: None,
         logs: Arc::default(),
     }

@@ -97,6 +97,7 @@ pub(crate) fn respond(status: u16, content_type: &str, body: &[u8]) -> WorkResul
         failure: None,
         usage: Usage {
             fuel: 1_000,
+            load_fuel: 0,
             peak_memory_bytes: 2_000,
             host_calls: 3,
             duration_us: 1_500,

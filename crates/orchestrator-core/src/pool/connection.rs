@@ -10,8 +10,8 @@ use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::id::AppId;
 use shared::invocation::LogEntry;
 use shared::limits::{
-    FUEL_PER_US, HOST_CALL_BYTES_MAX, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX, NOTICE_BYTES_MAX,
-    RESULT_OVERHEAD_BYTES,
+    COMPILE_FUEL, FUEL_PER_US, HOST_CALL_BYTES_MAX, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX,
+    NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
 };
 use shared::wire::codec::{self, Header};
 use shared::wire::frame::{
@@ -343,6 +343,11 @@ impl Execution {
     /// an app's budget.
     pub(super) fn fuel(&self, done: &Done<'_>) -> u64 {
         done.fuel.min(self.job.fuel_max())
+    }
+
+    /// What loading its code burnt, likewise.
+    pub(super) fn load_fuel(done: &Done<'_>) -> u64 {
+        done.load_fuel.min(COMPILE_FUEL)
     }
 
     /// What it is charged when its worker is gone and nobody can say: nothing, unless it ran until its

@@ -11,6 +11,7 @@ use shared::wire::frame::Done;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use super::connection::Execution;
 use super::news::{Ended, News};
 use super::outcome::{self, Broken};
 use super::state::Shared;
@@ -166,7 +167,10 @@ impl Conversation<'_> {
             .map(|Ended { execution, body }| (execution, codec::decode_body::<Done<'_>>(&bytes[body])))
             .collect();
         let costs = decoded.iter().map(|(execution, done)| {
-            let fuel = done.as_ref().map_or_else(|_| execution.fuel_when_lost(), |done| execution.fuel(done));
+            let fuel = done.as_ref().map_or_else(
+                |_| execution.fuel_when_lost(),
+                |done| execution.fuel(done) + Execution::load_fuel(done),
+            );
             (execution.job.app, fuel)
         });
         self.shared.charge(self.id, costs);

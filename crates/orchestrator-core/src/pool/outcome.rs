@@ -55,7 +55,8 @@ pub(super) fn conclude(
 ) -> Result<(), Broken> {
     let broken = |execution, violation| Broken { execution: Box::new(execution), violation };
     let fuel = execution.fuel(done);
-    let usage = Usage { fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
+    let load_fuel = Execution::load_fuel(done);
+    let usage = Usage { fuel, load_fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
     if matches!(execution.job.task, Task::Compile) {
         match compiled(done) {
             Ok(result) => drop(execution.job.reply.send(result)),

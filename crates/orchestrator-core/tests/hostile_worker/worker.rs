@@ -105,7 +105,7 @@ fn answer(slot: u16, generation: u32, body: &[u8]) -> Vec<u8> {
 }
 
 fn done(slot: u16, generation: u32, ending: Ending, output: &[u8]) -> Vec<u8> {
-    let done = Done { ending, fuel: 1, peak_memory_bytes: 1, output };
+    let done = Done { ending, fuel: 1, load_fuel: 0, peak_memory_bytes: 1, output };
     let mut frame = Vec::new();
     codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
     frame

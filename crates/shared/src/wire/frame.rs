@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::worker::Layers;
 
 /// Version of everything in this file and of [`crate::guest_abi`]. Both sides must speak the same.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal,)+ }) => {
@@ -166,7 +166,10 @@ pub enum Ending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done<'a> {
     pub ending: Ending,
+    /// What the script burnt: the same whether its image was at hand or not.
     pub fuel: u64,
+    /// What loading the bundle burnt, when the image was not at hand.
+    pub load_fuel: u64,
     pub peak_memory_bytes: u64,
     #[serde(with = "serde_bytes", borrow)]
     pub output: &'a [u8],

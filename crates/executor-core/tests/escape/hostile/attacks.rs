@@ -66,6 +66,8 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "exhaust-memory" => return exhaust_memory(),
         "search-memory" => return memory::search(target),
         "spin" => spin(),
+        "run-in-real-time" => ask_scheduler(libc::SCHED_FIFO, 0, 1),
+        "raise-priority" => ask_scheduler(libc::SCHED_OTHER, -1, 0),
         "time-calls" => return Ok(time_calls()),
         _ => return Ok(format!("no attack is called {name}")),
     };
@@ -149,6 +151,16 @@ fn exhaust_memory() -> Seen {
         let _ = byte_at(block);
     }
     Ok("1 TiB".to_owned())
+}
+
+fn ask_scheduler(policy: i32, nice: i32, priority: u32) -> Result<usize, Errno> {
+    // Size, policy, flags in two words, nice value, priority; the times are zero.
+    let mut attributes = [0_u32; 12];
+    attributes[0] = 48;
+    attributes[1] = policy.unsigned_abs();
+    attributes[4] = u32::from_ne_bytes(nice.to_ne_bytes());
+    attributes[5] = priority;
+    call(libc::SYS_sched_setattr, &[0, address(&attributes), 0])
 }
 
 /// Deaf to all signals that can be blocked, and never done.

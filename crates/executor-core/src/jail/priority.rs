@@ -1,0 +1,77 @@
+//! What the process asks of the machine's scheduler: while guests run for long, everybody else may
+//! interrupt it at once.
+
+use libc::{c_long, c_ulong};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What is added to the process's nice value while guests run for long. A tenth of the weight is enough
+/// to get on beside a machine's other work, and too little to hold up the parent or a worker that
+/// answers requests.
+const LONG_NICE: i32 = 10;
+const NICE_MAX: i32 = 19;
+/// What it asks to run at a stretch then: the most there is. Since Linux 6.12, whoever asks for less,
+/// and that is everybody else, interrupts it when waking up.
+const LONG_STRETCH_NS: u64 = 100_000_000;
+/// No wish of its own: the scheduler's default.
+const DEFAULT_STRETCH_NS: u64 = 0;
+/// A limit on nice values is written as this less the value.
+const LIMIT_OF_NICE_0: u64 = 20;
+
+/// Part of step 5. Allows the process to come back to nice 0 from above, for which it would later need
+/// a right that it has given up. Only a parent with that right can give this.
+pub(super) fn allow_return() {
+    let _ = setrlimit(Resource::RLIMIT_NICE, LIMIT_OF_NICE_0, LIMIT_OF_NICE_0);
+}
+
+/// How the process stands with the scheduler.
+#[derive(Debug)]
+pub(crate) struct Priority {
+    nice: i32,
+    long_nice: i32,
+    gives_way: bool,
+}
+
+impl Priority {
+    /// As it was started. To be asked before the filter is there.
+    pub(crate) fn inherited() -> Self {
+        // SAFETY: it takes two numbers; 0 is this process.
+        let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let limit = getrlimit(Resource::RLIMIT_NICE).map_or(0, |(soft, _)| soft);
+        let may_return = i64::try_from(limit).is_ok_and(|limit| limit >= i64::from(20 - nice));
+        // Who could not come back stays, and only changes what it asks for at a stretch.
+        let long_nice = if may_return { (nice + LONG_NICE).min(NICE_MAX) } else { nice };
+        Self { nice, long_nice, gives_way: false }
+    }
+
+    /// Lets everybody go first, or no longer. Where the machine refuses, neighbours notice more of
+    /// guests that run for long; nothing else depends on it.
+    pub(crate) fn give_way(&mut self, gives_way: bool) {
+        if self.gives_way != gives_way {
+            self.gives_way = gives_way;
+            let _ = if gives_way {
+                set(self.long_nice, LONG_STRETCH_NS)
+            } else {
+                set(self.nice, DEFAULT_STRETCH_NS)
+            };
+        }
+    }
+}
+
+fn set(nice: i32, stretch_ns: u64) -> Result<(), Errno> {
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
+        sched_policy: libc::SCHED_OTHER.unsigned_abs(),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: stretch_ns,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    let (this_process, no_flags): (c_long, c_ulong) = (0, 0);
+    // SAFETY: the kernel reads the structure, which says its own size, and keeps nothing of it.
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_setattr, this_process, &raw const attributes, no_flags) };
+    Errno::result(result).map(drop)
+}
