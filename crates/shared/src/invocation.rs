@@ -324,6 +324,8 @@ pub struct Incident {
     pub execution: ExecutionId,
     pub target: Arc<ScriptTarget>,
     pub misconduct: Misconduct,
+    /// Whether the worker had run this script and no other, so that nobody else can be the reason.
+    pub is_alone: bool,
     /// What was seen, for the instance's log and for those who may read it.
     pub detail: Arc<str>,
 }

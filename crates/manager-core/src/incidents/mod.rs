@@ -1,5 +1,5 @@
 //! What is done about workers that misbehave: an incident is kept for each script that ran in one,
-//! and a script with several of them in an hour is quarantined.
+//! and a script with several of them in an hour, in workers of its own, is quarantined.
 
 mod writer;
 
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::store::{self, Database};
 
-/// Incidents in an hour that quarantine a script: once may be chance, or another script's doing.
+/// Incidents in an hour that quarantine a script, in workers that ran nothing else: once may be chance.
 pub(crate) const INCIDENTS_MAX: i64 = 3;
 /// Incidents that wait to be written. A worker that is lost brings one for each of its slots.
 const WAITING_MAX: usize = 1_024;
@@ -84,6 +84,7 @@ impl IncidentSink for Incidents {
             script.name = %incident.target.name,
             execution.id = %incident.execution,
             misconduct = incident.misconduct.as_str(),
+            is_alone = incident.is_alone,
             "a worker misbehaved while a script ran: {}", incident.detail
         );
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,6 +18,8 @@ pub(crate) struct IncidentRow {
     #[sqlx(rename = "execution_id")]
     pub(crate) execution: ExecutionId,
     pub(crate) misconduct: String,
+    /// Whether the worker had run this script and no other. Only then does it count towards quarantine.
+    pub(crate) is_alone: bool,
     pub(crate) detail: String,
     pub(crate) happened_at: DateTime<Utc>,
 }
@@ -26,8 +28,9 @@ pub(crate) struct IncidentRow {
 pub(crate) async fn add(conn: &mut PgConnection, incident: &Incident) -> sqlx::Result<bool> {
     let target = &incident.target;
     let done = sqlx::query(
-        "insert into incidents (app_id, id, script_id, script_name, version, execution_id, misconduct, detail)
-         select a.id, $2, $3, $4, $5, $6, $7, $8
+        "insert into incidents (app_id, id, script_id, script_name, version, execution_id, misconduct, is_alone,
+                                detail)
+         select a.id, $2, $3, $4, $5, $6, $7, $8, $9
          from apps a
          where a.id = $1",
     )
@@ -38,18 +41,20 @@ pub(crate) async fn add(conn: &mut PgConnection, incident: &Incident) -> sqlx::R
     .bind(i64::from(target.version))
     .bind(incident.execution)
     .bind(incident.misconduct.as_str())
+    .bind(incident.is_alone)
     .bind(&*incident.detail)
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// How many incidents a script had in the last hour, and since it was last released.
+/// How many incidents that can only be its own a script had in the last hour, and since it was last
+/// released.
 pub(crate) async fn recent(conn: &mut PgConnection, app: AppId, script: ScriptId) -> sqlx::Result<i64> {
     sqlx::query_scalar(
         "select count(*)
          from incidents
-         where app_id = $1 and script_id = $2 and happened_at > now() - interval '1 hour'
+         where app_id = $1 and script_id = $2 and is_alone and happened_at > now() - interval '1 hour'
            and happened_at > coalesce((select released_at from scripts where app_id = $1 and id = $2),
                                       '-infinity')",
     )
@@ -103,7 +108,7 @@ pub(crate) async fn page(
     limit: i64,
 ) -> sqlx::Result<Vec<IncidentRow>> {
     sqlx::query_as(
-        "select id, script_name, version, execution_id, misconduct, detail, happened_at
+        "select id, script_name, version, execution_id, misconduct, is_alone, detail, happened_at
          from incidents
          where app_id = $1 and ($2::uuid is null or id < $2)
          order by id desc

@@ -16,13 +16,19 @@ async fn target(api: &TestApi, script: &str) -> Arc<ScriptTarget> {
     Arc::new(ScriptTarget { script, name, ..any })
 }
 
+/// In workers that ran this script alone.
 fn report(api: &TestApi, target: &Arc<ScriptTarget>, count: usize) {
+    report_as(api, target, true, count);
+}
+
+fn report_as(api: &TestApi, target: &Arc<ScriptTarget>, is_alone: bool, count: usize) {
     let sink = api.manager.incidents();
     for _ in 0..count {
         sink.report(Incident {
             execution: ExecutionId::new(),
             target: Arc::clone(target),
             misconduct: Misconduct::ForbiddenCall,
+            is_alone,
             detail: "the worker was killed by SIGSYS".into(),
         });
     }
@@ -57,6 +63,19 @@ async fn a_script_with_three_incidents_in_an_hour_is_quarantined_until_it_is_rel
         (&incidents[0]["script"], &incidents[0]["misconduct"]),
         (&json!("evil"), &json!("forbidden_call"))
     );
+}
+
+#[tokio::test]
+async fn a_script_is_not_quarantined_for_what_may_be_its_neighbours_doing() {
+    let mut api = TestApi::start().await;
+    api.deploy("default", "popular", "1").await.is(201);
+    let popular = target(&api, "popular").await;
+    report_as(&api, &popular, false, 30);
+    report(&api, &popular, 2);
+    api.restart().await;
+    assert_eq!(api.manager.permits().permit(&popular), Ok(()));
+    let incidents = api.all_pages("/apps/default/incidents", 50).await;
+    assert_eq!((&incidents[0]["is_alone"], &incidents[31]["is_alone"]), (&json!(true), &json!(false)));
 }
 
 #[tokio::test]

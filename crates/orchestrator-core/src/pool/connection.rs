@@ -83,6 +83,8 @@ pub(super) struct Connection {
     pub(super) retiring: bool,
     /// It broke the protocol and is about to be killed.
     pub(super) condemned: bool,
+    /// Somebody is hired in its place already, before it is gone.
+    pub(super) is_replaced: bool,
 }
 
 impl Connection {
@@ -100,6 +102,7 @@ impl Connection {
             executed: 0,
             retiring: false,
             condemned: false,
+            is_replaced: false,
         }
     }
 
@@ -119,7 +122,7 @@ impl Connection {
         let (owner, app) = match self.tenant {
             Some(Tenant::Owner(owner)) => (Some(owner), None),
             Some(Tenant::App(app)) => (None, Some(app)),
-            Some(Tenant::Anyone) | None => (None, None),
+            Some(Tenant::Anyone | Tenant::Script(_)) | None => (None, None),
         };
         let state = match (self.retiring, self.tenant, self.is_idle()) {
             (true, ..) => WorkerState::Leaving,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use shared::id::AppId;
+use shared::id::{AppId, ScriptId};
 use shared::invocation::{Invocation, Work, WorkResult};
 use shared::limits::{COMPILE_FUEL, COMPILE_TIMEOUT_MS, ScriptLimits};
 use shared::script::BundleHash;
@@ -85,6 +85,14 @@ impl Job {
             Task::Compile => true,
         };
         Self { ticket: 0, app, tenant, task, image, reply, submitted: Instant::now(), is_for_maker }
+    }
+
+    /// What it runs; nothing when it only compiles.
+    pub(super) fn script(&self) -> Option<ScriptId> {
+        match &self.task {
+            Task::Run(invocation) => Some(invocation.target.script),
+            Task::Compile => None,
+        }
     }
 
     /// Most fuel it can burn at its app's expense.

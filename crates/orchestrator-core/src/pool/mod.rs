@@ -9,6 +9,7 @@ mod calls;
 mod complaints;
 mod connection;
 mod conversation;
+mod drain;
 mod job;
 mod library;
 mod mode;
@@ -25,6 +26,7 @@ mod suspicion;
 mod tenancy;
 mod verify;
 mod violation;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

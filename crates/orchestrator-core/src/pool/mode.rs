@@ -33,6 +33,11 @@ impl Mode {
         }
     }
 
+    /// Whether a tenant's first request needs a worker that has served nobody else.
+    pub const fn parts_tenants(self) -> bool {
+        matches!(self, Self::Pinned | Self::Strict)
+    }
+
     pub const fn has_walls(self) -> bool {
         !matches!(self, Self::Off)
     }

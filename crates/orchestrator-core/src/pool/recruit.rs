@@ -65,7 +65,8 @@ impl PoolConfig {
 
     pub(super) fn workers_max(&self) -> usize {
         match self.mode {
-            Mode::Shared | Mode::Off => self.workers,
+            // One more, for scripts that are watched.
+            Mode::Shared | Mode::Off => self.workers + 1,
             // One more, or one tenant could have them all.
             Mode::Pinned | Mode::Strict => self.tenant_workers.max(self.workers + 1),
         }

@@ -57,10 +57,18 @@ impl Staff {
             } else if has == 0 {
                 let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
                 let Some(at) = tenancy::evict(&desks) else { break };
-                connections[at].retire();
+                hires |= self.dismiss(&mut connections[at]);
             }
         }
         hires
+    }
+
+    /// Sends a worker away. One that is idle ends at once, and the next need not wait until its process
+    /// is gone, which takes the kernel longer than most requests: true when somebody is to be hired.
+    fn dismiss(&mut self, connection: &mut Connection) -> bool {
+        connection.retire();
+        connection.is_replaced = connection.is_idle();
+        connection.is_replaced && self.leave()
     }
 
     /// The tenants whose jobs wait although they have less than their share of workers, and how many
@@ -78,19 +86,18 @@ impl Staff {
     }
 
     /// Takes a worker that another tenant does not miss, for one that has all of its own at work.
-    pub(super) fn balance(&mut self, connections: &mut [Connection], tenant: Tenant, now: Instant) {
+    /// True when somebody is to be hired.
+    pub(super) fn balance(&mut self, connections: &mut [Connection], tenant: Tenant, now: Instant) -> bool {
         if self.balanced_at.is_some_and(|at| now < at + BALANCE_EVERY) {
-            return;
+            return false;
         }
         self.balanced_at = Some(now);
         let own = || connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring);
         if own().count() >= self.share || own().any(Connection::is_idle) {
-            return;
+            return false;
         }
         let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
-        if let Some(at) = tenancy::surplus(&desks, tenant, now) {
-            connections[at].retire();
-        }
+        tenancy::surplus(&desks, tenant, now).is_some_and(|at| self.dismiss(&mut connections[at]))
     }
 }
 
@@ -107,6 +114,15 @@ mod tests {
         let mut staff = Staff::new(2, 4);
         assert!(staff.hire() && staff.hire() && !staff.hire());
         assert!(staff.leave() && staff.hire() && !staff.hire());
+    }
+
+    #[test]
+    fn an_idle_worker_that_is_dismissed_is_replaced_before_it_is_gone() {
+        let mut staff = Staff::new(1, 1);
+        assert!(staff.hire() && !staff.hire());
+        let mut idle = Connection::new(1, 1, 2, Arc::new(Notify::new()));
+        assert!(staff.dismiss(&mut idle) && idle.retiring && idle.is_replaced);
+        assert!(staff.hire() && !staff.hire(), "one for one");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The pool's shared state: one lock, short sections, no I/O inside.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::call::Reply;
-use shared::id::AppId;
+use shared::id::{AppId, ScriptId};
 use shared::invocation::Refusal;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use shared::wire::frame::FromWorker;
@@ -19,8 +19,9 @@ use super::recruit::PoolConfig;
 use super::seeds::Seeds;
 use super::staff::Staff;
 use super::status::WorkerStatus;
-use super::tenancy;
+use super::tenancy::{self, Tenant};
 use super::violation::Violation;
+use super::watch::Watch;
 use super::{PoolStatus, Ports};
 
 /// What an app may have running for its makers beside its load: somebody who tests while somebody
@@ -34,19 +35,20 @@ pub(super) struct Shared {
     /// Notified when an execution ends or a worker leaves while the pool drains.
     pub(super) changed: Notify,
     /// Notified when a worker is to be hired, and when none ever will be again.
-    vacancy: Notify,
+    pub(super) vacancy: Notify,
 }
 
-struct State {
-    connections: Vec<Connection>,
-    admission: Admission<Job>,
+pub(super) struct State {
+    pub(super) connections: Vec<Connection>,
+    pub(super) admission: Admission<Job>,
     staff: Staff,
-    running: usize,
+    pub(super) running: usize,
     next_ticket: u64,
     next_connection: u64,
-    draining: bool,
+    pub(super) draining: bool,
     workers_lost: u64,
     seeds: Seeds,
+    watch: Watch,
 }
 
 impl Queued for Job {
@@ -72,6 +74,7 @@ impl Shared {
             draining: false,
             workers_lost: 0,
             seeds: Seeds::default(),
+            watch: Watch::default(),
         };
         Self {
             state: Mutex::new(state),
@@ -83,18 +86,25 @@ impl Shared {
     }
 
     pub(super) fn submit(&self, mut job: Job) -> Result<(Submitted, u64), Refusal> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         if state.draining {
             return Err(Refusal::ShuttingDown);
         }
         state.next_ticket += 1;
         let ticket = state.next_ticket;
         job.ticket = ticket;
+        if let Some(script) = job.script()
+            && state.watch.is_watched(script, job.submitted)
+        {
+            job.tenant = Tenant::Script(script);
+        }
         job.is_for_maker &= state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
         if (job.is_for_maker || state.admission.may_start(job.app))
             && let Some(at) = state.place(&job)
         {
-            state.start(at, job);
+            if state.start(at, job) {
+                self.vacancy.notify_one();
+            }
             return Ok((Submitted::Started, ticket));
         }
         if state.admission.push(job).is_err() {
@@ -111,7 +121,7 @@ impl Shared {
         loop {
             let changed = self.vacancy.notified();
             {
-                let mut state = lock(&self.state);
+                let mut state = self.lock();
                 if state.draining {
                     return false;
                 }
@@ -125,12 +135,12 @@ impl Shared {
 
     /// Takes a job out of the queue; false when it has started meanwhile.
     pub(super) fn withdraw(&self, ticket: u64) -> bool {
-        lock(&self.state).admission.withdraw(ticket).is_some()
+        self.lock().admission.withdraw(ticket).is_some()
     }
 
     /// Ends a job whose caller is gone, wherever it is.
     pub(super) fn cancel(&self, ticket: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         if state.admission.withdraw(ticket).is_some() {
             return;
         }
@@ -145,7 +155,7 @@ impl Shared {
     /// Makes a worker available. Answers its id and what wakes its conversation; nothing while the
     /// pool drains.
     pub(super) fn attach(&self, pid: u32, slots: u16) -> Option<(u64, Arc<Notify>)> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         if state.draining {
             return None;
         }
@@ -159,11 +169,11 @@ impl Shared {
         Some((id, wake))
     }
 
-    /// Removes a worker that is gone; answers what it was running.
-    pub(super) fn detach(&self, id: u64) -> Vec<Execution> {
-        let mut state = lock(&self.state);
+    /// Removes a worker that is gone; answers what it was running, and for whom it worked.
+    pub(super) fn detach(&self, id: u64) -> (Vec<Execution>, Option<Tenant>) {
+        let mut state = self.lock();
         let Some(at) = state.position(id) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let mut connection = state.connections.remove(at);
         let executions = connection.take_executions();
@@ -174,18 +184,18 @@ impl Shared {
         if !(state.draining || connection.retiring && executions.is_empty()) {
             state.workers_lost += 1;
         }
-        let is_vacant = state.staff.leave();
+        let is_vacant = !connection.is_replaced && state.staff.leave();
         if state.refill() || is_vacant {
             self.vacancy.notify_one();
         }
         self.changed.notify_waiters();
-        executions
+        (executions, connection.tenant)
     }
 
     /// Moves what is to be sent to worker `id` onto the end of `outbound`; answers when its
     /// conversation must look at the clock again.
     pub(super) fn collect(&self, id: u64, outbound: &mut Vec<u8>) -> Option<Instant> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         let at = state.position(id)?;
         let connection = &mut state.connections[at];
         if outbound.is_empty() {
@@ -198,14 +208,14 @@ impl Shared {
 
     /// True when a deadline has been ignored for so long that the worker must be killed.
     pub(super) fn enforce_deadlines(&self, id: u64, now: Instant) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.position(id).is_some_and(|at| state.connections[at].enforce_deadlines(now))
     }
 
     /// Takes in the whole frames at the beginning of `bytes`; answers how many bytes they were, and
     /// what they come to. Free slots are filled at once, before anyone looks at results.
     pub(super) fn accept(&self, id: u64, bytes: &[u8], news: &mut News) -> Result<usize, Violation> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         let Some(at) = state.position(id) else {
             return Ok(bytes.len());
         };
@@ -217,7 +227,7 @@ impl Shared {
 
     /// Hands an answer to the execution that waits for it.
     pub(super) fn answer(&self, place: Place, reply: Reply) {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         if let Some(at) = state.position(place.connection) {
             state.connections[at].answer(place, reply);
         }
@@ -225,7 +235,7 @@ impl Shared {
 
     /// Charges ended executions to their apps and starts what waits.
     pub(super) fn charge(&self, id: u64, costs: impl Iterator<Item = (AppId, u64)>) {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         for (app, fuel) in costs {
             state.admission.finished(app, fuel);
         }
@@ -246,8 +256,14 @@ impl Shared {
         }
     }
 
+    /// Gives scripts workers of their own from now on.
+    pub(super) fn watch(&self, scripts: impl Iterator<Item = ScriptId>) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        scripts.for_each(|script| state.watch.add(script, now));
+    }
+
     pub(super) fn status(&self) -> PoolStatus {
-        let state = lock(&self.state);
+        let state = self.lock();
         PoolStatus {
             workers_max: state.staff.max,
             workers_ready: state.connections.iter().filter(|connection| !connection.retiring).count(),
@@ -258,55 +274,11 @@ impl Shared {
     }
 
     pub(super) fn workers(&self) -> Vec<WorkerStatus> {
-        lock(&self.state).connections.iter().map(Connection::status).collect()
+        self.lock().connections.iter().map(Connection::status).collect()
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        lock(&self.state).draining
-    }
-
-    pub(super) async fn drain(&self, patience: Duration) {
-        drop(self.begin_drain());
-        self.vacancy.notify_one();
-        let finished = async {
-            loop {
-                let changed = self.changed.notified();
-                if lock(&self.state).running == 0 {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        if tokio::time::timeout(patience, finished).await.is_err() {
-            tracing::warn!("executions are still running at the end of the drain; they are cut off");
-        }
-        self.stop_workers();
-        let gone = async {
-            loop {
-                let changed = self.changed.notified();
-                if lock(&self.state).connections.is_empty() {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        // A worker that ignores this dies with the parent.
-        let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
-    }
-
-    /// Queued jobs are answered by dropping them.
-    fn begin_drain(&self) -> Vec<Job> {
-        let mut state = lock(&self.state);
-        state.draining = true;
-        state.admission.take_all()
-    }
-
-    fn stop_workers(&self) {
-        let mut state = lock(&self.state);
-        for connection in &mut state.connections {
-            connection.stop();
-            connection.wake.notify_one();
-        }
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -356,7 +328,8 @@ impl State {
         self.staff.serve_waiting(&self.admission, &mut self.connections)
     }
 
-    fn start(&mut self, at: usize, job: Job) {
+    /// True when a worker is to be hired.
+    fn start(&mut self, at: usize, job: Job) -> bool {
         self.running += 1;
         self.admission.started(job.app);
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -369,17 +342,18 @@ impl State {
         let (tenant, was_idle) = (job.tenant, connection.is_idle());
         connection.start(job, start);
         connection.wake.notify_one();
-        if !was_idle && self.staff.max > self.staff.share {
-            self.staff.balance(&mut self.connections, tenant, start.now);
-        }
+        !was_idle
+            && self.staff.max > self.staff.share
+            && self.staff.balance(&mut self.connections, tenant, start.now)
     }
 
     /// Starts queued jobs while there is room; true when a worker is to be hired for the rest.
     fn refill(&mut self) -> bool {
+        let mut hires = false;
         while let Some((at, job)) = self.next() {
-            self.start(at, job);
+            hires |= self.start(at, job);
         }
-        self.admission.queued() > 0 && self.serve_waiting()
+        hires | (self.admission.queued() > 0 && self.serve_waiting())
     }
 
     fn next(&mut self) -> Option<(usize, Job)> {
@@ -393,8 +367,4 @@ impl State {
 fn place(connections: &[Connection], job: &Job, share: usize) -> Option<usize> {
     let desks = connections.iter().map(|connection| connection.desk(job.is_for_maker));
     tenancy::place(desks, job.tenant, share)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,10 +12,14 @@ use super::outcome;
 use super::recruit::{PoolConfig, ReadyWorker, Recruiter, StartError};
 use super::state::Shared;
 use super::suspicion::{self, Suspect};
+use super::tenancy::Tenant;
 use super::verify::Isolation;
 
 /// A worker that lived at least this long did not fail to start.
 const HEALTHY: Duration = Duration::from_secs(2);
+/// Spares where a tenant that has no worker gets a fresh one; two are made at the same time then.
+/// Elsewhere only a lost worker needs a spare.
+const SPARES: usize = 2;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -30,11 +34,14 @@ pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Iso
         let missing = isolation.missing();
         tracing::warn!(%missing, "workers are less isolated than they could be; picloud doctor says what helps");
     }
-    let (ready, spares) = mpsc::channel(1);
+    let spare_count = if mode.parts_tenants() { SPARES } else { 1 };
+    let (ready, spares) = mpsc::channel(spare_count);
     let failures = Arc::new(AtomicU32::new(0));
     let farm = Farm { shared: shared.clone(), failures: failures.clone() };
     tokio::spawn(farm.hire(first, spares));
-    tokio::spawn(keep_spare(recruiter, ready, failures, shared));
+    for _ in 0..spare_count {
+        tokio::spawn(keep_spare(recruiter.clone(), ready.clone(), failures.clone(), shared.clone()));
+    }
     Ok(isolation)
 }
 
@@ -98,7 +105,7 @@ impl Farm {
         tracing::debug!(worker.pid = pid, "worker ready");
         let mut suspects = Vec::new();
         let over = run_conversation(&self.shared, id, &worker.stream, &wake, &mut suspects).await;
-        let lost = self.shared.detach(id);
+        let (lost, tenant) = self.shared.detach(id);
         let lost_count = lost.len();
         suspects.extend(lost.iter().filter_map(Suspect::of));
         for execution in lost {
@@ -114,7 +121,9 @@ impl Farm {
         }
         if let Some(misconduct) = suspicion::misconduct(&over, exit) {
             let detail = format!("{over}; {}", exit.describe());
-            suspicion::report(suspects, misconduct, &detail, &*self.shared.ports.incidents);
+            self.shared.watch(suspects.iter().map(Suspect::script));
+            let is_alone = matches!(tenant, Some(Tenant::Script(_)));
+            suspicion::report(suspects, misconduct, is_alone, &detail, &*self.shared.ports.incidents);
         }
         if since.elapsed() < HEALTHY && !exit.is_from_outside() {
             self.failures.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
-use shared::id::ExecutionId;
+use shared::id::{ExecutionId, ScriptId};
 use shared::invocation::{Incident, Misconduct, ScriptTarget};
 use shared::ports::IncidentSink;
 use shared::wire::worker::WorkerExit;
@@ -30,6 +30,10 @@ impl Suspect {
             Task::Compile => None,
         }
     }
+
+    pub(super) fn script(&self) -> ScriptId {
+        self.target.script
+    }
 }
 
 /// What a worker did that none of ours does of itself; nothing when it was ended from outside, for
@@ -49,11 +53,18 @@ const PROTOCOL: i32 = WorkerExit::Protocol as i32;
 const CRASHES: [Signal; 6] =
     [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP];
 
-/// Reports everything that ran: which of it was to blame cannot be seen from here.
-pub(super) fn report(suspects: Vec<Suspect>, misconduct: Misconduct, detail: &str, sink: &dyn IncidentSink) {
+/// Reports everything that ran: which of it was to blame cannot be seen from here, unless the worker
+/// had run one script alone.
+pub(super) fn report(
+    suspects: Vec<Suspect>,
+    misconduct: Misconduct,
+    is_alone: bool,
+    detail: &str,
+    sink: &dyn IncidentSink,
+) {
     let detail: Arc<str> = detail.into();
     for Suspect { execution, target } in suspects {
-        sink.report(Incident { execution, target, misconduct, detail: Arc::clone(&detail) });
+        sink.report(Incident { execution, target, misconduct, is_alone, detail: Arc::clone(&detail) });
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::id::{AppId, UserId};
+use shared::id::{AppId, ScriptId, UserId};
 
 use super::mode::Mode;
 
@@ -13,6 +13,8 @@ pub(super) enum Tenant {
     Anyone,
     Owner(UserId),
     App(AppId),
+    /// A script that is watched, in any mode: see [`super::watch`].
+    Script(ScriptId),
 }
 
 impl Tenant {

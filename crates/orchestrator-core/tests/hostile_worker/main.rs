@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "this is what test runners read")]
 
+mod blame;
 mod parent;
 mod tenancy;
 mod worker;
@@ -66,6 +67,9 @@ const TENANCY: &[(&str, fn())] = &[
     ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
     ("test_runs_of_one_app_do_not_take_the_whole_pool", tenancy::test_runs_do_not_take_the_whole_pool),
     ("what_waits_is_not_given_to_a_worker_that_lies", tenancy::what_waits_is_not_given_to_a_liar),
+    ("who_shares_a_lost_worker_is_told_apart_by_the_next", blame::neighbours_are_told_apart),
+    ("a_watched_script_runs_in_a_worker_of_its_own", blame::a_watched_script_runs_alone),
+    ("an_ignored_deadline_ends_the_worker_and_spares_the_others", blame::an_ignored_deadline_ends_the_worker),
     ("a_full_queue_refuses_at_once", tenancy::a_full_queue_refuses_at_once),
 ];
 

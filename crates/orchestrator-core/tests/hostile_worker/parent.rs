@@ -121,16 +121,17 @@ pub(crate) struct Farm {
     incidents: Arc<Incidents>,
 }
 
-/// An app and who owns it.
+/// An app with one script, and who owns it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tenant {
     pub(crate) owner: UserId,
     pub(crate) app: AppId,
+    pub(crate) script: ScriptId,
 }
 
 impl Tenant {
     pub(crate) fn new() -> Self {
-        Self { owner: UserId::new(), app: AppId::new() }
+        Self { owner: UserId::new(), app: AppId::new(), script: ScriptId::new() }
     }
 }
 
@@ -158,6 +159,17 @@ impl Farm {
         tokio::time::timeout(PATIENCE, self.pool.work(Work::Run(invocation))).await.unwrap()
     }
 
+    /// Which scripts are suspected, and whether nobody else can have been the reason, once there are
+    /// so many incidents.
+    pub(crate) async fn suspects(&self, count: usize) -> Vec<(ScriptId, bool)> {
+        let seen = || -> Vec<_> {
+            let incidents = self.incidents.0.lock().unwrap();
+            incidents.iter().map(|incident| (incident.target.script, incident.is_alone)).collect()
+        };
+        eventually("what was suspicious is reported", || seen().len() >= count).await;
+        seen()
+    }
+
     /// The process that ran an execution of this app.
     pub(crate) async fn pid(&self, tenant: &Tenant) -> u32 {
         let body = self.run(tenant, "pid").await.response.unwrap().body;
@@ -168,11 +180,16 @@ impl Farm {
 pub(crate) fn invocation(tenant: &Tenant, behaviour: &str) -> Invocation {
     // Ten thousand calls take a while.
     let timeout_ms = if matches!(behaviour, "call-over-budget" | "call-flood") { 15_000 } else { 500 };
+    invocation_within(timeout_ms, tenant, behaviour)
+}
+
+/// With so many milliseconds until its deadline.
+pub(crate) fn invocation_within(timeout_ms: u32, tenant: &Tenant, behaviour: &str) -> Invocation {
     let target = ScriptTarget {
         app: tenant.app,
         app_slug: "app".parse().unwrap(),
         owner: tenant.owner,
-        script: ScriptId::new(),
+        script: tenant.script,
         name: "script".parse().unwrap(),
         version: 1,
         bundle: bundle().hash(),

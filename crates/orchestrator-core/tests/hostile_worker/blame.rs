@@ -1,0 +1,67 @@
+//! Who is blamed for a lost worker, and what the others in it are told.
+
+use std::time::{Duration, Instant};
+
+use orchestrator_core::pool::{Mode, PoolConfig};
+use shared::invocation::{ExecutionStatus, WorkResult};
+
+use crate::parent::{Farm, Tenant, eventually, invocation, invocation_within, program};
+
+fn shared(slots: u16) -> PoolConfig {
+    PoolConfig::new(program(), 1, slots).isolated(Mode::Shared)
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn neighbours_are_told_apart() {
+    let farm = Farm::start(shared(4)).await;
+    let (evil, good) = (Tenant::new(), Tenant::new());
+    let wait = farm.work(invocation(&good, "silence"));
+    let crash = async {
+        eventually("the other runs", || farm.pool.status().executions_running == 1).await;
+        farm.run(&evil, "crash").await
+    };
+    tokio::join!(wait, crash);
+    let mut first = farm.suspects(2).await;
+    first.sort_unstable();
+    let mut both = [(evil.script, false), (good.script, false)];
+    both.sort_unstable();
+    assert_eq!(first, both, "it cannot be seen which of them it was");
+
+    let (crashed, answered) = tokio::join!(farm.run(&evil, "crash"), farm.run(&good, "honest"));
+    assert_eq!(crashed.status, ExecutionStatus::WorkerLost);
+    assert_eq!(answered.status, ExecutionStatus::Ok, "it is out of reach now");
+    assert_eq!(farm.suspects(3).await[2..], [(evil.script, true)]);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_watched_script_runs_alone() {
+    let farm = Farm::start(shared(4)).await;
+    let (watched, other) = (Tenant::new(), Tenant::new());
+    farm.run(&watched, "crash").await;
+    farm.suspects(1).await;
+    let (own, others) = tokio::join!(farm.pid(&watched), farm.pid(&other));
+    assert_ne!(own, others);
+    assert_eq!(farm.pid(&watched).await, own, "it keeps its worker");
+    assert_ne!(farm.pid(&other).await, own);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn an_ignored_deadline_ends_the_worker() {
+    let farm = Farm::start(shared(4)).await;
+    let (late, other) = (Tenant::new(), Tenant::new());
+    let since = Instant::now();
+    let ends = farm.work(invocation_within(100, &late, "silence"));
+    let lost = farm.work(invocation_within(20_000, &other, "silence"));
+    let (ends, lost) = tokio::join!(ends, lost);
+    let status = |result: WorkResult| match result {
+        WorkResult::Ran(outcome) => outcome.status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((status(ends), status(lost)), (ExecutionStatus::Timeout, ExecutionStatus::WorkerLost));
+    // The deadline and the grace after it; the rest is for a busy machine.
+    let took = since.elapsed();
+    assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(5), "{took:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
