@@ -64,6 +64,8 @@ enum Measurement {
     Kill,
     /// Scripts that take all the memory they may
     Memory,
+    /// Requests that a full server refuses
+    Full,
     /// Finding a route among many
     Routes,
 }
@@ -144,6 +146,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Memory) {
         measure::memory::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Full) {
+        measure::full::run(&bench, &mut report)?;
     }
     if wants(Measurement::Idle) {
         measure::idle::after_work(&bench, &mut report)?;

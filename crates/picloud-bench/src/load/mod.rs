@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
 
-pub(crate) use self::background::{Background, ask};
+pub(crate) use self::background::{Background, ask, send};
 use self::connection::Connection;
 pub(crate) use self::histogram::Histogram;
 

@@ -21,7 +21,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     bench.admin.route("/bench/memory", "bench-memory")?;
     let take = |count| -> anyhow::Result<()> {
         for _ in 0..count {
-            let status = load::ask(bench.picloud.address, "localhost", "/bench/memory")?;
+            let status = load::ask(bench.picloud.address, "localhost", "/bench/memory")?.status;
             ensure!(status == MEMORY_EXCEEDED, "the script that takes all its memory answered {status}");
         }
         Ok(())

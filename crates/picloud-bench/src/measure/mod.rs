@@ -2,6 +2,7 @@
 
 pub(crate) mod breakdown;
 pub(crate) mod cpu;
+pub(crate) mod full;
 pub(crate) mod hello;
 pub(crate) mod idle;
 pub(crate) mod jail;
