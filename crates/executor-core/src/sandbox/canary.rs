@@ -158,8 +158,12 @@ impl Worker {
 
     /// Makes a machine ready for the other tenant's script, as an execution does.
     fn ready(&self, slot: u16, left: Option<Machine>) -> Machine {
+        self.ready_for(OTHER, slot, left)
+    }
+
+    fn ready_for(&self, handle: u32, slot: u16, left: Option<Machine>) -> Machine {
         let link = self.links[usize::from(slot)].clone();
-        let image = self.images.borrow_mut().get(OTHER).unwrap();
+        let image = self.images.borrow_mut().get(handle).unwrap();
         at_once(clean_machine(&self.sandbox, &link, left, &image, slot)).unwrap()
     }
 
@@ -286,7 +290,34 @@ fn nothing_of_an_execution_is_in_the_memory_of_the_next() {
     assert!(reused >= ROUNDS / 2, "memory was restored in place only {reused} times");
 }
 
-/// The proof that the test above can fail: without the restore, the secret is found.
+/// A script that has a memory to itself for a while has its own image protected there, page by page; one
+/// that takes turns has not. Both must find their image each time.
+#[test]
+fn a_script_finds_its_image_however_often_it_ran_before() {
+    let mut worker = Worker::new();
+    let scripts = [OTHER, Way::ReturnsSmall.handle()];
+    let untouched = scripts.map(|handle| {
+        worker.run(0, handle, "", false);
+        worker.machines[0] = None;
+        let machine = worker.ready_for(handle, 0, None);
+        machine.memory.data(&machine.store).to_vec()
+    });
+    let mut turn = 0;
+    for times in [1, 1, 2, 30, 12, 9, 10, 1, 1, 40, 8] {
+        turn = 1 - turn;
+        for time in 0..times {
+            // Another secret each time, so that it writes elsewhere than the last time.
+            let secret = secret(time).repeat(1 + time % 5);
+            assert_eq!(worker.run(0, scripts[turn], &secret, false), Some(Ending::Answered));
+            let left = worker.machines[0].take();
+            let machine = worker.ready_for(scripts[turn], 0, left);
+            assert!(machine.memory.data(&machine.store) == untouched[turn], "time {time} of {times}");
+            worker.machines[0] = Some(machine);
+        }
+    }
+}
+
+/// The proof that the tests above can fail: without the restore, the secret is found.
 #[test]
 fn the_canary_is_found_where_nothing_restores_the_memory() {
     let mut worker = Worker::new();

@@ -1,9 +1,12 @@
 //! Write protection of a guest's memory: the processor itself says which pages were written.
 //!
 //! Pages whose content is known are made read-only. A write to one of them faults; the handler makes
-//! that page writable for the rest of the machine's life and lets the write go on. So a page that is
-//! still protected has the content it was protected with, whatever a script did, and restoring has
-//! to look only at the others. Nothing is sampled or guessed.
+//! that page writable and lets the write go on. So a page that is still protected has the content it was
+//! protected with, whatever a script did, and restoring has to look only at the others. Nothing is
+//! sampled or guessed.
+//!
+//! Two kinds of content are known: that of the guest's initial memory, the same for every image, and,
+//! once an image has been restored several times in a row, that of the image itself.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +25,10 @@ pub(super) struct Guard {
     /// How far the far part of the stack reaches. Below, protected pages are zero; above, they are as
     /// in the guest's initial memory. Nothing is protected before it is set.
     far_stack: Option<usize>,
+    /// The image whose own pages may be protected too, and how often in a row it was restored.
+    image: Option<(u64, u32)>,
+    /// Pages that were protected as that image has them. To another image they mean nothing.
+    of_image: Box<[u64]>,
 }
 
 /// What the signal handler needs: the place and, for each page, whether it is protected.
@@ -53,7 +60,8 @@ impl Guard {
                 signal == libc::SIGSEGV && handler.written((*info).si_addr() as usize)
             });
         }
-        Self { pages, far_stack: None }
+        let of_image = vec![0; pages.protected.len()].into();
+        Self { pages, far_stack: None, image: None, of_image }
     }
 
     pub(super) const fn far_stack(&self) -> Option<usize> {
@@ -97,17 +105,56 @@ impl Guard {
     /// nobody handles a fault.
     pub(super) fn unprotect(&self, stretch: Range<usize>) -> Result<(), Errno> {
         let page = self.pages.page_bytes;
-        for index in stretch.start / page..stretch.end.div_ceil(page) {
-            if self.pages.is_protected(index) {
-                self.pages.set_access(index..index + 1, libc::PROT_READ | libc::PROT_WRITE)?;
-                self.pages.mark(index, false);
+        let mut pages = stretch.start / page..stretch.end.div_ceil(page);
+        while let Some(first) = pages.find(|&index| self.pages.is_protected(index)) {
+            let end = pages.find(|&index| !self.pages.is_protected(index)).unwrap_or(pages.end);
+            self.pages.set_access(first..end, libc::PROT_READ | libc::PROT_WRITE)?;
+            (first..end).for_each(|index| self.pages.mark(index, false));
+        }
+        Ok(())
+    }
+
+    /// Says which image is restored next: how often it has been before, without another in between. When
+    /// it is another, what was protected for the last one is writable again.
+    pub(super) fn expect(&mut self, image: u64) -> Result<u32, Errno> {
+        let times = match self.image {
+            Some((last, times)) if last == image => times,
+            _ => {
+                self.forget_image()?;
+                0
             }
+        };
+        self.image = Some((image, times.saturating_add(1)));
+        Ok(times)
+    }
+
+    /// Makes the whole pages of a stretch read-only, which hold what the expected image has there.
+    pub(super) fn protect_for_image(&mut self, stretch: Range<usize>) -> Result<(), Errno> {
+        let page = self.pages.page_bytes;
+        let pages = stretch.start.div_ceil(page)..(stretch.end / page).min(self.of_image.len() * 64);
+        self.protect(stretch)?;
+        pages.for_each(|index| self.of_image[index / 64] |= 1 << (index % 64));
+        Ok(())
+    }
+
+    fn forget_image(&mut self) -> Result<(), Errno> {
+        if self.image.take().is_some() {
+            let page = self.pages.page_bytes;
+            let is_of_image = |index: usize| self.of_image[index / 64] & (1 << (index % 64)) != 0;
+            let mut pages = 0..self.of_image.len() * 64;
+            while let Some(first) = pages.find(|&index| is_of_image(index)) {
+                let end = pages.find(|&index| !is_of_image(index)).unwrap_or(pages.end);
+                self.unprotect(first * page..end * page)?;
+            }
+            self.of_image.fill(0);
         }
         Ok(())
     }
 
     /// Makes everything writable again.
     pub(super) fn end(&mut self) -> Result<(), Errno> {
+        self.of_image.fill(0);
+        self.image = None;
         if self.far_stack.take().is_some() {
             self.unprotect(0..self.pages.protected.len() * 64 * self.pages.page_bytes)?;
         }

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, hash_map};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::{Result, Val};
 
@@ -23,6 +24,12 @@ pub(super) const INPUT_BYTES: usize = 8 << 10;
 const NEAR_STACK_BYTES: usize = 64 << 10;
 /// A multiple of every page size there is.
 const DISCARD_BYTES: usize = 64 << 10;
+
+/// Executions of one script in a row after which its image's own pages are protected too, those that the
+/// last one left alone. Where scripts alternate it would cost more faults than it saves comparing.
+const SETTLED_AFTER: u32 = 8;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Where a stretch of an image comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +51,8 @@ struct Run {
 /// A whole linear memory, stored as its difference from the initial one.
 #[derive(Debug)]
 pub(crate) struct Image {
+    /// Tells it apart from every other image there ever was in this process.
+    id: u64,
     base: Arc<[u8]>,
     own: Vec<u8>,
     runs: Vec<Run>,
@@ -68,6 +77,7 @@ impl Image {
         memory[..unused_stack].fill(0);
         let far_stack = unused_stack.saturating_sub(NEAR_STACK_BYTES) / DISCARD_BYTES * DISCARD_BYTES;
         let mut image = Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             base: base.clone(),
             own: Vec::new(),
             runs: Vec::new(),
@@ -126,13 +136,14 @@ impl Image {
     pub(super) fn restore(&self, machine: &mut Machine) -> Result<()> {
         machine.set_stack_pointer(self.stack_pointer)?;
         if machine.guard.far_stack() == Some(self.far_stack) {
-            return self.restore_written(machine);
+            let times = machine.guard.expect(self.id)?;
+            return self.restore_written(machine, times);
         }
         machine.guard.end()?;
         let memory = machine.memory.data_mut(&mut machine.store);
         discard(&mut memory[..self.far_stack])?;
         for run in &self.runs {
-            self.put_back(run.source, run.start..run.end, memory);
+            self.put_back(run, run.start..run.end, memory);
         }
         machine.guard.begin(self.far_stack);
         machine.guard.protect(0..self.far_stack)?;
@@ -142,35 +153,46 @@ impl Image {
         Ok(())
     }
 
-    /// Puts back what is not protected. What is has been initial memory ever since it was protected.
-    fn restore_written(&self, machine: &mut Machine) -> Result<()> {
+    /// Puts back what is not protected. What is has been as it must be ever since it was protected: initial
+    /// memory, or this image's own after it was restored so many `times` without another in between.
+    fn restore_written(&self, machine: &mut Machine, times: u32) -> Result<()> {
         let Machine { guard, memory, store, .. } = machine;
         let memory = memory.data_mut(store);
         if !guard.all_protected(0..self.far_stack) {
             discard(&mut memory[..self.far_stack])?;
             guard.protect(0..self.far_stack)?;
         }
+        let mut left_alone = Vec::new();
         for run in &self.runs {
-            if run.source == Source::Base {
-                for written in guard.written(run.start..run.end) {
-                    self.put_back(Source::Base, written, memory);
-                }
-            } else {
+            if run.source != Source::Base && times == 0 {
                 guard.unprotect(run.start..run.end)?;
-                self.put_back(run.source, run.start..run.end, memory);
+            }
+            for written in guard.written(run.start..run.end) {
+                let was_right = self.put_back(run, written.clone(), memory);
+                if was_right && run.source != Source::Base && times == SETTLED_AFTER {
+                    left_alone.push(written);
+                }
             }
         }
+        // Neighbours together: each call to the kernel costs more than a page.
+        let stretches = left_alone.chunk_by(|one, next| one.end == next.start);
+        stretches
+            .flat_map(|pages| Some(pages.first()?.start..pages.last()?.end))
+            .try_for_each(|stretch| guard.protect_for_image(stretch))?;
         Ok(())
     }
 
-    /// Makes a stretch of memory what it must be.
-    fn put_back(&self, source: Source, stretch: Range<usize>, memory: &mut [u8]) {
+    /// Makes a stretch of a run what it must be; true when it was.
+    fn put_back(&self, run: &Run, stretch: Range<usize>, memory: &mut [u8]) -> bool {
         let (start, end) = (stretch.start, stretch.end);
         let target = &mut memory[start..end];
-        match source {
-            Source::Zero => target.chunks_mut(PAGE).for_each(|page| put_back(page, &ZERO_PAGE[..page.len()])),
-            Source::Base => put_back_pages(target, &self.base[start..end]),
-            Source::Own(offset) => put_back_pages(target, &self.own[offset..offset + target.len()]),
+        match run.source {
+            Source::Zero => put_back_pages(target, std::iter::repeat(ZERO_PAGE.as_slice())),
+            Source::Base => put_back_pages(target, self.base[start..end].chunks(PAGE)),
+            Source::Own(offset) => {
+                let own = offset + (start - run.start);
+                put_back_pages(target, self.own[own..own + target.len()].chunks(PAGE))
+            }
         }
     }
 
@@ -181,18 +203,18 @@ impl Image {
 
 static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
 
-fn put_back_pages(target: &mut [u8], source: &[u8]) {
-    for (page, wanted) in target.chunks_mut(PAGE).zip(source.chunks(PAGE)) {
-        put_back(page, wanted);
-    }
-}
-
-/// Makes a page what it must be. Most pages are that already; reading to see so is cheaper than
+/// Makes pages what they must be; true when all were. Most are; reading to see so is cheaper than
 /// writing, and leaves the cache to the script.
-fn put_back(page: &mut [u8], wanted: &[u8]) {
-    if page != wanted {
-        page.copy_from_slice(wanted);
+fn put_back_pages<'a>(target: &mut [u8], source: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut was_right = true;
+    for (page, wanted) in target.chunks_mut(PAGE).zip(source) {
+        let wanted = &wanted[..page.len()];
+        if page != wanted {
+            page.copy_from_slice(wanted);
+            was_right = false;
+        }
     }
+    was_right
 }
 
 /// A bundle the parent has named, with its image once it has been loaded.
