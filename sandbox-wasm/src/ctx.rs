@@ -1,7 +1,7 @@
 //! `ctx`: everything a script learns about its execution.
 
 use rhai::{Dynamic, Map};
-use shared::guest_abi::{GuestHttp, GuestInput, GuestUser};
+use shared::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser};
 use shared::http::Pairs;
 
 use crate::convert;
@@ -28,6 +28,13 @@ pub(crate) fn build(input: &GuestInput<'_>, needs: &Needs) -> Dynamic {
     if let Some(caller) = &input.user {
         set("user", &|| user(caller).into());
     }
+    if let Some(event) = input.event {
+        // The parent makes it, so it is JSON; anything else would be its fault and not the script's.
+        set("event", &|| convert::parse_json(event).unwrap_or(Dynamic::UNIT));
+    }
+    if let Some(attempt) = &input.delivery {
+        set("delivery", &|| delivery(attempt).into());
+    }
     if let Some(http) = input.http.as_ref().filter(|_| needs.request()) {
         ctx.insert("request".into(), request(http, needs).into());
     }
@@ -39,6 +46,15 @@ fn user(caller: &GuestUser<'_>) -> Map {
     user.insert("id".into(), convert::uuid_text(caller.id).into());
     user.insert("name".into(), text(caller.name));
     user
+}
+
+fn delivery(attempt: &GuestDelivery) -> Map {
+    let mut delivery = Map::new();
+    delivery.insert("id".into(), convert::uuid_text(attempt.id).into());
+    delivery.insert("attempt".into(), i64::from(attempt.attempt).into());
+    let replay_of = attempt.replay_of.map_or(Dynamic::UNIT, |id| convert::uuid_text(id).into());
+    delivery.insert("replay_of".into(), replay_of);
+    delivery
 }
 
 fn limits(input: &GuestInput<'_>) -> Map {

@@ -11,7 +11,7 @@ use crate::engine::line_and_column;
 /// A [`GuestOutput`] that owns its parts.
 pub(crate) enum Outcome {
     Response { status: u16, headers: Vec<u8>, body: Vec<u8> },
-    ScriptError { script: String, line: u32, column: u32, message: String },
+    ScriptError { script: String, line: u32, column: u32, message: String, is_fatal: bool },
     InvalidResponse(String),
 }
 
@@ -21,8 +21,9 @@ impl Outcome {
             Self::Response { status, headers, body } => {
                 GuestOutput::Response { status: *status, headers, body }
             }
-            Self::ScriptError { script, line, column, message } => {
-                GuestOutput::ScriptError { script, line: *line, column: *column, message }
+            Self::ScriptError { script, line, column, message, is_fatal } => {
+                let is_fatal = *is_fatal;
+                GuestOutput::ScriptError { script, line: *line, column: *column, message, is_fatal }
             }
             Self::InvalidResponse(message) => GuestOutput::InvalidResponse { message },
         }
@@ -55,9 +56,10 @@ impl Outcome {
             EvalAltResult::ErrorRuntime(value, _) if is_response(value) => Self::from_value(value.clone()),
             EvalAltResult::Exit(value, _) => Self::from_value(value.clone()),
             inner => {
+                let is_fatal = is_fatal(inner);
                 let (line, column) = line_and_column(inner.take_position());
                 let message = truncate(inner.to_string());
-                Self::ScriptError { script, line, column, message }
+                Self::ScriptError { script, line, column, message, is_fatal }
             }
         }
     }
@@ -85,6 +87,14 @@ fn innermost(error: &mut EvalAltResult) -> &mut EvalAltResult {
 
 fn is_response(value: &Dynamic) -> bool {
     value.read_lock::<Map>().is_some_and(|map| map.contains_key("statusCode"))
+}
+
+/// `throw #{retry: false, …}`: the script knows that trying again is of no use.
+fn is_fatal(error: &EvalAltResult) -> bool {
+    let EvalAltResult::ErrorRuntime(value, _) = error else { return false };
+    value.read_lock::<Map>().is_some_and(|map| {
+        map.get("retry").and_then(|retry| retry.as_bool().ok()).is_some_and(|retry| !retry)
+    })
 }
 
 fn respond(map: &Map) -> Result<Outcome, String> {

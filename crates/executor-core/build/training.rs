@@ -102,6 +102,8 @@ impl Guest {
                 response_bytes: 1 << 20,
                 user: None,
                 http: None,
+                event: None,
+                delivery: None,
             },
         );
         let answer = self.call(guest_abi::RUN, &input)?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::cause::Cause;
 use crate::host_call::{CallFailure, HostOp};
 use crate::id::{AppId, ExecutionId, UserId};
 use crate::invocation::ScriptTarget;
@@ -19,6 +20,8 @@ pub struct CallContext {
     pub target: Arc<ScriptTarget>,
     /// The person on whose behalf the script runs, where that is known; nobody on a public route.
     pub principal: Option<UserId>,
+    /// Why the execution runs.
+    pub cause: Cause,
     /// When the execution has to be over.
     pub deadline: Instant,
 }
@@ -27,6 +30,11 @@ impl CallContext {
     /// The app whose data the call is about: the only one it can be.
     pub fn app(&self) -> AppId {
         self.target.app
+    }
+
+    /// Why something runs that this call brings about.
+    pub fn effect(&self) -> Cause {
+        self.cause.child(self.execution)
     }
 }
 

@@ -96,6 +96,18 @@ pub struct GuestInput<'a> {
     #[serde(borrow)]
     pub user: Option<GuestUser<'a>>,
     pub http: Option<GuestHttp<'a>>,
+    /// What happened, as JSON text of an object, where an event is why the script runs.
+    #[serde(with = "serde_bytes", borrow)]
+    pub event: Option<&'a [u8]>,
+    pub delivery: Option<GuestDelivery>,
+}
+
+/// The delivery that a run is an attempt of.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GuestDelivery {
+    pub id: [u8; 16],
+    pub attempt: u32,
+    pub replay_of: Option<[u8; 16]>,
 }
 
 /// A caller whose credential was verified.
@@ -135,7 +147,14 @@ pub enum GuestOutput<'a> {
         body: &'a [u8],
     },
     /// The script failed. Line and column count from 1; 0 means unknown.
-    ScriptError { script: &'a str, line: u32, column: u32, message: &'a str },
+    ScriptError {
+        script: &'a str,
+        line: u32,
+        column: u32,
+        message: &'a str,
+        /// The script itself says that trying again is of no use.
+        is_fatal: bool,
+    },
     /// The script answered with something that is no response, such as a status of 1000.
     InvalidResponse { message: &'a str },
 }

@@ -79,6 +79,12 @@ id! {
     ApiKeyId,
     /// A link by which somebody makes an account.
     InvitationId,
+    /// What makes a script run for events.
+    TriggerId,
+    /// An event on its way to one script: the same at every attempt.
+    DeliveryId,
+    /// A delivery that was given up.
+    DeadLetterId,
 }
 
 #[cfg(test)]

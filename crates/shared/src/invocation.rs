@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::cause::{Cause, Delivery};
 use crate::fault::Code;
-use crate::guest_abi::{GuestHttp, GuestInput, GuestUser, InvocationType};
+use crate::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser, InvocationType};
 use crate::host_call::LogLevel;
-use crate::id::{AppId, ExecutionId, ScriptId, UserId};
+use crate::id::{AppId, DeliveryId, ExecutionId, ScriptId, UserId};
 use crate::limits::ScriptLimits;
 use crate::name::{AppSlug, ScriptName};
 use crate::script::{Bundle, BundleHash, Diagnostic, Import};
@@ -35,6 +36,20 @@ pub struct Caller {
     pub name: String,
 }
 
+/// What makes a script run.
+#[derive(Debug, Clone)]
+pub struct Occasion<'a> {
+    pub invocation_type: InvocationType,
+    pub cause: Cause,
+    pub delivery: Option<Delivery>,
+    /// Whose rights it has, where it has anybody's.
+    pub principal: Option<UserId>,
+    pub caller: Option<&'a Caller>,
+    pub http: Option<GuestHttp<'a>>,
+    /// `ctx.event`: JSON text of an object.
+    pub event: Option<&'a [u8]>,
+}
+
 /// An execution to be admitted and run.
 #[derive(Debug)]
 pub struct Invocation {
@@ -47,6 +62,9 @@ pub struct Invocation {
     /// Asked for by somebody who works on the script, and not by its users: it may take the slot
     /// that is kept for them.
     pub is_test: bool,
+    pub cause: Cause,
+    /// The delivery that this is an attempt of, where an event is why it runs.
+    pub delivery: Option<Delivery>,
     /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
     pub input: Vec<u8>,
 }
@@ -65,8 +83,30 @@ impl Invocation {
         http: GuestHttp<'_>,
     ) -> Self {
         let execution = ExecutionId::new();
+        let occasion = Occasion {
+            invocation_type: InvocationType::Http,
+            cause: Cause::root(execution),
+            delivery: None,
+            principal: caller.map(|caller| caller.id),
+            caller,
+            http: Some(http),
+            event: None,
+        };
+        Self::new(target, execution, request_id, occasion)
+    }
+
+    /// An execution with everything said.
+    pub fn new(
+        target: Arc<ScriptTarget>,
+        execution: ExecutionId,
+        request_id: Arc<str>,
+        occasion: Occasion<'_>,
+    ) -> Self {
+        let Occasion { invocation_type, cause, delivery, principal, caller, http, event } = occasion;
         let limits = &target.limits;
-        let mut input = Vec::with_capacity(256 + http.headers.len() + http.query.len() + http.body.len());
+        let http_bytes =
+            http.as_ref().map_or(0, |http| http.headers.len() + http.query.len() + http.body.len());
+        let mut input = Vec::with_capacity(256 + http_bytes + event.map_or(0, <[u8]>::len));
         codec::encode_body(
             &mut input,
             &GuestInput {
@@ -75,23 +115,31 @@ impl Invocation {
                 app: target.app_slug.as_str(),
                 script: target.name.as_str(),
                 version: target.version,
-                invocation_type: InvocationType::Http,
-                trigger_depth: 0,
+                invocation_type,
+                trigger_depth: cause.depth,
                 fuel: limits.fuel,
                 memory_mb: limits.memory_mb,
                 timeout_ms: limits.timeout_ms,
                 response_bytes: limits.response_bytes,
                 user: caller.map(|caller| GuestUser { id: caller.id.to_bytes(), name: &caller.name }),
-                http: Some(http),
+                http,
+                event,
+                delivery: delivery.map(|delivery| GuestDelivery {
+                    id: delivery.id.to_bytes(),
+                    attempt: delivery.attempt,
+                    replay_of: delivery.replay_of.map(DeliveryId::to_bytes),
+                }),
             },
         );
         Self {
             execution,
             request_id,
-            invocation_type: InvocationType::Http,
+            invocation_type,
             target,
-            principal: caller.map(|caller| caller.id),
+            principal,
             is_test: false,
+            cause,
+            delivery,
             input,
         }
     }
@@ -216,11 +264,14 @@ pub struct ScriptFailure {
     pub script: String,
     pub line: u32,
     pub column: u32,
+    /// The script itself says that trying again is of no use.
+    #[serde(skip)]
+    pub is_fatal: bool,
 }
 
 impl ScriptFailure {
     pub fn without_position(message: impl Into<String>) -> Self {
-        Self { message: message.into(), script: String::new(), line: 0, column: 0 }
+        Self { message: message.into(), script: String::new(), line: 0, column: 0, is_fatal: false }
     }
 }
 
@@ -337,6 +388,8 @@ pub struct ExecutionRecord {
     pub request_id: Arc<str>,
     pub target: Arc<ScriptTarget>,
     pub invocation_type: InvocationType,
+    pub cause: Cause,
+    pub delivery: Option<Delivery>,
     pub status: ExecutionStatus,
     pub http_status: Option<u16>,
     /// Microseconds since the Unix epoch.

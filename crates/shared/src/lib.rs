@@ -7,6 +7,8 @@
 
 #[cfg(feature = "host")]
 pub mod call;
+#[cfg(feature = "host")]
+pub mod cause;
 pub mod fault;
 pub mod guest_abi;
 #[cfg(feature = "host")]

@@ -262,6 +262,8 @@ fn input(secret: &str) -> Vec<u8> {
         response_bytes: 1000,
         user: None,
         http: Some(http),
+        event: None,
+        delivery: None,
     };
     codec::encode_body(&mut input, &guest_input);
     input

@@ -120,5 +120,7 @@ fn guest_input(body: &[u8]) -> GuestInput<'_> {
             headers: &[],
             body,
         }),
+        event: None,
+        delivery: None,
     }
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::id::{ExecutionId, ScriptId};
+use shared::id::{DeliveryId, ExecutionId, ScriptId};
 use shared::invocation::ExecutionStatus;
 use shared::script::BundleHash;
 
@@ -30,6 +30,15 @@ pub(super) struct Execution {
     bundle_hash: BundleHash,
     request_id: String,
     invocation_type: String,
+    /// Where the chain of events began that led to it: this execution itself, unless another did.
+    root_id: ExecutionId,
+    /// The execution that brought it about.
+    parent_id: Option<ExecutionId>,
+    /// Events between the beginning and this.
+    depth: i32,
+    /// The delivery that it was an attempt of.
+    delivery_id: Option<DeliveryId>,
+    attempt: Option<i32>,
     status: String,
     http_status: Option<i16>,
     started_at: DateTime<Utc>,
@@ -58,6 +67,11 @@ impl Execution {
             bundle_hash: row.bundle_hash,
             request_id: row.request_id,
             invocation_type: row.invocation_type,
+            root_id: row.root_id.unwrap_or(row.id),
+            parent_id: row.parent_id,
+            depth: row.depth,
+            delivery_id: row.delivery_id,
+            attempt: row.attempt,
             status: row.status,
             http_status: row.http_status,
             started_at: row.started_at,
@@ -81,6 +95,8 @@ fn milliseconds(us: i64) -> f64 {
 pub(super) struct ListParams {
     script: Option<String>,
     status: Option<String>,
+    /// Attempts of this delivery only.
+    delivery: Option<String>,
     /// RFC 3339.
     since: Option<String>,
     limit: Option<u32>,
@@ -97,6 +113,7 @@ pub(super) async fn list(
         script: params.script.as_deref().map(script).transpose()?,
         status: params.status.as_deref().map(status).transpose()?,
         since: params.since.as_deref().map(since).transpose()?,
+        delivery: params.delivery.as_deref().map(delivery).transpose()?,
         before: page.after,
     };
     let mut conn = admin.database.acquire().await?;
@@ -129,6 +146,10 @@ fn status(text: &str) -> Result<&'static str, ApiError> {
     known.into_iter().find(|status| *status == text).ok_or_else(|| {
         ApiError::invalid(format!("status is one of {}", known.join(", "))).with("field", "status")
     })
+}
+
+fn delivery(text: &str) -> Result<DeliveryId, ApiError> {
+    text.parse().map_err(|_| ApiError::invalid("delivery is the id of a delivery").with("field", "delivery"))
 }
 
 fn since(text: &str) -> Result<DateTime<Utc>, ApiError> {

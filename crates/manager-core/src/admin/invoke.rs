@@ -57,7 +57,7 @@ pub(super) async fn test(
     let http = request.guest_http(&captured, &remote_ip);
     let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http).as_test();
     let started_at_us = Utc::now().timestamp_micros();
-    let id = invocation.execution;
+    let (id, cause) = (invocation.execution, invocation.cause);
     let outcome = run(&admin, invocation).await?;
 
     let (status, headers, body) = match &outcome.response {
@@ -73,6 +73,8 @@ pub(super) async fn test(
         request_id,
         target,
         invocation_type: InvocationType::Http,
+        cause,
+        delivery: None,
         status: outcome.status,
         http_status: Some(status),
         started_at_us,

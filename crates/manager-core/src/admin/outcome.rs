@@ -47,7 +47,13 @@ mod tests {
 
     #[test]
     fn a_failure_says_where_it_happened() {
-        let failure = ScriptFailure { message: "boom".into(), script: "hello".into(), line: 3, column: 7 };
+        let failure = ScriptFailure {
+            message: "boom".into(),
+            script: "hello".into(),
+            line: 3,
+            column: 7,
+            is_fatal: false,
+        };
         let outcome = Outcome {
             status: ExecutionStatus::ScriptError,
             response: None,

@@ -22,6 +22,11 @@ pub(crate) fn row(record: &ExecutionRecord) -> ExecutionRow {
         // PostgreSQL's text has no U+0000.
         request_id: record.request_id.replace('\0', "\u{fffd}"),
         invocation_type: record.invocation_type.as_str().to_owned(),
+        root_id: Some(record.cause.root).filter(|root| *root != record.id),
+        parent_id: record.cause.parent,
+        depth: clamped(record.cause.depth),
+        delivery_id: record.delivery.map(|delivery| delivery.id),
+        attempt: record.delivery.map(|delivery| clamped(delivery.attempt)),
         status: record.status.as_str().to_owned(),
         http_status: record.http_status.and_then(|status| i16::try_from(status).ok()),
         started_at: DateTime::from_timestamp_micros(record.started_at_us).unwrap_or_default(),

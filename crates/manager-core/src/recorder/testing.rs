@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::cause::Cause;
 use shared::guest_abi::InvocationType;
 use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
@@ -19,11 +20,14 @@ pub(super) fn record(status: ExecutionStatus) -> ExecutionRecord {
         bundle: BundleHash([7; 32]),
         limits: ScriptLimits::default(),
     };
+    let id = ExecutionId::new();
     ExecutionRecord {
-        id: ExecutionId::new(),
+        id,
         request_id: "r1".into(),
         target: Arc::new(target),
         invocation_type: InvocationType::Http,
+        cause: Cause::root(id),
+        delivery: None,
         status,
         http_status: Some(200),
         started_at_us: 1_700_000_000_000_000,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use shared::id::{AppId, ExecutionId, ScriptId};
+use shared::id::{AppId, DeliveryId, ExecutionId, ScriptId};
 use shared::script::BundleHash;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Json;
@@ -21,6 +21,12 @@ pub(crate) struct ExecutionRow {
     pub(crate) bundle_hash: BundleHash,
     pub(crate) request_id: String,
     pub(crate) invocation_type: String,
+    /// Where its chain began; none when it began one itself.
+    pub(crate) root_id: Option<ExecutionId>,
+    pub(crate) parent_id: Option<ExecutionId>,
+    pub(crate) depth: i32,
+    pub(crate) delivery_id: Option<DeliveryId>,
+    pub(crate) attempt: Option<i32>,
     pub(crate) status: String,
     pub(crate) http_status: Option<i16>,
     pub(crate) started_at: DateTime<Utc>,
@@ -45,6 +51,11 @@ impl FromRow<'_, PgRow> for ExecutionRow {
             bundle_hash: columns::hash(row, "bundle_hash")?,
             request_id: row.try_get("request_id")?,
             invocation_type: row.try_get("invocation_type")?,
+            root_id: row.try_get("root_id")?,
+            parent_id: row.try_get("parent_id")?,
+            depth: row.try_get("depth")?,
+            delivery_id: row.try_get("delivery_id")?,
+            attempt: row.try_get("attempt")?,
             status: row.try_get("status")?,
             http_status: row.try_get("http_status")?,
             started_at: row.try_get("started_at")?,
@@ -65,6 +76,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) script: Option<&'a str>,
     pub(crate) status: Option<&'a str>,
     pub(crate) since: Option<DateTime<Utc>>,
+    /// Attempts of this delivery only.
+    pub(crate) delivery: Option<DeliveryId>,
     pub(crate) before: Option<ExecutionId>,
 }
 
@@ -78,6 +91,7 @@ pub(crate) async fn page(
     // The list does not show logs: reading up to 256 KiB for each row would be for nothing.
     sqlx::query_as(
         "select app_id, id, script_id, script_name, version, bundle_hash, request_id, invocation_type,
+                root_id, parent_id, depth, delivery_id, attempt,
                 status, http_status, started_at, duration_us, queued_us, fuel, peak_memory_bytes,
                 host_calls, error, '[]'::json as logs
          from executions
@@ -86,14 +100,16 @@ pub(crate) async fn page(
            and ($3::text is null or status = $3)
            and ($4::timestamptz is null or started_at >= $4)
            and ($5::uuid is null or id < $5)
+           and ($6::uuid is null or delivery_id = $6)
          order by id desc
-         limit $6",
+         limit $7",
     )
     .bind(app)
     .bind(filter.script)
     .bind(filter.status)
     .bind(filter.since)
     .bind(filter.before)
+    .bind(filter.delivery)
     .bind(limit)
     .fetch_all(conn)
     .await
@@ -106,6 +122,7 @@ pub(crate) async fn by_id(
 ) -> sqlx::Result<Option<ExecutionRow>> {
     sqlx::query_as(
         "select app_id, id, script_id, script_name, version, bundle_hash, request_id, invocation_type,
+                root_id, parent_id, depth, delivery_id, attempt,
                 status, http_status, started_at, duration_us, queued_us, fuel, peak_memory_bytes,
                 host_calls, error, logs
          from executions
@@ -114,6 +131,30 @@ pub(crate) async fn by_id(
     .bind(app)
     .bind(id)
     .fetch_optional(conn)
+    .await
+}
+
+/// Executions of a chain of events, the oldest first.
+pub(crate) async fn of_chain(
+    conn: &mut PgConnection,
+    app: AppId,
+    root: ExecutionId,
+    limit: i64,
+) -> sqlx::Result<Vec<ExecutionRow>> {
+    sqlx::query_as(
+        "select app_id, id, script_id, script_name, version, bundle_hash, request_id, invocation_type,
+                root_id, parent_id, depth, delivery_id, attempt,
+                status, http_status, started_at, duration_us, queued_us, fuel, peak_memory_bytes,
+                host_calls, error, '[]'::json as logs
+         from executions
+         where app_id = $1 and (id = $2 or root_id = $2)
+         order by id
+         limit $3",
+    )
+    .bind(app)
+    .bind(root)
+    .bind(limit)
+    .fetch_all(conn)
     .await
 }
 
@@ -176,16 +217,20 @@ pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sq
     sqlx::query(
         "insert into executions (app_id, id, script_id, script_name, version, bundle_hash, request_id,
                                  invocation_type, status, http_status, started_at, duration_us,
-                                 queued_us, fuel, peak_memory_bytes, host_calls, error, logs)
+                                 queued_us, fuel, peak_memory_bytes, host_calls, error, logs,
+                                 root_id, parent_id, depth, delivery_id, attempt)
          select r.app_id, r.id, r.script_id, r.script_name, r.version, r.bundle_hash, r.request_id,
                 r.invocation_type, r.status, r.http_status, r.started_at, r.duration_us,
-                r.queued_us, r.fuel, r.peak_memory_bytes, r.host_calls, r.error, r.logs
+                r.queued_us, r.fuel, r.peak_memory_bytes, r.host_calls, r.error, r.logs,
+                r.root_id, r.parent_id, r.depth, r.delivery_id, r.attempt
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bytea[], $7::text[],
                      $8::text[], $9::text[], $10::smallint[], $11::timestamptz[], $12::bigint[],
-                     $13::bigint[], $14::bigint[], $15::bigint[], $16::int[], $17::json[], $18::json[])
+                     $13::bigint[], $14::bigint[], $15::bigint[], $16::int[], $17::json[], $18::json[],
+                     $19::uuid[], $20::uuid[], $21::int[], $22::uuid[], $23::int[])
               as r (app_id, id, script_id, script_name, version, bundle_hash, request_id,
                     invocation_type, status, http_status, started_at, duration_us,
-                    queued_us, fuel, peak_memory_bytes, host_calls, error, logs)
+                    queued_us, fuel, peak_memory_bytes, host_calls, error, logs,
+                    root_id, parent_id, depth, delivery_id, attempt)
          join apps a on a.id = r.app_id
          on conflict do nothing",
     )
@@ -207,6 +252,11 @@ pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sq
     .bind(column(rows, |row| row.host_calls))
     .bind(column(rows, |row| row.error.as_deref().map(RawValue::get)))
     .bind(column(rows, |row| row.logs.get()))
+    .bind(column(rows, |row| row.root_id.map(ExecutionId::as_uuid)))
+    .bind(column(rows, |row| row.parent_id.map(ExecutionId::as_uuid)))
+    .bind(column(rows, |row| row.depth))
+    .bind(column(rows, |row| row.delivery_id.map(DeliveryId::as_uuid)))
+    .bind(column(rows, |row| row.attempt))
     .execute(conn)
     .await?;
     Ok(())

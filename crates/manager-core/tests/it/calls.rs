@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shared::call::{CallContext, HostCall, Stage};
+use shared::cause::Cause;
 use shared::host_call::{CallFailure, HostOp};
 use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::ScriptTarget;
@@ -49,11 +50,13 @@ impl Script {
             bundle: BundleHash([0; 32]),
             limits: ScriptLimits::default(),
         };
+        let execution = ExecutionId::new();
         let context = CallContext {
-            execution: ExecutionId::new(),
+            execution,
             request_id: "r".into(),
             target: Arc::new(target),
             principal: None,
+            cause: Cause::root(execution),
             deadline: Instant::now() + Duration::from_secs(10),
         };
         Self { calls: api.manager.calls(), context: Arc::new(context) }

@@ -63,8 +63,13 @@ async fn one_execution_is_shown_with_its_error_and_logs() {
     let api = TestApi::start().await;
     let app = api.app_id("default").await;
     let mut one = record(app, ExecutionStatus::ScriptError);
-    one.failure =
-        Some(ScriptFailure { message: "boom \0".into(), script: "hello".into(), line: 3, column: 7 });
+    one.failure = Some(ScriptFailure {
+        message: "boom \0".into(),
+        script: "hello".into(),
+        line: 3,
+        column: 7,
+        is_fatal: false,
+    });
     let entry = |data: &str| LogEntry { level: LogLevel::Warn, message: "m\0".into(), data: data.into() };
     let data = ["{\"n\": 1.10, \"s\": \"\\u0000\"}", "1e400", "\"\\ud800\"", ""];
     one.logs = Arc::new(data.map(entry));

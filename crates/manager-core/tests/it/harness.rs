@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use manager_core::{FirstOwner, Manager, ManagerConfig, Retention};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use shared::cause::Cause;
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
 use shared::id::{AppId, ExecutionId, ScriptId, UserId};
@@ -246,11 +247,14 @@ pub(crate) fn record(app: AppId, status: ExecutionStatus) -> ExecutionRecord {
         bundle: BundleHash([7; 32]),
         limits: ScriptLimits::default(),
     };
+    let id = ExecutionId::new();
     ExecutionRecord {
-        id: ExecutionId::new(),
+        id,
         request_id: "request-1".into(),
         target: Arc::new(target),
         invocation_type: InvocationType::Http,
+        cause: Cause::root(id),
+        delivery: None,
         status,
         http_status: Some(200),
         started_at_us: 1_700_000_000_000_000,

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use shared::guest_abi::GuestInput;
 use shared::http::Pairs;
 use shared::invocation::{
@@ -16,6 +17,8 @@ use shared::script::{Diagnostic, Import};
 pub(crate) struct FakePool {
     answers: Mutex<VecDeque<WorkResult>>,
     requests: Mutex<Vec<SeenRequest>>,
+    /// Runs wait here while somebody holds it.
+    gate: tokio::sync::RwLock<()>,
 }
 
 /// A run's request as the guest would see it.
@@ -30,12 +33,34 @@ pub(crate) struct SeenRequest {
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+    /// What happened, where an event is why it runs.
+    pub(crate) event: Value,
+    pub(crate) delivery: Option<SeenDelivery>,
+    pub(crate) user: Option<String>,
+}
+
+/// The delivery that a run is an attempt of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeenDelivery {
+    pub(crate) id: uuid::Uuid,
+    pub(crate) attempt: u32,
+    pub(crate) replay_of: Option<uuid::Uuid>,
 }
 
 impl FakePool {
     /// What the next run is answered with.
     pub(crate) fn will_answer(&self, answer: WorkResult) {
         self.answers.lock().unwrap().push_back(answer);
+    }
+
+    /// Runs that have begun so far.
+    pub(crate) fn requests(&self) -> Vec<SeenRequest> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// Lets no run end while what it answers is held.
+    pub(crate) async fn hold(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
     }
 
     pub(crate) fn last_request(&self) -> SeenRequest {
@@ -50,6 +75,7 @@ impl Invoke for FakePool {
                 Work::Compile(compilation) => verdict(&compilation.bundle.source),
                 Work::Run(invocation) => {
                     self.requests.lock().unwrap().push(seen(&invocation.input));
+                    let _passed = self.gate.read().await;
                     let answer = self.answers.lock().unwrap().pop_front();
                     answer.unwrap_or_else(|| respond(200, "text/plain", b"hello"))
                 }
@@ -111,7 +137,13 @@ pub(crate) fn fail(status: ExecutionStatus, message: &str, line: u32, column: u3
     WorkResult::Ran(Outcome {
         status,
         response: None,
-        failure: Some(ScriptFailure { message: message.into(), script: "hello".into(), line, column }),
+        failure: Some(ScriptFailure {
+            message: message.into(),
+            script: "hello".into(),
+            line,
+            column,
+            is_fatal: false,
+        }),
         usage: Usage::default(),
         logs: Arc::default(),
     })
@@ -119,8 +151,28 @@ pub(crate) fn fail(status: ExecutionStatus, message: &str, line: u32, column: u3
 
 fn seen(input: &[u8]) -> SeenRequest {
     let input: GuestInput<'_> = shared::wire::codec::decode_body(input).unwrap();
-    let http = input.http.unwrap();
+    let delivery = input.delivery.map(|delivery| SeenDelivery {
+        id: uuid::Uuid::from_bytes(delivery.id),
+        attempt: delivery.attempt,
+        replay_of: delivery.replay_of.map(uuid::Uuid::from_bytes),
+    });
+    let event = input.event.map(|json| serde_json::from_slice(json).unwrap()).unwrap_or_default();
+    let user = input.user.map(|user| user.name.to_owned());
+    let Some(http) = input.http else {
+        let script = input.script.to_owned();
+        return SeenRequest {
+            script,
+            version: input.version,
+            event,
+            delivery,
+            user,
+            ..SeenRequest::default()
+        };
+    };
     SeenRequest {
+        event,
+        delivery,
+        user,
         script: input.script.to_owned(),
         version: input.version,
         method: http.method.to_owned(),

@@ -132,6 +132,7 @@ impl Execution {
                 request_id: invocation.request_id.clone(),
                 target: invocation.target.clone(),
                 principal: invocation.principal,
+                cause: invocation.cause,
                 deadline,
             })
         });

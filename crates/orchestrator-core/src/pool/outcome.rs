@@ -170,15 +170,16 @@ fn answered(output: &[u8], body_bytes_max: u32) -> Result<Ran, Violation> {
             Ok(response) => (ExecutionStatus::Ok, Some(response), None),
             Err(message) => invalid(message),
         },
-        GuestOutput::ScriptError { script, line, column, message } => {
-            (ExecutionStatus::ScriptError, None, Some(failure(script, line, column, message)))
+        GuestOutput::ScriptError { script, line, column, message, is_fatal } => {
+            let failure = ScriptFailure { is_fatal, ..failure(script, line, column, message) };
+            (ExecutionStatus::ScriptError, None, Some(failure))
         }
         GuestOutput::InvalidResponse { message } => invalid(message.to_owned()),
     })
 }
 
 fn failure(script: &str, line: u32, column: u32, message: &str) -> ScriptFailure {
-    ScriptFailure { message: cut(message), script: cut(script), line, column }
+    ScriptFailure { message: cut(message), script: cut(script), line, column, is_fatal: false }
 }
 
 /// What is kept of a text. It may be as long as a response, and is stored with the execution.
@@ -243,6 +244,8 @@ fn deliver(
         request_id: invocation.request_id,
         target: invocation.target,
         invocation_type: invocation.invocation_type,
+        cause: invocation.cause,
+        delivery: invocation.delivery,
         status,
         http_status: response.as_ref().map(|response| response.status.as_u16()),
         started_at_us: execution.started_at_us,
