@@ -3,7 +3,7 @@
 use shared::id::UserId;
 use shared::limits::{BODY_BYTES_DEFAULT, ScriptLimits};
 use shared::name::{AppSlug, InvalidName, ScriptName, Username};
-use shared::route::{InvalidPattern, PathPattern, RoutePolicy};
+use shared::route::{DispatchMode, InvalidPattern, PathPattern, RoutePolicy};
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
 
@@ -100,6 +100,7 @@ async fn create_default_app(
             method: None,
             host: None,
             pattern,
+            dispatch: DispatchMode::Sync,
             script,
             body_bytes_max: BODY_BYTES_DEFAULT,
             policy: RoutePolicy::default(),

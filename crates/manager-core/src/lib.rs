@@ -1,7 +1,7 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
-//! HTTP API, `assets` hands out static files, `callers` answers the ingress who sends an API key, `domains` says which hosts apps may claim,
+//! HTTP API, `assets` hands out static files, `callers` answers the ingress who sends an API key, `events` delivers what happens to scripts, `domains` says which hosts apps may claim,
 //! `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
 //! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for, `data` is what they keep. Nothing
 //! here knows workers, frames
@@ -21,6 +21,7 @@ mod data;
 mod deploy;
 mod diff;
 mod domains;
+mod events;
 mod incidents;
 mod manager;
 mod modules;
@@ -36,7 +37,8 @@ mod tally;
 pub use crate::admin::{Beside, Permission, openapi, permissions};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
-pub use crate::manager::{Manager, ManagerConfig, PasswordError};
+pub use crate::events::EventCounters;
+pub use crate::manager::{Manager, ManagerConfig, OpenDeadLetters, PasswordError};
 pub use crate::recorder::{RecorderCounters, Retention};
 pub use crate::recovery::{PasswordReset, ResetError, reset_password};
 pub use crate::store::DatabaseCounters;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use shared::name::Username;
 use shared::ports::{
-    AssetSource, Authenticate, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink,
+    Accept, AssetSource, Authenticate, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink,
     RouteSource,
 };
 use sqlx::postgres::PgConnectOptions;
@@ -20,6 +20,7 @@ use crate::bundles::Bundles;
 use crate::callers::Callers;
 use crate::data::Data;
 use crate::domains::Dns;
+use crate::events::{Acceptor, Dispatching, EventCounters};
 use crate::incidents::Incidents;
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
@@ -46,6 +47,14 @@ pub struct ManagerConfig {
 #[error(transparent)]
 pub struct PasswordError(LoginError);
 
+/// Dead letters that are to be looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenDeadLetters {
+    pub count: u64,
+    /// Age of the oldest, in seconds; 0 when there is none.
+    pub oldest_s: u64,
+}
+
 /// Everything that is kept: apps, scripts, routes, people, executions. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Manager {
@@ -58,6 +67,7 @@ pub struct Manager {
     assets: Assets,
     data: Data,
     tally: Arc<Tally>,
+    events: Dispatching,
     config: Arc<ManagerConfig>,
 }
 
@@ -75,6 +85,7 @@ impl Manager {
             assets: Assets::new(database.clone()),
             data: Data::new(Database::for_scripts(options)),
             tally: Arc::default(),
+            events: Dispatching::new(),
             database,
             snapshot,
             config: Arc::new(config),
@@ -119,6 +130,11 @@ impl Manager {
     /// Static files of apps.
     pub fn assets(&self) -> Arc<dyn AssetSource> {
         Arc::new(self.assets.clone())
+    }
+
+    /// Takes requests that must not be lost.
+    pub fn acceptor(&self) -> Arc<dyn Accept> {
+        Arc::new(Acceptor { database: self.database.clone(), events: self.events.clone() })
     }
 
     /// Which scripts may run, by budget and quarantine.
@@ -167,6 +183,7 @@ impl Manager {
             incidents: self.incidents.clone(),
             assets: self.assets.clone(),
             data: self.data.clone(),
+            outbox: self.events.outbox.clone(),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             config: Arc::clone(&self.config),
@@ -183,6 +200,30 @@ impl Manager {
     /// The same for parts that everybody may ask.
     pub fn open_to_all(&self, router: Router) -> Router {
         admin::open(router)
+    }
+
+    /// Begins to deliver events through the pool, which has so many slots.
+    pub fn start_events(&self, invoke: Arc<dyn Invoke>, slots: usize) {
+        let (database, snapshot) = (self.database.clone(), Arc::clone(&self.snapshot));
+        self.events.start(database, snapshot, invoke, self.recorder(), slots);
+    }
+
+    /// Starts no more events and waits for those that run.
+    pub async fn stop_events(&self) {
+        self.events.stop().await;
+    }
+
+    /// What was delivered since the start.
+    pub fn event_counters(&self) -> EventCounters {
+        self.events.counters()
+    }
+
+    /// Dead letters of all apps that nobody has looked after; none while the database does not answer.
+    pub async fn open_dead_letters(&self) -> Option<OpenDeadLetters> {
+        let mut conn = self.database.acquire().await.ok()?;
+        let (count, oldest) = store::dead_letters::unresolved(&mut conn).await.ok()?;
+        let age = oldest.map_or(0, |oldest| (chrono::Utc::now() - oldest).num_seconds());
+        Some(OpenDeadLetters { count: count.unsigned_abs(), oldest_s: age.unsigned_abs() })
     }
 
     /// Whether the database answers.

@@ -12,7 +12,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use manager_core::{Beside, DatabaseCounters, ExecutionCounters, Manager, RecorderCounters};
+use manager_core::{
+    Beside, DatabaseCounters, EventCounters, ExecutionCounters, Manager, OpenDeadLetters, RecorderCounters,
+};
 use orchestrator_core::pool::{Pool, PoolStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -45,6 +47,8 @@ async fn metrics(State(watched): State<Arc<(Manager, Pool)>>) -> Response {
     let numbers = Numbers {
         pool: pool.status(),
         executions: manager.execution_counters(),
+        events: manager.event_counters(),
+        dead_letters: manager.open_dead_letters().await,
         recorder: manager.recorder_counters(),
         database: manager.database_counters(),
         process: process_status::read(),
@@ -65,6 +69,9 @@ async fn metrics(State(watched): State<Arc<(Manager, Pool)>>) -> Response {
 struct Numbers {
     pool: PoolStatus,
     executions: ExecutionCounters,
+    events: EventCounters,
+    /// None while the database does not answer.
+    dead_letters: Option<OpenDeadLetters>,
     recorder: RecorderCounters,
     database: DatabaseCounters,
     process: Option<ProcessStatus>,
@@ -75,6 +82,7 @@ impl Collector for Numbers {
         let to = &mut encoder;
         self.executions(to)?;
         self.workers(to)?;
+        self.deliveries(to)?;
         self.records(to)?;
         self.connections(to)?;
         self.process.as_ref().map_or(Ok(()), |process| of_process(process, to))
@@ -82,6 +90,21 @@ impl Collector for Numbers {
 }
 
 impl Numbers {
+    fn deliveries(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let events = &self.events;
+        counter(to, "delivery_attempts", "Attempts to deliver an event", events.started)?;
+        counter(to, "deliveries_done", "Events that were delivered", events.done)?;
+        counter(to, "deliveries_put_off", "Attempts after which another follows", events.put_off)?;
+        counter(to, "deliveries_buried", "Events that became dead letters", events.buried)?;
+        counter(to, "outbox_fetches", "Reads of the outbox", events.fetches)?;
+        counter(to, "outbox_missed", "Rows that were another's when they were done", events.missed)?;
+        gauge(to, "outbox_in_memory", "Events that the dispatcher has in memory", events.in_memory)?;
+        gauge(to, "deliveries_running", "Attempts that run", events.running)?;
+        let Some(open) = self.dead_letters else { return Ok(()) };
+        gauge(to, "dead_letters", "Dead letters that nobody looked after", open.count)?;
+        gauge(to, "dead_letters_oldest_seconds", "Age of the oldest of them", open.oldest_s)
+    }
+
     fn executions(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Self { executions, pool, .. } = self;
         let mut ended =

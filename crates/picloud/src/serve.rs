@@ -80,12 +80,15 @@ async fn serve_with(
         tracing::warn!("ISOLATION IS OFF: a script that escapes its sandbox has everything this user has");
     }
     let pool = Pool::start(pool_config, ports).await?;
+    let slots = config.workers * usize::from(config.slots_per_worker);
+    manager.start_events(Arc::new(pool.clone()), slots);
 
     let plane = Arc::new(DataPlane::new(
         Router::new(manager.routes()),
         pool.clone(),
         manager.callers(),
         manager.assets(),
+        manager.acceptor(),
     ));
     let platform = manager
         .admin_router_beside(Arc::new(pool.clone()), &api::described())
@@ -104,6 +107,7 @@ async fn serve_with(
         manager.end_streams();
     };
     ingress::serve(listener, plane, platform, ingress_config, stop).await;
+    manager.stop_events().await;
     pool.drain(Duration::from_millis(DRAIN_MS)).await;
     manager.close().await;
     match lost {

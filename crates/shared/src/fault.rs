@@ -72,6 +72,7 @@ codes! {
     RequestTimeout       "request_timeout"        408 Caller   safe   "The request came in too slowly";
     Conflict             "conflict"               409 Caller   safe   "The change contradicts what exists";
     DomainUnproven       "domain_unproven"        409 Caller   safe   "The domain is not proven to be the app's";
+    DeliveryKeyReused    "delivery_key_reused"    409 Caller   safe   "The key was used for another request";
     RequestInFlight      "request_in_flight"      409 Caller   safe   "The same request is still being worked on";
     PreconditionFailed   "precondition_failed"    412 Caller   safe   "The resource is not as the caller last saw it";
     BodyTooLarge         "body_too_large"         413 Caller   safe   "The request body is over the limit";
@@ -83,6 +84,7 @@ codes! {
     LimitOutOfRange      "limit_out_of_range"     422 Caller   safe   "A limit is outside its range";
     TooManyRequests      "too_many_requests"      429 Caller   safe   "Too many requests";
     BudgetExhausted      "budget_exhausted"       429 Script   safe   "The app has used up its budget for now";
+    OutboxFull           "outbox_full"            429 Script   safe   "The app has too many events waiting";
     Internal             "internal"               500 Platform unsafe "The platform failed";
     ScriptError          "script_error"           500 Script   unsafe "The script failed";
     InvalidResponse      "invalid_response"       502 Script   unsafe "The script's answer is not a valid response";

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::call::{HostCall, Reply};
-use crate::id::AppId;
+use crate::guest_abi::GuestHttp;
+use crate::id::{AppId, DeliveryId, RouteId};
 use crate::invocation::{Caller, ExecutionRecord, Incident, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
 use crate::script::{Bundle, BundleHash};
@@ -74,6 +75,45 @@ pub trait Authenticate: Send + Sync {
         app: AppId,
         key: &'a str,
     ) -> BoxFuture<'a, Result<Caller, CredentialRefused>>;
+}
+
+/// A request whose script runs by way of the outbox.
+#[derive(Debug)]
+pub struct Arrived<'a> {
+    pub route: RouteId,
+    pub target: &'a ScriptTarget,
+    pub request_id: &'a str,
+    pub caller: Option<&'a Caller>,
+    pub http: GuestHttp<'a>,
+    /// Whether the caller waits for the answer.
+    pub is_awaited: bool,
+    /// A request with the same key is accepted once, with a digest of what it asks for.
+    pub key: Option<(&'a [u8], [u8; 32])>,
+}
+
+/// What came of a request that was accepted.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It is written down and will run.
+    Later { delivery: DeliveryId, is_repeated: bool },
+    /// It ran, or was refused, and nobody will try again.
+    Ended(Box<WorkResult>),
+}
+
+/// Why a request is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    #[error("the app has as many events waiting as it may have")]
+    Full,
+    #[error("the key was used for another request")]
+    KeyReused,
+    #[error("the request cannot be written down now")]
+    Unavailable,
+}
+
+/// Ingress → manager (ADR 0020): takes a request that must not be lost.
+pub trait Accept: Send + Sync {
+    fn accept<'a>(&'a self, request: Arrived<'a>) -> BoxFuture<'a, Result<Accepted, NotAccepted>>;
 }
 
 /// A static file of an app.

@@ -11,9 +11,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::openapi::{Described, Operation};
 use super::{
-    Admin, account, api_keys, apply, apps, assets, audit, budgets, denials, domains, executions, gate,
-    incidents, invitations, invoke, kv, matching, members, routes, scripts, session, switch, tail, totp,
-    transfer, users, verbs, version_diff, versions,
+    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, domains,
+    executions, gate, incidents, invitations, invoke, kv, matching, members, outbox, routes, scripts,
+    session, switch, tail, totp, transfer, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -122,6 +122,15 @@ pub(crate) fn table() -> Vec<Endpoint> {
         delete("/apps/{app}/routes/{id}", WriteApp, routes::delete),
         get("/apps/{app}/executions", ReadApp, executions::list),
         get("/apps/{app}/executions/{id}", ReadApp, executions::show),
+        get("/apps/{app}/executions/{id}/causation", ReadApp, causation::show),
+        get("/apps/{app}/abandoned-executions", ReadApp, outbox::abandoned),
+        get("/apps/{app}/outbox", ReadApp, outbox::list),
+        get("/apps/{app}/dead-letters", ReadApp, dead_letters::list),
+        post("/apps/{app}/dead-letters:replay", WriteApp, dead_letters::replay_many),
+        post("/apps/{app}/dead-letters:resolve", WriteApp, dead_letters::resolve_many),
+        get("/apps/{app}/dead-letters/{id}", ReadData, dead_letters::show),
+        post("/apps/{app}/dead-letters/{id}:replay", WriteApp, dead_letters::replay),
+        post("/apps/{app}/dead-letters/{id}:resolve", WriteApp, dead_letters::resolve),
         get("/apps/{app}/logs:tail", ReadApp, tail::follow),
     ]
 }

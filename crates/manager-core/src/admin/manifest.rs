@@ -105,7 +105,7 @@ fn wanted_route(
     scripts: &BTreeMap<ScriptName, ManifestScript>,
     route: ManifestRoute,
 ) -> Result<WantedRoute, ApiError> {
-    routes::check_mode(route.dispatch_mode.as_deref())?;
+    let dispatch = route.dispatch_mode.as_deref().map(routes::mode).transpose()?.unwrap_or_default();
     match scripts.get(&route.script).map(|script| script.kind) {
         Some(ScriptKind::Endpoint) => {}
         Some(ScriptKind::Module) => {
@@ -124,6 +124,7 @@ fn wanted_route(
         method: route.method.as_deref().map(routes::method).transpose()?.flatten(),
         host: route.host.as_deref().map(routes::host).transpose()?.flatten(),
         pattern: routes::pattern(&route.path)?,
+        dispatch,
         script: route.script,
         body_bytes_max: routes::body_limit(route.body_limit_bytes.unwrap_or(BODY_BYTES_DEFAULT))?,
         policy,

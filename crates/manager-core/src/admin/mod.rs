@@ -10,8 +10,10 @@ mod apps;
 mod assets;
 mod audit;
 mod budgets;
+mod causation;
 mod compile;
 mod cookie;
+mod dead_letters;
 mod denials;
 mod domains;
 mod endpoints;
@@ -29,6 +31,7 @@ mod manifest;
 mod matching;
 mod members;
 mod openapi;
+mod outbox;
 mod outcome;
 mod page;
 mod precondition;
@@ -72,6 +75,7 @@ use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
 use crate::data::Data;
 use crate::domains::Dns;
+use crate::events::Outbox;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::recorder::Recorder;
@@ -89,6 +93,7 @@ pub(crate) struct Admin {
     pub(crate) incidents: Incidents,
     pub(crate) assets: Assets,
     pub(crate) data: Data,
+    pub(crate) outbox: Outbox,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
     pub(crate) config: Arc<ManagerConfig>,

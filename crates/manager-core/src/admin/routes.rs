@@ -12,7 +12,9 @@ use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId};
 use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
 use shared::name::ScriptName;
-use shared::route::{Cors, InvalidPolicy, PathPattern, RateLimit, RouteAuth, RoutePolicy};
+use shared::route::{
+    Cors, DispatchMode, InvalidPolicy, PathPattern, RateLimit, RouteAuth, RoutePolicy, UnknownMode,
+};
 use shared::script::ScriptKind;
 use sqlx::postgres::PgConnection;
 
@@ -39,6 +41,7 @@ pub(super) struct RouteBody {
     path: Option<String>,
     #[schemars(with = "Option<ScriptName>")]
     script: Option<String>,
+    #[schemars(with = "Option<DispatchMode>")]
     dispatch_mode: Option<String>,
     /// `any`, or a pattern of hosts that the app has claimed.
     host: Option<String>,
@@ -99,7 +102,7 @@ pub(super) async fn create(
     app: App,
     Json(body): Json<RouteBody>,
 ) -> Result<(StatusCode, Tagged<StoredRoute>), ApiError> {
-    check_mode(body.dispatch_mode.as_deref())?;
+    let dispatch = body.dispatch_mode.as_deref().map(mode).transpose()?.unwrap_or_default();
     let pattern = pattern(body.path.as_deref().ok_or_else(|| missing("path"))?)?;
     let method = body.method.as_deref().map(method).transpose()?.flatten();
     let host = body.host.as_deref().map(host).transpose()?.flatten();
@@ -109,7 +112,7 @@ pub(super) async fn create(
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let script = script_id(&mut tx, &app, body.script.as_deref().ok_or_else(|| missing("script"))?).await?;
-    let spec = RouteSpec { method, host, pattern, script, body_bytes_max, policy };
+    let spec = RouteSpec { method, host, pattern, dispatch, script, body_bytes_max, policy };
     if let Some(host) = &spec.host {
         refuse_strange_host(&mut tx, &admin, &app, host).await?;
     }
@@ -139,7 +142,7 @@ pub(super) async fn update(
     preconditions: Preconditions,
     Json(body): Json<RouteBody>,
 ) -> Result<Tagged<StoredRoute>, ApiError> {
-    check_mode(body.dispatch_mode.as_deref())?;
+    let new_mode = body.dispatch_mode.as_deref().map(mode).transpose()?;
     let new_pattern = body.path.as_deref().map(pattern).transpose()?;
     let new_method = body.method.as_deref().map(method).transpose()?;
     let new_host = body.host.as_deref().map(host).transpose()?;
@@ -159,6 +162,7 @@ pub(super) async fn update(
             Some(pattern) => pattern,
             None => pattern(&old.path)?,
         },
+        dispatch: new_mode.unwrap_or(old.dispatch_mode),
         script,
         host: new_host.unwrap_or_else(|| old.hosts.clone()),
         body_bytes_max: new_limit.unwrap_or(old.body_limit_bytes),
@@ -317,11 +321,7 @@ pub(super) fn body_limit(value: u32) -> Result<u32, ApiError> {
     Err(LimitOutOfRange { field, value: value.into(), floor: 0, ceiling: BODY_BYTES_MAX.into() }.into())
 }
 
-/// What later releases will take and this one does not.
-pub(super) fn check_mode(dispatch_mode: Option<&str>) -> Result<(), ApiError> {
-    if dispatch_mode.is_some_and(|mode| mode != "sync") {
-        let detail = "dispatch_mode may only be sync for now; durable and async come in a later release";
-        return Err(ApiError::invalid(detail).with("field", "dispatch_mode"));
-    }
-    Ok(())
+pub(super) fn mode(text: &str) -> Result<DispatchMode, ApiError> {
+    text.parse()
+        .map_err(|error: UnknownMode| ApiError::invalid(error.to_string()).with("field", "dispatch_mode"))
 }

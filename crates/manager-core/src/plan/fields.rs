@@ -30,6 +30,7 @@ pub(super) fn route(old: &StoredRoute, new: &WantedRoute) -> Map<String, Value> 
         // Names of parameters are no part of what makes two routes the same.
         ("host", old.host.as_str().into(), host.into()),
         ("path", old.path.as_str().into(), new.pattern.to_string().into()),
+        ("dispatch_mode", json!(old.dispatch_mode), json!(new.dispatch)),
         ("script", old.script.as_str().into(), new.script.as_str().into()),
         ("body_limit_bytes", old.body_limit_bytes.into(), new.body_bytes_max.into()),
         ("auth", json!(auth), json!(new.policy.auth)),

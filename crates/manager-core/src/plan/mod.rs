@@ -12,7 +12,7 @@ use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId};
 use shared::limits::ScriptLimits;
 use shared::name::ScriptName;
-use shared::route::{PathPattern, RoutePolicy};
+use shared::route::{DispatchMode, PathPattern, RoutePolicy};
 use shared::script::{Bundle, ScriptKind};
 
 use self::fields::changed;
@@ -57,6 +57,7 @@ pub(crate) struct WantedRoute {
     pub(crate) method: Option<String>,
     pub(crate) host: Option<HostPattern>,
     pub(crate) pattern: PathPattern,
+    pub(crate) dispatch: DispatchMode,
     pub(crate) script: ScriptName,
     pub(crate) body_bytes_max: u32,
     pub(crate) policy: RoutePolicy,
@@ -64,8 +65,8 @@ pub(crate) struct WantedRoute {
 
 impl WantedRoute {
     pub(crate) fn spec(&self, script: ScriptId) -> RouteSpec {
-        let Self { method, host, pattern, body_bytes_max, policy, .. } = self.clone();
-        RouteSpec { method, host, pattern, script, body_bytes_max, policy }
+        let Self { method, host, pattern, dispatch, body_bytes_max, policy, .. } = self.clone();
+        RouteSpec { method, host, pattern, dispatch, script, body_bytes_max, policy }
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Rete
         if seen == Some(written) {
             continue;
         }
+        if let Err(error) = crate::events::sweep_retention(&database).await {
+            tracing::warn!(%error, "what old events left could not be removed; trying again later");
+        }
         match sweep(&database, retention, Utc::now()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(executions.removed = removed, "old execution records were removed"),

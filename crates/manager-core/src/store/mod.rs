@@ -2,6 +2,7 @@
 //! first, so that any of them can join a transaction. No rule of the product is decided here, and
 //! no SQL is written elsewhere.
 
+pub(crate) mod abandoned;
 pub(crate) mod api_keys;
 pub(crate) mod apps;
 pub(crate) mod assets;
@@ -9,6 +10,7 @@ pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod bundles;
 mod columns;
+pub(crate) mod dead_letters;
 pub(crate) mod domains;
 pub(crate) mod executions;
 pub(crate) mod former_slugs;
@@ -19,6 +21,7 @@ pub(crate) mod kv;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod modules;
+pub(crate) mod outbox;
 pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;
@@ -31,7 +34,7 @@ pub(crate) mod versions;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Transaction};
 
 /// Connections one process holds. The small private server has 24; a cluster's nodes share theirs.
@@ -101,6 +104,18 @@ impl Database {
     /// A transaction in which every statement sees the same commit.
     pub(crate) async fn begin_snapshot(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         self.pool.begin_with("begin transaction isolation level repeatable read, read only").await
+    }
+
+    /// A connection of its own, beside the others, that hears what is told on a channel. It ends when
+    /// the server ends it, and is not made again unasked.
+    pub(crate) async fn listener(&self, channel: &str) -> sqlx::Result<PgListener> {
+        let one = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let one = one.connect_with((*self.pool.connect_options()).clone()).await?;
+        let mut listener = PgListener::connect_with(&one).await?;
+        listener.ignore_pool_close_event(true);
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 
     pub(crate) fn counters(&self) -> DatabaseCounters {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use shared::host::HostPattern;
 use shared::id::{AppId, RouteId, ScriptId};
 use shared::name::ScriptName;
-use shared::route::{PathPattern, RoutePolicy};
+use shared::route::{DispatchMode, PathPattern, RoutePolicy};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
@@ -37,7 +37,7 @@ pub(crate) struct StoredRoute {
     pub(crate) host: String,
     #[serde(skip)]
     pub(crate) hosts: Option<HostPattern>,
-    pub(crate) dispatch_mode: String,
+    pub(crate) dispatch_mode: DispatchMode,
     pub(crate) script: ScriptName,
     #[serde(skip)]
     pub(crate) script_id: ScriptId,
@@ -58,7 +58,7 @@ impl FromRow<'_, PgRow> for StoredRoute {
             path: row.try_get("path")?,
             host: hosts.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string),
             hosts,
-            dispatch_mode: row.try_get("dispatch_mode")?,
+            dispatch_mode: columns::parsed(row, "dispatch_mode")?,
             script: columns::parsed(row, "script")?,
             script_id: row.try_get("script_id")?,
             body_limit_bytes: columns::count(row, "body_bytes_max")?,
@@ -75,6 +75,7 @@ pub(crate) struct RouteSpec {
     pub(crate) method: Option<String>,
     pub(crate) host: Option<HostPattern>,
     pub(crate) pattern: PathPattern,
+    pub(crate) dispatch: DispatchMode,
     pub(crate) script: ScriptId,
     pub(crate) body_bytes_max: u32,
     pub(crate) policy: RoutePolicy,
@@ -175,8 +176,8 @@ pub(crate) async fn create(conn: &mut PgConnection, app: AppId, spec: &RouteSpec
     let id = RouteId::new();
     sqlx::query(
         "insert into routes (app_id, id, method, path, shape, script_id, body_bytes_max,
-                             host, host_shape, policy)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                             host, host_shape, policy, dispatch_mode)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(app)
     .bind(id)
@@ -188,6 +189,7 @@ pub(crate) async fn create(conn: &mut PgConnection, app: AppId, spec: &RouteSpec
     .bind(spec.host_text())
     .bind(spec.host_shape())
     .bind(Json(&spec.policy))
+    .bind(spec.dispatch.as_str())
     .execute(conn)
     .await?;
     Ok(id)
@@ -202,7 +204,7 @@ pub(crate) async fn update(
     sqlx::query(
         "update routes
          set method = $3, path = $4, shape = $5, script_id = $6, body_bytes_max = $7,
-             host = $8, host_shape = $9, policy = $10, updated_at = now()
+             host = $8, host_shape = $9, policy = $10, dispatch_mode = $11, updated_at = now()
          where app_id = $1 and id = $2",
     )
     .bind(app)
@@ -215,6 +217,7 @@ pub(crate) async fn update(
     .bind(spec.host_text())
     .bind(spec.host_shape())
     .bind(Json(&spec.policy))
+    .bind(spec.dispatch.as_str())
     .execute(conn)
     .await?;
     Ok(())

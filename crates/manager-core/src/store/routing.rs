@@ -18,7 +18,7 @@ use super::{apps, assets, columns, domains, former_slugs, scripts};
 pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
     let apps = apps::all(conn).await?;
     let rows = sqlx::query(
-        "select r.app_id, r.id, r.method, r.host, r.path, r.body_bytes_max, r.policy,
+        "select r.app_id, r.id, r.method, r.host, r.path, r.dispatch_mode, r.body_bytes_max, r.policy,
                 a.slug, a.owner_id, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits,
                 s.disabled_at is not null as is_disabled
          from routes r
@@ -82,6 +82,7 @@ fn route(row: &PgRow, targets: &mut HashMap<ScriptId, Arc<ScriptTarget>>) -> sql
         pattern: columns::parsed(row, "path")?,
         target,
         is_disabled: row.try_get("is_disabled")?,
+        dispatch: columns::parsed(row, "dispatch_mode")?,
         body_bytes_max: columns::count(row, "body_bytes_max")?,
         policy: columns::json(row, "policy")?,
     })

@@ -118,6 +118,27 @@ pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::R
     row.as_ref().map(target_of).transpose()
 }
 
+/// The same for one of its versions.
+pub(crate) async fn target_of_version(
+    conn: &mut PgConnection,
+    script: ScriptId,
+    version: u32,
+) -> sqlx::Result<Option<ScriptTarget>> {
+    let row = sqlx::query(
+        "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name, v.number as live_version,
+                v.bundle_hash, v.limits
+         from scripts s
+         join apps a on a.id = s.app_id
+         join script_versions v on v.app_id = s.app_id and v.script_id = s.id and v.number = $2
+         where s.id = $1 and s.kind = 'endpoint'",
+    )
+    .bind(script)
+    .bind(i64::from(version))
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(target_of).transpose()
+}
+
 /// Reads the columns `app_id, slug, owner_id, script_id, name, live_version, bundle_hash, limits`.
 pub(super) fn target_of(row: &PgRow) -> sqlx::Result<ScriptTarget> {
     Ok(ScriptTarget {

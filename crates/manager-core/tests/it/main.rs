@@ -22,6 +22,7 @@ mod invoke;
 mod kv;
 mod members;
 mod openapi;
+mod outbox;
 mod permissions;
 mod plan;
 mod pool;

@@ -58,7 +58,7 @@ async fn routes_that_cannot_be_are_refused_with_the_reason() {
         (json!({ "script": "hello" }), "path", "missing"),
         (json!({ "path": "/x", "script": "hello", "method": "G T" }), "method", "word such as GET"),
         (
-            json!({ "path": "/x", "script": "hello", "dispatch_mode": "async" }),
+            json!({ "path": "/x", "script": "hello", "dispatch_mode": "later" }),
             "dispatch_mode",
             "later release",
         ),

@@ -1,5 +1,6 @@
 //! HTTP in: the public listener, its limits, and the way from a request to a script and back.
 
+mod accept;
 mod assets;
 mod body;
 mod caller;

@@ -108,9 +108,43 @@ pub(super) struct Call<'a> {
     pub(super) host_params: &'a [(&'a str, &'a str)],
 }
 
+/// The parts of a request in the form in which the script gets them.
+pub(super) struct Blocks {
+    headers: PairBlock,
+    params: PairBlock,
+    query: PairBlock,
+}
+
+impl Blocks {
+    pub(super) fn http<'a>(
+        &'a self,
+        matched: &'a Matched<'_>,
+        call: &Call<'a>,
+        remote_ip: &'a str,
+    ) -> GuestHttp<'a> {
+        GuestHttp {
+            method: call.parts.method.as_str(),
+            path: call.parts.uri.path(),
+            rest: &matched.rest,
+            remote_ip,
+            params: self.params.as_bytes(),
+            query: self.query.as_bytes(),
+            headers: self.headers.as_bytes(),
+            body: call.body,
+        }
+    }
+}
+
 /// Everything the script sees of a request, encoded for it.
 pub(super) fn invocation(matched: &Matched<'_>, call: &Call<'_>, request_id: Arc<str>) -> Invocation {
-    let Call { parts, body, client, caller, host_params } = call;
+    let blocks = blocks(matched, call);
+    let remote_ip = call.client.to_string();
+    let http = blocks.http(matched, call, &remote_ip);
+    Invocation::http_of(matched.route.target.clone(), request_id, call.caller, http)
+}
+
+pub(super) fn blocks(matched: &Matched<'_>, call: &Call<'_>) -> Blocks {
+    let Call { parts, caller, host_params, .. } = call;
     let mut headers = PairBlock::default();
     for (name, value) in &parts.headers {
         match *name {
@@ -127,17 +161,7 @@ pub(super) fn invocation(matched: &Matched<'_>, call: &Call<'_>, request_id: Arc
     // Of equal names the path's counts, which comes last.
     params.extend(&matched.params);
     let query = parts.uri.query().map(PairBlock::from_urlencoded).unwrap_or_default();
-    let http = GuestHttp {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        rest: &matched.rest,
-        remote_ip: &client.to_string(),
-        params: params.as_bytes(),
-        query: query.as_bytes(),
-        headers: headers.as_bytes(),
-        body,
-    };
-    Invocation::http_of(matched.route.target.clone(), request_id, *caller, http)
+    Blocks { headers, params, query }
 }
 
 /// Cookies without the session of the admin API: the default app answers on the same host as the

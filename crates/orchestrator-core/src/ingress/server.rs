@@ -20,8 +20,8 @@ use shared::fault::Code;
 use shared::host::normalized;
 use shared::http::{ClientAddress, RequestId};
 use shared::invocation::Work;
-use shared::ports::{AssetSource, Authenticate};
-use shared::route::{RateLimit, is_reserved};
+use shared::ports::{Accept, AssetSource, Authenticate};
+use shared::route::{DispatchMode, RateLimit, is_reserved};
 use shared::trace::{TRACEPARENT, TraceContext};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
@@ -31,7 +31,7 @@ use super::gate::Gate;
 use super::problem::Failure;
 use super::rate::Rates;
 use super::request::Call;
-use super::{assets, body, caller, cors, request, response};
+use super::{accept, assets, body, caller, cors, request, response};
 use crate::pool::Pool;
 use crate::routing::{Matched, Miss, Place, Router};
 
@@ -62,6 +62,8 @@ pub struct DataPlane {
     /// Knows who sends an API key.
     callers: Arc<dyn Authenticate>,
     assets: Arc<dyn AssetSource>,
+    /// Takes requests that must not be lost.
+    outbox: Arc<dyn Accept>,
     rates: Rates,
 }
 
@@ -234,8 +236,9 @@ impl DataPlane {
         pool: Pool,
         callers: Arc<dyn Authenticate>,
         assets: Arc<dyn AssetSource>,
+        outbox: Arc<dyn Accept>,
     ) -> Self {
-        Self { router, pool, callers, assets, rates: Rates::default() }
+        Self { router, pool, callers, assets, outbox, rates: Rates::default() }
     }
 
     /// Host → app → route → script, and back.
@@ -309,6 +312,9 @@ impl DataPlane {
         let caller = caller::identify(&*self.callers, app, route.policy.auth, &parts.headers).await?;
         let body = body::read(incoming, route.body_bytes_max).await?;
         let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
+        if route.dispatch != DispatchMode::Sync {
+            return accept::accept(&*self.outbox, matched, &call, request_id).await;
+        }
         let invocation = request::invocation(matched, &call, Arc::clone(request_id));
         let result = self.pool.work(Work::Run(invocation)).await;
         Ok(response::answer(result, request_id))

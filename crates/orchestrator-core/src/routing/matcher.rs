@@ -140,6 +140,7 @@ mod tests {
                 pattern: path.parse().unwrap(),
                 target: target.clone(),
                 is_disabled: false,
+                dispatch: shared::route::DispatchMode::Sync,
                 body_bytes_max: 1,
                 policy: RoutePolicy::default(),
             }

@@ -111,6 +111,7 @@ fn route(n: usize, target: &Arc<ScriptTarget>) -> anyhow::Result<Route> {
         pattern: path.parse()?,
         target: Arc::clone(target),
         is_disabled: false,
+        dispatch: shared::route::DispatchMode::Sync,
         body_bytes_max: 1 << 20,
         policy: RoutePolicy::default(),
     })

@@ -13,6 +13,7 @@ mod bad_input;
 mod budgets;
 mod caps;
 mod context;
+mod deliveries;
 mod domains;
 mod executions;
 mod harness;

@@ -8,10 +8,14 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(feature = "host")]
+mod dispatch;
+#[cfg(feature = "host")]
 mod policy;
 #[cfg(feature = "host")]
 mod table;
 
+#[cfg(feature = "host")]
+pub use dispatch::{DispatchMode, UnknownMode};
 #[cfg(feature = "host")]
 pub use policy::{Cors, InvalidPolicy, RateLimit, RatePer, RouteAuth, RoutePolicy};
 #[cfg(feature = "host")]

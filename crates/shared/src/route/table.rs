@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{PathPattern, RoutePolicy};
+use super::{DispatchMode, PathPattern, RoutePolicy};
 use crate::host::{HostPattern, is_address};
 use crate::id::{AppId, RouteId};
 use crate::invocation::ScriptTarget;
@@ -47,6 +47,7 @@ pub struct Route {
     pub target: Arc<ScriptTarget>,
     /// Its people have switched the script off.
     pub is_disabled: bool,
+    pub dispatch: DispatchMode,
     pub body_bytes_max: u32,
     pub policy: RoutePolicy,
 }

@@ -102,6 +102,15 @@ pub(super) fn summary(id: &str) -> &'static str {
         "routes_delete" => "Remove a route",
         "executions_list" => "Executions of an app, newest first",
         "executions_show" => "An execution with its log lines",
+        "causation_show" => "Why an execution ran: its chain of events, as a tree",
+        "outbox_list" => "Events of an app that are not done, the oldest first",
+        "outbox_abandoned" => "Answers of durable routes that nobody waited for any more, newest first",
+        "dead_letters_list" => "Deliveries that were given up, newest first",
+        "dead_letters_show" => "A delivery that was given up, with its event",
+        "dead_letters_replay" => "Try a dead letter again, as a new delivery",
+        "dead_letters_replay_many" => "Try the open dead letters again that a filter means",
+        "dead_letters_resolve" => "Say that nothing is to be done about a dead letter",
+        "dead_letters_resolve_many" => "Say so about all that a filter means",
         "tail_follow" => "Follow an app's log: server-sent events `log`, `execution` and `gap`",
         _ => "",
     }
@@ -111,8 +120,8 @@ pub(super) fn summary(id: &str) -> &'static str {
 pub(super) fn problems(id: &str) -> &'static [Code] {
     use Code::{
         AppFrozen, BudgetExhausted, CompileError, DnsUnavailable, DomainUnproven, Forbidden, InvalidInput,
-        LimitOutOfRange, NotFound, Overloaded, ScriptQuarantined, SecondFactorRequired, TooManyRequests,
-        Unauthenticated, Unavailable, WorkerLost,
+        LimitOutOfRange, NotFound, OutboxFull, Overloaded, ScriptQuarantined, SecondFactorRequired,
+        TooManyRequests, Unauthenticated, Unavailable, WorkerLost,
     };
     match id {
         "session_login" => &[Unauthenticated, SecondFactorRequired, TooManyRequests],
@@ -135,6 +144,8 @@ pub(super) fn problems(id: &str) -> &'static [Code] {
         "domains_verify" => &[DomainUnproven, DnsUnavailable],
         "matching_explain" => &[Unavailable],
         "invoke_test" => &[Overloaded, BudgetExhausted, AppFrozen, ScriptQuarantined],
+        "dead_letters_replay" | "dead_letters_replay_many" => &[OutboxFull, NotFound],
+        "dead_letters_resolve" | "dead_letters_resolve_many" => &[NotFound],
         "tail_follow" => &[TooManyRequests],
         _ => &[],
     }

@@ -1,0 +1,143 @@
+//! When the table is read: when there may be rows that nobody handed over, and there is room.
+
+use std::time::Duration;
+
+use super::bugs::{Bug, has};
+use super::shards::Shards;
+use super::window::Window;
+use super::{Fetch, Page, Time};
+
+/// How far behind what is known to be read a fetch looks: a row's time is taken before its
+/// transaction commits, and transactions of ours are over by then.
+const OVERLAP_US: i64 = 10_000_000;
+/// After something happened the whole table is read once more, lest a row be forgotten by a fault of
+/// ours. An idle platform does not do it.
+const SAFETY_EVERY: Duration = Duration::from_secs(300);
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// Rows of one app in one fetch: the least is worth a statement, the most leaves room for others.
+const PER_APP: (usize, usize) = (16, 1_024);
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    is_wanted: bool,
+    in_flight: Option<u64>,
+    next_fetch: u64,
+    /// When the next row that is known of is due.
+    next_due: Option<Time>,
+    safety_at: Option<Time>,
+    retry_at: Option<Time>,
+    retry_pause: Duration,
+    /// Every row that was due before is known: by the database's clock.
+    read_until_us: Option<i64>,
+    apps: usize,
+    is_first: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            is_wanted: false,
+            in_flight: None,
+            next_fetch: 0,
+            next_due: None,
+            safety_at: None,
+            retry_at: None,
+            retry_pause: Duration::ZERO,
+            read_until_us: None,
+            apps: 1,
+            is_first: true,
+        }
+    }
+}
+
+impl Reading {
+    pub(super) const fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// Reads everything from the beginning.
+    pub(super) fn start_over(&mut self, now: Time) {
+        // A fetch that is under way does not know of it.
+        self.in_flight = None;
+        self.read_until_us = None;
+        self.is_first = true;
+        self.retry_at = None;
+        self.is_wanted = true;
+        self.note_activity(now);
+    }
+
+    pub(super) fn due_at(&mut self, at: Time) {
+        self.next_due = Some(self.next_due.map_or(at, |known| known.min(at)));
+    }
+
+    pub(super) fn note_activity(&mut self, now: Time) {
+        self.safety_at.get_or_insert(now + SAFETY_EVERY);
+    }
+
+    /// What to read now, if anything.
+    pub(super) fn next(&mut self, now: Time, shards: &Shards, window: &Window) -> Option<Fetch> {
+        if self.next_due.is_some_and(|at| at <= now) {
+            self.next_due = None;
+            self.is_wanted = true;
+        }
+        if self.safety_at.is_some_and(|at| at <= now) {
+            self.safety_at = None;
+            self.read_until_us = None;
+            self.is_first = true;
+            self.is_wanted = true;
+        }
+        if !self.is_wanted || self.in_flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let rows_max = window.room()?;
+        self.is_wanted = false;
+        self.next_fetch += 1;
+        self.in_flight = Some(self.next_fetch);
+        let overlap_us = if has(Bug::ReadsWithoutOverlap) { 0 } else { OVERLAP_US };
+        let oldest = self.read_until_us.map(|read| window.oldest_due_us().map_or(read, |due| due.min(read)));
+        Some(Fetch {
+            fetch: self.next_fetch,
+            is_first: std::mem::take(&mut self.is_first),
+            shards: shards.list(),
+            known: window.ids(),
+            low_water_us: oldest.map(|oldest| oldest - overlap_us),
+            rows_max,
+            rows_per_app: (rows_max / self.apps.max(1)).clamp(PER_APP.0, PER_APP.1),
+        })
+    }
+
+    /// False when the fetch is not the one that is waited for.
+    pub(super) fn done(&mut self, now: Time, fetch: u64, page: &Page) -> bool {
+        if self.in_flight != Some(fetch) {
+            return false;
+        }
+        self.in_flight = None;
+        self.retry_at = None;
+        self.retry_pause = Duration::ZERO;
+        self.apps = page.apps;
+        if page.is_full && !has(Bug::StopsWhenFull) {
+            self.is_wanted = true;
+        } else {
+            self.read_until_us = Some(page.at_us);
+        }
+        if let Some(delay) = page.next_due.filter(|_| !has(Bug::ForgetsTheNextDue)) {
+            self.due_at(now + delay);
+        }
+        true
+    }
+
+    pub(super) fn failed(&mut self, now: Time, fetch: u64) {
+        if self.in_flight == Some(fetch) {
+            self.in_flight = None;
+            self.is_wanted = true;
+            self.retry_pause = (self.retry_pause * 2).clamp(RETRY_FIRST, RETRY_LONGEST);
+            self.retry_at = Some(now + self.retry_pause);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let retry = self.retry_at.filter(|_| self.is_wanted && self.in_flight.is_none());
+        [retry, self.next_due, self.safety_at].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,293 @@
+//! Delivers events. `core` decides; here is what it decides about: the clock, the database, the
+//! scripts, and the tasks in which they are waited for.
+
+mod core;
+mod owner;
+mod runner;
+mod settler;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::ports::{Invoke, RecordSink};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use self::core::{Action, Capacity, Core, Event};
+pub(crate) use self::core::{Fetch, Page};
+use self::owner::Ownership;
+use self::runner::Runner;
+use super::outbox::{Handed, Outbox, Outlet};
+use super::replies::Replies;
+use super::targets::Targets;
+use crate::snapshot::Snapshot;
+use crate::store::{self, Database};
+
+/// How long a stopping dispatcher waits for what runs.
+const STOP_PATIENCE: Duration = Duration::from_millis(shared::limits::DRAIN_MS);
+/// Rows in memory. At 10,000 events a second it is less than half a second's work.
+const ROWS_MAX: usize = 4_096;
+/// Commits that are taken in at once.
+const HANDED_AT_ONCE: usize = 256;
+
+/// What the dispatcher did, and what it has in hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventCounters {
+    /// Attempts that were started.
+    pub started: u64,
+    /// Deliveries that are done.
+    pub done: u64,
+    /// Attempts after which another follows.
+    pub put_off: u64,
+    /// Deliveries that were given up.
+    pub buried: u64,
+    /// Rows that had another owner, or none, when they were to be settled.
+    pub missed: u64,
+    /// Reads of the table.
+    pub fetches: u64,
+    /// Rows in memory.
+    pub in_memory: u64,
+    /// Attempts that run.
+    pub running: u64,
+}
+
+#[derive(Debug, Default)]
+struct Numbers([AtomicU64; 8]);
+
+impl Numbers {
+    fn store(&self, core: &Core) {
+        let (in_memory, running) = core.load();
+        let counts = core.counts;
+        let now = [
+            counts.started,
+            counts.done,
+            counts.put_off,
+            counts.buried,
+            counts.missed,
+            counts.fetches,
+            in_memory as u64,
+            running as u64,
+        ];
+        for (number, now) in self.0.iter().zip(now) {
+            number.store(now, Relaxed);
+        }
+    }
+
+    fn read(&self) -> EventCounters {
+        let [started, done, put_off, buried, missed, fetches, in_memory, running] =
+            std::array::from_fn(|at| self.0[at].load(Relaxed));
+        EventCounters { started, done, put_off, buried, missed, fetches, in_memory, running }
+    }
+}
+
+/// Everything about delivering events, as a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Dispatching {
+    pub(crate) outbox: Outbox,
+    pub(crate) replies: Replies,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    outlet: Mutex<Option<Outlet>>,
+    numbers: Arc<Numbers>,
+    stop: Arc<Notify>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Dispatching {
+    /// Takes events in; delivers none before it is started.
+    pub(crate) fn new() -> Self {
+        let (outbox, outlet) = Outbox::new();
+        let shared = Shared {
+            outlet: Mutex::new(Some(outlet)),
+            numbers: Arc::default(),
+            stop: Arc::default(),
+            task: Mutex::default(),
+        };
+        Self { outbox, replies: Replies::new(), shared: Arc::new(shared) }
+    }
+
+    /// Begins to deliver, with as many executions at once as the pool has slots.
+    pub(crate) fn start(
+        &self,
+        database: Database,
+        snapshot: Arc<Snapshot>,
+        invoke: Arc<dyn Invoke>,
+        records: Arc<dyn RecordSink>,
+        slots: usize,
+    ) {
+        let Some(outlet) = take(&self.shared.outlet) else { return };
+        let (events, inbox) = unbounded_channel();
+        let owner = owner::start(database.clone(), events.clone());
+        let runner = Arc::new(Runner {
+            targets: Targets::new(database.clone(), snapshot),
+            database: database.clone(),
+            invoke,
+            records,
+            replies: self.replies.clone(),
+        });
+        // No app has more than half, so that one that is slow does not stop the others.
+        let capacity = Capacity { runs: slots.max(1), runs_per_app: (slots / 2).max(1), rows: ROWS_MAX };
+        let [a, b, c, d, e, f, g, h, ..] = *Uuid::new_v4().as_bytes();
+        let dispatcher = Dispatcher {
+            core: Core::new(capacity, u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+            started: Instant::now(),
+            actions: Vec::new(),
+            events,
+            runner,
+            database,
+            outbox: self.outbox.clone(),
+            owner,
+            numbers: Arc::clone(&self.shared.numbers),
+        };
+        let stop = Arc::clone(&self.shared.stop);
+        let task = tokio::spawn(dispatcher.run(outlet, inbox, stop));
+        *self.shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    pub(crate) fn counters(&self) -> EventCounters {
+        self.shared.numbers.read()
+    }
+
+    /// Starts nothing more, lets what runs finish, writes what came of it, and gives the outbox up.
+    pub(crate) async fn stop(&self) {
+        let Some(task) = take(&self.shared.task) else { return };
+        self.shared.stop.notify_one();
+        if task.await.is_err() {
+            tracing::error!("the dispatcher ended by itself");
+        }
+    }
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+struct Dispatcher {
+    core: Core,
+    started: Instant,
+    actions: Vec<Action>,
+    /// What tasks report. Unbounded, because each report ends something whose number is bounded:
+    /// a run, a batch, a fetch, a shard.
+    events: UnboundedSender<Event>,
+    runner: Arc<Runner>,
+    database: Database,
+    outbox: Outbox,
+    owner: Ownership,
+    numbers: Arc<Numbers>,
+}
+
+impl Dispatcher {
+    async fn run(mut self, outlet: Outlet, mut inbox: UnboundedReceiver<Event>, stop: Arc<Notify>) {
+        let Outlet { handed: mut inlet, dirty } = outlet;
+        let mut handed = Vec::new();
+        let mut stop_at = None;
+        while stop_at.is_none() || !self.core.is_idle() {
+            let deadline = [self.core.deadline().map(|at| self.started + at), stop_at].into_iter().flatten();
+            let timer = until(deadline.min());
+            tokio::select! {
+                Some(event) = inbox.recv() => {
+                    self.step(event);
+                    while let Ok(event) = inbox.try_recv() {
+                        self.step(event);
+                    }
+                }
+                _ = inlet.recv_many(&mut handed, HANDED_AT_ONCE) => {
+                    for handed in handed.drain(..) {
+                        self.step(match handed {
+                            Handed::Rows(rows) => Event::HandedOver(rows),
+                            Handed::DueAfter(delay) => Event::DueAfter(delay),
+                        });
+                    }
+                }
+                () = dirty.wait() => self.step(Event::Dirty),
+                () = timer => self.step(Event::Tick),
+                () = stop.notified(), if stop_at.is_none() => {
+                    stop_at = Some(Instant::now() + STOP_PATIENCE);
+                    self.step(Event::Stop);
+                }
+            }
+            self.numbers.store(&self.core);
+            if stop_at.is_some_and(|at| at <= Instant::now()) {
+                tracing::warn!("deliveries still run at the end of the drain; they will run again");
+                self.owner.end(&self.database, false).await;
+                return;
+            }
+        }
+        self.owner.end(&self.database, true).await;
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.core.step(self.started.elapsed(), event, &mut actions);
+        for action in actions.drain(..) {
+            self.perform(action);
+        }
+        self.actions = actions;
+    }
+
+    fn perform(&self, action: Action) {
+        let events = self.events.clone();
+        // A report to a dispatcher that is gone is of no use to anybody.
+        match action {
+            Action::Run { run, row } => {
+                let runner = Arc::clone(&self.runner);
+                tokio::spawn(async move {
+                    let verdict = runner.run(&row).await;
+                    let _ = events.send(Event::Ended { run, verdict });
+                });
+            }
+            Action::Fetch(wanted) => {
+                let (database, outbox) = (self.database.clone(), self.outbox.clone());
+                tokio::spawn(async move {
+                    let _ = events.send(fetch(&database, &outbox, &wanted).await);
+                });
+            }
+            Action::Settle { batch, rows } => {
+                let (database, outbox) = (self.database.clone(), self.outbox.clone());
+                let owner = self.owner.current();
+                let follow_up = self.runner.clone();
+                tokio::spawn(async move {
+                    let settled = settler::settle(&database, &outbox, &follow_up, owner, &rows).await;
+                    let _ = events.send(match settled {
+                        Ok(missed) => Event::Settled { batch, missed },
+                        Err(error) => {
+                            tracing::warn!(%error, "what came of deliveries waits for the database");
+                            Event::SettleFailed { batch }
+                        }
+                    });
+                });
+            }
+            Action::TellOthers => self.owner.tell_others(),
+        }
+    }
+}
+
+async fn fetch(database: &Database, outbox: &Outbox, wanted: &Fetch) -> Event {
+    let found = async {
+        let mut conn = database.acquire().await?;
+        if wanted.is_first {
+            outbox.set_waiting(store::outbox::count_by_app(&mut conn).await?);
+        }
+        store::outbox::fetch(&mut conn, wanted).await
+    };
+    match found.await {
+        Ok(page) => Event::Fetched { fetch: wanted.fetch, page },
+        Err(error) => {
+            tracing::warn!(%error, "events could not be read");
+            Event::FetchFailed { fetch: wanted.fetch }
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,152 @@
+//! Owning shards: by advisory locks on a connection of its own, on which nothing else is done but to
+//! listen for what other nodes write. When the connection ends, so does the ownership; nobody asks
+//! from time to time whether it still holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::core::Event;
+use crate::events::row::SHARDS;
+use crate::store::{self, Database};
+
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// Another node takes over within this after the first one's locks are free.
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// Others are told at most this often, however much is written.
+const TELL_EVERY: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub(super) struct Ownership {
+    current: Arc<Mutex<Uuid>>,
+    tell: Arc<Notify>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+pub(super) fn start(database: Database, events: UnboundedSender<Event>) -> Ownership {
+    let current = Arc::new(Mutex::new(Uuid::nil()));
+    let tell = Arc::new(Notify::new());
+    let own = tokio::spawn(own(database.clone(), events, Arc::clone(&current)));
+    let telling = tokio::spawn(tell_others(database, Arc::clone(&tell)));
+    Ownership { current, tell, tasks: [own, telling] }
+}
+
+impl Ownership {
+    /// What proves to the database that a shard is ours.
+    pub(super) fn current(&self) -> Uuid {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell_others(&self) {
+        self.tell.notify_one();
+    }
+
+    /// Gives the shards up, in order if nothing of theirs runs any more.
+    pub(super) async fn end(self, database: &Database, is_clean: bool) {
+        if is_clean {
+            let released = async {
+                let mut conn = database.acquire().await?;
+                store::outbox::release(&mut conn, self.current()).await
+            };
+            if let Err(error) = released.await {
+                tracing::warn!(%error, "the outbox could not be given up; the next start will be careful with it");
+            }
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn own(database: Database, events: UnboundedSender<Event>, current: Arc<Mutex<Uuid>>) {
+    let mut previous = None;
+    let mut pause = RETRY_FIRST;
+    loop {
+        let owner = Uuid::now_v7();
+        *current.lock().unwrap_or_else(PoisonError::into_inner) = owner;
+        let mut owned = Vec::new();
+        if let Err(error) = hold(&database, &events, owner, previous, &mut owned).await {
+            tracing::warn!(%error, "the outbox cannot be owned now; trying again");
+        }
+        if !owned.is_empty() {
+            tracing::warn!(shards = owned.len(), "the connection that owns the outbox ended");
+            (previous, pause) = (Some(owner), RETRY_FIRST);
+        }
+        for shard in owned {
+            let _ = events.send(Event::Lost { shard });
+        }
+        if events.is_closed() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_LONGEST);
+    }
+}
+
+/// Owns what it can get until the connection ends.
+async fn hold(
+    database: &Database,
+    events: &UnboundedSender<Event>,
+    owner: Uuid,
+    previous: Option<Uuid>,
+    owned: &mut Vec<u8>,
+) -> sqlx::Result<()> {
+    let mut listener = database.listener(store::outbox::CHANNEL).await?;
+    let mut pause = RETRY_FIRST;
+    loop {
+        for shard in store::outbox::acquire(&mut listener, owner, previous).await? {
+            owned.push(shard.shard);
+            let _ = events.send(Event::Acquired {
+                shard: shard.shard,
+                suspect_max_id: shard.suspect_max_id,
+                is_continued: shard.is_continued,
+            });
+        }
+        // While another node has some, they may come free at any time.
+        let is_complete = owned.len() == usize::from(SHARDS);
+        match next(&mut listener, (!is_complete).then_some(pause)).await? {
+            Heard::Written => drop(events.send(Event::Dirty)),
+            Heard::Nothing => pause = (pause * 2).min(RETRY_LONGEST),
+            Heard::End => return Ok(()),
+        }
+    }
+}
+
+enum Heard {
+    Written,
+    Nothing,
+    End,
+}
+
+async fn next(listener: &mut PgListener, patience: Option<Duration>) -> sqlx::Result<Heard> {
+    let heard = match patience {
+        None => listener.try_recv().await?,
+        Some(patience) => match tokio::time::timeout(patience, listener.try_recv()).await {
+            Ok(heard) => heard?,
+            Err(_) => return Ok(Heard::Nothing),
+        },
+    };
+    Ok(if heard.is_some() { Heard::Written } else { Heard::End })
+}
+
+/// Tells other nodes that they have something to read: outside of any transaction, whose commit it
+/// would slow down, and few times however much is written.
+async fn tell_others(database: Database, tell: Arc<Notify>) {
+    loop {
+        tell.notified().await;
+        let told = async {
+            let mut conn = database.acquire().await?;
+            store::outbox::notify(&mut conn).await
+        };
+        if let Err(error) = told.await {
+            // They read by themselves after a while.
+            tracing::warn!(%error, "other nodes could not be told of events");
+        }
+        tokio::time::sleep(TELL_EVERY).await;
+    }
+}

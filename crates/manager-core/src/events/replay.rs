@@ -1,0 +1,54 @@
+//! Dead letters are tried again.
+
+use shared::cause::Cause;
+use shared::id::{AppId, DeliveryId};
+use sqlx::postgres::PgConnection;
+
+use super::event::{EventKind, NewEvent, Payload};
+use super::outbox::{EmitError, Outbox, Pending};
+use crate::store;
+use crate::store::dead_letters::Filter;
+
+/// Dead letters of one replay: more would hold their locks for long.
+const REPLAY_MAX: i64 = 1_000;
+
+/// What was replayed.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) deliveries: Vec<DeliveryId>,
+    pub(crate) pending: Pending,
+}
+
+/// Writes new events for the open dead letters that a filter means, at most a thousand, with all
+/// their attempts before them. `version` runs that version instead of the live one.
+pub(crate) async fn replay(
+    conn: &mut PgConnection,
+    outbox: &Outbox,
+    app: AppId,
+    filter: &Filter,
+    version: Option<u32>,
+) -> Result<Replay, EmitError> {
+    let letters = store::dead_letters::lock_unresolved(conn, app, filter, REPLAY_MAX).await?;
+    let mut events = Vec::with_capacity(letters.len());
+    let mut replays = Vec::with_capacity(letters.len());
+    for letter in letters {
+        let Ok(kind) = letter.kind.parse::<EventKind>() else { continue };
+        let cause = Cause {
+            root: letter.root_id,
+            parent: letter.parent_id,
+            depth: u32::try_from(letter.depth).unwrap_or_default(),
+        };
+        let payload = Payload::from_stored(letter.payload);
+        let event = NewEvent::new(app, letter.script_id, kind, cause, payload);
+        replays.push((letter.id, event.delivery));
+        events.push(NewEvent {
+            trigger: letter.trigger_id,
+            version,
+            replay_of: Some(letter.delivery_id),
+            ..event
+        });
+    }
+    let pending = outbox.insert(conn, events).await?;
+    store::dead_letters::set_replayed(conn, app, &replays).await?;
+    Ok(Replay { deliveries: replays.into_iter().map(|(_, delivery)| delivery).collect(), pending })
+}

@@ -1,0 +1,220 @@
+//! Deliveries that were given up, with everything that is known of them.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use shared::id::{AppId, DeadLetterId, DeliveryId, ExecutionId, ScriptId, TriggerId};
+use sqlx::FromRow;
+use sqlx::postgres::PgConnection;
+
+/// One row.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct DeadLetter {
+    pub(crate) app_id: AppId,
+    pub(crate) id: DeadLetterId,
+    pub(crate) delivery_id: DeliveryId,
+    pub(crate) kind: String,
+    pub(crate) trigger_id: Option<TriggerId>,
+    pub(crate) script_id: ScriptId,
+    /// The script's name; none when it is gone, and where nobody asks.
+    pub(crate) script: Option<String>,
+    pub(crate) version: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) attempts: i16,
+    #[sqlx(json)]
+    pub(crate) errors: Value,
+    pub(crate) root_id: ExecutionId,
+    pub(crate) parent_id: Option<ExecutionId>,
+    pub(crate) depth: i32,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) enqueued_at: DateTime<Utc>,
+    pub(crate) failed_at: DateTime<Utc>,
+    pub(crate) resolution: Option<String>,
+    pub(crate) resolved_at: Option<DateTime<Utc>>,
+    pub(crate) note: Option<String>,
+    pub(crate) replayed_as: Option<DeliveryId>,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Filter {
+    pub(crate) id: Option<DeadLetterId>,
+    pub(crate) is_unresolved: bool,
+    pub(crate) kind: Option<String>,
+    pub(crate) script: Option<ScriptId>,
+    pub(crate) trigger: Option<TriggerId>,
+    pub(crate) reason: Option<String>,
+    pub(crate) failed_before: Option<DateTime<Utc>>,
+    pub(crate) failed_after: Option<DateTime<Utc>>,
+}
+
+/// The columns of a [`DeadLetter`], and which rows a [`Filter`] bound as $2 to $9 means.
+macro_rules! filtered {
+    ($verb:literal, $rest:literal) => {
+        concat!(
+            $verb,
+            " where app_id = $1
+                and ($2::uuid is null or id = $2)
+                and (not $3 or resolution is null)
+                and ($4::text is null or kind = $4)
+                and ($5::uuid is null or script_id = $5)
+                and ($6::uuid is null or trigger_id = $6)
+                and ($7::text is null or reason = $7)
+                and ($8::timestamptz is null or failed_at < $8)
+                and ($9::timestamptz is null or failed_at >= $9) ",
+            $rest
+        )
+    };
+}
+
+/// Dead letters of an app, newest first.
+pub(crate) async fn page(
+    conn: &mut PgConnection,
+    app: AppId,
+    filter: &Filter,
+    before: Option<DeadLetterId>,
+    limit: i64,
+) -> sqlx::Result<Vec<DeadLetter>> {
+    sqlx::query_as(filtered!(
+        "select app_id, id, delivery_id, kind, trigger_id, script_id,
+                (select s.name from scripts s where s.app_id = dead_letters.app_id
+                                                and s.id = dead_letters.script_id) as script,
+                version, reason, attempts, errors,
+                root_id, parent_id, depth, payload, enqueued_at, failed_at, resolution, resolved_at,
+                note, replayed_as
+         from dead_letters",
+        "and ($10::uuid is null or id < $10)
+         order by id desc
+         limit $11"
+    ))
+    .bind(app)
+    .bind(filter.id)
+    .bind(filter.is_unresolved)
+    .bind(&filter.kind)
+    .bind(filter.script)
+    .bind(filter.trigger)
+    .bind(&filter.reason)
+    .bind(filter.failed_before)
+    .bind(filter.failed_after)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// Unresolved dead letters of an app that a filter means, the oldest first, locked.
+pub(crate) async fn lock_unresolved(
+    conn: &mut PgConnection,
+    app: AppId,
+    filter: &Filter,
+    limit: i64,
+) -> sqlx::Result<Vec<DeadLetter>> {
+    sqlx::query_as(filtered!(
+        "select app_id, id, delivery_id, kind, trigger_id, script_id,
+                (select s.name from scripts s where s.app_id = dead_letters.app_id
+                                                and s.id = dead_letters.script_id) as script,
+                version, reason, attempts, errors,
+                root_id, parent_id, depth, payload, enqueued_at, failed_at, resolution, resolved_at,
+                note, replayed_as
+         from dead_letters",
+        "and (resolution is null or resolution = 'handler_failed')
+         order by id
+         limit $10
+         for update"
+    ))
+    .bind(app)
+    .bind(filter.id)
+    .bind(filter.is_unresolved)
+    .bind(&filter.kind)
+    .bind(filter.script)
+    .bind(filter.trigger)
+    .bind(&filter.reason)
+    .bind(filter.failed_before)
+    .bind(filter.failed_after)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// How a dead letter is no longer open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    Ignored,
+    #[expect(dead_code, reason = "for the services and triggers, which come next")]
+    HandledByScript,
+}
+
+impl Resolution {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignored => "ignored",
+            Self::HandledByScript => "handled_by_script",
+        }
+    }
+}
+
+/// Resolves dead letters that are open or whose handler failed; answers how many.
+pub(crate) async fn resolve(
+    conn: &mut PgConnection,
+    app: AppId,
+    ids: &[DeadLetterId],
+    resolution: Resolution,
+    note: Option<&str>,
+) -> sqlx::Result<u64> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    let done = sqlx::query(
+        "update dead_letters
+         set resolution = $3, resolved_at = clock_timestamp(), note = $4
+         where app_id = $1 and id = any($2) and (resolution is null or resolution = 'handler_failed')",
+    )
+    .bind(app)
+    .bind(ids)
+    .bind(resolution.as_str())
+    .bind(note)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Says as which deliveries dead letters are tried again.
+pub(crate) async fn set_replayed(
+    conn: &mut PgConnection,
+    app: AppId,
+    replays: &[(DeadLetterId, DeliveryId)],
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update dead_letters d
+         set resolution = 'replayed', resolved_at = clock_timestamp(), note = null, replayed_as = r.delivery
+         from unnest($2::uuid[], $3::uuid[]) as r (id, delivery)
+         where d.app_id = $1 and d.id = r.id",
+    )
+    .bind(app)
+    .bind(replays.iter().map(|(id, _)| id.as_uuid()).collect::<Vec<_>>())
+    .bind(replays.iter().map(|(_, delivery)| delivery.as_uuid()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many dead letters nobody has looked after, and since when the oldest of them is there.
+pub(crate) async fn unresolved(conn: &mut PgConnection) -> sqlx::Result<(i64, Option<DateTime<Utc>>)> {
+    sqlx::query_as("select count(*), min(failed_at) from dead_letters where resolution is null")
+        .fetch_one(conn)
+        .await
+}
+
+/// Removes some that failed before this; answers how many.
+pub(crate) async fn delete_before(
+    conn: &mut PgConnection,
+    time: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from dead_letters
+         where (app_id, id) in (select app_id, id from dead_letters where failed_at < $1 limit $2)",
+    )
+    .bind(time)
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,255 @@
+//! Which rows are to be dispatched next.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::cause::Cause;
+use shared::id::AppId;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::super::columns;
+use crate::events::{Fetch, Page, Payload, RetryPolicy, Row, Task};
+
+/// The query of due rows. First the apps that have any, by jumping from one to the next in the
+/// index; then some rows of each, so that no app hides behind another's backlog. The clock is
+/// `statement_timestamp()`, because the index cannot be searched by one that runs on.
+pub(crate) const FETCH: &str = "
+    with recursive due as materialized (
+        select s.shard, (
+                   select o.app_id
+                   from outbox o
+                   where o.shard = s.shard
+                   order by o.app_id
+                   limit 1
+               ) as app_id
+        from unnest($1::smallint[]) as s (shard)
+        union all
+        select d.shard, (
+                   select o.app_id
+                   from outbox o
+                   where o.shard = d.shard and o.app_id > d.app_id
+                   order by o.app_id
+                   limit 1
+               )
+        from due d
+        where d.app_id is not null
+    )
+    select o.id, o.app_id, o.delivery_id, o.kind, o.trigger_id, o.script_id, o.version,
+           (extract(epoch from o.due_at) * 1000000)::bigint as due_us, o.attempts, o.strikes,
+           o.max_attempts, o.base_ms, o.cap_ms, o.root_id, o.parent_id, o.depth,
+           o.order_key is not null as is_ordered, o.reply_to, o.replay_of, o.handles, o.payload,
+           o.place
+    from due d
+    cross join lateral (
+        select r.id, r.app_id, r.delivery_id, r.kind, r.trigger_id, r.script_id, r.version, r.due_at,
+               r.attempts, r.strikes, r.max_attempts, r.base_ms, r.cap_ms, r.root_id, r.parent_id,
+               r.depth, r.order_key, r.reply_to, r.replay_of, r.handles, r.payload,
+               row_number() over (order by r.due_at, r.id) as place
+        from outbox r
+        where r.shard = d.shard
+          and r.app_id = d.app_id
+          and r.due_at > $2
+          and r.due_at <= statement_timestamp()
+          and r.id <> all($3)
+          and (r.order_key is null or not exists (
+              select 1
+              from outbox earlier
+              where earlier.script_id = r.script_id
+                and earlier.order_key = r.order_key
+                and earlier.id < r.id
+          ))
+        order by r.due_at, r.id
+        limit $4
+    ) o
+    where d.app_id is not null
+    order by o.place, o.due_at
+    limit $5";
+
+/// When the next row is due that is not due now, by the same jumps.
+pub(crate) const NEXT_DUE: &str = "
+    with recursive apps as materialized (
+        select s.shard, (
+                   select o.app_id
+                   from outbox o
+                   where o.shard = s.shard
+                   order by o.app_id
+                   limit 1
+               ) as app_id
+        from unnest($1::smallint[]) as s (shard)
+        union all
+        select a.shard, (
+                   select o.app_id
+                   from outbox o
+                   where o.shard = a.shard and o.app_id > a.app_id
+                   order by o.app_id
+                   limit 1
+               )
+        from apps a
+        where a.app_id is not null
+    )
+    select min(extract(epoch from n.due_at - statement_timestamp())::float8) as seconds,
+           (extract(epoch from statement_timestamp()) * 1000000)::bigint as at_us
+    from apps a
+    cross join lateral (
+        select o.due_at
+        from outbox o
+        where o.shard = a.shard
+          and o.app_id = a.app_id
+          and o.due_at > statement_timestamp()
+          and o.due_at < 'infinity'
+        order by o.due_at
+        limit 1
+    ) n
+    where a.app_id is not null";
+
+/// Rows that are due, and when others will be.
+pub(crate) async fn fetch(conn: &mut PgConnection, wanted: &Fetch) -> sqlx::Result<Page> {
+    let shards: Vec<i16> = wanted.shards.iter().copied().map(i16::from).collect();
+    // The time is asked for first: what is due between the two statements is found by the fetch and
+    // told of by the time.
+    let next = sqlx::query(NEXT_DUE).bind(&shards).fetch_one(&mut *conn).await?;
+    let (seconds, at_us): (Option<f64>, i64) = (next.try_get("seconds")?, next.try_get("at_us")?);
+    let low_water = wanted.low_water_us.and_then(chrono::DateTime::from_timestamp_micros).unwrap_or_default();
+    let per_app = i64::try_from(wanted.rows_per_app).unwrap_or(i64::MAX);
+    let rows = sqlx::query(FETCH)
+        .bind(&shards)
+        .bind(low_water)
+        .bind(&wanted.known)
+        .bind(per_app)
+        .bind(i64::try_from(wanted.rows_max).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await?;
+    let mut is_full = rows.len() >= wanted.rows_max;
+    let mut apps = HashSet::new();
+    let mut page = Vec::with_capacity(rows.len());
+    for row in &rows {
+        is_full |= row.try_get::<i64, _>("place")? >= per_app;
+        let row = read(row)?;
+        apps.insert(row.app);
+        page.push(row);
+    }
+    let next_due = seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+    Ok(Page { rows: page, is_full, apps: apps.len(), next_due, at_us })
+}
+
+fn read(row: &PgRow) -> sqlx::Result<Row> {
+    let count = |column| columns::count(row, column);
+    let small = |column| -> sqlx::Result<u16> {
+        let number: i16 = row.try_get(column)?;
+        u16::try_from(number).map_err(|source| columns::malformed(column, source))
+    };
+    let version: Option<i32> = row.try_get("version")?;
+    let task = Task {
+        delivery: row.try_get("delivery_id")?,
+        kind: columns::parsed(row, "kind")?,
+        trigger: row.try_get("trigger_id")?,
+        script: row.try_get("script_id")?,
+        version: version.and_then(|version| u32::try_from(version).ok()),
+        cause: Cause {
+            root: row.try_get("root_id")?,
+            parent: row.try_get("parent_id")?,
+            depth: count("depth")?,
+        },
+        reply_to: row.try_get("reply_to")?,
+        replay_of: row.try_get("replay_of")?,
+        handles: row.try_get("handles")?,
+        payload: Payload::from_stored(row.try_get("payload")?),
+    };
+    Ok(Row {
+        id: row.try_get("id")?,
+        app: row.try_get::<AppId, _>("app_id")?,
+        due_us: row.try_get("due_us")?,
+        attempts: small("attempts")?,
+        strikes: small("strikes")?,
+        retry: RetryPolicy {
+            max_attempts: small("max_attempts")?,
+            base_ms: count("base_ms")?,
+            cap_ms: count("cap_ms")?,
+        },
+        is_suspect: false,
+        is_ordered: row.try_get("is_ordered")?,
+        role: task.role(),
+        task: Arc::new(task),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use sqlx::postgres::PgConnectOptions;
+    use sqlx::{AssertSqlSafe, Connection};
+
+    use super::*;
+
+    /// A database of its own with one app's backlog of due and future rows, and a few rows of others.
+    async fn with_backlog() -> (PgConnection, PgConnection, String) {
+        let url = std::env::var("PICLOUD_TEST_DATABASE_URL").expect("run by make test");
+        let options = PgConnectOptions::from_str(&url).unwrap();
+        let mut server = PgConnection::connect_with(&options).await.unwrap();
+        let name = format!("plans_{}", uuid::Uuid::now_v7().simple());
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}"))).execute(&mut server).await.unwrap();
+        let mut conn = PgConnection::connect_with(&options.database(&name)).await.unwrap();
+        sqlx::migrate!("../../migrations").run(&mut conn).await.unwrap();
+        sqlx::raw_sql(
+            "insert into outbox (shard, app_id, delivery_id, kind, script_id, due_at, max_attempts, base_ms,
+                                 cap_ms, root_id, depth, payload)
+             select 3, '00000000-0000-0000-0000-000000000003', gen_random_uuid(), 'queue',
+                    gen_random_uuid(), now() + (i % 2) * interval '1 hour', 5, 1, 1, gen_random_uuid(), 1, 'x'
+             from generate_series(1, 20000) i;
+             insert into outbox (shard, app_id, delivery_id, kind, script_id, due_at, max_attempts, base_ms,
+                                 cap_ms, root_id, depth, payload)
+             select 3, gen_random_uuid(), gen_random_uuid(), 'queue', gen_random_uuid(), now(), 5, 1, 1,
+                    gen_random_uuid(), 1, 'x'
+             from generate_series(1, 10) i;
+             analyze outbox",
+        )
+        .execute(&mut conn)
+        .await
+        .unwrap();
+        (server, conn, name)
+    }
+
+    async fn plan(conn: &mut PgConnection, query: &str, arguments: &str) -> String {
+        let text = format!("prepare q as {query}; explain (costs off) execute q({arguments})");
+        let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *conn).await.unwrap();
+        sqlx::raw_sql("deallocate q").execute(conn).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect()
+    }
+
+    #[tokio::test]
+    async fn no_backlog_is_walked_to_find_what_is_due() {
+        let (mut server, mut conn, name) = with_backlog().await;
+        let fetch = plan(&mut conn, FETCH, "array[3]::smallint[], 'epoch', '{1,2}', 16, 4096").await;
+        let due = "Index Cond: ((shard = d.shard) AND (app_id = d.app_id) AND (due_at > ";
+        assert!(fetch.contains(due) && fetch.contains("AND (due_at <= statement_timestamp()))"), "{fetch}");
+        assert!(fetch.contains("using outbox_order_idx on outbox earlier"), "{fetch}");
+        let next = plan(&mut conn, NEXT_DUE, "array[3]::smallint[]").await;
+        for text in [&fetch, &next] {
+            assert!(text.contains("Index Only Scan using outbox_due_idx"), "{text}");
+            assert!(!text.contains("Seq Scan"), "{text}");
+        }
+        let wanted = Fetch {
+            fetch: 1,
+            is_first: true,
+            shards: (0..16).collect(),
+            known: vec![2],
+            low_water_us: None,
+            rows_max: 4_096,
+            rows_per_app: 16,
+        };
+        let page = super::fetch(&mut conn, &wanted).await.unwrap();
+        assert_eq!(
+            (page.rows.len(), page.apps, page.is_full),
+            (26, 11, true),
+            "ten apps are not hidden by one"
+        );
+        assert!(page.next_due.is_some_and(|delay| delay > Duration::from_secs(3_000)));
+        assert!(page.rows.iter().all(|row| row.id != 2));
+        conn.close().await.unwrap();
+        let drop = format!("drop database {name} with (force)");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut server).await.unwrap();
+    }
+}
