@@ -1,13 +1,20 @@
 //! The threads that compute password hashes: as many as may be computed at the same time, and always
-//! the same ones, because each keeps the memory that a hash takes. Of the runtime's blocking threads a
-//! storm of logins would make dozens.
+//! the same ones, because each keeps the memory that a hash takes for a while. Of the runtime's blocking
+//! threads a storm of logins would make dozens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::sync::oneshot;
+
+use super::argon;
+
+/// How long a thread keeps its memory for the next hash. To fault it in again costs a hash a tenth of its
+/// time, which matters in a storm and not to one login now and then.
+const KEPT: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -43,10 +50,10 @@ impl Hashers {
 }
 
 fn start(count: usize) -> Sender<Job> {
-    let (sender, receiver) = channel::<Job>();
-    let receiver = Arc::new(Mutex::new(receiver));
+    // Whoever sends holds a permit, of which there are `count`: no more jobs than that can gather.
+    let (sender, receiver) = unbounded::<Job>();
     for number in 0..count {
-        let receiver = Arc::clone(&receiver);
+        let receiver = receiver.clone();
         let thread = thread::Builder::new().name(format!("password-{number}"));
         if let Err(error) = thread.spawn(move || serve(&receiver)) {
             tracing::error!(%error, "a thread for passwords could not be started");
@@ -55,11 +62,19 @@ fn start(count: usize) -> Sender<Job> {
     sender
 }
 
-fn serve(receiver: &Mutex<Receiver<Job>>) {
+fn serve(jobs: &Receiver<Job>) {
+    let mut keeps_memory = false;
     loop {
-        // One waits in `recv` with the lock, the others for the lock: whoever gets a job lets go of it.
-        let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = if keeps_memory {
+            jobs.recv_timeout(KEPT).or_else(|_| {
+                argon::give_memory_back();
+                jobs.recv()
+            })
+        } else {
+            jobs.recv()
+        };
         let Ok(job) = job else { return };
+        keeps_memory = true;
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("the work on a password panicked");
         }
