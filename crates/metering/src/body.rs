@@ -7,7 +7,7 @@ use wasmparser::{FunctionBody, Operator};
 use crate::plan::{self, Plan};
 use crate::profile::BodyProfile;
 use crate::survey::{Signature, Survey};
-use crate::{LAG_MAX, MeterError, cost};
+use crate::{LAG_MAX, MeterError, bulk, cost};
 
 /// Numbers of what the pass adds to the module.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,11 @@ pub(crate) struct Added {
     pub(crate) charge: u32,
     /// `()`: asks for more.
     pub(crate) refuel: u32,
+    /// What moves more than a piece; they are there if the module moves bytes at all.
+    pub(crate) copy: u32,
+    pub(crate) fill: u32,
+    /// The type of those two.
+    pub(crate) bulk: u32,
 }
 
 struct Writer {
@@ -44,6 +49,8 @@ struct Writer {
 /// (global.set $fuel (i64.add (global.get $fuel) (local.get $counted)))
 /// (if (i64.ge_s (global.get $fuel) (i64.const 0)) (then (call $refuel)))
 /// ```
+///
+/// Bulk memory operations are in [`bulk`].
 pub(crate) fn rewrite(
     body: &FunctionBody<'_>,
     signature: &Signature,
@@ -88,7 +95,7 @@ fn unsupported(what: impl std::fmt::Debug) -> MeterError {
     MeterError::Unsupported(format!("{what:?}"))
 }
 
-fn moves_bytes(body: &FunctionBody<'_>) -> Result<bool, MeterError> {
+pub(crate) fn moves_bytes(body: &FunctionBody<'_>) -> Result<bool, MeterError> {
     for operator in body.get_operators_reader()? {
         if matches!(operator?, Operator::MemoryCopy { .. } | Operator::MemoryFill { .. }) {
             return Ok(true);
@@ -101,13 +108,23 @@ impl Writer {
     /// Everything up to the body's own `end`, which closes the block.
     fn operators(&mut self, body: &FunctionBody<'_>, plan: &Plan) -> Result<(), MeterError> {
         let mut depth = 0_u32;
+        let mut before = None;
         for (number, operator) in body.get_operators_reader()?.into_iter().enumerate() {
             let operator = operator?;
             let is_loop = matches!(operator, Operator::Loop { .. });
             match &operator {
                 Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
                 Operator::End if depth > 0 => depth -= 1,
-                Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } => self.add_length(),
+                Operator::MemoryCopy { dst_mem: 0, src_mem: 0 } | Operator::MemoryFill { mem: 0 } => {
+                    self.bulk(&operator, before.take())?;
+                    if let Some(units) = plan.after.get(&number) {
+                        self.add(*units);
+                    }
+                    continue;
+                }
+                Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } => {
+                    return Err(unsupported(operator));
+                }
                 Operator::Return => {
                     self.emit(&Instruction::Br(depth));
                     continue;
@@ -123,6 +140,10 @@ impl Writer {
             if let Some(is_taken) = plan.hints.get(&number) {
                 self.hint(*is_taken);
             }
+            before = match operator {
+                Operator::I32Const { value } => Some(value),
+                _ => None,
+            };
             self.emit(&RoundtripReencoder.instruction(operator).map_err(unsupported)?);
             if let Some(units) = plan.after.get(&number) {
                 self.add(*units);
@@ -154,10 +175,34 @@ impl Writer {
         self.emit(&Instruction::LocalSet(counted));
     }
 
-    /// Counts the length on top of the operand stack.
+    /// An operation on as many bytes as the top of the operand stack says, which is `constant` if the
+    /// operator before it was one. What is longer than a piece is done, and counted, by a function.
+    fn bulk(&mut self, operator: &Operator<'_>, constant: Option<i32>) -> Result<(), MeterError> {
+        let operation = RoundtripReencoder.instruction(operator.clone()).map_err(unsupported)?;
+        if let Some(length) = constant.filter(|length| (0..=bulk::PIECE_BYTES).contains(length)) {
+            self.add(i64::from(length) >> cost::BULK_SHIFT);
+            self.emit(&operation);
+            return Ok(());
+        }
+        let whole =
+            if matches!(operator, Operator::MemoryFill { .. }) { self.added.fill } else { self.added.copy };
+        self.emit(&Instruction::LocalTee(self.length));
+        self.emit(&Instruction::LocalGet(self.length));
+        self.emit(&Instruction::I32Const(bulk::PIECE_BYTES));
+        self.emit(&Instruction::I32GtU);
+        self.hint(false);
+        self.emit(&Instruction::If(BlockType::FunctionType(self.added.bulk)));
+        self.emit(&Instruction::Call(whole));
+        self.emit(&Instruction::Else);
+        self.add_length();
+        self.emit(&operation);
+        self.emit(&Instruction::End);
+        Ok(())
+    }
+
+    /// Counts the bytes of a short operation.
     fn add_length(&mut self) {
         let Some(counted) = self.counted else { return };
-        self.emit(&Instruction::LocalTee(self.length));
         self.emit(&Instruction::LocalGet(self.length));
         self.emit(&Instruction::I64ExtendI32U);
         self.emit(&Instruction::I64Const(cost::BULK_SHIFT));

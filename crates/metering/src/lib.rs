@@ -13,6 +13,8 @@
 //! - The counter is compared with 0 at least once in each turn of a loop after [`LAG_MAX`] units, and
 //!   on each return of a function that is not light. A module can therefore not run forever: to do so
 //!   it would have to loop forever, or to call forever, and since the stack is finite, to return.
+//! - No instruction moves more than 64 KiB of memory: longer ones are done in pieces, each charged
+//!   before it is moved (see [`bulk`]).
 //! - Nothing but the host and the instructions added here can write the counter: it is a global,
 //!   which no address reaches, and a module that had it before is refused.
 //!
@@ -24,6 +26,7 @@
 //! again a negative number, or the import traps.
 
 mod body;
+mod bulk;
 mod cost;
 mod module;
 mod plan;

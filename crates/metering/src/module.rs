@@ -13,7 +13,7 @@ use wasmparser::{
 use crate::body::{self, Added};
 use crate::profile::Profile;
 use crate::survey::Survey;
-use crate::{Counter, MeterError};
+use crate::{Counter, MeterError, bulk};
 
 struct Rewriter<'a> {
     survey: &'a Survey,
@@ -35,7 +35,14 @@ pub(crate) fn rewrite(
 ) -> Result<Vec<u8>, MeterError> {
     let refuel_import = survey.refuel(counter)?;
     let functions = survey.functions();
-    let added = Added { fuel: survey.globals, charge: functions, refuel: functions + 1 };
+    let added = Added {
+        fuel: survey.globals,
+        charge: functions,
+        refuel: functions + 1,
+        copy: functions + 2,
+        fill: functions + 3,
+        bulk: survey.types() + 2,
+    };
     let mut rewriter = Rewriter {
         survey,
         counter,
@@ -71,6 +78,7 @@ impl Reencode for Rewriter<'_> {
         utils::parse_type_section(self, types, section)?;
         types.ty().function([ValType::I64], []);
         types.ty().function([], []);
+        types.ty().function(bulk::PARAMS, []);
         Ok(())
     }
 
@@ -82,6 +90,10 @@ impl Reencode for Rewriter<'_> {
         utils::parse_function_section(self, functions, section)?;
         functions.function(self.survey.types());
         functions.function(self.survey.types() + 1);
+        if self.survey.moves_bytes {
+            functions.function(self.added.bulk);
+            functions.function(self.added.bulk);
+        }
         Ok(())
     }
 
@@ -171,7 +183,7 @@ impl Rewriter<'_> {
     }
 
     fn add_helpers(&self, code: &mut CodeSection) {
-        let Added { fuel, refuel, .. } = self.added;
+        let Added { fuel, charge: charge_index, refuel, .. } = self.added;
 
         let mut charge = Function::new([]);
         for instruction in [
@@ -210,5 +222,9 @@ impl Rewriter<'_> {
             ask.instruction(&instruction);
         }
         code.function(&ask);
+        if self.survey.moves_bytes {
+            code.function(&bulk::copy(charge_index));
+            code.function(&bulk::fill(charge_index));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use wasmparser::{Operator, Parser, Payload, TypeRef, ValType};
 
-use crate::{Counter, MeterError, cost};
+use crate::{Counter, MeterError, body, cost};
 
 /// Most units of a light function. Its caller is charged all of them, so the larger this is, the
 /// less exact is the count.
@@ -20,6 +20,8 @@ pub(crate) struct Survey {
     /// Module, name and type of each imported function.
     imports: Vec<(String, String, u32)>,
     exports: Vec<String>,
+    /// Whether any function copies or fills memory.
+    pub(crate) moves_bytes: bool,
     /// Units of each defined function that is light.
     light: Vec<Option<u32>>,
 }
@@ -48,6 +50,7 @@ impl Survey {
             bodies: Vec::new(),
             imported_functions: 0,
             globals: 0,
+            moves_bytes: false,
             light: Vec::new(),
         };
         let mut weights = Vec::new();
@@ -85,6 +88,7 @@ impl Survey {
                         .collect::<Result<_, MeterError>>()?;
                 }
                 Payload::CodeSectionEntry(body) => {
+                    survey.moves_bytes |= body::moves_bytes(&body)?;
                     let mut weight = Weight::default();
                     for operator in body.get_operators_reader()? {
                         weight.add(&operator?);

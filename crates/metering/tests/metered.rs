@@ -177,6 +177,75 @@ fn moved_bytes_are_counted() {
     assert_eq!(many - few, 10_000);
 }
 
+/// What the metered and the unmetered module leave of a memory full of different bytes.
+fn moved(text: &str) -> [(Result<i32, TrapCode>, Vec<u8>); 2] {
+    let wasm = module(&format!("(func (export \"run\") (param i32) (result i32) {text} (i32.const 0))"));
+    [wasm.clone(), meter(&wasm, COUNTER, &Profile::default()).unwrap()].map(|wasm| {
+        let (mut store, instance) = start(&wasm, 1 << 40);
+        let memory = instance.get_memory(&store, "memory").unwrap();
+        for (index, byte) in memory.data_mut(&mut store).iter_mut().enumerate() {
+            let [low, middle, high, ..] = index.to_le_bytes();
+            *byte = low ^ middle.wrapping_mul(7) ^ high.wrapping_mul(13);
+        }
+        let ended = call(&mut store, &instance, 0);
+        (ended, memory.data(&store).to_vec())
+    })
+}
+
+#[test]
+fn what_is_moved_in_pieces_ends_up_where_it_would_at_once() {
+    let (piece, end) = (64_u32 << 10, 256_u32 << 10);
+    let mut stretches = Vec::new();
+    for len in [0, 1, piece - 1, piece, piece + 1, 2 * piece, 2 * piece + 1, 3 * piece + 77] {
+        for (to, from) in [(0, end - len), (end - len, 0), (5, 6), (6, 5), (7, 7), (0, piece), (piece, 0)] {
+            stretches.push((to, from, len));
+        }
+    }
+    // Out of bounds by one, by much, and around the last address.
+    stretches.extend([(end - piece, 0, piece + 1), (0, end - piece, piece + 1), (end, end, piece + 1)]);
+    stretches.extend([(u32::MAX - piece, 0, 2 * piece), (0, u32::MAX - piece, 2 * piece), (1, 0, u32::MAX)]);
+    for (to, from, len) in stretches {
+        let operands = |from: u32| format!("(i32.const {to}) (i32.const {from}) (i32.const {len})");
+        // A length the pass knows, and one it does not.
+        let hidden = |from: u32| {
+            format!("(i32.const {to}) (i32.const {from}) (i32.add (local.get 0) (i32.const {len}))")
+        };
+        for (name, text) in [
+            ("copy", format!("(memory.copy {})", operands(from))),
+            ("fill", format!("(memory.fill {})", operands(0xa5))),
+            ("copy of unknown length", format!("(memory.copy {})", hidden(from))),
+            ("fill of unknown length", format!("(memory.fill {})", hidden(0xa5))),
+        ] {
+            let [at_once, in_pieces] = moved(&text);
+            assert!(at_once == in_pieces, "{name} to {to} from {from} of {len}: {:?}", in_pieces.0);
+        }
+    }
+}
+
+#[test]
+fn attack_one_long_operation_is_paid_for_piece_by_piece() {
+    // All of the memory, with fuel for half of it: it must end in the middle.
+    let half = i64::from(128_u32 << 10) >> 3;
+    for name in ["memory.fill", "memory.copy"] {
+        let text = format!(
+            r#"(func (export "run") (param i32) (result i32)
+                ({name} (i32.const 0) (i32.const 0) (local.get 0)) (i32.const 0))"#
+        );
+        let metered = meter(&module(&text), COUNTER, &Profile::default()).unwrap();
+        assert_eq!(run(&metered, 256 << 10, half).ended, Err(TrapCode::OutOfFuel), "{name}");
+        assert_eq!(run(&metered, 256 << 10, 1 << 40).ended, Ok(0), "{name}");
+    }
+}
+
+#[test]
+fn a_module_without_memory_is_metered_too() {
+    let wasm = wat::parse_str(format!(
+        "(module {HOST} (func (export \"run\") (param i32) (result i32) (local.get 0)))"
+    ));
+    let metered = meter(&wasm.unwrap(), COUNTER, &Profile::default()).unwrap();
+    assert_eq!(run(&metered, 5, 1 << 40).ended, Ok(5));
+}
+
 #[test]
 fn an_instrumented_module_computes_the_same_and_its_profile_makes_the_count_exact() {
     for (what, text, argument, units) in SAMPLES {

@@ -15,7 +15,7 @@ pub const FUEL_MIN: u64 = 100_000;
 
 /// Linear memory of the guest in MiB.
 pub const MEMORY_MB_DEFAULT: u32 = 32;
-/// A copy or fill of this much memory is the longest stretch without a check of the clock.
+/// More than a script with one large upload needs, and little enough that a worker full of them fits.
 pub const MEMORY_MB_MAX: u32 = 256;
 /// The interpreter and its stack take about 1.5 MiB.
 pub const MEMORY_MB_MIN: u32 = 2;
