@@ -34,7 +34,7 @@ mod snapshot;
 mod store;
 mod tally;
 
-pub use crate::admin::{Beside, Permission, openapi, permissions};
+pub use crate::admin::{Beside, Permission, openapi, permissions, permissions_beside};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::events::EventCounters;

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     apply, apps, assets, completions, deploy, domains, executions, invoke, keys, kv, login, logout, logs,
-    members, plan, rollback, routes, scripts, sessions, whoami,
+    members, plan, rollback, routes, scripts, sessions, transfers, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -100,6 +100,9 @@ enum Command {
     /// List and change who may do what on an app.
     #[command(subcommand)]
     Members(members::Command),
+    /// Offer, accept and decline apps that change their owner.
+    #[command(subcommand)]
+    Transfers(transfers::Command),
     /// List, make and remove API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -142,6 +145,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Kv(command) => kv::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
+        Command::Transfers(command) => transfers::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),
         Command::Sessions(command) => sessions::run(&context()?, &command),
         Command::Completions(args) => completions::run(&out, &args),

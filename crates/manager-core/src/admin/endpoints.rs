@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, domains,
-    executions, gate, incidents, invitations, invoke, kv, matching, members, outbox, routes, scripts,
+    executions, gate, guard, incidents, invitations, invoke, kv, matching, members, outbox, routes, scripts,
     session, switch, tail, totp, transfer, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
@@ -42,8 +42,8 @@ pub(crate) struct Endpoint {
 #[expect(clippy::too_many_lines, reason = "a table of contents is read as one")]
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
-        AdministerApp, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit, ReadData,
-        ReadSelf, ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp, WriteData,
+        AdministerApp, AssignApps, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit,
+        ReadData, ReadSelf, ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp, WriteData,
     };
     vec![
         post("/auth/login", None, session::login),
@@ -79,6 +79,12 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/apps/{app}:plan", WriteApp, apply::plan),
         post("/apps/{app}:apply", WriteApp, apply::apply),
         post("/apps/{app}:transfer", TransferApp, transfer::transfer),
+        get("/apps/{app}/transfer", ReadApp, transfer::show),
+        delete("/apps/{app}/transfer", TransferApp, transfer::withdraw),
+        post("/apps/{app}:assign", AssignApps, transfer::assign),
+        get("/transfers", ManageSelf, transfer::offers),
+        post("/transfers/{id}:accept", ManageSelf, transfer::accept),
+        post("/transfers/{id}:decline", ManageSelf, transfer::decline),
         get("/apps/{app}/members", ReadApp, members::list),
         post("/apps/{app}/members", AdministerApp, members::add),
         get("/apps/{app}/members/{user}", ReadApp, members::show),
@@ -154,6 +160,12 @@ pub fn permissions() -> Vec<Permission> {
         Permission { method, path, needs }
     });
     lines.collect()
+}
+
+/// What the composition root serves to those who run the instance: whole addresses, and what they need.
+pub fn permissions_beside() -> Vec<Permission> {
+    let needs = Some(guard::NEEDS.as_str());
+    guard::ADDRESSES.iter().map(|path| Permission { method: "GET", path, needs }).collect()
 }
 
 /// The table as a router.

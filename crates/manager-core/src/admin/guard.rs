@@ -4,13 +4,18 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 
 use super::problem::{self, ApiError};
 use super::{access, gate};
 use crate::auth::{Auth, Capability};
+
+/// Everything behind this door. What is not named here does not get through it.
+pub(super) const ADDRESSES: [&str; 3] =
+    ["/api/v1/admin/system/isolation", "/api/v1/admin/system/workers", "/metrics"];
+pub(super) const NEEDS: Capability = Capability::ReadSystem;
 
 pub(crate) fn guarded(auth: Arc<Auth>, router: Router) -> Router {
     router.layer(from_fn_with_state(auth, check)).layer(from_fn(problem::render))
@@ -21,9 +26,18 @@ pub(crate) fn open(router: Router) -> Router {
     router.layer(from_fn(problem::render))
 }
 
-async fn check(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Result<Response, ApiError> {
+async fn check(
+    State(auth): State<Arc<Auth>>,
+    address: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if !ADDRESSES.contains(&address.as_str()) {
+        tracing::error!(address = address.as_str(), "the guard does not know this address");
+        return Err(ApiError::not_found("there is nothing at this address"));
+    }
     let (parts, body) = request.into_parts();
     let principal = gate::authenticate(&auth, &parts).await?;
-    access::require(&principal, Capability::ReadSystem)?;
+    access::require(&principal, NEEDS)?;
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

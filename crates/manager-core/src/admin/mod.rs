@@ -65,7 +65,7 @@ use tower::Layer;
 
 pub(crate) use self::denials::Denials;
 use self::endpoints::Needs;
-pub use self::endpoints::{Permission, permissions};
+pub use self::endpoints::{Permission, permissions, permissions_beside};
 pub(crate) use self::guard::{guarded, open};
 pub use self::openapi::{Beside, openapi};
 use self::problem::ApiError;

@@ -46,8 +46,10 @@ pub(crate) enum Capability {
     WriteData,
     /// Rename or remove an app, change its members, read its audit log.
     AdministerApp,
-    /// Make somebody else the owner of an app.
+    /// Offer an app to somebody else, or take the offer back.
     TransferApp,
+    /// Make somebody the owner of an app without asking them.
+    AssignApps,
 }
 
 /// What an API key may be used for. A vocabulary that does not grow with every capability.
@@ -133,7 +135,7 @@ impl Denial {
 
 impl Capability {
     /// Those that are about one app.
-    pub(crate) const ON_APPS: [Self; 10] = [
+    pub(crate) const ON_APPS: [Self; 11] = [
         Self::ReadApp,
         Self::WriteApp,
         Self::InvokeScripts,
@@ -141,6 +143,7 @@ impl Capability {
         Self::WriteData,
         Self::AdministerApp,
         Self::TransferApp,
+        Self::AssignApps,
         Self::SetBudgets,
         Self::ReleaseScripts,
         Self::WaiveDomains,
@@ -164,6 +167,7 @@ impl Capability {
             Self::WriteData => "write_data",
             Self::AdministerApp => "administer_app",
             Self::TransferApp => "transfer_app",
+            Self::AssignApps => "assign_apps",
         }
     }
 
@@ -176,8 +180,9 @@ impl Capability {
             | Self::ReadSystem
             | Self::SetBudgets
             | Self::ReleaseScripts => Least::Instance(Role::Admin),
-            // Who believes a claim answers for every host on the instance.
-            Self::WaiveDomains => Least::Instance(Role::Owner),
+            // Who believes a claim answers for every host on the instance; who makes somebody pay for
+            // an app, for every person.
+            Self::WaiveDomains | Self::AssignApps => Least::Instance(Role::Owner),
             Self::ReadApp | Self::ReadData => Least::App(AppRole::Viewer),
             Self::WriteApp | Self::InvokeScripts | Self::WriteData => Least::App(AppRole::Editor),
             Self::AdministerApp => Least::App(AppRole::AppAdmin),
@@ -196,7 +201,8 @@ impl Capability {
             | Self::ReadSystem
             | Self::SetBudgets
             | Self::ReleaseScripts
-            | Self::WaiveDomains => Some(&[Scope::InstanceAdmin]),
+            | Self::WaiveDomains
+            | Self::AssignApps => Some(&[Scope::InstanceAdmin]),
             Self::ReadApp => Some(&[Scope::AppRead, Scope::AppWrite, Scope::AppAdmin]),
             Self::WriteApp => Some(&[Scope::AppWrite, Scope::AppAdmin]),
             Self::InvokeScripts => Some(&[Scope::ScriptInvoke]),
@@ -423,6 +429,9 @@ mod tests {
         let role = Some(AppRole::AppAdmin);
         let own = Place::App(Standing { app: AppId::new(), owner: member.user.id, role });
         assert_eq!(rule(&member, Capability::TransferApp, own), None);
+        assert_eq!(rule(&member, Capability::AssignApps, own), Some(Rule::InstanceRole));
+        let admin = principal(Role::Admin, None);
+        assert_eq!(rule(&admin, Capability::AssignApps, own), Some(Rule::InstanceRole));
     }
 
     #[test]

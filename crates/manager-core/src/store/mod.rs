@@ -27,6 +27,7 @@ pub(crate) mod routing;
 pub(crate) mod scripts;
 pub(crate) mod second_factors;
 pub(crate) mod sessions;
+pub(crate) mod transfers;
 pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod versions;

@@ -25,7 +25,7 @@ async fn every_change_leaves_its_entry_and_what_failed_leaves_none() {
     api.call("PATCH", "/apps/blog/members/bob", Some(json!({ "role": "editor" }))).await.is(200);
     assert_eq!(api.call("DELETE", "/apps/blog/members/bob", None).await.status, 204);
     assert_eq!(api.call("DELETE", "/apps/blog/scripts/a", None).await.status, 204);
-    api.post("/apps/blog:transfer", json!({ "user": "bob" })).await.is(200);
+    api.post("/apps/blog:assign", json!({ "user": "bob" })).await.is(200);
     let of_app = actions(&api, "/apps/blog/audit").await;
     assert_eq!(
         of_app,
@@ -42,7 +42,7 @@ async fn every_change_leaves_its_entry_and_what_failed_leaves_none() {
             "member.update",
             "member.remove",
             "script.delete",
-            "app.transfer",
+            "app.assign",
         ]
     );
     // What an app did outlives it.

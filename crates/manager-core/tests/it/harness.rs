@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use manager_core::{FirstOwner, Manager, ManagerConfig, Retention};
+use manager_core::{FirstOwner, Manager, ManagerConfig, Retention, permissions_beside};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::cause::Cause;
@@ -85,6 +86,15 @@ pub(crate) fn owner() -> FirstOwner {
     FirstOwner { username: "ada".parse().unwrap(), password: PASSWORD.into() }
 }
 
+/// The manager's part of the server, and at the addresses of the composition root's part answers that
+/// say nothing, behind the manager's guard.
+fn served(manager: &Manager, pool: &Arc<FakePool>) -> Router {
+    let beside = permissions_beside().into_iter().map(|permission| permission.path);
+    let beside = beside.chain(["/unknown-to-the-guard"]);
+    let beside = beside.fold(Router::new(), |router, path| router.route(path, get(async || "")));
+    manager.guarded(beside).fallback_service(manager.admin_router(pool.clone()))
+}
+
 impl TestApi {
     /// A manager after its first start, with the owner logged in.
     pub(crate) async fn start() -> Self {
@@ -96,7 +106,7 @@ impl TestApi {
         let manager = Manager::open(database.options(), config).await.unwrap();
         manager.bootstrap(owner()).await.unwrap();
         let pool = Arc::new(FakePool::default());
-        let router = manager.admin_router(pool.clone());
+        let router = served(&manager, &pool);
         let mut api = Self { manager, pool, router, database, token: String::new() };
         let reply = api.login("ada", PASSWORD, None).await;
         api.token = reply.is(200)["token"].as_str().unwrap().to_owned();
@@ -107,7 +117,7 @@ impl TestApi {
     pub(crate) async fn restart(&mut self) {
         self.manager.close().await;
         self.manager = Manager::open(self.database.options(), config()).await.unwrap();
-        self.router = self.manager.admin_router(self.pool.clone());
+        self.router = served(&self.manager, &self.pool);
     }
 
     pub(crate) async fn login(&self, username: &str, password: &str, address: Option<IpAddr>) -> Reply {

@@ -34,4 +34,5 @@ mod snapshot;
 mod system;
 mod tail;
 mod totp;
+mod transfers;
 mod users;

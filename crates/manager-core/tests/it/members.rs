@@ -66,25 +66,6 @@ async fn the_last_app_admin_cannot_be_removed() {
 }
 
 #[tokio::test]
-async fn an_app_given_away_belongs_to_its_new_owner() {
-    let api = TestApi::start().await;
-    let bob = api.person("bob", "member").await;
-    api.deploy("default", "hello", "2").await.is(200);
-    bob.post("/apps/default:transfer", json!({ "user": "bob" })).await.is_problem("not_found");
-    let given = api.post("/apps/default:transfer", json!({ "user": "bob" })).await;
-    assert_eq!(given.is(200)["owner_id"], bob.get("/auth/me").await.json["id"]);
-    let table = api.manager.routes().current();
-    let owner = table.apps[0].routes[0].target.owner.to_string();
-    assert_eq!(given.json["owner_id"], owner, "the router knows before the answer");
-
-    assert_eq!(bob.get("/apps/default").await.is(200)["my_role"], "app_admin");
-    api.call("DELETE", "/apps/default/members/bob", None).await.is_problem("conflict");
-    // The old owner is a member like any other now.
-    assert_eq!(bob.call("DELETE", "/apps/default/members/ada", None).await.status, 204);
-    bob.post("/apps/default:transfer", json!({ "user": "nobody" })).await.is_problem("invalid_input");
-}
-
-#[tokio::test]
 async fn a_denial_says_to_the_apps_admin_which_rule_and_what_would_change_it() {
     let api = TestApi::start().await;
     let bob = api.person("bob", "member").await;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use manager_core::{Permission, permissions};
+use manager_core::{Permission, permissions, permissions_beside};
 use serde_json::json;
 
 use crate::harness::{Reply, TestApi};
@@ -105,7 +105,7 @@ fn expected(caller: &Caller, needs: Option<&str>, is_own: bool) -> Answer {
     match capability {
         "read_self" => return Answer::Yes,
         "manage_self" => return yes_if(!is_key),
-        "create_apps" | "manage_users" | "read_audit" => {
+        "create_apps" | "manage_users" | "read_audit" | "read_system" => {
             return yes_if(caller.role != "member" && has(&["instance:admin"]) && !caller.is_bound);
         }
         _ => {}
@@ -128,13 +128,18 @@ fn expected(caller: &Caller, needs: Option<&str>, is_own: bool) -> Answer {
         "write_data" => yes_if(rank >= 2 && has(&["data:write"])),
         "administer_app" => yes_if(rank >= 3 && has(&["app:admin"])),
         "set_budgets" | "release_scripts" => yes_if(caller.role != "member" && has(&["instance:admin"])),
-        "waive_domains" => yes_if(caller.role == "owner" && has(&["instance:admin"])),
+        "waive_domains" | "assign_apps" => yes_if(caller.role == "owner" && has(&["instance:admin"])),
         "transfer_app" => {
             let is_owner = caller.role == "owner" || (is_own && caller.name == "app_owner");
             yes_if(is_owner && has(&["app:admin"]))
         }
         other => panic!("say here who may {other}"),
     }
+}
+
+/// Whether the address is not below that of the admin API.
+fn is_whole(permission: &Permission) -> bool {
+    permissions_beside().contains(permission)
 }
 
 /// The people of the test with a way to get each a new credential.
@@ -155,7 +160,7 @@ impl Cast {
         for caller in CALLERS.iter().filter(|caller| !caller.role.is_empty()) {
             cast.enter(caller).await;
         }
-        cast.api.post("/apps/own:transfer", json!({ "user": "app_owner" })).await.is(200);
+        cast.api.post("/apps/own:assign", json!({ "user": "app_owner" })).await.is(200);
         cast
     }
 
@@ -196,6 +201,9 @@ impl Cast {
             api.token = "none".into();
         }
         let mut request = api.request(permission.method, &path, None);
+        if is_whole(permission) {
+            *request.uri_mut() = path.parse().unwrap();
+        }
         if caller.role.is_empty() {
             request.headers_mut().remove("authorization");
         }
@@ -207,7 +215,7 @@ impl Cast {
 async fn every_role_gets_the_documented_answer_from_every_endpoint() {
     let cast = Cast::assemble().await;
     let mut wrong = String::new();
-    for permission in permissions() {
+    for permission in permissions().into_iter().chain(permissions_beside()) {
         let apps = if permission.path.contains("{app}") { &["own", "foreign"][..] } else { &["own"] };
         for (app, caller) in apps.iter().flat_map(|app| CALLERS.iter().map(move |caller| (*app, caller))) {
             let expected = expected(caller, permission.needs, app == "own");
@@ -243,6 +251,8 @@ fn matrix() -> String {
     }
     writeln!(page, "\n## Elsewhere\n").unwrap();
     table(&mut page, permissions().into_iter().filter(|permission| !permission.path.contains("{app}")), true);
+    writeln!(page, "\n## About the machine\n\nHere the address is the whole one.\n").unwrap();
+    table(&mut page, permissions_beside().into_iter(), true);
     page
 }
 

@@ -32,6 +32,14 @@ async fn every_error_code_has_its_page() {
 }
 
 #[tokio::test]
+async fn what_is_not_in_the_table_does_not_get_through_the_guard() {
+    let api = TestApi::start().await;
+    let request =
+        Request::get("/unknown-to-the-guard").header("authorization", format!("Bearer {}", api.token));
+    api.send(request.body(Body::empty()).unwrap()).await.is_problem("not_found");
+}
+
+#[tokio::test]
 async fn unknown_addresses_and_methods_are_problems_too() {
     let api = TestApi::start().await;
     let missing = get(&api, "/api/v1/admin/nothing").await;

@@ -72,7 +72,7 @@ async fn the_last_owner_stays_and_so_does_the_owner_of_an_app() {
     assert_eq!(refused.is_problem("conflict")["apps"], json!(["default"]));
     api.get("/auth/me").await.is(200);
     api.person("eve", "owner").await;
-    api.post("/apps/default:transfer", json!({ "user": "eve" })).await.is(200);
+    api.post("/apps/default:assign", json!({ "user": "eve" })).await.is(200);
     api.call("PATCH", "/users/ada", Some(json!({ "role": "member" }))).await.is(200);
     api.get("/users").await.is_problem("forbidden");
 }

@@ -36,12 +36,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         app: AppArg,
     },
-    /// Make somebody else the owner of the app.
-    Transfer {
-        user: String,
-        #[command(flatten)]
-        app: AppArg,
-    },
 }
 
 const ROLES: [&str; 3] = ["viewer", "editor", "app_admin"];
@@ -81,10 +75,6 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Rm { user, app } => {
             let answer = client.delete_member(app.as_str(), user)?;
             out.done(&answer, &format!("{user} is no member of app {} any more.", app.as_str()))
-        }
-        Command::Transfer { user, app } => {
-            let answer = client.transfer(app.as_str(), user)?;
-            out.done(&answer, &format!("App {} belongs to {user}.", app.as_str()))
         }
     }
 }

@@ -20,4 +20,5 @@ pub(crate) mod routes;
 pub(crate) mod scripts;
 pub(crate) mod sessions;
 pub(crate) mod show;
+pub(crate) mod transfers;
 pub(crate) mod whoami;

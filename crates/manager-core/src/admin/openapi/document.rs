@@ -8,7 +8,7 @@ use super::operation::Operation;
 use super::schemas::{self, Schemas};
 use super::words;
 use crate::admin::endpoints::{self, Endpoint, Needs};
-use crate::admin::idempotency;
+use crate::admin::{guard, idempotency};
 
 /// An operation that the composition root serves beside the manager, in its words.
 #[derive(Debug, Clone)]
@@ -172,6 +172,9 @@ fn of_extra(extra: &Beside, schemas: &mut Schemas) -> Map<String, Value> {
     json.insert("summary".into(), extra.summary.into());
     json.insert("tags".into(), json!([extra.id.split_once('_').map_or(extra.id, |(tag, _)| tag)]));
     json.insert("security".into(), security(extra.is_guarded));
+    if extra.is_guarded {
+        json.insert("x-capability".into(), guard::NEEDS.as_str().into());
+    }
     json
 }
 

@@ -70,7 +70,15 @@ pub(super) fn summary(id: &str) -> &'static str {
         "domains_verify" => "Look for the DNS record and, when it is there, let the domain lead to the app",
         "domains_waive" => "Believe a claim without proof",
         "domains_delete" => "Let go of a domain",
-        "transfer_transfer" => "Give an app to somebody else, who pays for it from then on",
+        "transfer_transfer" => {
+            "Offer an app to somebody, who owns it and pays for it when they accept, within 7 days"
+        }
+        "transfer_show" => "Whom an app is offered to",
+        "transfer_withdraw" => "Take the offer of an app back",
+        "transfer_offers" => "Apps that are offered to the caller, by slug",
+        "transfer_accept" => "Become the owner of an app that was offered, by its slug or id",
+        "transfer_decline" => "Refuse an app that was offered, by its slug or id",
+        "transfer_assign" => "Make somebody the owner of an app without asking them",
         "members_list" => "Members of an app, by name",
         "members_show" => "A member of an app",
         "members_add" => "Make somebody a member of an app",
