@@ -10,7 +10,7 @@ use shared::wire::frame::{
     AddBundle, Compile, DropBundle, Execute, FromWorker, HelloParent, HelloWorker, HostReply,
     PROTOCOL_VERSION, ToWorker,
 };
-use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG, WorkerExit};
+use shared::wire::worker::{Layers, STRICT_ARG, WITHOUT_WALLS_ARG, WorkerExit};
 
 use crate::channel::{Channel, ChannelError};
 use crate::jail::{self, Allowed, JailError, Priority, RULES};
@@ -71,7 +71,7 @@ struct Worker {
 }
 
 /// Runs a worker. `args` are those after the one that selects this role: the parent's process id,
-/// and whether there are to be no walls.
+/// and whether there are to be all walls or none.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let exit = match run(args) {
         Ok(()) => WorkerExit::Clean,
@@ -89,7 +89,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
     let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).ok_or(WorkerError::Usage)?;
     let wanted = match args.next() {
-        None => Layers::ALL,
+        None => Layers::USUAL,
+        Some(word) if word == STRICT_ARG => Layers::ALL,
         Some(word) if word == WITHOUT_WALLS_ARG => Layers::NONE,
         Some(_) => return Err(WorkerError::Usage),
     };

@@ -1,4 +1,4 @@
-//! Step 16: the kernel kills the worker at the first system call that is not on the list.
+//! Step 17: the kernel kills the worker at the first system call that is not on the list.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,8 @@ use seccompiler::{
 };
 use shared::wire::worker::Layers;
 
-use super::rules::{Allowed, Argument, Test};
+use super::rules::{Allowed, Argument, NATIVE, Test};
 use super::{Jail, JailError};
-
-#[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: TargetArch = TargetArch::x86_64;
-#[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: TargetArch = TargetArch::aarch64;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("the list of system calls is for x86-64 and aarch64");
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
@@ -31,20 +24,20 @@ pub enum FilterError {
 /// the architecture first and kills as well.
 pub(super) fn install(jail: &mut Jail, rules: &[Allowed]) -> Result<(), JailError> {
     let install = || {
-        let program = program(rules)?;
+        let program = program(rules, NATIVE)?;
         seccompiler::apply_filter(&program)?;
         Ok(())
     };
     jail.require(Layers::SYSTEM_CALL_FILTER, install).map_err(|error: FilterError| error.into())
 }
 
-fn program(rules: &[Allowed]) -> Result<BpfProgram, FilterError> {
+pub(super) fn program(rules: &[Allowed], architecture: TargetArch) -> Result<BpfProgram, FilterError> {
     let by_number: BTreeMap<i64, Vec<SeccompRule>> = rules
         .iter()
-        .map(|allowed| Ok((allowed.number, conditions(allowed.arguments)?)))
+        .map(|allowed| Ok((allowed.number_on(architecture), conditions(allowed.arguments)?)))
         .collect::<Result<_, BackendError>>()?;
     let filter =
-        SeccompFilter::new(by_number, SeccompAction::KillProcess, SeccompAction::Allow, ARCHITECTURE)?;
+        SeccompFilter::new(by_number, SeccompAction::KillProcess, SeccompAction::Allow, architecture)?;
     Ok(filter.try_into()?)
 }
 
@@ -63,19 +56,4 @@ fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompRule>, BackendError> 
         SeccompCondition::new(*index, SeccompCmpArgLen::Dword, operator, value)
     });
     Ok(vec![SeccompRule::new(conditions.collect::<Result<_, _>>()?)?])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::rules::RULES;
-    use super::*;
-
-    #[test]
-    fn the_rules_make_a_program_and_name_no_call_twice() {
-        assert!(program(RULES).is_ok());
-        let mut numbers: Vec<_> = RULES.iter().map(|allowed| allowed.number).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        assert_eq!(numbers.len(), RULES.len());
-    }
 }

@@ -1,4 +1,4 @@
-//! Steps 14 and 15: the code that is there is all there will ever be.
+//! Steps 15 and 16: the code that is there is all there will ever be.
 
 use std::ptr;
 
@@ -9,7 +9,7 @@ use shared::wire::worker::Layers;
 
 use super::Jail;
 
-/// Step 14. Memory that was writable never becomes executable; Linux 6.3 and newer.
+/// Step 15. Memory that was writable never becomes executable; Linux 6.3 and newer.
 pub(super) fn refuse_new_code(jail: &mut Jail) {
     let refuse = || {
         let (how, unused): (c_ulong, c_ulong) = (libc::PR_MDWE_REFUSE_EXEC_GAIN.into(), 0);
@@ -19,7 +19,7 @@ pub(super) fn refuse_new_code(jail: &mut Jail) {
     jail.attempt(Layers::NO_NEW_CODE, refuse);
 }
 
-/// Step 15. Executable memory can be neither unmapped nor replaced; Linux 6.10 and newer.
+/// Step 16. Executable memory can be neither unmapped nor replaced; Linux 6.10 and newer.
 pub(super) fn seal_code(jail: &mut Jail, guest: &[u8]) {
     let seal_all = || {
         let mut ranges = vec![(guest.as_ptr().addr(), guest.len())];

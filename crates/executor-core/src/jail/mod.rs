@@ -17,6 +17,9 @@ mod processes;
 mod resources;
 mod root;
 mod rules;
+mod speculation;
+#[cfg(test)]
+mod verdicts;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -55,7 +58,7 @@ pub enum JailError {
         #[source]
         errno: Errno,
     },
-    #[error("step 16, filter system calls: {0}")]
+    #[error("step 17, filter system calls: {0}")]
     Filter(#[from] FilterError),
 }
 
@@ -81,23 +84,24 @@ pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> 
     root::empty(&mut jail); // 7: needs the mount namespace, and the right to mount
     namespaces::leave_users(&mut jail); // 8: last of them, as it takes those rights away
     capabilities::drop_all(&mut jail)?; // 9: nothing below needs a right
-    process::forbid_new_privileges(&mut jail)?; // 10: also what lets 12 and 16 be taken without rights
+    process::forbid_new_privileges(&mut jail)?; // 10: also what lets 12 and 17 be taken without rights
     process::forbid_dumps(&mut jail)?; // 11: after 5, which would have changed it
     process::die_with_parent()?; // again, since the kernel forgets it when a process changes its rights
     Ok((jail, socket))
 }
 
 impl Jail {
-    /// Steps 12 to 16, once the guest is loaded: loading needs memory that becomes
+    /// Steps 12 to 17, once the guest is loaded: loading needs memory that becomes
     /// executable. `data_bytes` is the most writable memory the
     /// worker may have, `code` the guest's, `rules` the calls the filter lets through. Answers the
     /// layers that hold.
     pub fn lock(mut self, data_bytes: u64, code: &[u8], rules: &[Allowed]) -> Result<Layers, JailError> {
         landlock::deny_all(&mut self); // 12: before 13, as it needs a descriptor for a moment
         resources::limit(&mut self, data_bytes)?; // 13: after everything that opens or maps
-        memory::refuse_new_code(&mut self); // 14: after the last code was made
-        memory::seal_code(&mut self, code); // 15: after the last code was moved
-        filter::install(&mut self, rules)?; // 16: last, because it forbids all of the above
+        speculation::forbid(&mut self); // 14: anywhere before 17; here, so that loading is not slowed
+        memory::refuse_new_code(&mut self); // 15: after the last code was made
+        memory::seal_code(&mut self, code); // 16: after the last code was moved
+        filter::install(&mut self, rules)?; // 17: last, because it forbids all of the above
         Ok(self.held)
     }
 

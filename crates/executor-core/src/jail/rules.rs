@@ -1,10 +1,10 @@
-//! Step 16, the list: every system call a locked-down worker makes. Whatever is not here ends it.
+//! Step 17, the list: every system call a locked-down worker makes. Whatever is not here ends it.
 //!
-//! The numbers come from `libc`, for the architecture this is built for; x86-64 and aarch64 have
-//! all of these calls under the same names. What must not come in, whatever the reason: opening,
+//! x86-64 and aarch64 have all of these calls under the same names and with the same arguments, but
+//! under other numbers. The constants that arguments are compared with are the same on both. What must not come in, whatever the reason: opening,
 //! sockets, passing descriptors, making processes or threads, changing rights or code.
 
-use libc::{self, c_long};
+use seccompiler::TargetArch;
 use shared::wire::worker::SOCKET_FD;
 
 /// What an argument must be.
@@ -29,9 +29,32 @@ pub struct Argument(pub u8, pub Test);
 #[derive(Debug, Clone, Copy)]
 pub struct Allowed {
     pub name: &'static str,
-    pub number: c_long,
+    /// On x86-64 and on aarch64.
+    numbers: [i64; 2],
     pub arguments: &'static [Argument],
 }
+
+impl Allowed {
+    /// The call's number on the architecture this is built for.
+    pub const fn number(&self) -> i64 {
+        self.number_on(NATIVE)
+    }
+
+    pub(super) const fn number_on(&self, architecture: TargetArch) -> i64 {
+        match architecture {
+            TargetArch::aarch64 => self.numbers[1],
+            _ => self.numbers[0],
+        }
+    }
+}
+
+/// The architecture this is built for.
+#[cfg(target_arch = "x86_64")]
+pub(super) const NATIVE: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+pub(super) const NATIVE: TargetArch = TargetArch::aarch64;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the list of system calls is for x86-64 and aarch64");
 
 const SOCKET: Test = Test::Is(SOCKET_FD.unsigned_abs() as u64);
 const STANDARD_ERROR: Test = Test::Is(2);
@@ -46,46 +69,78 @@ const MONOTONIC: Test = Test::Is(libc::CLOCK_MONOTONIC.unsigned_abs() as u64);
 const ABORT: Test = Test::Is(libc::SIGABRT.unsigned_abs() as u64);
 const NOTHING: Test = Test::Is(0);
 
-const fn allow(name: &'static str, number: c_long, arguments: &'static [Argument]) -> Allowed {
-    Allowed { name, number, arguments }
+const fn allow(name: &'static str, numbers: [i64; 2], arguments: &'static [Argument]) -> Allowed {
+    Allowed { name, numbers, arguments }
 }
 
 /// Most frequent first.
 pub const RULES: &[Allowed] = &[
     // Frames in. Not recvmsg: it could take in descriptors.
-    allow("recvfrom", libc::SYS_recvfrom, &[Argument(0, SOCKET)]),
+    allow("recvfrom", [45, 207], &[Argument(0, SOCKET)]),
     // Frames out, to the connected parent: no address. Not sendmsg: it could pass descriptors on.
-    allow("sendto", libc::SYS_sendto, &[Argument(0, SOCKET), Argument(4, NOTHING), Argument(5, NOTHING)]),
+    allow("sendto", [44, 206], &[Argument(0, SOCKET), Argument(4, NOTHING), Argument(5, NOTHING)]),
     // A guest's memory and stack are given back, or put back to their first state.
-    allow("madvise", libc::SYS_madvise, &[Argument(2, GIVE_BACK)]),
+    allow("madvise", [28, 233], &[Argument(2, GIVE_BACK)]),
     // A guest's memory grows.
-    allow("mprotect", libc::SYS_mprotect, &[Argument(2, NOT_EXECUTABLE)]),
+    allow("mprotect", [10, 226], &[Argument(2, NOT_EXECUTABLE)]),
     // The allocator's large blocks; stacks for trap handlers. Never a file, never shared.
-    allow("mmap", libc::SYS_mmap, &[Argument(2, NOT_EXECUTABLE), Argument(3, MEMORY_ALONE)]),
-    allow("munmap", libc::SYS_munmap, &[]),
+    allow("mmap", [9, 222], &[Argument(2, NOT_EXECUTABLE), Argument(3, MEMORY_ALONE)]),
+    allow("munmap", [11, 215], &[]),
     // The allocator's large blocks grow; never to an address of the caller's choice.
-    allow("mremap", libc::SYS_mremap, &[Argument(3, NO_FLAG_BUT_MAYMOVE)]),
+    allow("mremap", [25, 216], &[Argument(3, NO_FLAG_BUT_MAYMOVE)]),
     // The allocator's small blocks.
-    allow("brk", libc::SYS_brk, &[]),
+    allow("brk", [12, 214], &[]),
     // A guest's trap is a signal, and this is how its handler ends.
-    allow("rt_sigreturn", libc::SYS_rt_sigreturn, &[]),
+    allow("rt_sigreturn", [15, 139], &[]),
     // Deadlines, on machines whose clock cannot be read without a call.
-    allow("clock_gettime", libc::SYS_clock_gettime, &[Argument(0, MONOTONIC)]),
+    allow("clock_gettime", [228, 113], &[Argument(0, MONOTONIC)]),
     // Its own priority, while guests run for long. What it may be is bounded by the limits of step 13.
-    allow("sched_setattr", libc::SYS_sched_setattr, &[Argument(0, NOTHING), Argument(2, NOTHING)]),
+    allow("sched_setattr", [314, 274], &[Argument(0, NOTHING), Argument(2, NOTHING)]),
     // The stack for trap handlers: set up before the first guest runs, taken down at the end.
-    allow("sigaltstack", libc::SYS_sigaltstack, &[]),
+    allow("sigaltstack", [131, 132], &[]),
     // Last words, into a pipe of which the parent reads only so much.
-    allow("write", libc::SYS_write, &[Argument(0, STANDARD_ERROR)]),
+    allow("write", [1, 64], &[Argument(0, STANDARD_ERROR)]),
     // The rest is how a process ends: of itself, or by abort().
-    allow("exit_group", libc::SYS_exit_group, &[]),
-    allow("rt_sigprocmask", libc::SYS_rt_sigprocmask, &[]),
-    allow("rt_sigaction", libc::SYS_rt_sigaction, &[Argument(0, ABORT)]),
-    allow("getpid", libc::SYS_getpid, &[]),
-    allow("gettid", libc::SYS_gettid, &[]),
+    allow("exit_group", [231, 94], &[]),
+    allow("rt_sigprocmask", [14, 135], &[]),
+    allow("rt_sigaction", [13, 134], &[Argument(0, ABORT)]),
+    allow("getpid", [39, 172], &[]),
+    allow("gettid", [186, 178], &[]),
     allow(
         "tgkill",
-        libc::SYS_tgkill,
+        [234, 131],
         &[Argument(0, Test::OwnProcess), Argument(1, Test::OwnProcess), Argument(2, ABORT)],
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_the_system_library() {
+        let known = [
+            ("recvfrom", libc::SYS_recvfrom),
+            ("sendto", libc::SYS_sendto),
+            ("madvise", libc::SYS_madvise),
+            ("mprotect", libc::SYS_mprotect),
+            ("mmap", libc::SYS_mmap),
+            ("munmap", libc::SYS_munmap),
+            ("mremap", libc::SYS_mremap),
+            ("brk", libc::SYS_brk),
+            ("rt_sigreturn", libc::SYS_rt_sigreturn),
+            ("clock_gettime", libc::SYS_clock_gettime),
+            ("sched_setattr", libc::SYS_sched_setattr),
+            ("sigaltstack", libc::SYS_sigaltstack),
+            ("write", libc::SYS_write),
+            ("exit_group", libc::SYS_exit_group),
+            ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
+            ("rt_sigaction", libc::SYS_rt_sigaction),
+            ("getpid", libc::SYS_getpid),
+            ("gettid", libc::SYS_gettid),
+            ("tgkill", libc::SYS_tgkill),
+        ];
+        let listed: Vec<_> = RULES.iter().map(|rule| (rule.name, rule.number())).collect();
+        assert_eq!(listed, known);
+    }
+}

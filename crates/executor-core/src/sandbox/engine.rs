@@ -3,6 +3,7 @@
 use wasmtime::{Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
 
 use super::config::shared_config;
+use super::guard::page_bytes;
 use super::imports;
 use super::machine::GuestState;
 
@@ -32,6 +33,8 @@ pub(crate) struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) guest: InstancePre<GuestState>,
     pub(crate) slots: u16,
+    /// In which the kernel protects memory: 4 KiB, on some ARM boards 16 or 64 KiB.
+    pub(crate) page_bytes: usize,
 }
 
 impl Sandbox {
@@ -47,7 +50,7 @@ impl Sandbox {
         let guest = linker.instantiate_pre(&module).map_err(SandboxError::Guest)?;
         // The jail seals the guest's code, which could then not be unmapped: it stays to the end.
         std::mem::forget(module);
-        Ok(Self { engine, guest, slots })
+        Ok(Self { engine, guest, slots, page_bytes: page_bytes() })
     }
 }
 

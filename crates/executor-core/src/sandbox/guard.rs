@@ -43,8 +43,7 @@ struct Pages {
 
 impl Guard {
     /// Takes charge of a guest's memory, nothing of which is protected yet.
-    pub(super) fn new(store: &mut Store<GuestState>, memory: Memory) -> Self {
-        let page_bytes = page_bytes();
+    pub(super) fn new(store: &mut Store<GuestState>, memory: Memory, page_bytes: usize) -> Self {
         let count = memory.data_size(&*store) / page_bytes;
         let pages = Arc::new(Pages {
             start: memory.data_ptr(&*store) as usize,
@@ -214,7 +213,8 @@ impl Pages {
     }
 }
 
-fn page_bytes() -> usize {
+/// The kernel's page size.
+pub(super) fn page_bytes() -> usize {
     let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     // 64 KiB is a multiple of every page size there is.
     bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(64 << 10)

@@ -76,7 +76,7 @@ impl Machine {
         let fuel = instance.get_global(&mut store, guest_abi::FUEL).ok_or_else(missing)?;
         store.data_mut().memory = Some(memory);
         Ok(Self {
-            guard: Guard::new(&mut store, memory),
+            guard: Guard::new(&mut store, memory, sandbox.page_bytes),
             memory,
             stack_pointer,
             fuel,

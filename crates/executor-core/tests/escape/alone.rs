@@ -10,12 +10,12 @@ use shared::wire::worker::Layers;
 use super::{Hostile, Row, expect_all};
 
 /// What a namespace needs to be left at all, for this user.
-fn with_rights(layers: Layers) -> Layers {
+pub(crate) fn with_rights(layers: Layers) -> Layers {
     // Root may make namespaces; others need one of users first.
     if geteuid().is_root() { layers } else { layers | Layers::USER_NAMESPACE }
 }
 
-fn row<'a>(attack: &'a str, target: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
+pub(crate) fn row<'a>(attack: &'a str, target: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
     Row { attack, target, layers, expected }
 }
 

@@ -12,11 +12,14 @@ mod alone;
 mod needed;
 mod resources;
 mod secrets;
+mod sibling;
+mod surroundings;
 mod together;
 mod worker;
 
 use shared::wire::worker::Layers;
 
+use self::sibling::Sibling;
 use self::worker::Hostile;
 
 /// An attack, the layers it meets, and what must come of it.
@@ -40,20 +43,23 @@ impl Row<'_> {
     }
 }
 
-/// Runs all rows, prints them, and fails if one came out otherwise.
+/// Runs all rows, prints them, and fails if one came out otherwise or an honest worker noticed.
 #[track_caller]
 fn expect_all(rows: &[Row<'_>]) {
     let mut surprises = Vec::new();
+    let mut sibling = Sibling::start();
     for row in rows {
         let Some(seen) = row.run() else {
             continue;
         };
+        sibling.is_well();
         let walls = describe(row.layers);
         eprintln!("| {:<22} | {walls:<58} | {:<12} | {seen:<12} |", row.attack, row.expected);
         if seen != row.expected {
             surprises.push(format!("{} behind {walls}: expected {}, seen {seen}", row.attack, row.expected));
         }
     }
+    eprintln!("| {:<22} | {:<58} | {:<12} | {:<12} |", "the sibling", "beside all of these", "well", "well");
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
 }
 

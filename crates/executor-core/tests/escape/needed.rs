@@ -60,7 +60,7 @@ fn work_without(rule: &str) -> String {
         return "SIGSYS".to_owned();
     };
     for (handle, script) in (0..).zip(SCRIPTS) {
-        worker.work(&frames(handle, script), 1);
+        worker.work(&frames(handle, script, BODY_BYTES), 1);
     }
     let mut stop = Vec::new();
     codec::encode(&mut stop, ToWorker::Stop as u8, 0, 0, &());
@@ -68,7 +68,7 @@ fn work_without(rule: &str) -> String {
     worker.end()
 }
 
-fn frames(handle: u32, script: &str) -> Vec<u8> {
+pub(crate) fn frames(handle: u32, script: &str, body_bytes: usize) -> Vec<u8> {
     let limits = ScriptLimits::default();
     let (mut bundle, mut load, mut input, mut frames) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", script));
@@ -81,7 +81,7 @@ fn frames(handle: u32, script: &str) -> Vec<u8> {
     };
     codec::encode_body(&mut load, &request);
     codec::encode(&mut frames, ToWorker::AddBundle as u8, 0, 0, &AddBundle { handle, load: &load });
-    codec::encode_body(&mut input, &guest_input(&vec![b'x'; BODY_BYTES]));
+    codec::encode_body(&mut input, &guest_input(&vec![b'x'; body_bytes]));
     let execute = Execute {
         handle,
         fuel: 1_000_000_000,

@@ -3,6 +3,8 @@
 use nix::unistd::geteuid;
 use shared::wire::worker::Layers;
 
+use std::process::Command;
+
 use super::{Hostile, Row, expect_all};
 
 fn row<'a>(attack: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
@@ -55,4 +57,31 @@ fn the_filter_costs_less_than_a_microsecond_for_each_call() {
     let (without, with) = (nanoseconds(Layers::NONE), nanoseconds(Layers::SYSTEM_CALL_FILTER));
     eprintln!("recvfrom takes {without} ns without the filter, {with} ns behind it");
     assert!(with - without < 1_000, "{without} ns without, {with} ns with");
+}
+
+/// Boards with 39-bit addresses have 512 GiB of them for a program, or less beside others; a slot takes
+/// 4 GiB. A shell makes do for a smaller machine.
+#[test]
+fn a_worker_with_few_addresses_has_fewer_slots_and_works_behind_all_walls() {
+    let slots = |gib: u64| {
+        let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", gib << 20);
+        let layers = Layers::ALL.names().collect::<Vec<_>>().join(",");
+        let parent = std::process::id().to_string();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_hostile-worker"), &parent, &layers, "nothing", ""]);
+        let hostile = Hostile::try_spawn_with(
+            {
+                command.env_clear();
+                command
+            },
+            16,
+        )
+        .unwrap();
+        let slots = hostile.slots;
+        assert_eq!(hostile.seen(), "done");
+        slots
+    };
+    let seen = [(1_024, 16), (40, 8), (24, 4), (10, 1)].map(|(gib, expected)| (gib, expected, slots(gib)));
+    eprintln!("GiB of addresses, slots expected, slots seen: {seen:?}");
+    assert!(seen.iter().all(|(_, expected, seen)| expected == seen), "{seen:?}");
 }

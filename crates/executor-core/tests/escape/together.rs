@@ -71,6 +71,11 @@ fn a_worker_that_makes_code_is_killed() {
 }
 
 #[test]
+fn a_worker_that_reaches_for_the_machine_is_killed() {
+    killed(&["describe-shared-memory", "rename-machine", "find-control-groups", "speculate"]);
+}
+
+#[test]
 fn a_worker_that_wants_rights_back_is_killed() {
-    killed(&["regain-rights", "mount", "new-namespaces"]);
+    killed(&["regain-rights", "mount", "new-namespaces", "borrow-rights", "regain-by-program"]);
 }

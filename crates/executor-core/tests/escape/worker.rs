@@ -20,6 +20,8 @@ pub(crate) struct Hostile {
     stream: UnixStream,
     /// What it could put up of the layers it was told to.
     pub(crate) held: Layers,
+    /// How many executions it has room for.
+    pub(crate) slots: u16,
 }
 
 impl Hostile {
@@ -36,8 +38,13 @@ impl Hostile {
     }
 
     /// Nothing when the filter killed it before it said hello.
+    pub(crate) fn try_spawn(command: Command) -> Option<Self> {
+        Self::try_spawn_with(command, 1)
+    }
+
+    /// The same, asked to have so many slots.
     #[expect(clippy::zombie_processes, reason = "what is not waited for here is the worker, and `seen` does")]
-    pub(crate) fn try_spawn(mut command: Command) -> Option<Self> {
+    pub(crate) fn try_spawn_with(mut command: Command, slots: u16) -> Option<Self> {
         let (mut stream, theirs) = UnixStream::pair().unwrap();
         let mut child = command
             .current_dir("/")
@@ -56,7 +63,7 @@ impl Hostile {
             assert!(child.wait().unwrap().success());
         }
         let mut hello = Vec::new();
-        let body = HelloWorker { protocol: PROTOCOL_VERSION, slots: 1, image_cache_bytes: 1 << 20 };
+        let body = HelloWorker { protocol: PROTOCOL_VERSION, slots, image_cache_bytes: 1 << 20 };
         codec::encode(&mut hello, ToWorker::Hello as u8, 0, 0, &body);
         stream.write_all(&hello).unwrap();
         let mut header = [0; HEADER_BYTES];
@@ -76,7 +83,7 @@ impl Hostile {
         let mut body = vec![0; header.body_bytes as usize];
         stream.read_exact(&mut body).unwrap();
         let hello: HelloParent = codec::decode_body(&body).unwrap();
-        Some(Self { pid, stderr, stream, held: hello.layers })
+        Some(Self { pid, stderr, stream, held: hello.layers, slots: hello.slots })
     }
 
     /// Gives it frames, and takes in what it answers until it ends or `answers` executions have.
@@ -86,15 +93,19 @@ impl Hostile {
             return;
         }
         for _ in 0..answers {
-            let mut header = [0; HEADER_BYTES];
-            if self.stream.read_exact(&mut header).is_err() {
-                return;
-            }
-            let mut body = vec![0; Header::decode(header).unwrap().body_bytes as usize];
-            if self.stream.read_exact(&mut body).is_err() {
+            if self.answer().is_none() {
                 return;
             }
         }
+    }
+
+    /// The body of the next frame that it sends; nothing when it has ended.
+    pub(crate) fn answer(&mut self) -> Option<Vec<u8>> {
+        let mut header = [0; HEADER_BYTES];
+        self.stream.read_exact(&mut header).ok()?;
+        let mut body = vec![0; Header::decode(header).unwrap().body_bytes as usize];
+        self.stream.read_exact(&mut body).ok()?;
+        Some(body)
     }
 
     /// Waits until the worker says that it did something, without ending.

@@ -11,10 +11,12 @@ use std::sync::mpsc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use shared::wire::worker::{WITHOUT_WALLS_ARG, WORKER_ARG, WorkerExit};
+use shared::wire::worker::{STRICT_ARG, WITHOUT_WALLS_ARG, WORKER_ARG, WorkerExit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+use super::mode::Mode;
 
 /// The longest process id, and a line's end.
 const PID_LINE_BYTES_MAX: u64 = 16;
@@ -24,7 +26,7 @@ const PID_LINE_BYTES_MAX: u64 = 16;
 pub(super) struct Program {
     /// The binary that becomes a worker: usually this one.
     pub(super) path: PathBuf,
-    pub(super) has_walls: bool,
+    pub(super) mode: Mode,
 }
 
 /// A started worker and the parent's end of its socket.
@@ -69,7 +71,7 @@ fn spawn(program: &Program) -> io::Result<Spawned> {
         .arg0("picloud-worker")
         .arg(WORKER_ARG)
         .arg(std::process::id().to_string())
-        .args((!program.has_walls).then_some(WITHOUT_WALLS_ARG))
+        .args(walls(program.mode))
         .env_clear()
         .current_dir("/")
         .stdin(OwnedFd::from(theirs))
@@ -77,6 +79,14 @@ fn spawn(program: &Program) -> io::Result<Spawned> {
         .stderr(Stdio::piped())
         .spawn()?;
     Ok(Spawned { child, stream })
+}
+
+const fn walls(mode: Mode) -> Option<&'static str> {
+    match mode {
+        Mode::Off => Some(WITHOUT_WALLS_ARG),
+        Mode::Strict => Some(STRICT_ARG),
+        Mode::Shared | Mode::Pinned => None,
+    }
 }
 
 /// A worker: a child of this process, and so nobody else's number until it is waited for.

@@ -114,7 +114,7 @@ pub(super) struct Recruiter {
 
 impl Recruiter {
     pub(super) fn new(config: PoolConfig) -> Result<Self, StartError> {
-        let program = Program { path: config.program.clone(), has_walls: config.mode.has_walls() };
+        let program = Program { path: config.program.clone(), mode: config.mode };
         let spawner = Spawner::start(program).map_err(StartError::Spawn)?;
         Ok(Self { config, spawner, complaints: Arc::default() })
     }

@@ -23,13 +23,13 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// Layers that are not there and that nothing makes up for. Of a user of its own and a user
+    /// Usual layers that are not there and that nothing makes up for. Of a user of its own and a user
     /// namespace one is enough, and who has no rights may not empty a bounding set.
     pub fn missing(self) -> Layers {
         let users = Layers::OWN_USER | Layers::USER_NAMESPACE;
         let has_one = users.without(self.claimed) != users;
         let made_up_for = Layers::EMPTY_BOUNDING_SET | if has_one { users } else { Layers::OWN_USER };
-        Layers::ALL.without(self.claimed).without(made_up_for)
+        Layers::USUAL.without(self.claimed).without(made_up_for)
     }
 }
 
@@ -113,6 +113,11 @@ impl Process {
             Layers::UTS_NAMESPACE => self.namespace("uts"),
             Layers::CGROUP_NAMESPACE => self.namespace("cgroup"),
             Layers::USER_NAMESPACE => self.user_namespace(),
+            Layers::NO_SPECULATION => ["Speculation_Store_Bypass", "SpeculationIndirectBranch"]
+                .iter()
+                .map(|control| expect(status, control, is_off_for_good))
+                .find(|seen| *seen != Seen::Confirmed)
+                .unwrap_or(Seen::Confirmed),
             _ => Seen::Hidden,
         }
     }
@@ -132,12 +137,12 @@ impl Process {
     fn not_dumpable(&self, status: &str) -> Seen {
         let user = field(status, "Uid").and_then(|uids| uids.split_whitespace().next());
         match fs::metadata(self.dir.join("status")) {
-            Ok(metadata) if user.is_some_and(|user| user != "0") => {
-                if metadata.uid() == 0 {
-                    return Seen::Confirmed;
-                }
-                Seen::Contradicted(format!("user {} owns its /proc files", metadata.uid()))
-            }
+            Ok(metadata) if user.is_some_and(|user| user != "0") => match metadata.uid() {
+                0 => Seen::Confirmed,
+                // In a user namespace that does not know root, such as a container's, this is root.
+                nobody if nobody == overflow_uid() => Seen::Hidden,
+                uid => Seen::Contradicted(format!("user {uid} owns its /proc files")),
+            },
             _ => Seen::Hidden,
         }
     }
@@ -218,6 +223,14 @@ impl Seen {
     }
 }
 
+/// As whom users are shown who have no id in this namespace.
+fn overflow_uid() -> u32 {
+    /// The kernel's own default.
+    const NOBODY: u32 = 65_534;
+    let set = fs::read_to_string("/proc/sys/kernel/overflowuid");
+    set.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY)
+}
+
 fn expect(status: &str, name: &str, is_fine: impl Fn(&str) -> bool) -> Seen {
     match field(status, name) {
         Some(value) if is_fine(value) => Seen::Confirmed,
@@ -235,6 +248,13 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 fn is_first(ids: &str) -> bool {
     let mut ids = ids.split_whitespace().rev();
     ids.next() == Some("1") && ids.next().is_some()
+}
+
+/// Switched off by the process, or nothing that could be on.
+fn is_off_for_good(state: &str) -> bool {
+    ["force", "not ", "always disabled", "globally mitigated", "unknown"]
+        .iter()
+        .any(|word| state.contains(word))
 }
 
 fn is_zero(set: &str) -> bool {

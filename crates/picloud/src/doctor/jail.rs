@@ -166,6 +166,7 @@ mod tests {
                 Layers::USER_NAMESPACE,
                 Layers::MOUNT_NAMESPACE,
                 Layers::EMPTY_BOUNDING_SET,
+                Layers::NO_SPECULATION,
             ]
             .contains(layer);
             let checks = checks(&probe(Layers::ALL.without(*layer)), 16);

@@ -12,6 +12,9 @@ pub const WORKER_ARG: &str = "__worker";
 /// The second argument of a worker that puts up no walls, because its operator wants none.
 pub const WITHOUT_WALLS_ARG: &str = "without-walls";
 
+/// The second argument of a worker that puts up every wall, those too that slow it down.
+pub const STRICT_ARG: &str = "strict";
+
 /// The descriptor of a worker's end of the socketpair once it has arranged itself. The supervisor
 /// hands it over as standard input.
 pub const SOCKET_FD: i32 = 3;
@@ -98,6 +101,8 @@ layers! {
     /// The memory that is executable cannot be changed, moved or unmapped.
     SEALED_CODE = 15 "sealed-code",
     SYSTEM_CALL_FILTER = 16 "system-call-filter",
+    /// The processor does not run ahead where that can be switched off.
+    NO_SPECULATION = 18 "no-speculation",
 }
 
 impl Layers {
@@ -108,6 +113,9 @@ impl Layers {
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// What every worker puts up. The rest costs time, and is for those who ask for it.
+    pub const USUAL: Self = Self::ALL.without(Self::NO_SPECULATION);
 
     /// Both sets, where a constant is needed.
     pub const fn and(self, other: Self) -> Self {

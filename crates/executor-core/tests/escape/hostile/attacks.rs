@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 
 use crate::system::{address, byte_at, call, in_child};
-use crate::{Seen, memory};
+use crate::{Seen, memory, surroundings};
 
 const READ: usize = libc::PROT_READ as usize;
 const WRITE: usize = libc::PROT_WRITE as usize;
@@ -61,6 +61,12 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "regain-rights" => regain_rights(),
         "mount" => call(libc::SYS_mount, &[address(c"none"), address(c"/"), address(c"tmpfs"), 0, 0]),
         "new-namespaces" => call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as usize]),
+        "speculate" => surroundings::speculate(),
+        "describe-shared-memory" => surroundings::describe_shared_memory(target),
+        "rename-machine" => surroundings::rename_machine(target),
+        "find-control-groups" => return surroundings::find_control_groups(),
+        "borrow-rights" => return surroundings::borrow_rights(target),
+        "regain-by-program" => return surroundings::regain_by_program(),
         "more-descriptors" => call(libc::SYS_dup, &[2]),
         "descriptors" => return descriptors(),
         "exhaust-memory" => return exhaust_memory(),

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod memory;
+mod surroundings;
 mod sweep;
 mod system;
 

@@ -32,7 +32,7 @@ pub(crate) fn sweep() -> Seen {
         if cfg!(target_arch = "x86_64") && NEVER_FILTERED.contains(&number) {
             continue;
         }
-        let Some(rule) = RULES.iter().find(|rule| rule.number == number) else {
+        let Some(rule) = RULES.iter().find(|rule| rule.number() == number) else {
             check(&format!("number {number}"), number, &[0; 6], true, &mut surprises)?;
             killed += 1;
             continue;

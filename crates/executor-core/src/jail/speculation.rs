@@ -1,0 +1,51 @@
+//! Step 14: the processor does not run ahead where another process could see what it read.
+
+use libc::{c_int, c_ulong};
+use nix::errno::Errno;
+use shared::wire::worker::Layers;
+
+use super::Jail;
+
+// From `linux/prctl.h`; the system library has them for x86-64 alone.
+const GET: c_int = 52;
+const SET: c_int = 53;
+const NOT_AFFECTED: c_int = 0;
+/// The process itself may decide.
+const BY_PROCESS: c_int = 1;
+/// The processor runs ahead.
+const ON: c_int = 1 << 1;
+/// Off, and never on again.
+const OFF_FOR_GOOD: c_ulong = 1 << 3;
+
+/// Reading memory past an earlier write that is still under way, and jumping where another program
+/// taught the processor to. Others cannot be switched off by a process.
+const CONTROLS: [c_ulong; 2] = [0, 1];
+
+/// It costs some time with every write and jump, so only those pay who asked for strict isolation.
+pub(super) fn forbid(jail: &mut Jail) {
+    jail.attempt(Layers::NO_SPECULATION, || {
+        let found = CONTROLS.map(switch_off);
+        // Not every architecture has both, and one that it lacks cannot be used against anybody.
+        match found {
+            [Ok(()) | Err(Errno::ENODEV), Ok(())] | [Ok(()), Err(Errno::ENODEV)] => Ok(()),
+            [Err(errno), _] | [_, Err(errno)] => Err(errno),
+        }
+    });
+}
+
+fn switch_off(control: c_ulong) -> Result<(), Errno> {
+    match prctl(GET, control, 0)? {
+        NOT_AFFECTED => Ok(()),
+        // On for everybody, by whoever started this machine.
+        ON => Err(Errno::EPERM),
+        state if state & BY_PROCESS != 0 => prctl(SET, control, OFF_FOR_GOOD).map(drop),
+        // Off for everybody.
+        _ => Ok(()),
+    }
+}
+
+fn prctl(option: c_int, control: c_ulong, value: c_ulong) -> Result<c_int, Errno> {
+    let unused: c_ulong = 0;
+    // SAFETY: both options take two numbers and two that must be zero.
+    Errno::result(unsafe { libc::prctl(option, control, value, unused, unused) })
+}

@@ -1,0 +1,136 @@
+//! What the filter says, of both architectures and on either: the kernel's program is run here, on
+//! calls that are made up. That the kernel does the same is what the escape tests show, on the
+//! architecture they run on.
+
+use seccompiler::{BpfProgramRef, TargetArch};
+
+use super::filter::program;
+use super::rules::{Allowed, RULES, Test};
+
+const ALLOW: u32 = 0x7fff_0000;
+const KILL_PROCESS: u32 = 0x8000_0000;
+/// By which the kernel tells a program whose call it is.
+const X86_64: u32 = 0xc000_003e;
+const AARCH64: u32 = 0xc000_00b7;
+const I386: u32 = 0x4000_0003;
+const ARM: u32 = 0x4000_0028;
+/// x86-64 has a second set of numbers, with this bit.
+const X32: i64 = 0x4000_0000;
+
+struct Call {
+    number: i64,
+    architecture: u32,
+    arguments: [u64; 6],
+}
+
+impl Call {
+    /// `struct seccomp_data`, by words: number, architecture, the caller's address, the arguments.
+    fn word(&self, offset: u32) -> u32 {
+        match offset {
+            0 => self.number.try_into().unwrap(),
+            4 => self.architecture,
+            8 | 12 => 0,
+            offset => {
+                let bytes: Vec<u8> = self.arguments.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let at = offset as usize - 16;
+                u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+            }
+        }
+    }
+}
+
+/// Runs a program of the few instructions that filters are made of.
+fn verdict(program: BpfProgramRef<'_>, call: &Call) -> u32 {
+    let (mut at, mut accumulator) = (0, 0_u32);
+    loop {
+        let instruction = &program[at];
+        at += 1;
+        let branch = |is_taken| usize::from(if is_taken { instruction.jt } else { instruction.jf });
+        match instruction.code {
+            0x20 => accumulator = call.word(instruction.k),
+            0x54 => accumulator &= instruction.k,
+            0x05 => at += instruction.k as usize,
+            0x15 => at += branch(accumulator == instruction.k),
+            0x25 => at += branch(accumulator > instruction.k),
+            0x35 => at += branch(accumulator >= instruction.k),
+            0x06 => return instruction.k,
+            other => panic!("instruction {other:#x} is not in the filters' vocabulary"),
+        }
+    }
+}
+
+fn good(rule: &Allowed) -> [u64; 6] {
+    let mut arguments = [0; 6];
+    for argument in rule.arguments {
+        arguments[usize::from(argument.0)] = match argument.1 {
+            Test::Is(value) | Test::Bits { set: value, .. } => value,
+            Test::OwnProcess => u64::from(std::process::id()),
+        };
+    }
+    arguments
+}
+
+/// Every way in which this argument can be wrong by one bit, and by all of them.
+fn bad(test: Test) -> Vec<u64> {
+    let (value, bits) = match test {
+        Test::Is(value) => (value, u64::from(u32::MAX)),
+        Test::OwnProcess => (u64::from(std::process::id()), u64::from(u32::MAX)),
+        Test::Bits { of, set } => (set, of & u64::from(u32::MAX)),
+    };
+    let single = (0..32).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
+    single.chain([bits]).map(|wrong| value ^ wrong).collect()
+}
+
+const ARCHITECTURES: [(TargetArch, u32, [u32; 3]); 2] =
+    [(TargetArch::x86_64, X86_64, [I386, AARCH64, ARM]), (TargetArch::aarch64, AARCH64, [ARM, X86_64, I386])];
+
+#[test]
+fn calls_on_the_list_are_allowed_and_all_others_end_the_process_on_both_architectures() {
+    for (target, architecture, _) in ARCHITECTURES {
+        let program = program(RULES, target).unwrap();
+        let mut allowed = 0;
+        for number in (0..=1_000).flat_map(|number| [number, number | X32]) {
+            let rule = RULES.iter().find(|rule| rule.number_on(target) == number);
+            let call = Call { number, architecture, arguments: rule.map_or([0; 6], good) };
+            let expected = if rule.is_some() { ALLOW } else { KILL_PROCESS };
+            assert_eq!(verdict(&program, &call), expected, "{number} on {target:?}");
+            allowed += usize::from(rule.is_some());
+        }
+        assert_eq!(allowed, RULES.len(), "no two rules are for one call");
+    }
+}
+
+#[test]
+fn every_wrong_bit_of_a_checked_argument_ends_the_process_on_both_architectures() {
+    for (target, architecture, _) in ARCHITECTURES {
+        let program = program(RULES, target).unwrap();
+        for rule in RULES {
+            for argument in rule.arguments {
+                for wrong in bad(argument.1) {
+                    let mut arguments = good(rule);
+                    arguments[usize::from(argument.0)] = wrong;
+                    let call = Call { number: rule.number_on(target), architecture, arguments };
+                    let name = rule.name;
+                    assert_eq!(
+                        verdict(&program, &call),
+                        KILL_PROCESS,
+                        "{name} with {wrong:#x} on {target:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_by_another_architectures_door_ends_the_process() {
+    for (target, _, others) in ARCHITECTURES {
+        let program = program(RULES, target).unwrap();
+        for architecture in others {
+            for number in 0..=500 {
+                let call = Call { number, architecture, arguments: [3, 0, 0, 0, 0, 0] };
+                assert_eq!(verdict(&program, &call), KILL_PROCESS, "{number} by {architecture:#x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! An honest worker beside the hostile ones: it runs a script before, between and after the attacks, and
+//! must not notice. Both have the same parent, as in a server.
+
+use std::process::Command;
+
+use super::Hostile;
+use super::needed::frames;
+
+pub(crate) struct Sibling {
+    worker: Hostile,
+    handle: u32,
+}
+
+impl Sibling {
+    pub(crate) fn start() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+        command.args(["without", "no rule at all", &std::process::id().to_string()]).env_clear();
+        Self { worker: Hostile::spawn(command), handle: 0 }
+    }
+
+    /// Fails unless a script gives its answer.
+    #[track_caller]
+    pub(crate) fn is_well(&mut self) {
+        self.handle += 1;
+        self.worker.work(&frames(self.handle, "\"the sibling is \" + \"well\"", 0), 0);
+        let answer = self.worker.answer().unwrap_or_default();
+        let said = answer.windows(19).any(|part| part == b"the sibling is well");
+        assert!(said, "the sibling noticed: {:?}", String::from_utf8_lossy(&answer));
+    }
+}
