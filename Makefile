@@ -8,7 +8,7 @@ TEST_RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nexte
 GUEST_TARGET := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test torture schemathesis bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
+.PHONY: help run build test torture cross-check schemathesis bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,9 +22,15 @@ build: setup ## build the release binaries
 test: setup ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
 
-torture: setup ## attack the jail, and print what came of each attack
+# The attacks by number are in docs/attacks.md.
+torture: setup ## make every attack, and print what was expected and what was seen
 	$(CARGO) test --locked -q -p executor-core --test escape -- --nocapture --test-threads=1
-	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- isolation:: --nocapture --test-threads=1
+	$(CARGO) test --locked -q -p orchestrator-core --test hostile_worker
+	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- attack isolation starters worker_loss --nocapture --test-threads=1
+	$(CARGO) test --locked -q -p executor-core --lib -- --ignored ten_thousand --nocapture
+
+cross-check: setup ## build for ARM boards, and run what an emulator can run
+	.ci/cross-check
 
 schemathesis: setup ## try the admin API with what its OpenAPI document allows and forbids
 	$(CARGO) build --locked -p picloud

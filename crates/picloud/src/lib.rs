@@ -18,3 +18,4 @@ pub mod settings;
 pub mod system;
 pub mod telemetry;
 pub mod tls_ask;
+pub mod walls;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use manager_core::{Manager, ManagerConfig, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
-use orchestrator_core::pool::{Pool, PoolConfig, Ports};
+use orchestrator_core::pool::{Mode, Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
 use sd_notify::NotifyState;
 use shared::limits::DRAIN_MS;
+use shared::wire::worker::Layers;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +25,7 @@ use crate::health;
 use crate::metrics;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
-use crate::{system, tls_ask};
+use crate::{system, tls_ask, walls};
 
 /// Runs until a signal ends it or the database is lost.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -80,6 +81,7 @@ async fn serve_with(
         tracing::warn!("ISOLATION IS OFF: a script that escapes its sandbox has everything this user has");
     }
     let pool = Pool::start(pool_config, ports).await?;
+    refuse_weak(config.isolation, &pool)?;
     let slots = config.workers * usize::from(config.slots_per_worker);
     manager.start_events(Arc::new(pool.clone()), slots);
 
@@ -114,6 +116,17 @@ async fn serve_with(
         Some(reason) => anyhow::bail!("the private PostgreSQL ended by itself: {reason}"),
         None => Ok(()),
     }
+}
+
+/// Strict isolation on a machine that cannot isolate would be a promise nobody keeps.
+fn refuse_weak(mode: Mode, pool: &Pool) -> anyhow::Result<()> {
+    let missing = walls::missing(mode, pool.isolation());
+    anyhow::ensure!(
+        missing == Layers::NONE,
+        "PICLOUD_ISOLATION={mode} needs what a worker does not get here: {missing}; `picloud doctor` says what \
+         would give it"
+    );
+    Ok(())
 }
 
 /// The database: a private server that belongs to this process, or one somebody else runs.

@@ -64,10 +64,11 @@ fn the_filter_costs_less_than_a_microsecond_for_each_call() {
 #[test]
 fn a_worker_with_few_addresses_has_fewer_slots_and_works_behind_all_walls() {
     let slots = |gib: u64| {
-        let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", gib << 20);
+        let limited = format!("ulimit -v {}; exec /usr/bin/env -i \"$0\" \"$@\"", gib << 20);
         let layers = Layers::ALL.names().collect::<Vec<_>>().join(",");
         let parent = std::process::id().to_string();
         let mut command = Command::new("/bin/sh");
+        // The shell has variables of its own, and a worker takes none.
         command.args(["-c", &limited, env!("CARGO_BIN_EXE_hostile-worker"), &parent, &layers, "nothing", ""]);
         let hostile = Hostile::try_spawn_with(
             {

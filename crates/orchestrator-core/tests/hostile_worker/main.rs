@@ -54,12 +54,16 @@ const BEHAVIOURS: &[Behaviour] = &[
     ("a_worker_that_crashes_loses_its_execution", "crash", WorkerLost, Some(Crash)),
     ("a_worker_that_makes_a_forbidden_call_is_reported", "forbidden-call", WorkerLost, Some(ForbiddenCall)),
     ("a_second_result_kills_the_worker_and_changes_nothing", "two-results", Fine, Some(Protocol)),
+    ("a_result_that_names_another_app_is_only_bytes", "claims-an-app", Fine, None),
+    ("a_log_line_nested_without_end_is_only_text", "nested-bomb", Fine, None),
+    ("words_without_end_on_standard_error_are_dropped", "shouts", Fine, None),
     ("half_a_frame_and_then_silence_ends_at_the_deadline", "half-frame", Timeout, Some(Unresponsive)),
     ("silence_ends_at_the_deadline", "silence", Timeout, Some(Unresponsive)),
 ];
 
 /// What is proved of where executions run, and how.
 const TENANCY: &[(&str, fn())] = &[
+    ("a_worker_that_does_not_read_is_killed_long_before_its_deadlines", parent::endures_the_deaf),
     ("two_owners_never_meet_in_a_worker", tenancy::two_owners_never_meet_in_a_worker),
     ("one_owner_has_all_workers_while_nobody_else_wants_one", tenancy::one_owner_has_all_workers),
     ("sixty_owners_are_all_answered_by_few_workers", tenancy::sixty_owners_are_all_answered_by_few_workers),

@@ -1,5 +1,6 @@
 //! The parent's part: a pool of such workers, and what is expected of it.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -65,31 +66,36 @@ impl IncidentSink for Incidents {
 }
 
 #[derive(Default)]
-struct Records(Mutex<Vec<ExecutionStatus>>);
+struct Records(Mutex<Vec<(AppId, ExecutionStatus)>>);
 
 impl RecordSink for Records {
     fn record(&self, record: ExecutionRecord) {
-        self.0.lock().unwrap().push(record.status);
+        self.0.lock().unwrap().push((record.target.app, record.status));
     }
 }
 
-/// Runs one execution in a worker that behaves so, and an honest one in what comes after it.
+/// Runs one execution in a worker that behaves so, and an honest one in what comes after it. Meanwhile a
+/// canary, another owner's app in a worker of its own, is answered all the time.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn endures(behaviour: &str, expected: ExecutionStatus, misconduct: Option<Misconduct>) {
-    let farm = Farm::start(PoolConfig::new(program(), 1, 4)).await;
-    let app = Tenant::new();
-    let outcome = farm.run(&app, behaviour).await;
+    let farm = Farm::start(PoolConfig::new(program(), 2, 4)).await;
+    let (app, canary) = (Tenant::new(), Tenant::new());
+    let attacked = farm.run(&app, behaviour);
+    let (outcome, answers) = beside(&farm, &canary, attacked).await;
+    println!(
+        "| 47 {behaviour:<22} | {expected:?}, {misconduct:?}; canary unharmed | {:?}, {answers} answers |",
+        outcome.status
+    );
     assert_eq!(outcome.status, expected, "{behaviour}: {outcome:?}");
     assert_eq!(outcome.response.is_some(), expected == ExecutionStatus::Ok, "{behaviour}");
     if expected == ExecutionStatus::WorkerLost || misconduct.is_some() {
         eventually("the worker is gone", || farm.pool.status().workers_lost > 0).await;
     }
     assert_eq!(farm.run(&app, "honest").await.status, ExecutionStatus::Ok, "after {behaviour}");
-    assert_eq!(
-        *farm.records.0.lock().unwrap(),
-        [expected, ExecutionStatus::Ok],
-        "{behaviour}: one record each"
-    );
+    let records = farm.records.0.lock().unwrap().clone();
+    let of_app: Vec<_> =
+        records.into_iter().filter(|(of, _)| *of == app.app).map(|(_, status)| status).collect();
+    assert_eq!(of_app, [expected, ExecutionStatus::Ok], "{behaviour}: one record each");
     assert_eq!(farm.pool.status().executions_running, 0);
     let expected_incidents = usize::from(misconduct.is_some());
     eventually("what was suspicious is reported", || {
@@ -98,6 +104,52 @@ pub(crate) async fn endures(behaviour: &str, expected: ExecutionStatus, miscondu
     .await;
     let seen = farm.incidents.0.lock().unwrap().first().map(|incident| incident.misconduct);
     assert_eq!(seen, misconduct, "{behaviour}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+/// Has the canary answered again and again until `attacked` is over; answers how often.
+async fn beside<T>(farm: &Farm, canary: &Tenant, attacked: impl Future<Output = T>) -> (T, usize) {
+    let is_over = Cell::new(false);
+    let attack = async {
+        let outcome = attacked.await;
+        is_over.set(true);
+        outcome
+    };
+    let asking = async {
+        let mut answers = 0;
+        while !is_over.get() {
+            let outcome = farm.run(canary, "honest").await;
+            assert_eq!(outcome.status, ExecutionStatus::Ok, "the canary noticed: {outcome:?}");
+            answers += 1;
+        }
+        answers
+    };
+    tokio::join!(attack, asking)
+}
+
+/// A worker with time enough that stops reading while there is much to read.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn endures_the_deaf() {
+    let farm = Farm::start(PoolConfig::new(program(), 1, 4)).await;
+    let app = Tenant::new();
+    let since = Instant::now();
+    let deaf = farm.work(invocation_with(&app, b"deaf", 60_000));
+    // More than the socket takes in.
+    let large = vec![b'x'; 8 << 20];
+    let flood = farm.work(invocation_with(&app, &large, 60_000));
+    let (deaf, flood) = tokio::join!(deaf, flood);
+    for ran in [deaf, flood] {
+        assert!(
+            matches!(&ran, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::WorkerLost),
+            "{ran:?}"
+        );
+    }
+    assert!(since.elapsed() < PATIENCE);
+    eventually("it is reported", || !farm.incidents.0.lock().unwrap().is_empty()).await;
+    let seen = farm.incidents.0.lock().unwrap()[0].misconduct;
+    println!("| 47 {:<22} | {:<48} | {seen:?} |", "deaf", "killed after a second: Unresponsive");
+    assert_eq!(seen, Misconduct::Unresponsive);
+    assert_eq!(farm.run(&app, "honest").await.status, ExecutionStatus::Ok);
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 
@@ -185,6 +237,10 @@ pub(crate) fn invocation(tenant: &Tenant, behaviour: &str) -> Invocation {
 
 /// With so many milliseconds until its deadline.
 pub(crate) fn invocation_within(timeout_ms: u32, tenant: &Tenant, behaviour: &str) -> Invocation {
+    invocation_with(tenant, behaviour.as_bytes(), timeout_ms)
+}
+
+fn invocation_with(tenant: &Tenant, body: &[u8], timeout_ms: u32) -> Invocation {
     let target = ScriptTarget {
         app: tenant.app,
         app_slug: "app".parse().unwrap(),
@@ -203,7 +259,7 @@ pub(crate) fn invocation_within(timeout_ms: u32, tenant: &Tenant, behaviour: &st
         params: &[],
         query: &[],
         headers: &[],
-        body: behaviour.as_bytes(),
+        body,
     };
     Invocation::http(Arc::new(target), "r".into(), http)
 }

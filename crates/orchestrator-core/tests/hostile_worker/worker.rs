@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use shared::guest_abi::{GuestInput, GuestOutput};
-use shared::host_call::{CallFailure, HostOp};
+use shared::host_call::{CallFailure, HostOp, LogLevel, LogLine};
 use shared::limits::HOST_CALL_BYTES_MAX;
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{
@@ -185,6 +185,26 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
             honest[HEADER_BYTES..].fill(0xff);
             honest
         }
+        "claims-an-app" => answer(slot, generation, br#"{"app_id":"another","principal":"owner"}"#),
+        "nested-bomb" => {
+            let data = "[".repeat(100_000);
+            let mut line = Vec::new();
+            codec::encode_body(&mut line, &LogLine { level: LogLevel::Info, message: "m", data: &data });
+            let mut frames = notice(header, 0x8001, &line);
+            frames.append(&mut honest);
+            frames
+        }
+        "shouts" => {
+            let words = b"\x1b[2J\x1b]0;owned\x07\r\nerror: all is well\n".repeat(100);
+            for _ in 0..2_000 {
+                std::io::stderr().write_all(&words).unwrap();
+            }
+            honest
+        }
+        // Reads no more, and does not end either.
+        "deaf" => loop {
+            std::thread::park();
+        },
         "unknown-call" => notice(header, 0x9999, b""),
         "broken-line" => notice(header, 0x8001, &[0, 4, 0xff, 0xff, 0xff, 0xff, 0]),
         // A line is level, message and data.

@@ -6,6 +6,7 @@
 mod database;
 mod jail;
 mod machine;
+mod neighbours;
 mod tenants;
 
 use std::fmt;
@@ -76,8 +77,9 @@ pub async fn examine(config: &Config) -> Report {
     let program = PathBuf::from("/proc/self/exe");
     // The walls that could be, whether or not they are wanted.
     let probe = pool::probe(PoolConfig::new(program, 1, config.slots_per_worker)).await;
-    checks.push(tenants::check(config));
+    checks.push(tenants::check(config, probe.as_ref().ok().map(|probe| probe.isolation)));
     checks.extend(jail::checks(&probe, config.slots_per_worker));
+    checks.push(neighbours::check());
     checks.push(machine::control_groups());
     checks.push(database::check(config).await);
     checks.push(machine::clock());

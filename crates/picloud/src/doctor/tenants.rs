@@ -1,13 +1,22 @@
 //! How far apart tenants are kept: what the operator chose, and what it means.
 
-use orchestrator_core::pool::Mode;
+use orchestrator_core::pool::{Isolation, Mode};
+use shared::wire::worker::Layers;
 
 use super::{Check, Verdict};
 use crate::config::Config;
+use crate::walls;
 
 const NAME: &str = "isolation";
 
-pub(super) fn check(config: &Config) -> Check {
+/// `isolation` is what a worker has here, if it starts at all.
+pub(super) fn check(config: &Config, isolation: Option<Isolation>) -> Check {
+    let missing = isolation.map_or(Layers::NONE, |isolation| walls::missing(config.isolation, isolation));
+    if missing != Layers::NONE {
+        let found = format!("{}: needs what a worker does not get here: {missing}", config.isolation);
+        return Check::new(NAME, Verdict::Fails, found)
+            .advise("see below for what would give it, or set PICLOUD_ISOLATION=pinned");
+    }
     match config.isolation {
         Mode::Shared => {
             Check::new(NAME, Verdict::Note, "shared: scripts of all owners meet in the same workers")

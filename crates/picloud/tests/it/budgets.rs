@@ -26,7 +26,7 @@ fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_no
 }
 
 #[test]
-fn attack_47_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
+fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
     let server = TestServer::shared();
     let app = server.app();
     let limits = json!({ "fuel": 300_000_000_000_u64, "timeout_ms": 300 });

@@ -27,5 +27,6 @@ mod operation;
 mod pic;
 mod response;
 mod routes;
+mod starters;
 mod versions;
 mod worker_loss;

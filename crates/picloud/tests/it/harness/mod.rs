@@ -1,6 +1,7 @@
 //! A server for tests, apps on it, and clients that also speak HTTP badly.
 
 mod app;
+mod canary;
 mod client;
 mod database;
 mod dns;
@@ -10,6 +11,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub(crate) use app::{NO_LIMITS, TestApp};
+pub(crate) use canary::Canary;
 pub(crate) use client::{Client, Reply};
 pub(crate) use dns::DnsServer;
 pub(crate) use server::{ADMIN, Disk, PASSWORD, TestServer, WORKERS};

@@ -82,17 +82,23 @@ impl TestServer {
     }
 
     fn launch(disk: Arc<Disk>, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picloud"));
+        command.arg("serve").env_clear().env("DATABASE_URL", disk.database.url());
+        command.envs(settings.iter().copied());
+        Self::try_launch(command, Arc::clone(&disk))
+            .unwrap_or_else(|status| panic!("the server ended with {status}:\n{}", log_of(&disk)))
+    }
+
+    /// Starts a server by a command of the caller's, whose environment knows of the database; answers how
+    /// it ended if it never was ready.
+    pub(crate) fn try_launch(mut command: Command, disk: Arc<Disk>) -> Result<Self, ExitStatus> {
         let log = File::options().create(true).append(true).open(disk.path().join("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_picloud"))
-            .arg("serve")
-            .env_clear()
+        let mut child = command
             .env("PICLOUD_BIND", "127.0.0.1:0")
             .env("PICLOUD_DATA_DIR", disk.path().join("data"))
             .env("PICLOUD_ADMIN_USERNAME", ADMIN)
             .env("PICLOUD_ADMIN_PASSWORD", PASSWORD)
             .env("PICLOUD_WORKERS", WORKERS.to_string())
-            .env("DATABASE_URL", disk.database.url())
-            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -100,8 +106,7 @@ impl TestServer {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let Some(port) = announced_port(&mut stdout) else {
-            let status = child.wait().unwrap();
-            panic!("the server ended with {status}:\n{}", log_of(&disk));
+            return Err(child.wait().unwrap());
         };
         let client = Client::new(port);
         let mut server = Self {
@@ -116,7 +121,7 @@ impl TestServer {
         let login = json!({ "username": ADMIN, "password": PASSWORD });
         let answer = server.admin("POST", "/auth/login", &login).is(200).json();
         server.token = answer["token"].as_str().unwrap().to_owned();
-        server
+        Ok(server)
     }
 
     /// A new app, so that tests on one server do not meet.

@@ -1,0 +1,75 @@
+//! Attacks by source alone, numbered as in `docs/attacks.md`. Each names what it tries; none may cost a
+//! worker, and another tenant, who asks for a page all the while, must not notice.
+
+mod calls;
+mod cpu;
+mod memory;
+mod source;
+mod values;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Canary, Reply, TestApp, TestServer};
+
+const CAPS: [&str; 3] = ["fuel_exhausted", "memory_exceeded", "timeout"];
+const CAPS_OR_ERROR: [&str; 4] = ["fuel_exhausted", "memory_exceeded", "timeout", "script_error"];
+
+/// A server under attack, the workers it had before, and somebody else who uses it.
+struct Target {
+    number: &'static str,
+    server: Arc<TestServer>,
+    workers: BTreeSet<u32>,
+    canary: Canary,
+}
+
+impl Target {
+    fn new(number: &'static str) -> Self {
+        let server = TestServer::shared();
+        let workers = server.workers();
+        let canary = Canary::beside(&server.client);
+        Self { number, server, workers, canary }
+    }
+
+    /// A row of the table that `make torture` prints.
+    fn row(&self, name: &str, expected: &str, seen: &str) {
+        eprintln!("| {:<2} {name:<22} | {expected:<48} | {seen:<22} |", self.number);
+    }
+
+    #[track_caller]
+    fn ends_in(&self, name: &str, reply: &Reply, codes: &[&str]) {
+        let code = reply.json()["code"].as_str().unwrap_or("none").to_owned();
+        self.row(name, &codes.join(", "), &code);
+        assert!(codes.contains(&code.as_str()), "{code}: {}", String::from_utf8_lossy(&reply.body));
+        reply.is_problem(&code);
+    }
+
+    #[track_caller]
+    fn each_ends_in(&self, app: &TestApp<'_>, sources: &[(&str, &str)], codes: &[&str]) {
+        for (name, source) in sources {
+            self.ends_in(name, &app.run(name, source, &tight()), codes);
+        }
+    }
+
+    /// Asserts a status that is one of few.
+    #[track_caller]
+    fn answers(&self, name: &str, reply: &Reply, statuses: &[u16]) {
+        let expected: Vec<_> = statuses.iter().map(u16::to_string).collect();
+        self.row(name, &expected.join(", "), &reply.status.to_string());
+        assert!(statuses.contains(&reply.status), "{name}: {}", String::from_utf8_lossy(&reply.body));
+    }
+
+    /// Another tenant was, and is, served as before, by the same workers.
+    #[track_caller]
+    fn is_unharmed(self) {
+        let seen = self.canary.release();
+        eprintln!("| {:<2} {:<22} | {:<48} | {:<22} |", self.number, "the canary", "notices nothing", seen);
+        assert_eq!(self.server.workers(), self.workers, "a worker was lost");
+    }
+}
+
+fn tight() -> Value {
+    json!({ "fuel": 3_000_000_000_u64, "memory_mb": 16, "timeout_ms": 2000 })
+}
