@@ -9,6 +9,17 @@ use crate::harness::{NO_LIMITS, Reply, TestApp};
 const KEPT_BYTES_MAX: usize = (256 << 10) + 1_000;
 
 #[test]
+fn attack_15_a_million_calls_in_a_loop() {
+    let target = Target::new("15");
+    let app = target.server.app();
+    let calls = "let c = kv::collection(\"c\"); for i in 0..1000000 { c.get(\"k\"); }";
+    target.ends_in("a million reads", &app.run("calls", calls, &NO_LIMITS), &["script_error"]);
+    let deaf = "let c = kv::collection(\"c\"); loop { try { c.get(\"k\"); } catch { } }";
+    target.ends_in("although refused", &app.run("deaf", deaf, &NO_LIMITS), &["script_error"]);
+    target.is_unharmed();
+}
+
+#[test]
 fn attack_16_a_flood_of_long_log_lines() {
     let target = Target::new("16");
     let app = target.server.app();
