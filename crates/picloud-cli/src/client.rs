@@ -136,28 +136,6 @@ impl Client {
         self.delete(&format!("/apps/{app}/members/{}", segment(user)))
     }
 
-    /// Apps that are offered to the caller.
-    pub(crate) fn transfers(&self) -> Result<Value, Failure> {
-        self.list("/transfers", &[], usize::MAX)
-    }
-
-    pub(crate) fn offer_app(&self, app: &str, user: &str) -> Result<Value, Failure> {
-        self.post(&format!("/apps/{app}:transfer"), &json!({ "user": user }))
-    }
-
-    pub(crate) fn withdraw_app(&self, app: &str) -> Result<Value, Failure> {
-        self.delete(&format!("/apps/{app}/transfer"))
-    }
-
-    /// `verb` is `accept` or `decline`.
-    pub(crate) fn answer_offer(&self, app: &str, verb: &str) -> Result<Value, Failure> {
-        self.post(&format!("/transfers/{}:{verb}", segment(app)), &json!({}))
-    }
-
-    pub(crate) fn assign_app(&self, app: &str, user: &str) -> Result<Value, Failure> {
-        self.post(&format!("/apps/{app}:assign"), &json!({ "user": user }))
-    }
-
     pub(crate) fn keys(&self) -> Result<Value, Failure> {
         self.list("/api-keys", &[], usize::MAX)
     }

@@ -1,9 +1,10 @@
 //! `pic transfers`: apps that change their owner.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{self, Page};
+use crate::client::segment;
 use crate::commands::show;
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
@@ -55,7 +56,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
     let (out, client) = (&context.out, context.client()?);
     match command {
         Command::Ls => {
-            let answer = client.transfers()?;
+            let answer = client.list("/transfers", &[], usize::MAX)?;
             if out.is_json() {
                 return out.json(&answer);
             }
@@ -72,25 +73,33 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             out.table(&["APP", "NAME", "FROM", "UNTIL"], rows, "No app is offered to you.")
         }
         Command::Offer { user, app } => {
-            let answer = client.offer_app(app.as_str(), user)?;
+            let answer = client.post(&of_app(app, ":transfer"), &json!({ "user": user }))?;
             let accept = format!("it is theirs after: pic transfers accept {}", app.as_str());
             out.done(&answer, &format!("App {} is offered to {user}; {accept}", app.as_str()))
         }
         Command::Withdraw { app } => {
-            let answer = client.withdraw_app(app.as_str())?;
+            let answer = client.delete(&of_app(app, "/transfer"))?;
             out.done(&answer, &format!("App {} is offered to nobody.", app.as_str()))
         }
         Command::Accept { offered } => {
-            let answer = client.answer_offer(offered, "accept")?;
+            let answer = client.post(&offer(offered, "accept"), &json!({}))?;
             out.done(&answer, &format!("App {offered} is yours."))
         }
         Command::Decline { offered } => {
-            let answer = client.answer_offer(offered, "decline")?;
+            let answer = client.post(&offer(offered, "decline"), &json!({}))?;
             out.done(&answer, &format!("App {offered} stays whose it is."))
         }
         Command::Assign { user, app } => {
-            let answer = client.assign_app(app.as_str(), user)?;
+            let answer = client.post(&of_app(app, ":assign"), &json!({ "user": user }))?;
             out.done(&answer, &format!("App {} belongs to {user}.", app.as_str()))
         }
     }
+}
+
+fn of_app(app: &AppArg, what: &str) -> String {
+    format!("/apps/{}{what}", app.as_str())
+}
+
+fn offer(app: &str, verb: &str) -> String {
+    format!("/transfers/{}:{verb}", segment(app))
 }
