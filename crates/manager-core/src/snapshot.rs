@@ -1,4 +1,4 @@
-//! The routing table in memory. A change of configuration is committed and shown here before its
+//! The routing table and the triggers in memory. A change of configuration is committed and shown here before its
 //! caller is answered, so that what was deployed is what answers.
 
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use arc_swap::ArcSwap;
 use shared::ports::RouteSource;
 use shared::route::RoutingTable;
 use sqlx::{Postgres, Transaction};
+use tokio::sync::watch;
 
+use crate::events::triggers::TriggerTable;
 use crate::store::{self, Database};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -20,6 +22,8 @@ pub(crate) struct Snapshot {
     database: Database,
     base_domain: String,
     table: ArcSwap<RoutingTable>,
+    triggers: ArcSwap<TriggerTable>,
+    changed: watch::Sender<()>,
     /// One reads at a time, each after the one before, so that an older table never replaces a newer.
     reading: tokio::sync::Mutex<()>,
     is_catching_up: AtomicBool,
@@ -31,11 +35,25 @@ impl Snapshot {
             database,
             base_domain,
             table: ArcSwap::default(),
+            triggers: ArcSwap::default(),
+            changed: watch::Sender::default(),
             reading: tokio::sync::Mutex::default(),
             is_catching_up: AtomicBool::new(false),
         });
         snapshot.reload().await?;
         Ok(snapshot)
+    }
+
+    /// The triggers as of the last commit.
+    #[expect(dead_code, reason = "the services that make events ask it, and come after it")]
+    pub(crate) fn triggers(&self) -> Arc<TriggerTable> {
+        self.triggers.load_full()
+    }
+
+    /// Tells of every change that is shown.
+    #[expect(dead_code, reason = "the services that make events ask it, and come after it")]
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Commits a change of configuration and shows it to the router.
@@ -65,8 +83,11 @@ impl Snapshot {
         let _turn = self.reading.lock().await;
         let mut tx = self.database.begin_snapshot().await?;
         let table = store::routing::table(&mut tx, &self.base_domain).await?;
+        let triggers = store::triggers::table(&mut tx).await?;
         tx.commit().await?;
+        self.triggers.store(Arc::new(triggers));
         self.table.store(Arc::new(table));
+        self.changed.send_replace(());
         Ok(())
     }
 

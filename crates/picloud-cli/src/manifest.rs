@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use shared::limits::{LimitsPatch, SOURCE_BYTES_MAX};
-use shared::manifest::{Manifest, ManifestRoute, ManifestScript};
+use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTrigger};
 use shared::name::{AppSlug, ScriptName};
 use shared::script::ScriptKind;
 
@@ -39,6 +39,8 @@ struct Toml {
     scripts: BTreeMap<ScriptName, Script>,
     #[serde(default)]
     routes: Vec<ManifestRoute>,
+    #[serde(default)]
+    triggers: Vec<ManifestTrigger>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,8 +85,9 @@ impl Folder {
             wanted.insert(name.clone(), ManifestScript { source, kind, limits, description });
             files.insert(name, file);
         }
-        let Toml { app, name, description, routes, .. } = toml;
-        Ok(Self { app, manifest: Manifest { name, description, scripts: wanted, routes }, files })
+        let Toml { app, name, description, routes, triggers, .. } = toml;
+        let manifest = Manifest { name, description, scripts: wanted, routes, triggers };
+        Ok(Self { app, manifest, files })
     }
 }
 
@@ -175,7 +178,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (files, reason) in [
             (&[][..], "picloud.toml"),
-            (&[(FILE, "[[triggers]]\nkind = 'cron'\n")][..], "unknown field `triggers`"),
+            (&[(FILE, "[[triggers]]\nkind = 'cron'\n")][..], "missing field `script`"),
             (&[(FILE, "[scripts.a]\n")][..], "a.rhai"),
             (&[(FILE, ""), ("a b.rhai", "1")][..], "a b.rhai"),
             (

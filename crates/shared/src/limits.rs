@@ -71,6 +71,21 @@ pub const MANIFEST_SCRIPTS_MAX: usize = 1_000;
 /// Routes of a manifest.
 pub const MANIFEST_ROUTES_MAX: usize = 10_000;
 
+/// Triggers of an app: each change of its data is compared with all of them, at under a microsecond.
+pub const TRIGGERS_MAX: usize = 1_000;
+/// What a trigger is set to, as JSON.
+pub const TRIGGER_CONFIG_BYTES_MAX: usize = 16 << 10;
+/// Times that an event may be tried.
+pub const ATTEMPTS_MAX: u16 = 25;
+/// Longest delay of a message or of a later call: 14 days, as other queues have it.
+pub const QUEUE_DELAY_MS_MAX: u64 = 14 * 24 * 60 * 60 * 1_000;
+/// Messages that wait in the queues of an app: a few hours of a busy one, and some dozen megabytes.
+pub const QUEUE_MESSAGES_MAX: u64 = 100_000;
+/// A message of a queue or a topic, and the arguments of a later call, as JSON: more is a file.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Executions that a queue's consumer may have at once: no more than two workers have slots.
+pub const QUEUE_CONCURRENCY_MAX: u16 = 32;
+
 /// One static file of an app: a page with its pictures, not a film.
 pub const ASSET_BYTES_MAX: usize = 5 << 20;
 /// Static files of an app together, and how many.

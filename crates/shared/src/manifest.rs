@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::limits::LimitsPatch;
-use crate::name::ScriptName;
+use crate::name::{ScriptName, TriggerName};
 use crate::route::{Cors, RateLimit, RouteAuth};
 use crate::script::ScriptKind;
 
@@ -25,6 +26,8 @@ pub struct Manifest {
     pub scripts: BTreeMap<ScriptName, ManifestScript>,
     #[serde(default)]
     pub routes: Vec<ManifestRoute>,
+    #[serde(default)]
+    pub triggers: Vec<ManifestTrigger>,
 }
 
 /// A script as it is to be live.
@@ -68,6 +71,31 @@ pub struct ManifestRoute {
     pub cache_control: Option<String>,
 }
 
+/// A trigger as it is to be. What is absent has its default, not what it had before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ManifestTrigger {
+    /// By which it is known again when what it does changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<TriggerName>,
+    /// `cron`, `kv`, `docs`, `files`, `pubsub`, `queue`, `dead_letter` or `webhook`.
+    pub kind: String,
+    pub script: ScriptName,
+    /// What there is depends on the kind, and is checked where the kinds are known.
+    #[serde(default)]
+    pub config: Map<String, Value>,
+    /// `max_attempts`, `backoff`, `base_ms` and `cap_ms`.
+    #[serde(default)]
+    pub retry: Map<String, Value>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -76,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        for key in ["triggers", "topics", "secrets", "indexes", "script"] {
+        for key in ["topics", "secrets", "indexes", "script"] {
             let error = serde_json::from_str::<Manifest>(&format!("{{\"{key}\": []}}")).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(&format!("unknown field `{key}`")) && text.contains("`routes`"), "{text}");

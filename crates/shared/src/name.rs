@@ -108,11 +108,7 @@ name! {
     "script name",
     "use 1 to 128 of a-z, A-Z, 0-9, '_', '-' and '.', beginning with a letter or digit",
     "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$",
-    |text| {
-        (1..=128).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-            && text.as_bytes()[0].is_ascii_alphanumeric()
-    }
+    is_word
 }
 
 name! {
@@ -125,6 +121,46 @@ name! {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'))
     }
+}
+
+name! {
+    /// What people call a trigger, unique in its app.
+    TriggerName,
+    "trigger name",
+    "use 1 to 128 of a-z, A-Z, 0-9, '_', '-' and '.', beginning with a letter or digit",
+    "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$",
+    is_word
+}
+
+name! {
+    /// A queue of an app.
+    QueueName,
+    "queue name",
+    "use 1 to 128 of a-z, A-Z, 0-9, '_', '-' and '.', beginning with a letter or digit",
+    "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$",
+    is_word
+}
+
+name! {
+    /// What messages are published under: words with dots between them, from the general to the
+    /// particular, such as `orders.paid`.
+    TopicName,
+    "topic",
+    "use words of a-z, A-Z, 0-9, '_' and '-' with '.' between them, 200 characters at most",
+    r"^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*$",
+    |text| {
+        text.len() <= 200
+            && text.split('.').all(|word| {
+                !word.is_empty()
+                    && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+            })
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::fault::Code;
-use shared::id::UserId;
+use shared::id::{TriggerId, UserId};
 use shared::limits::MANIFEST_BYTES_MAX;
 use shared::manifest::Manifest;
 use sqlx::postgres::PgConnection;
@@ -16,11 +16,12 @@ use sqlx::postgres::PgConnection;
 use super::problem::ApiError;
 use super::read::Json;
 use super::version_diff::compared;
-use super::{Admin, access, manifest, routes};
+use super::{Admin, access, manifest, routes, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal, Standing};
 use crate::deploy::{Deploy, deploy};
 use crate::diff;
+use crate::plan::triggers::WantedTrigger;
 use crate::plan::{Action, Change, Current, CurrentScript, KindChanges, Step, Wanted, changes};
 use crate::store;
 use crate::store::apps::App;
@@ -121,7 +122,8 @@ async fn current(conn: &mut PgConnection, app: &App) -> Result<Current, ApiError
     });
     let scripts = scripts.collect();
     let routes = store::routes::of_app(conn, app.id).await?;
-    Ok(Current { app, scripts, routes })
+    let triggers = store::triggers::of_app(conn, app.id).await?;
+    Ok(Current { app, scripts, routes, triggers })
 }
 
 async fn refuse_strange_hosts(
@@ -136,12 +138,13 @@ async fn refuse_strange_hosts(
     Ok(())
 }
 
-/// Routes that go make room first; scripts that go, go when nothing leads to them any more.
+/// Routes and triggers that go make room first; scripts that go, go when nothing leads to them any more.
 fn ordered(changes: &[Change]) -> Vec<&Change> {
     let rank = |change: &&Change| match change.step {
-        Step::RemoveRoute(_) => 0,
+        Step::RemoveRoute(_) | Step::RemoveTrigger(_) => 0,
         Step::Deploy(_) => 1,
         Step::MakeRoute(_) | Step::ChangeRoute(..) => 2,
+        Step::MakeTrigger(_) | Step::ChangeTrigger(..) => 2,
         Step::RemoveScript(..) => 3,
         Step::SetApp => 4,
     };
@@ -177,11 +180,39 @@ async fn make(
                 _ => drop(store::routes::create(conn, app.id, &spec).await?),
             }
         }
+        Step::RemoveTrigger(id) => {
+            store::triggers::delete(conn, app.id, *id).await?;
+        }
+        Step::MakeTrigger(at) => make_trigger(conn, app, &wanted.triggers[*at], None, by).await?,
+        Step::ChangeTrigger(id, at) => make_trigger(conn, app, &wanted.triggers[*at], Some(*id), by).await?,
         Step::SetApp => {
             let (name, description) = (wanted.name.as_deref(), wanted.description.as_deref());
             let change = store::apps::Change { slug: None, name, description };
             store::apps::update(conn, app.id, change).await?;
         }
+    }
+    Ok(())
+}
+
+/// Makes a trigger, or makes one that is there what is wanted. Who applies stands behind what is new.
+async fn make_trigger(
+    conn: &mut PgConnection,
+    app: &App,
+    wanted: &WantedTrigger,
+    is: Option<TriggerId>,
+    by: UserId,
+) -> Result<(), ApiError> {
+    let script = store::scripts::by_name(conn, app.id, &wanted.script).await?;
+    let spec = wanted.spec(script.ok_or(sqlx::Error::RowNotFound)?.id);
+    let refused = |error| triggers::refused(error, &spec);
+    let Some(id) = is else {
+        store::triggers::create(conn, app.id, &spec, by).await.map_err(refused)?;
+        return Ok(());
+    };
+    let old = triggers::find(conn, app, id).await?;
+    store::triggers::update(conn, app.id, id, &spec).await.map_err(refused)?;
+    if (spec.script, &spec.config) != (old.script_id, &old.config) {
+        store::triggers::register(conn, app.id, id, by).await?;
     }
     Ok(())
 }
@@ -195,6 +226,9 @@ const fn action_name(change: &Change) -> &'static str {
         Step::MakeRoute(_) => "route.create",
         Step::ChangeRoute(..) => "route.update",
         Step::RemoveRoute(_) => "route.delete",
+        Step::MakeTrigger(_) => "trigger.create",
+        Step::ChangeTrigger(..) => "trigger.update",
+        Step::RemoveTrigger(_) => "trigger.delete",
     }
 }
 

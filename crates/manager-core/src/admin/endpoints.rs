@@ -13,7 +13,7 @@ use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, domains,
     executions, gate, guard, incidents, invitations, invoke, kv, matching, members, outbox, routes, scripts,
-    session, switch, tail, totp, transfer, users, verbs, version_diff, versions,
+    session, switch, tail, totp, transfer, triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -126,6 +126,13 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}/routes/{id}", ReadApp, routes::show),
         patch("/apps/{app}/routes/{id}", WriteApp, routes::update),
         delete("/apps/{app}/routes/{id}", WriteApp, routes::delete),
+        get("/apps/{app}/triggers", ReadApp, triggers::list),
+        post("/apps/{app}/triggers", WriteApp, triggers::create),
+        post("/apps/{app}/triggers:preview", ReadApp, triggers::preview),
+        get("/apps/{app}/triggers/{id}", ReadApp, triggers::show),
+        patch("/apps/{app}/triggers/{id}", WriteApp, triggers::update),
+        delete("/apps/{app}/triggers/{id}", WriteApp, triggers::delete),
+        post("/apps/{app}/triggers/{id}:take-over", WriteApp, triggers::take_over),
         get("/apps/{app}/executions", ReadApp, executions::list),
         get("/apps/{app}/executions/{id}", ReadApp, executions::show),
         get("/apps/{app}/executions/{id}/causation", ReadApp, causation::show),

@@ -8,16 +8,19 @@ use std::time::Duration;
 use shared::fault::Code;
 use shared::limits::{
     BODY_BYTES_DEFAULT, MANIFEST_ROUTES_MAX, MANIFEST_SCRIPTS_MAX, REBUNDLE_BYTES_MAX, ScriptLimits,
+    TRIGGERS_MAX,
 };
-use shared::manifest::{Manifest, ManifestRoute, ManifestScript};
+use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTrigger};
 use shared::name::ScriptName;
 use shared::route::RoutePolicy;
 use shared::script::{Bundle, Import, ScriptKind};
 
 use super::compile::{Verified, unresolved};
 use super::problem::ApiError;
-use super::{Admin, apps, routes, scripts};
+use super::{Admin, apps, routes, scripts, triggers};
+use crate::events::triggers::{Kind, RetryPatch, RetryPolicy};
 use crate::modules::{PlanError, graph};
+use crate::plan::triggers::{WantedTrigger, twins as trigger_twins};
 use crate::plan::{Current, CurrentScript, Wanted, WantedRoute, WantedScript, twins};
 use crate::store::modules::Source;
 
@@ -50,11 +53,12 @@ pub(super) async fn resolve(
 }
 
 async fn resolve_all(admin: &Admin, current: &Current, manifest: Manifest) -> Result<Wanted, ApiError> {
-    let Manifest { name, description, scripts, routes } = manifest;
+    let Manifest { name, description, scripts, routes, triggers } = manifest;
     let name = name.map(apps::name).transpose()?;
     let description = description.map(apps::description).transpose()?;
-    check_counts(scripts.len(), routes.len())?;
+    check_counts(scripts.len(), routes.len(), triggers.len())?;
     let routes = wanted_routes(&scripts, routes)?;
+    let triggers = wanted_triggers(&scripts, triggers)?;
     let mut verified = Verified::default();
     let mut drafts = BTreeMap::new();
     for (name, script) in scripts {
@@ -62,13 +66,15 @@ async fn resolve_all(admin: &Admin, current: &Current, manifest: Manifest) -> Re
         drafts.insert(name, draft);
     }
     let scripts = bundles(admin, current, &mut verified, drafts).await?;
-    Ok(Wanted { name, description, scripts, routes })
+    Ok(Wanted { name, description, scripts, routes, triggers })
 }
 
-fn check_counts(scripts: usize, routes: usize) -> Result<(), ApiError> {
-    for (field, count, most) in
-        [("scripts", scripts, MANIFEST_SCRIPTS_MAX), ("routes", routes, MANIFEST_ROUTES_MAX)]
-    {
+fn check_counts(scripts: usize, routes: usize, triggers: usize) -> Result<(), ApiError> {
+    for (field, count, most) in [
+        ("scripts", scripts, MANIFEST_SCRIPTS_MAX),
+        ("routes", routes, MANIFEST_ROUTES_MAX),
+        ("triggers", triggers, TRIGGERS_MAX),
+    ] {
         if count > most {
             let detail = format!("the manifest has {count} {field}; at most {most} are allowed");
             return Err(ApiError::invalid(detail).with("field", field));
@@ -106,17 +112,7 @@ fn wanted_route(
     route: ManifestRoute,
 ) -> Result<WantedRoute, ApiError> {
     let dispatch = route.dispatch_mode.as_deref().map(routes::mode).transpose()?.unwrap_or_default();
-    match scripts.get(&route.script).map(|script| script.kind) {
-        Some(ScriptKind::Endpoint) => {}
-        Some(ScriptKind::Module) => {
-            let detail = format!("{} is a module, and only an endpoint can answer", route.script);
-            return Err(ApiError::invalid(detail).with("field", "script"));
-        }
-        None => {
-            let detail = format!("the manifest has no script {:?}", route.script);
-            return Err(ApiError::invalid(detail).with("field", "script"));
-        }
-    }
+    refuse_module(scripts, &route.script)?;
     let ManifestRoute { auth, cors, rate_limit, cache_control, .. } = route;
     let policy = RoutePolicy { auth, cors, rate_limit, cache_control };
     policy.check()?;
@@ -129,6 +125,52 @@ fn wanted_route(
         body_bytes_max: routes::body_limit(route.body_limit_bytes.unwrap_or(BODY_BYTES_DEFAULT))?,
         policy,
     })
+}
+
+fn wanted_triggers(
+    scripts: &BTreeMap<ScriptName, ManifestScript>,
+    triggers: Vec<ManifestTrigger>,
+) -> Result<Vec<WantedTrigger>, ApiError> {
+    let mut wanted = Vec::with_capacity(triggers.len());
+    for (at, trigger) in triggers.into_iter().enumerate() {
+        let trigger = wanted_trigger(scripts, trigger);
+        wanted.push(trigger.map_err(|error| within(&format!("triggers[{at}]"), error))?);
+    }
+    if let Some((first, second)) = trigger_twins(&wanted) {
+        let detail = format!("triggers[{first}] and triggers[{second}] are the same; give each a name");
+        return Err(ApiError::invalid(detail).with("field", format!("triggers[{second}]")));
+    }
+    Ok(wanted)
+}
+
+fn wanted_trigger(
+    scripts: &BTreeMap<ScriptName, ManifestScript>,
+    trigger: ManifestTrigger,
+) -> Result<WantedTrigger, ApiError> {
+    let ManifestTrigger { name, kind, script, config, retry, enabled } = trigger;
+    refuse_module(scripts, &script)?;
+    let kind: Kind =
+        kind.parse().map_err(|error| ApiError::invalid(format!("{error}")).with("field", "kind"))?;
+    let retry: RetryPatch = serde_json::from_value(retry.into())
+        .map_err(|error| ApiError::invalid(format!("retry: {error}")).with("field", "retry"))?;
+    let config = triggers::config(kind, &config.into())?;
+    let retry = triggers::retry(retry, RetryPolicy::default())?;
+    Ok(WantedTrigger { name, script, config, retry, enabled })
+}
+
+/// Only an endpoint of the manifest can run by itself.
+fn refuse_module(
+    scripts: &BTreeMap<ScriptName, ManifestScript>,
+    script: &ScriptName,
+) -> Result<(), ApiError> {
+    let detail = match scripts.get(script).map(|script| script.kind) {
+        Some(ScriptKind::Endpoint) => return Ok(()),
+        Some(ScriptKind::Module) => {
+            format!("{script} is a module, and only an endpoint can run by itself")
+        }
+        None => format!("the manifest has no script {script:?}"),
+    };
+    Err(ApiError::invalid(detail).with("field", "script"))
 }
 
 /// Checks a script and finds out what it imports.

@@ -85,7 +85,8 @@ pub(super) async fn add(
     let member = find(&mut tx, &app, user.id).await?;
     let entry = Entry::new(&principal, "member.add", &member.username).on(app.id).after(&member);
     audit::append(&mut tx, entry).await?;
-    tx.commit().await?;
+    // What triggers may do follows what the people behind them may.
+    admin.snapshot.publish(tx).await?;
     Ok((StatusCode::CREATED, Tagged(member)))
 }
 
@@ -108,7 +109,8 @@ pub(super) async fn update(
     let member = find(&mut tx, &app, old.user_id).await?;
     let entry = Entry::new(&principal, "member.update", &member.username);
     audit::append(&mut tx, entry.on(app.id).before(&old).after(&member)).await?;
-    tx.commit().await?;
+    // What triggers may do follows what the people behind them may.
+    admin.snapshot.publish(tx).await?;
     Ok(Tagged(member))
 }
 
@@ -127,7 +129,8 @@ pub(super) async fn remove(
     store::members::remove(&mut tx, app.id, old.user_id).await?;
     let entry = Entry::new(&principal, "member.remove", &old.username).on(app.id).before(&old);
     audit::append(&mut tx, entry).await?;
-    tx.commit().await?;
+    // What triggers may do follows what the people behind them may.
+    admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

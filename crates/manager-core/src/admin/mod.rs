@@ -48,6 +48,7 @@ mod system;
 mod tail;
 mod totp;
 mod transfer;
+mod triggers;
 mod users;
 mod verbs;
 mod version_diff;

@@ -61,7 +61,9 @@ pub(super) struct RouteBody {
 }
 
 /// Tells `null` from what is absent.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
@@ -204,7 +206,7 @@ fn no_route() -> ApiError {
     ApiError::not_found("the app has no such route")
 }
 
-fn missing(field: &'static str) -> ApiError {
+pub(super) fn missing(field: &'static str) -> ApiError {
     ApiError::invalid(format!("the field {field} is missing")).with("field", field)
 }
 
@@ -216,7 +218,8 @@ async fn find(conn: &mut PgConnection, app: &App, id: RouteId) -> Result<StoredR
     store::routes::by_id(conn, app.id, id).await?.ok_or_else(no_route)
 }
 
-async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
+/// The script of this name, which must be one that runs by itself.
+pub(super) async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<ScriptId, ApiError> {
     let parsed: Result<ScriptName, _> = name.parse();
     let script = match parsed {
         Ok(name) => store::scripts::by_name(conn, app.id, &name).await?,
@@ -227,7 +230,7 @@ async fn script_id(conn: &mut PgConnection, app: &App, name: &str) -> Result<Scr
         ApiError::invalid(format!("the app has no script {shown:?}")).with("field", "script")
     })?;
     if script.kind == ScriptKind::Module {
-        let detail = format!("{} is a module, and only an endpoint can answer", script.name);
+        let detail = format!("{} is a module, and only an endpoint can run by itself", script.name);
         return Err(ApiError::invalid(detail).with("field", "script"));
     }
     Ok(script.id)

@@ -19,7 +19,7 @@ use super::page::{Items, PageParams};
 use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::{Admin, access, read};
+use super::{Admin, access, read, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
 use crate::deploy::{Deploy, Deployed, deploy as deploy_version};
@@ -273,6 +273,15 @@ pub(super) async fn delete(
             paths.join(", ")
         );
         return Err(ApiError::new(Code::Conflict, detail).with("routes", paths));
+    }
+    let runs = store::triggers::of_script(&mut tx, app.id, script.id).await?;
+    if !runs.is_empty() && !params.force {
+        let names: Vec<_> = runs.iter().map(triggers::label).collect();
+        let detail = format!(
+            "triggers run the script: {}; remove them first or repeat with ?force=true",
+            names.join(", ")
+        );
+        return Err(ApiError::new(Code::Conflict, detail).with("triggers", names));
     }
     store::scripts::delete(&mut tx, app.id, script.id).await?;
     store::bundles::forget_unused(&mut tx, app.id).await?;

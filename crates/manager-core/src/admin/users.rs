@@ -154,7 +154,8 @@ pub(super) async fn update(
     };
     audit::append(&mut tx, Entry::new(&principal, action, &now.user.username).before(&old).after(&now))
         .await?;
-    tx.commit().await?;
+    // What triggers may do follows what the people behind them may.
+    admin.snapshot.publish(tx).await?;
     Ok(Tagged(now))
 }
 
@@ -185,7 +186,8 @@ pub(super) async fn delete(
     store::users::delete(&mut tx, old.user.id).await?;
     refuse_no_owner(&mut tx).await?;
     audit::append(&mut tx, Entry::new(&principal, "user.delete", &old.user.username).before(&old)).await?;
-    tx.commit().await?;
+    // What triggers may do follows what the people behind them may.
+    admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

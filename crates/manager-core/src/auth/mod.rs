@@ -17,6 +17,6 @@ pub use self::passwords::HashError;
 pub(crate) use self::principal::{Credential, Origin, Principal};
 #[cfg(test)]
 pub(crate) use self::rights::Rule;
-pub(crate) use self::rights::{Capability, Denial, Place, Scope, Standing, can, outranks};
+pub(crate) use self::rights::{Capability, Denial, Place, Scope, Standing, allows, can, outranks};
 pub(crate) use self::sessions::{NoEntropy, generate_invitation, stored_invitation};
 pub(crate) use self::throttle::Quota;

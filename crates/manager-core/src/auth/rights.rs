@@ -10,7 +10,7 @@ use shared::id::{AppId, UserId};
 
 use super::principal::{Credential, Key, Principal};
 use crate::store::members::AppRole;
-use crate::store::users::Role;
+use crate::store::users::{Role, User};
 
 /// Everything the admin API lets some people do and others not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
@@ -268,7 +268,7 @@ pub(crate) fn can(principal: &Principal, capability: Capability, place: Place) -
     if let Credential::Key(key) = &principal.credential {
         refuse_other_app(key, capability, place)?;
     }
-    refuse_person(principal, capability, place)?;
+    allows(&principal.user, capability, place)?;
     match &principal.credential {
         Credential::Session(_) => Ok(()),
         Credential::Key(key) => refuse_scope(key, capability),
@@ -303,14 +303,14 @@ fn refuse_other_app(key: &Key, capability: Capability, place: Place) -> Result<(
     Err(Denial { rule: Rule::KeyApp, value, remedy: "make a key that is not bound to that app".to_owned() })
 }
 
-fn refuse_person(principal: &Principal, capability: Capability, place: Place) -> Result<(), Denial> {
-    let user = &principal.user;
+/// The same of a person who shows no credential now: what runs for them does no more than they may.
+pub(crate) fn allows(user: &User, capability: Capability, place: Place) -> Result<(), Denial> {
     match (capability.least(), place) {
         (Least::Anybody, _) => Ok(()),
         (Least::Instance(least), place) => {
             // Who may not see an app is not told that only an admin may do this to it.
             if let Place::App(standing) = place {
-                refuse_role(principal, standing, AppRole::Viewer)?;
+                refuse_role(user, standing, AppRole::Viewer)?;
             }
             if user.role >= least {
                 return Ok(());
@@ -321,9 +321,9 @@ fn refuse_person(principal: &Principal, capability: Capability, place: Place) ->
                 remedy: format!("give {} the role {} on the instance", user.username, least.as_str()),
             })
         }
-        (Least::App(least), Place::App(standing)) => refuse_role(principal, standing, least),
+        (Least::App(least), Place::App(standing)) => refuse_role(user, standing, least),
         (Least::OwnerOfApp, Place::App(standing)) => {
-            refuse_role(principal, standing, AppRole::Viewer)?;
+            refuse_role(user, standing, AppRole::Viewer)?;
             if user.role == Role::Owner || standing.owner == user.id {
                 return Ok(());
             }
@@ -341,10 +341,10 @@ fn refuse_person(principal: &Principal, capability: Capability, place: Place) ->
     }
 }
 
-fn refuse_role(principal: &Principal, standing: Standing, least: AppRole) -> Result<(), Denial> {
-    let name = &principal.user.username;
+fn refuse_role(user: &User, standing: Standing, least: AppRole) -> Result<(), Denial> {
+    let name = &user.username;
     let remedy = format!("give {name} the role {} on the app", least.as_str());
-    match standing.role_of(principal.user.role) {
+    match standing.role_of(user.role) {
         Some(role) if role >= least => Ok(()),
         Some(role) => {
             let value = format!("{name} has the role {} on the app", role.as_str());
@@ -383,7 +383,6 @@ mod tests {
 
     use super::super::principal::Origin;
     use super::*;
-    use crate::store::users::User;
 
     fn principal(role: Role, key: Option<Key>) -> Principal {
         let credential = key.map_or_else(|| Credential::Session(SessionId::new()), Credential::Key);

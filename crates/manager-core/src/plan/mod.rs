@@ -2,6 +2,7 @@
 //! database here, and no compiler.
 
 pub(crate) mod fields;
+pub(crate) mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +10,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::host::HostPattern;
-use shared::id::{RouteId, ScriptId};
+use shared::id::{RouteId, ScriptId, TriggerId};
 use shared::limits::ScriptLimits;
 use shared::name::ScriptName;
 use shared::route::{DispatchMode, PathPattern, RoutePolicy};
 use shared::script::{Bundle, ScriptKind};
 
 use self::fields::changed;
+use self::triggers::WantedTrigger;
 use crate::store::apps::App;
 use crate::store::modules::Source;
 use crate::store::routes::{RouteSpec, StoredRoute};
 use crate::store::scripts::Script;
+use crate::store::triggers::StoredTrigger;
 
 /// An app as it is.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub(crate) struct Current {
     pub(crate) app: App,
     pub(crate) scripts: BTreeMap<ScriptName, CurrentScript>,
     pub(crate) routes: Vec<StoredRoute>,
+    pub(crate) triggers: Vec<StoredTrigger>,
 }
 
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub(crate) struct Wanted {
     pub(crate) description: Option<String>,
     pub(crate) scripts: BTreeMap<ScriptName, WantedScript>,
     pub(crate) routes: Vec<WantedRoute>,
+    pub(crate) triggers: Vec<WantedTrigger>,
 }
 
 #[derive(Debug)]
@@ -74,7 +79,7 @@ impl WantedRoute {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Change {
     pub(crate) kind: Kind,
-    /// The app's slug, the script's name, or the route as `GET host/path`.
+    /// The app's slug, the script's name, the route as `GET host/path`, or the trigger as `cron nightly`.
     pub(crate) name: String,
     pub(crate) action: Action,
     /// `{field: {from, to}}` of what changes of something that is there; a source is not among them.
@@ -101,6 +106,7 @@ pub(crate) enum Kind {
     App,
     Script,
     Route,
+    Trigger,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -121,6 +127,10 @@ pub(crate) enum Step {
     MakeRoute(usize),
     ChangeRoute(RouteId, usize),
     RemoveRoute(RouteId),
+    /// By its place in the manifest.
+    MakeTrigger(usize),
+    ChangeTrigger(TriggerId, usize),
+    RemoveTrigger(TriggerId),
 }
 
 /// A script is to become of another kind, which none can.
@@ -144,6 +154,7 @@ pub(crate) fn changes(current: &Current, wanted: &Wanted) -> Result<Vec<Change>,
         }
     }
     changes.extend(route_changes(&current.routes, &wanted.routes));
+    changes.extend(triggers::changes(&current.triggers, &wanted.triggers));
     Ok(changes)
 }
 

@@ -28,6 +28,7 @@ pub(crate) mod scripts;
 pub(crate) mod second_factors;
 pub(crate) mod sessions;
 pub(crate) mod transfers;
+pub(crate) mod triggers;
 pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod versions;

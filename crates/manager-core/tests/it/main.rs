@@ -35,4 +35,5 @@ mod system;
 mod tail;
 mod totp;
 mod transfers;
+mod triggers;
 mod users;

@@ -134,7 +134,7 @@ async fn a_manifest_that_cannot_be_is_refused_whole_with_the_place() {
         manifest
     };
     for (manifest, field, reason) in [
-        (json!({ "triggers": [] }), "triggers", "unknown field `triggers`"),
+        (json!({ "topics": [] }), "topics", "unknown field `topics`"),
         (with_routes(json!([{ "path": "/", "script": "page", "colour": 1 }])), "routes[0]", "unknown field"),
         (with_routes(json!([{ "path": "x", "script": "page" }])), "routes[0].path", "begins with '/'"),
         (with_routes(json!([{ "path": "/", "script": "nobody" }])), "routes[0].script", "has no script"),

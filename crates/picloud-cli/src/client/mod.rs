@@ -1,5 +1,8 @@
 //! The admin API over HTTP: one method per call.
 
+mod domains;
+mod events;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -55,6 +58,10 @@ impl Client {
         Self { agent: config.build().into(), url, token }
     }
 
+    pub(crate) fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
     pub(crate) fn login(&self, username: &str, password: &str, otp: Option<&str>) -> Result<Value, Failure> {
         let mut body = json!({ "username": username, "password": password });
         if let Some(otp) = otp {
@@ -85,23 +92,6 @@ impl Client {
 
     pub(crate) fn delete_app(&self, slug: &str, is_forced: bool) -> Result<Value, Failure> {
         self.delete(&format!("/apps/{slug}{}", force(is_forced)))
-    }
-
-    pub(crate) fn domains(&self, app: &str) -> Result<Value, Failure> {
-        self.list(&format!("/apps/{app}/domains"), &[], usize::MAX)
-    }
-
-    pub(crate) fn create_domain(&self, app: &str, domain: &str) -> Result<Value, Failure> {
-        self.post(&format!("/apps/{app}/domains"), &json!({ "domain": domain }))
-    }
-
-    pub(crate) fn verify_domain(&self, app: &str, id: &str, is_waived: bool) -> Result<Value, Failure> {
-        let verb = if is_waived { "waive" } else { "verify" };
-        self.post(&format!("/apps/{app}/domains/{}:{verb}", segment(id)), &json!({}))
-    }
-
-    pub(crate) fn delete_domain(&self, app: &str, id: &str, is_forced: bool) -> Result<Value, Failure> {
-        self.delete(&format!("/apps/{app}/domains/{}{}", segment(id), force(is_forced)))
     }
 
     pub(crate) fn assets(&self, app: &str) -> Result<Value, Failure> {
