@@ -24,8 +24,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, apps, assets, completions, deploy, domains, executions, invoke, keys, kv, login, logout, logs,
-    members, plan, queues, rollback, routes, scripts, sessions, transfers, triggers, whoami,
+    apply, apps, assets, completions, deploy, docs, domains, executions, invoke, keys, kv, login, logout,
+    logs, members, plan, queues, rollback, routes, scripts, sessions, transfers, triggers, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -100,6 +100,9 @@ enum Command {
     /// List, read and change the values that scripts keep.
     #[command(subcommand)]
     Kv(kv::Command),
+    /// List, read and change the documents that scripts keep.
+    #[command(subcommand)]
+    Docs(docs::Command),
     /// List, claim, prove and let go of an app's domains.
     #[command(subcommand)]
     Domains(domains::Command),
@@ -151,6 +154,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Apps(command) => apps::run(&context()?, &command),
         Command::Assets(command) => assets::run(&context()?, &command),
         Command::Kv(command) => kv::run(&context()?, &command),
+        Command::Docs(command) => docs::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
         Command::Transfers(command) => transfers::run(&context()?, &command),

@@ -127,6 +127,14 @@ pub const KV_LIST_MAX: u32 = 1_000;
 /// Longest time for which a value can be set to expire: a century, in milliseconds.
 pub const KV_TTL_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
+/// A document, as JSON text.
+pub const DOC_BYTES_MAX: usize = 256 << 10;
+/// Documents of one page.
+pub const DOCS_LIST_MAX: u32 = 1_000;
+
+/// Operations of one `atomic::commit`: each holds a lock until the last is done.
+pub const ATOMIC_OPS_MAX: usize = 100;
+
 /// Headers of a response: count and bytes of names and values together.
 pub const RESPONSE_HEADERS_MAX: usize = 64;
 pub const RESPONSE_HEADER_BYTES_MAX: usize = 16 << 10;

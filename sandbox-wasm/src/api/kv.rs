@@ -33,7 +33,9 @@ pub(super) fn register(engine: &mut Engine) {
         kv.set(key, &value, 0, Condition::None)
     });
     engine.register_fn("set_with", |kv: &mut Collection, key: &str, value: Dynamic, options: Map| {
-        let (ttl_ms, condition) = conditions(&options)?;
+        let mut options = Options::new("set_with", &options);
+        let (ttl_ms, condition) = conditions(&mut options)?;
+        options.finish()?;
         kv.set(key, &value, ttl_ms, condition)
     });
     engine.register_fn("incr", |kv: &mut Collection, key: &str| kv.incr(key, 1));
@@ -103,16 +105,14 @@ impl Collection {
     }
 }
 
-/// What `set_with` may be given besides the value.
-fn conditions(options: &Map) -> Result<(u64, Condition)> {
-    let mut options = Options::new("set_with", options);
+/// What a write may be given besides the value.
+pub(super) fn conditions(options: &mut Options<'_>) -> Result<(u64, Condition)> {
     let ttl_ms = options.seconds("ttl")?.unwrap_or(0);
     let is_absent = options.flag("if_absent")?.unwrap_or(false);
     let version = options.whole("if_version")?;
-    options.finish()?;
     let condition = match (is_absent, version) {
         (true, Some(_)) => {
-            return Err(failure("invalid_argument", "set_with takes if_absent or if_version, not both"));
+            return Err(failure("invalid_argument", "a write takes if_absent or if_version, not both"));
         }
         (true, None) => Condition::Absent,
         (false, Some(version)) => Condition::Version(version as u64),

@@ -1,5 +1,7 @@
 //! The SDK: one file per namespace.
 
+mod atomic;
+mod docs;
 mod json;
 mod kv;
 mod log;
@@ -13,6 +15,8 @@ type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 pub(crate) fn register(engine: &mut Engine) {
     json::register(engine);
+    atomic::register(engine);
+    docs::register(engine);
     kv::register(engine);
     log::register(engine);
     random::register(engine);

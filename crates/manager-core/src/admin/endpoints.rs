@@ -11,9 +11,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::openapi::{Described, Operation};
 use super::{
-    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, domains,
-    executions, gate, guard, incidents, invitations, invoke, kv, matching, members, outbox, routes, scripts,
-    session, switch, tail, totp, transfer, triggers, users, verbs, version_diff, versions,
+    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
+    domains, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, outbox, routes,
+    scripts, session, switch, tail, totp, transfer, triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -98,6 +98,13 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}/kv/{collection}/{key}", ReadData, kv::show),
         put("/apps/{app}/kv/{collection}/{key}", WriteData, kv::set),
         delete("/apps/{app}/kv/{collection}/{key}", WriteData, kv::delete),
+        get("/apps/{app}/docs", ReadData, docs::collections),
+        get("/apps/{app}/docs/{collection}", ReadData, docs::find),
+        post("/apps/{app}/docs/{collection}", WriteData, docs::create),
+        get("/apps/{app}/docs/{collection}/{id}", ReadData, docs::show),
+        put("/apps/{app}/docs/{collection}/{id}", WriteData, docs::replace),
+        patch("/apps/{app}/docs/{collection}/{id}", WriteData, docs::patch),
+        delete("/apps/{app}/docs/{collection}/{id}", WriteData, docs::delete),
         get("/apps/{app}/domains", ReadApp, domains::list),
         post("/apps/{app}/domains", AdministerApp, domains::create),
         post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),

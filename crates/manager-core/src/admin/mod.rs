@@ -15,6 +15,7 @@ mod compile;
 mod cookie;
 mod dead_letters;
 mod denials;
+mod docs;
 mod domains;
 mod endpoints;
 mod execute;

@@ -75,6 +75,11 @@ impl<K: FromStr> Page<K> {
 }
 
 impl<T> Items<T> {
+    /// A page that ends at this cursor of the list's own.
+    pub(super) const fn until(items: Vec<T>, next_cursor: Option<String>) -> Self {
+        Self { items, next_cursor }
+    }
+
     /// A page that ends with the item of this key, or with the list.
     pub(super) fn up_to(items: Vec<T>, last: Option<&str>) -> Self {
         Self { items, next_cursor: last.map(|key| URL_SAFE_NO_PAD.encode(key)) }

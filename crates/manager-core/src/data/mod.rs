@@ -4,6 +4,8 @@
 //! takes an app from anywhere else. What changes is told to the triggers that watch it, in the
 //! transaction of the change.
 
+pub(crate) mod atomic;
+pub(crate) mod docs;
 pub(crate) mod kv;
 mod name;
 mod sweep;

@@ -3,6 +3,8 @@
 //! A service learns whose call it is from the call's context, and from nothing else: no function
 //! here takes an app, and none believes a word of the arguments. What it then does is in `data`.
 
+mod atomic;
+mod docs;
 mod kv;
 
 use serde::Deserialize;
@@ -40,6 +42,13 @@ impl Services {
             HostOp::KvList => kv::list(self, call).await,
             HostOp::KvGetMany => kv::get_many(self, call).await,
             HostOp::KvEntry => kv::entry(self, call).await,
+            HostOp::DocsCreate => docs::create(self, call).await,
+            HostOp::DocsGet => docs::get(self, call).await,
+            HostOp::DocsFind => docs::find(self, call).await,
+            HostOp::DocsUpdate => docs::update(self, call).await,
+            HostOp::DocsDelete => docs::delete(self, call).await,
+            HostOp::DocsCount => docs::count(self, call).await,
+            HostOp::AtomicCommit => atomic::commit(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }

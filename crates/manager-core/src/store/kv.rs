@@ -252,6 +252,16 @@ pub(crate) async fn collections(
     .await
 }
 
+/// The version of a value, which nobody changes until the transaction ends.
+pub(crate) async fn lock(conn: &mut PgConnection, app: AppId, key: &Key<'_>) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar(concat!("select version from kv where ", at_key!(), " for update"))
+        .bind(app)
+        .bind(key.collection)
+        .bind(key.key)
+        .fetch_optional(conn)
+        .await
+}
+
 /// Removes some of what has expired; answers how much.
 pub(crate) async fn sweep(conn: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
     let swept = sqlx::query(

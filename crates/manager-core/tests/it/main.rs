@@ -6,6 +6,7 @@
 mod api_keys;
 mod apps;
 mod assets;
+mod atomic;
 mod audit;
 mod auth;
 mod bootstrap;
@@ -13,6 +14,7 @@ mod budgets;
 mod calls;
 mod cookies;
 mod database;
+mod docs;
 mod domains;
 mod executions;
 mod harness;

@@ -216,17 +216,11 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         "call-one-way" => call(slot, generation, 0x8001, &[1, 1, b'x', 0]),
         "call-idle-slot" => call((slot + 1) % SLOTS, generation, KV_GET, b"x"),
         "call-old-generation" => {
-            let mut frames = result(slot, generation, 10);
-            frames.extend(call(slot, generation, KV_GET, b"x"));
-            frames
+            [result(slot, generation, 10), call(slot, generation, KV_GET, b"x")].concat()
         }
         "call-twice" => call(slot, generation, KV_GET, b"").repeat(2),
         "call-too-long" => call(slot, generation, KV_GET, &vec![b'x'; HOST_CALL_BYTES_MAX + 100]),
-        "call-and-result" => {
-            let mut frames = call(slot, generation, KV_GET, b"");
-            frames.extend(honest);
-            frames
-        }
+        "call-and-result" => [call(slot, generation, KV_GET, b""), honest].concat(),
         // Who ran it, for those who want to know who shares a worker with whom.
         "pid" => answer(slot, generation, std::process::id().to_string().as_bytes()),
         "crash" => die_of(Signal::SIGABRT),

@@ -54,3 +54,33 @@ fn a_script_that_goes_on_calling_although_it_is_refused_is_ended_alone() {
     assert_eq!(reply.is(500).json()["code"], "script_error");
     assert_eq!(app.execution_of(&reply)["status"], "script_error");
 }
+
+#[test]
+fn a_script_uses_all_of_kv() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let c = kv::collection("c");
+        let first = c.set("a/1", #{n: 1});
+        c.set_with("a/2", 2, #{ttl: 60});
+        let taken = try { c.set_with("a/1", 0, #{if_absent: true}) } catch (error) { error.code };
+        let entry = c.entry("a/1");
+        let second = c.set_with("a/1", 3, #{if_version: entry.version});
+        let stale = try { c.set_with("a/1", 0, #{if_version: first}) } catch (error) { error.code };
+        let misspelt = try { c.set_with("a/1", 0, #{tttl: 1}) } catch (error) { error.code };
+        let page = c.list(#{prefix: "a/", limit: 1});
+        let rest = c.list(#{prefix: "a/", cursor: page.cursor});
+        [
+            entry.value, entry.version == first, second > first, taken, stale, misspelt,
+            c.incr("n"), c.incr("n", -5), c.has("n"), c.delete("n"), c.has("n"), c.entry("n"),
+            c.get_many(["a/2", "none", "a/1"]), page.items[0].key, page.items[0].value,
+            rest.items[0].key, rest.items[0].expires_at > time::now_ms(), rest.cursor, c.list().items.len(),
+        ]
+    "#;
+    app.serve("all", source, &NO_LIMITS);
+    let expected = json!([
+        { "n": 1 }, true, true, "conflict", "conflict", "invalid_argument", 1, -4, true, true, false, null,
+        [2, null, 3], "a/1", 3, "a/2", true, null, 2
+    ]);
+    assert_eq!(app.get("/all").is(200).json(), expected);
+}

@@ -14,6 +14,7 @@ mod budgets;
 mod caps;
 mod context;
 mod deliveries;
+mod docs;
 mod domains;
 mod executions;
 mod harness;

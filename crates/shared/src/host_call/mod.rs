@@ -2,6 +2,8 @@
 //!
 //! A worker relays these calls as numbers and bytes and does not know what they mean.
 
+pub mod atomic;
+pub mod docs;
 pub mod kv;
 
 use serde::{Deserialize, Serialize};
@@ -67,7 +69,27 @@ host_calls! {
     /// A value with its version. [`kv::Key`] → [`kv::FoundEntry`].
     KvEntry = 23, "kv.entry";
 
-    // docs: 32 to 47. files: 48 to 63. atomic: 64 to 79. secrets: 80 to 95. http: 96 to 111.
+    // docs: 32 to 47.
+    /// Makes a document. [`docs::Create`] → [`docs::Created`].
+    DocsCreate = 32, "docs.create";
+    /// A document. [`docs::Id`] → [`docs::Found`].
+    DocsGet = 33, "docs.get";
+    /// The documents that a query finds. [`docs::Find`] → [`docs::Page`].
+    DocsFind = 34, "docs.find";
+    /// Changes a document. [`docs::Update`] → [`docs::Updated`].
+    DocsUpdate = 35, "docs.update";
+    /// Removes a document. [`docs::Id`] → [`docs::Deleted`].
+    DocsDelete = 36, "docs.delete";
+    /// How many documents a query finds. [`docs::Find`] → [`docs::Counted`].
+    DocsCount = 37, "docs.count";
+
+    // files: 48 to 63.
+
+    // atomic: 64 to 79.
+    /// Several changes as one. [`atomic::Commit`] → [`atomic::Committed`].
+    AtomicCommit = 64, "atomic.commit";
+
+    // secrets: 80 to 95. http: 96 to 111.
     // queue: 112 to 119. pubsub: 120 to 127. invoke: 128 to 135. dead_letters: 136 to 143.
     // email: 144 to 159. users: 160 to 175.
 }

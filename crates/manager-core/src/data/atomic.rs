@@ -1,0 +1,120 @@
+//! Several changes as one: all of them happen, or none.
+
+use sha2::{Digest, Sha256};
+use shared::call::{CallCode, CallError};
+use shared::host_call::atomic::Op;
+use shared::host_call::docs::Id;
+use shared::limits::ATOMIC_OPS_MAX;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use super::{Access, Data, docs, failed, kv};
+use crate::store;
+
+/// What an operation came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    Checked,
+    Kv(kv::Wrote),
+    Docs(docs::Wrote),
+}
+
+impl Data {
+    /// Carries out all operations in their order, or none of them.
+    pub(crate) async fn commit(&self, access: &Access<'_>, ops: &[Op<'_>]) -> Result<Vec<Done>, CallError> {
+        if ops.is_empty() || ops.len() > ATOMIC_OPS_MAX {
+            return Err(CallError::invalid(format!("commit takes 1 to {ATOMIC_OPS_MAX} operations")));
+        }
+        ops.iter().try_for_each(check)?;
+        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        access.begin()?;
+        // In one order for everybody, so that no two commits wait for each other.
+        let mut names: Vec<i64> = ops.iter().filter_map(|op| lock_name(access, op)).collect();
+        names.sort_unstable();
+        names.dedup();
+        store::locks::take(&mut tx, &names).await.map_err(|error| failed(&error))?;
+        let mut done = Vec::with_capacity(ops.len());
+        for op in ops {
+            done.push(self.apply(&mut tx, access, op).await?);
+        }
+        tx.commit().await.map_err(|error| failed(&error))?;
+        Ok(done)
+    }
+
+    async fn apply(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        op: &Op<'_>,
+    ) -> Result<Done, CallError> {
+        match *op {
+            Op::KvCheck(key, wanted) => {
+                let found = store::kv::lock(conn, access.app, &key).await.map_err(|error| failed(&error))?;
+                check_version("value", found, wanted)
+            }
+            Op::DocsCheck(Id { collection, id }, wanted) => {
+                let found = match Uuid::parse_str(id) {
+                    Ok(id) => store::docs::lock(conn, access.app, collection, id).await,
+                    Err(_) => Ok(None),
+                };
+                check_version("document", found.map_err(|error| failed(&error))?, wanted)
+            }
+            Op::KvSet(set) => self.kv_apply(conn, access, &kv::Write::Set(set)).await.map(Done::Kv),
+            Op::KvDelete(key) => self.kv_apply(conn, access, &kv::Write::Delete(key)).await.map(Done::Kv),
+            Op::KvIncr(incr) => self.kv_apply(conn, access, &kv::Write::Incr(incr)).await.map(Done::Kv),
+            Op::DocsCreate(create) => {
+                self.doc_apply(conn, access, &docs::Write::Create(create)).await.map(Done::Docs)
+            }
+            Op::DocsUpdate(update) => {
+                self.doc_apply(conn, access, &docs::Write::Update(update)).await.map(Done::Docs)
+            }
+            Op::DocsDelete(id) => {
+                self.doc_apply(conn, access, &docs::Write::Delete(id)).await.map(Done::Docs)
+            }
+        }
+    }
+}
+
+fn check(op: &Op<'_>) -> Result<(), CallError> {
+    match *op {
+        Op::KvCheck(key, _) | Op::KvDelete(key) => kv::check_write(&kv::Write::Delete(key)),
+        Op::KvSet(set) => kv::check_write(&kv::Write::Set(set)),
+        Op::KvIncr(incr) => kv::check_write(&kv::Write::Incr(incr)),
+        Op::DocsCheck(id, _) | Op::DocsDelete(id) => docs::check_write(&docs::Write::Delete(id)),
+        Op::DocsCreate(create) => docs::check_write(&docs::Write::Create(create)),
+        Op::DocsUpdate(update) => docs::check_write(&docs::Write::Update(update)),
+    }
+}
+
+fn check_version(what: &str, found: Option<i64>, wanted: Option<u64>) -> Result<Done, CallError> {
+    if found.map(i64::cast_unsigned) == wanted {
+        return Ok(Done::Checked);
+    }
+    Err(CallError::new(CallCode::Conflict, format!("a {what} is of another version")))
+}
+
+/// The lock of what an operation is about; none for what is new.
+fn lock_name(access: &Access<'_>, op: &Op<'_>) -> Option<i64> {
+    let (kind, collection, name) = match *op {
+        Op::KvCheck(key, _) | Op::KvDelete(key) => ("kv", key.collection, key.key),
+        Op::KvSet(set) => ("kv", set.collection, set.key),
+        Op::KvIncr(incr) => ("kv", incr.collection, incr.key),
+        Op::DocsCheck(id, _) | Op::DocsDelete(id) => ("docs", id.collection, id.id),
+        Op::DocsUpdate(update) => ("docs", update.collection, update.id),
+        Op::DocsCreate(_) => return None,
+    };
+    Some(lock_of(access, kind, collection, name))
+}
+
+/// A number that hardly anything else has; who shares it waits a moment for nothing.
+fn lock_of(access: &Access<'_>, kind: &str, collection: &str, name: &str) -> i64 {
+    let mut hash = Sha256::new();
+    hash.update(access.app.to_bytes());
+    for part in [kind, collection, name] {
+        hash.update(part.as_bytes());
+        // In no name.
+        hash.update([0]);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    digest.first_chunk().copied().map_or(0, i64::from_le_bytes)
+}

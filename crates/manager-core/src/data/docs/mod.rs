@@ -1,0 +1,208 @@
+//! Documents: JSON by collection and id, and questions about them.
+
+pub(crate) mod cursor;
+pub(crate) mod query;
+
+use serde_json::Value;
+use shared::call::{CallCode, CallError};
+use shared::host_call::docs::{Create, Find, Id, Update};
+use shared::json_scan;
+use shared::limits::DOC_BYTES_MAX;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use self::cursor::Cursor;
+use self::query::Query;
+use super::{Access, Data, failed, name};
+use crate::store;
+use crate::store::docs::find::Listed;
+use crate::store::docs::{Change, DocumentRow};
+
+/// A part of what a query finds.
+pub(crate) struct Page {
+    pub(crate) documents: Vec<DocumentRow>,
+    pub(crate) cursor: Option<String>,
+}
+
+/// A change of one document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Write<'a> {
+    Create(Create<'a>),
+    Update(Update<'a>),
+    Delete(Id<'a>),
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    Created(Uuid),
+    /// The new version; none when there is no such document.
+    Updated(Option<i64>),
+    Deleted(bool),
+}
+
+impl Data {
+    pub(crate) async fn doc_get(
+        &self,
+        access: &Access<'_>,
+        id: &Id<'_>,
+    ) -> Result<Option<DocumentRow>, CallError> {
+        name::check_collection(id.collection)?;
+        let Some(uuid) = parse_id(id.id)? else { return Ok(None) };
+        let mut conn = self.acquire().await?;
+        store::docs::get(&mut conn, access.app, id.collection, uuid).await.map_err(|error| failed(&error))
+    }
+
+    pub(crate) async fn doc_find(&self, access: &Access<'_>, find: &Find<'_>) -> Result<Page, CallError> {
+        name::check_collection(find.collection)?;
+        let query = Query::parse(find.query)?;
+        let after = match find.cursor {
+            "" => None,
+            text => Some(Cursor::decode(text, query.sort.len())?),
+        };
+        let mut conn = self.acquire().await?;
+        let listed = store::docs::find::find(&mut conn, access.app, find.collection, &query, after.as_ref());
+        let Listed { rows: mut documents, found } = listed.await.map_err(|error| refused(&error))?;
+        documents.truncate(query.limit as usize);
+        let last = documents.last().filter(|_| documents.len() < found);
+        let cursor = last.map(|last| {
+            let data: Value = serde_json::from_str(&last.data).unwrap_or_default();
+            Cursor::behind(&query.sort, last.id, &data).encode()
+        });
+        Ok(Page { documents, cursor })
+    }
+
+    pub(crate) async fn doc_count(
+        &self,
+        access: &Access<'_>,
+        collection: &str,
+        query: &str,
+    ) -> Result<u64, CallError> {
+        name::check_collection(collection)?;
+        let query = Query::parse(query)?;
+        let mut conn = self.acquire().await?;
+        let count = store::docs::find::count(&mut conn, access.app, collection, &query.filter).await;
+        Ok(count.map_err(|error| refused(&error))?.cast_unsigned())
+    }
+
+    /// Names of collections, in the order of their bytes, after this one.
+    pub(crate) async fn doc_collections(
+        &self,
+        access: &Access<'_>,
+        after: &str,
+        rows: i64,
+    ) -> Result<Vec<String>, CallError> {
+        let mut conn = self.acquire().await?;
+        store::docs::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
+    }
+
+    /// Carries out a change by itself.
+    pub(crate) async fn doc_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
+        check_write(write)?;
+        let mut conn = self.acquire().await?;
+        access.begin()?;
+        self.doc_apply(&mut conn, access, write).await
+    }
+
+    /// Carries out a checked change as a part of a transaction.
+    pub(crate) async fn doc_apply(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &Write<'_>,
+    ) -> Result<Wrote, CallError> {
+        let app = access.app;
+        match write {
+            Write::Create(Create { collection, data }) => {
+                let id = Uuid::now_v7();
+                store::docs::insert(conn, app, collection, id, data)
+                    .await
+                    .map_err(|error| refused(&error))?;
+                Ok(Wrote::Created(id))
+            }
+            Write::Update(update) => {
+                let Some(id) = parse_id(update.id)? else { return Ok(Wrote::Updated(None)) };
+                apply_update(conn, access, id, update).await
+            }
+            Write::Delete(Id { collection, id }) => {
+                let Some(id) = parse_id(id)? else { return Ok(Wrote::Deleted(false)) };
+                let removed =
+                    store::docs::delete(conn, app, collection, id).await.map_err(|error| failed(&error))?;
+                Ok(Wrote::Deleted(removed.is_some()))
+            }
+        }
+    }
+}
+
+async fn apply_update(
+    conn: &mut PgConnection,
+    access: &Access<'_>,
+    id: Uuid,
+    update: &Update<'_>,
+) -> Result<Wrote, CallError> {
+    let Update { collection, data, mode, if_version, .. } = *update;
+    let change = Change { collection, id, data, mode };
+    let version = if_version.map(|version| i64::try_from(version).unwrap_or(-1));
+    let changed =
+        store::docs::update(conn, access.app, &change, version).await.map_err(|error| refused(&error))?;
+    if let Some(changed) = changed {
+        return Ok(Wrote::Updated(Some(changed.version)));
+    }
+    if if_version.is_some()
+        && store::docs::get(conn, access.app, collection, id).await.map_err(|error| failed(&error))?.is_some()
+    {
+        return Err(CallError::new(CallCode::Conflict, "the document is of another version"));
+    }
+    Ok(Wrote::Updated(None))
+}
+
+/// Refuses a change that nothing in the database could make right.
+pub(crate) fn check_write(write: &Write<'_>) -> Result<(), CallError> {
+    match write {
+        Write::Create(Create { collection, data }) => {
+            name::check_collection(collection)?;
+            check_data(data)
+        }
+        Write::Update(update) => {
+            name::check_collection(update.collection)?;
+            check_data(update.data)
+        }
+        Write::Delete(id) => name::check_collection(id.collection),
+    }
+}
+
+/// An id that is none of ours is no document's.
+fn parse_id(text: &str) -> Result<Option<Uuid>, CallError> {
+    if text.len() > 64 {
+        return Err(CallError::invalid("that is no id of a document"));
+    }
+    Ok(Uuid::parse_str(text).ok())
+}
+
+fn check_data(data: &str) -> Result<(), CallError> {
+    if data.len() > DOC_BYTES_MAX {
+        return Err(too_large());
+    }
+    json_scan::check(data).map_err(|error| CallError::invalid(error.to_string()))?;
+    if !json_scan::is_object(data) {
+        return Err(CallError::invalid("a document is a map"));
+    }
+    Ok(())
+}
+
+fn too_large() -> CallError {
+    CallError::new(CallCode::TooLarge, format!("a document has {DOC_BYTES_MAX} bytes of JSON at most"))
+}
+
+/// What the database cannot keep is the script's doing: U+0000 in a text, or a number of a million
+/// digits, or too long a text in a member that is indexed.
+fn refused(error: &sqlx::Error) -> CallError {
+    if store::violates(error, "docs_size") {
+        return too_large();
+    }
+    if store::is_about_data(error) {
+        let message = error.as_database_error().map_or_else(String::new, |error| error.message().to_owned());
+        return CallError::invalid(format!("the database cannot keep that: {message}"));
+    }
+    failed(error)
+}

@@ -1,0 +1,45 @@
+//! Arguments and answers of `atomic::commit`: changes that happen together or not at all.
+
+use serde::{Deserialize, Serialize};
+
+use super::{docs, kv};
+
+/// Something that must hold, or a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op<'a> {
+    /// The value is of this version; without one, there is none.
+    KvCheck(#[serde(borrow)] kv::Key<'a>, Option<u64>),
+    KvSet(#[serde(borrow)] kv::Set<'a>),
+    KvDelete(#[serde(borrow)] kv::Key<'a>),
+    KvIncr(#[serde(borrow)] kv::Incr<'a>),
+    /// The document is of this version; without one, there is none.
+    DocsCheck(#[serde(borrow)] docs::Id<'a>, Option<u64>),
+    DocsCreate(#[serde(borrow)] docs::Create<'a>),
+    DocsUpdate(#[serde(borrow)] docs::Update<'a>),
+    DocsDelete(#[serde(borrow)] docs::Id<'a>),
+}
+
+/// What is to be committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit<'a> {
+    #[serde(borrow)]
+    pub ops: Vec<Op<'a>>,
+}
+
+/// What one of the operations came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Done<'a> {
+    /// There was nothing to be said, or nothing to be changed.
+    Nothing,
+    Version(u64),
+    Sum(i64),
+    Existed(bool),
+    Id(&'a str),
+}
+
+/// Answer of a commit, in the order of the operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed<'a> {
+    #[serde(borrow)]
+    pub done: Vec<Done<'a>>,
+}
