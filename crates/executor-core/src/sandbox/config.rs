@@ -28,6 +28,9 @@ pub(crate) fn shared_config() -> Config {
         WasmFeatures::WASM2.difference(WasmFeatures::SIMD.union(WasmFeatures::GC_TYPES)),
         true,
     );
+    // Filled when a guest starts, once in thousands of executions, a table needs no look at each call
+    // through it. An interpreter calls through tables all the time.
+    config.table_lazy_init(false);
     // Copy-on-write images need a file that stays open behind the jail. The worker writes all of a
     // guest's memory before each execution anyway, so they would save nothing.
     config.memory_init_cow(false);
