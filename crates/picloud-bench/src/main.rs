@@ -68,6 +68,8 @@ enum Measurement {
     Full,
     /// Finding a route among many
     Routes,
+    /// Logins: what their time tells, and what a storm of them does
+    Login,
 }
 
 #[derive(Debug, Subcommand)]
@@ -149,6 +151,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Full) {
         measure::full::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Login) {
+        measure::login::run(&bench, &mut report)?;
     }
     if wants(Measurement::Idle) {
         measure::idle::after_work(&bench, &mut report)?;

@@ -6,6 +6,7 @@ pub(crate) mod full;
 pub(crate) mod hello;
 pub(crate) mod idle;
 pub(crate) mod jail;
+pub(crate) mod login;
 pub(crate) mod memory;
 pub(crate) mod neighbour;
 pub(crate) mod recovery;
@@ -42,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) kills: usize,
     /// Runs of the script that takes all its memory.
     pub(crate) memory_runs: usize,
+    /// Names that a wrong password is sent for, of those that there are and of those that there are not.
+    pub(crate) login_names: usize,
+    /// Storms of logins.
+    pub(crate) login_storms: u32,
     /// Threads that were needed for the start go, and PostgreSQL hands in its counters, within 10 s.
     pub(crate) settle: Duration,
 }
@@ -56,6 +61,8 @@ impl Plan {
             idle: Duration::from_secs(60),
             kills: 200,
             memory_runs: 1_000,
+            login_names: 100,
+            login_storms: 5,
             settle: Duration::from_secs(12),
         }
     }
@@ -69,6 +76,8 @@ impl Plan {
             idle: Duration::from_secs(15),
             kills: 10,
             memory_runs: 50,
+            login_names: 60,
+            login_storms: 2,
             ..Self::full()
         }
     }

@@ -1,6 +1,6 @@
 //! PiCloud's admin API, as far as the bench needs it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -77,6 +77,17 @@ impl Admin {
         Ok(TestRun { body: answer["body"].take(), execution })
     }
 
+    pub(crate) fn make_person(&self, username: &str, password: &str) -> anyhow::Result<()> {
+        self.send("POST", "/users", &json!({ "username": username, "password": password }))?;
+        Ok(())
+    }
+
+    /// Reads the list of apps, which is a call like any other.
+    pub(crate) fn apps(&self) -> anyhow::Result<()> {
+        self.send("GET", "/apps", &Value::Null)?;
+        Ok(())
+    }
+
     /// The newest executions of a script.
     pub(crate) fn executions(&self, name: &str) -> anyhow::Result<Vec<Execution>> {
         let path = format!("/apps/{}/executions?script={name}&limit=100", self.app);
@@ -101,6 +112,16 @@ impl Admin {
         ensure!(response.status().is_success(), "{call} answered {}: {text}", response.status());
         serde_json::from_str(&text).with_context(|| format!("{call} did not answer JSON"))
     }
+}
+
+/// Tries to log in with a wrong password, as if from that address; answers the status.
+pub(crate) fn attempt(address: SocketAddr, username: &str, from: Ipv4Addr) -> anyhow::Result<u16> {
+    let body = json!({ "username": username, "password": "not the right one" });
+    let request = ureq::http::Request::post(format!("http://{address}/api/v1/admin/auth/login"))
+        .header("content-type", "application/json")
+        .header("x-forwarded-for", from.to_string());
+    let answer = agent().run(request.body(body.to_string())?).context("an attempt to log in failed")?;
+    Ok(answer.status().as_u16())
 }
 
 /// Connections are not kept: an open one would be work for a PiCloud that is to be idle.
