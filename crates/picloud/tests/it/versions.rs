@@ -18,13 +18,13 @@ fn versions(app: &TestApp<'_>, script: &str) -> Vec<u64> {
 }
 
 #[test]
-fn every_answer_during_a_redeploy_is_wholly_of_one_version() {
+fn every_answer_during_a_thousand_deploys_is_wholly_of_one_version() {
     let server = TestServer::shared();
     let app = server.app();
     app.serve("step", &source(1), &NO_LIMITS);
     let is_over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..8)
+        let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut seen = BTreeSet::new();
@@ -41,7 +41,7 @@ fn every_answer_during_a_redeploy_is_wholly_of_one_version() {
                 })
             })
             .collect();
-        for version in 2..=12 {
+        for version in 2..=1_001 {
             assert_eq!(app.deploy("step", &source(version), &NO_LIMITS)["version"], version);
             // Whoever asks after the deploy is answered by it.
             assert_eq!(app.get("/step").is(200).json()[0], version);
@@ -49,7 +49,7 @@ fn every_answer_during_a_redeploy_is_wholly_of_one_version() {
         is_over.store(true, Ordering::Relaxed);
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<BTreeSet<_>>()
     });
-    assert!(seen.len() > 2, "the clients saw {seen:?}");
+    assert!(seen.len() > 100, "the clients saw {} versions", seen.len());
 }
 
 #[test]
