@@ -8,7 +8,7 @@ TEST_RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nexte
 GUEST_TARGET := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test torture cross-check schemathesis bench lint clippy fmt fmt-check tidy doc setup ci clean clean-data
+.PHONY: help run build test torture cross-check schemathesis bench lint clippy fmt fmt-check tidy doc setup setup-tests ci clean clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ run: build ## install what is missing, build, and start PiCloud
 build: setup ## build the release binaries
 	$(CARGO) build --locked --release -p picloud -p picloud-cli
 
-test: setup ## run all tests, against a throw-away PostgreSQL
+test: setup setup-tests ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
 
 # The attacks by number are in docs/attacks.md.
@@ -62,6 +62,9 @@ doc: ## build the documentation of all crates
 
 setup: ## install what is missing on this machine
 	@.ci/setup
+
+setup-tests: ## install what only the tests need
+	@.ci/setup-tests
 
 ci: ## what CI runs
 	.ci/run

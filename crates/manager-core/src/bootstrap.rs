@@ -1,5 +1,6 @@
 //! What a new PiCloud starts with: an owner, the app `default` and a script that says hello.
 
+use secrecy::SecretString;
 use shared::id::UserId;
 use shared::limits::{BODY_BYTES_DEFAULT, ScriptLimits};
 use shared::name::{AppSlug, InvalidName, ScriptName, Username};
@@ -19,15 +20,10 @@ const HELLO_SOURCE: &str = include_str!("hello.rhai");
 const HELLO_DESCRIPTION: &str = "Says hello; made when PiCloud was first started.";
 
 /// The first person, who may do everything.
+#[derive(Debug)]
 pub struct FirstOwner {
     pub username: Username,
-    pub password: String,
-}
-
-impl std::fmt::Debug for FirstOwner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FirstOwner").field("username", &self.username).finish_non_exhaustive()
-    }
+    pub password: SecretString,
 }
 
 /// Why the first start did not get through.
@@ -61,7 +57,7 @@ pub(crate) async fn bootstrap(
     store::users::lock_first_start(&mut tx).await?;
     let (owner_id, is_new) = match (store::users::owner(&mut tx).await?, password_hash) {
         (None, Some(hash)) => {
-            let id = store::users::create(&mut tx, &owner.username, &hash, Role::Owner).await?;
+            let id = store::users::create(&mut tx, &owner.username, Some(&hash), Role::Owner).await?;
             let entry = Entry::new(Actor::platform(), "user.create", &owner.username);
             audit::append(&mut tx, entry).await?;
             (id, true)

@@ -6,12 +6,15 @@ use shared::id::{AppId, UserId};
 use shared::invocation::Caller;
 use shared::ports::{Authenticate, BoxFuture, CredentialRefused};
 
+use crate::admin::{Denials, Denied};
 use crate::auth::{Auth, AuthenticateError, Capability, Origin, Place, Standing, can};
 use crate::store::{self, Database};
 
 pub(crate) struct Callers {
     pub(crate) database: Database,
     pub(crate) auth: Arc<Auth>,
+    /// Where the app's people find who was refused and why.
+    pub(crate) denials: Arc<Denials>,
 }
 
 impl Authenticate for Callers {
@@ -30,8 +33,11 @@ impl Authenticate for Callers {
             let standing =
                 self.standing(app, principal.user.id).await.map_err(|error| unavailable(&error))?;
             let standing = standing.ok_or(CredentialRefused::NotAllowed)?;
-            can(&principal, Capability::InvokeScripts, Place::App(standing))
-                .map_err(|_| CredentialRefused::NotAllowed)?;
+            let capability = Capability::InvokeScripts;
+            if let Err(denial) = can(&principal, capability, Place::App(standing)) {
+                self.denials.record(Denied::on_a_route(app, &principal, capability, denial));
+                return Err(CredentialRefused::NotAllowed);
+            }
             Ok(Caller { id: principal.user.id, name: principal.user.username.to_string() })
         })
     }

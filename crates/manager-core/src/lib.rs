@@ -2,7 +2,7 @@
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
 //! HTTP API, `assets` hands out static files, `callers` answers the ingress who sends an API key, `events` delivers what happens to scripts, `domains` says which hosts apps may claim,
-//! `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
+//! `oidc` asks identity providers who somebody is, `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
 //! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for, `data` is what they keep. Nothing
 //! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
@@ -14,6 +14,7 @@ mod assets;
 mod audit;
 mod auth;
 mod bootstrap;
+mod buckets;
 mod budgets;
 mod bundles;
 mod callers;
@@ -25,6 +26,7 @@ mod events;
 mod incidents;
 mod manager;
 mod modules;
+mod oidc;
 mod permits;
 mod plan;
 mod recorder;
@@ -39,8 +41,9 @@ pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::events::EventCounters;
 pub use crate::manager::{Manager, ManagerConfig, OpenDeadLetters, PasswordError};
+pub use crate::oidc::{NewRole, OidcSettings};
 pub use crate::recorder::{RecorderCounters, Retention};
 pub use crate::recovery::{PasswordReset, ResetError, reset_password};
 pub use crate::store::DatabaseCounters;
-pub use crate::store::migrations::OpenError;
+pub use crate::store::migrations::{OpenError, migrate};
 pub use crate::tally::ExecutionCounters;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use secrecy::SecretString;
 use shared::name::Username;
 use shared::ports::{
     Accept, AssetSource, Authenticate, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink,
@@ -11,7 +12,7 @@ use shared::ports::{
 };
 use sqlx::postgres::PgConnectOptions;
 
-use crate::admin::{self, Admin, Beside, Denials};
+use crate::admin::{self, Admin, Beside, Denials, Rates};
 use crate::assets::Assets;
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
@@ -22,6 +23,7 @@ use crate::data::Data;
 use crate::domains::Dns;
 use crate::events::{Acceptor, Dispatching, EventCounters};
 use crate::incidents::Incidents;
+use crate::oidc::{Oidc, OidcSettings};
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::services::Services;
@@ -40,6 +42,10 @@ pub struct ManagerConfig {
     pub retention: Retention,
     /// DNS servers to ask who owns a domain; the machine's own where none are named.
     pub dns_servers: Vec<SocketAddr>,
+    /// Requests to the admin API in a minute by one session or key.
+    pub api_requests_per_minute: u32,
+    /// Identity providers by which people may log in; checked by [`OidcSettings::check`].
+    pub oidc: Vec<OidcSettings>,
 }
 
 /// A password could not be compared.
@@ -68,6 +74,7 @@ pub struct Manager {
     data: Data,
     tally: Arc<Tally>,
     events: Dispatching,
+    denials: Arc<Denials>,
     config: Arc<ManagerConfig>,
 }
 
@@ -86,6 +93,7 @@ impl Manager {
             data: Data::new(Database::for_scripts(options)),
             tally: Arc::default(),
             events: Dispatching::new(),
+            denials: Arc::default(),
             database,
             snapshot,
             config: Arc::new(config),
@@ -105,7 +113,11 @@ impl Manager {
     }
 
     /// Whether this is the password of that person now, for who keeps it in a file until it is changed.
-    pub async fn is_password(&self, username: &Username, password: String) -> Result<bool, PasswordError> {
+    pub async fn is_password(
+        &self,
+        username: &Username,
+        password: SecretString,
+    ) -> Result<bool, PasswordError> {
         self.auth.is_password(username, password).await.map_err(PasswordError)
     }
 
@@ -124,7 +136,11 @@ impl Manager {
 
     /// Who sends an API key to a route that asks for one.
     pub fn callers(&self) -> Arc<dyn Authenticate> {
-        Arc::new(Callers { database: self.database.clone(), auth: Arc::clone(&self.auth) })
+        Arc::new(Callers {
+            database: self.database.clone(),
+            auth: Arc::clone(&self.auth),
+            denials: Arc::clone(&self.denials),
+        })
     }
 
     /// Static files of apps.
@@ -178,7 +194,8 @@ impl Manager {
             snapshot: Arc::clone(&self.snapshot),
             auth: Arc::clone(&self.auth),
             recorder: self.recorder.clone(),
-            denials: Denials::default(),
+            denials: Arc::clone(&self.denials),
+            rates: Rates::new(self.config.api_requests_per_minute),
             budgets: self.budgets.clone(),
             incidents: self.incidents.clone(),
             assets: self.assets.clone(),
@@ -186,6 +203,7 @@ impl Manager {
             outbox: self.events.outbox.clone(),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
+            oidc: Oidc::new(&self.config.oidc, &self.config.public_url),
             config: Arc::clone(&self.config),
         };
         admin::router(admin, beside)

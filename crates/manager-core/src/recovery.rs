@@ -1,6 +1,7 @@
 //! Helping somebody back in who forgot their password, by who can reach the database: no login is
 //! asked for, and the audit log says that the platform did it.
 
+use secrecy::SecretString;
 use shared::name::Username;
 use sqlx::postgres::PgConnectOptions;
 
@@ -12,17 +13,12 @@ use crate::store::{self, Database};
 const NAMES_SHOWN: i64 = 10;
 
 /// What is to be done.
+#[derive(Debug)]
 pub struct PasswordReset {
     pub username: Username,
-    pub password: String,
+    pub password: SecretString,
     /// Also do without the second factor, for who lost their phone too.
     pub removes_second_factor: bool,
-}
-
-impl std::fmt::Debug for PasswordReset {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PasswordReset").field("username", &self.username).finish_non_exhaustive()
-    }
 }
 
 /// Why it was not done.

@@ -7,10 +7,15 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
+use manager_core::OidcSettings;
 use orchestrator_core::pool::Mode;
+use secrecy::SecretString;
+use serde::Deserialize;
 
 use crate::memory;
 use crate::settings::{self, File};
+use crate::telemetry::LogFormat;
+use crate::telemetry::otlp::Otlp;
 
 /// Everything an operator can set, ready to use.
 #[derive(Debug, Clone)]
@@ -18,7 +23,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub bind: SocketAddr,
     /// A PostgreSQL server to use instead of a private one.
-    pub database_url: Option<String>,
+    pub database_url: Option<SecretString>,
     pub workers: usize,
     pub slots_per_worker: u16,
     /// Most workers at once while tenants are kept apart.
@@ -28,14 +33,21 @@ pub struct Config {
     /// Where people reach this server; derived from `bind` unless set.
     pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
+    /// Requests to the admin API by one session or key.
+    pub api_requests_per_minute: u32,
     /// DNS servers to ask who owns a domain; the machine's own unless set.
     pub dns_servers: Vec<SocketAddr>,
+    /// Identity providers by which people log in.
+    pub oidc: Vec<OidcSettings>,
+    pub log_format: LogFormat,
+    /// Where traces go; nowhere unless set.
+    pub otlp: Option<Otlp>,
     /// Execution records are kept for so many days, and so many for one app.
     pub retention_days: u32,
     pub retention_executions: u32,
     /// The first owner's name and password; asked for only while there is no owner.
     pub admin_username: String,
-    pub admin_password: Option<String>,
+    pub admin_password: Option<SecretString>,
 }
 
 /// A month is what people look back for.
@@ -49,6 +61,12 @@ const RETENTION_EXECUTIONS_MAX: u32 = 100_000_000;
 /// Most slots of one worker; each takes 4 GiB of address space.
 const SLOTS_PER_WORKER_MAX: u16 = 256;
 const WORKERS_MAX: usize = 256;
+/// Ten a second: a dashboard or a program that deploys asks less, one that runs wild more.
+const API_REQUESTS_DEFAULT: u32 = 600;
+/// Fewer would not show one page of the dashboard.
+const API_REQUESTS_MIN: u32 = 10;
+/// More than one server answers, the same as none.
+const API_REQUESTS_MAX: u32 = 1_000_000;
 
 impl Config {
     /// Reads the file, if one is given, and the environment.
@@ -61,9 +79,6 @@ impl Config {
             }
             None => File::default(),
         };
-        for warning in settings::unknown_variables(variables()) {
-            tracing::warn!("{warning}");
-        }
         Self::resolve(file, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
@@ -97,6 +112,8 @@ impl Config {
         let isolation = env("PICLOUD_ISOLATION").or(file.isolation);
         let isolation =
             isolation.map(|word| parse("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
+        let log_format = env("PICLOUD_LOG_FORMAT").or(file.log_format);
+        let log_format = log_format.map(|word| parse("PICLOUD_LOG_FORMAT", &word, "text or json"));
         let base_domain =
             env("PICLOUD_BASE_DOMAIN").or(file.base_domain).unwrap_or_else(|| "localhost".to_owned());
         let public_url = env("PICLOUD_PUBLIC_URL")
@@ -104,13 +121,14 @@ impl Config {
             .unwrap_or_else(|| format!("http://{base_domain}:{}", bind.port()));
         let proxies = list("PICLOUD_TRUSTED_PROXIES", file.trusted_proxies, env);
         let dns_servers = list("PICLOUD_DNS_SERVERS", file.dns_servers, env);
+        let otlp = otlp(file.otlp_endpoint, file.otlp_headers, file.otlp_sample_percent, env)?;
         Ok(Self {
             data_dir: env("PICLOUD_DATA_DIR")
                 .map(PathBuf::from)
                 .or(file.data_dir)
                 .unwrap_or_else(|| PathBuf::from("picloud-data")),
             bind,
-            database_url: env("DATABASE_URL").or(file.database_url),
+            database_url: env("DATABASE_URL").map(SecretString::from).or(file.database_url),
             workers,
             slots_per_worker,
             workers_max,
@@ -118,12 +136,23 @@ impl Config {
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
+            api_requests_per_minute: api_rate(file.api_requests_per_minute, env)?,
             dns_servers: dns_servers.iter().map(|text| dns_server(text)).collect::<anyhow::Result<_>>()?,
+            oidc: providers(file.oidc, env)?,
+            log_format: log_format.transpose()?.unwrap_or_default(),
+            otlp,
             retention_days,
             retention_executions,
             admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
-            admin_password: env("PICLOUD_ADMIN_PASSWORD"),
+            admin_password: env("PICLOUD_ADMIN_PASSWORD").map(SecretString::from),
         })
+    }
+}
+
+/// Says which variables look like settings and are none.
+pub fn warn_of_misspelt_variables() {
+    for warning in settings::unknown_variables(variables()) {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -154,6 +183,63 @@ fn list(name: &str, file: Option<Vec<String>>, env: &dyn Fn(&str) -> Option<Stri
         Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
         None => file.unwrap_or_default(),
     }
+}
+
+fn api_rate(file: Option<u32>, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<u32> {
+    let rate = number("PICLOUD_API_REQUESTS_PER_MINUTE", env)?.or(file).unwrap_or(API_REQUESTS_DEFAULT);
+    if !(API_REQUESTS_MIN..=API_REQUESTS_MAX).contains(&rate) {
+        bail!(
+            "PICLOUD_API_REQUESTS_PER_MINUTE is {rate}; it may be {API_REQUESTS_MIN} to {API_REQUESTS_MAX}"
+        );
+    }
+    Ok(rate)
+}
+
+/// Where traces go, if anywhere.
+fn otlp(
+    endpoint: Option<String>,
+    headers: Option<SecretString>,
+    sample_percent: Option<u8>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Option<Otlp>> {
+    let sample_percent = number("PICLOUD_OTLP_SAMPLE_PERCENT", env)?.or(sample_percent).unwrap_or(100);
+    if sample_percent > 100 {
+        bail!("PICLOUD_OTLP_SAMPLE_PERCENT is {sample_percent}; it may be 0 to 100");
+    }
+    let headers = env("PICLOUD_OTLP_HEADERS").map(SecretString::from).or(headers);
+    let endpoint = env("PICLOUD_OTLP_ENDPOINT").or(endpoint);
+    Ok(endpoint.map(|endpoint| Otlp { endpoint, headers, sample_percent }))
+}
+
+/// The identity providers, with the secrets that are in files of their own.
+fn providers(
+    file: Option<Vec<OidcSettings>>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Vec<OidcSettings>> {
+    #[derive(Deserialize)]
+    struct Line {
+        oidc: Vec<OidcSettings>,
+    }
+    let mut providers = match env("PICLOUD_OIDC") {
+        // The parser's own words would show the line, which has a secret in it.
+        Some(text) => {
+            toml::from_str::<Line>(&format!("oidc = {text}"))
+                .map_err(|error| {
+                    anyhow::anyhow!("PICLOUD_OIDC is no list of providers: {}", error.message())
+                })?
+                .oidc
+        }
+        None => file.unwrap_or_default(),
+    };
+    OidcSettings::check(&providers).map_err(anyhow::Error::msg)?;
+    for provider in &mut providers {
+        if let Some(path) = &provider.client_secret_file {
+            let secret = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the client_secret_file {}", path.display()))?;
+            provider.client_secret = Some(secret.trim_end().into());
+        }
+    }
+    Ok(providers)
 }
 
 fn dns_server(text: &str) -> anyhow::Result<SocketAddr> {
@@ -209,6 +295,27 @@ mod tests {
     }
 
     #[test]
+    fn providers_are_read_from_the_file_or_from_the_environment() {
+        let file = "[[oidc]]\nname = \"work\"\nissuer = \"https://id.example.org\"\nclient_id = \"picloud\"";
+        assert_eq!(resolve(file, &[]).unwrap().oidc[0].name, "work");
+        let line = r#"[{ name = "home", issuer = "https://id.example.net", client_id = "x", client_secret = "hush" }]"#;
+        let config = resolve(file, &[("PICLOUD_OIDC", line)]).unwrap();
+        assert_eq!((config.oidc.len(), config.oidc[0].name.as_str()), (1, "home"));
+    }
+
+    #[test]
+    fn no_secret_is_shown_by_a_configuration_or_by_what_is_wrong_with_it() {
+        let line = r#"[{ name = "home", issuer = "https://id.example.net", client_id = "x", client_secret = "hush" }]"#;
+        let url = "postgres://picloud:hush@db/picloud";
+        let env = [("PICLOUD_OIDC", line), ("DATABASE_URL", url), ("PICLOUD_ADMIN_PASSWORD", "hush")];
+        let shown = format!("{:?}", resolve("", &env).unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
+        let broken = line.replace("client_id", "client");
+        let error = format!("{:#}", resolve("", &[("PICLOUD_OIDC", &broken)]).unwrap_err());
+        assert!(error.contains("client") && !error.contains("hush"), "{error}");
+    }
+
+    #[test]
     fn a_bad_value_is_an_error_that_names_setting_and_value() {
         for (name, value) in [
             ("PICLOUD_BIND", "8080"),
@@ -218,7 +325,10 @@ mod tests {
             ("PICLOUD_RETENTION_EXECUTIONS", "100000001"),
             ("PICLOUD_SLOTS_PER_WORKER", "70000"),
             ("PICLOUD_ISOLATION", "none"),
+            ("PICLOUD_LOG_FORMAT", "xml"),
             ("PICLOUD_WORKERS_MAX", "1"),
+            ("PICLOUD_API_REQUESTS_PER_MINUTE", "9"),
+            ("PICLOUD_OTLP_SAMPLE_PERCENT", "101"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
             ("PICLOUD_DNS_SERVERS", "dns.example.com"),
         ] {

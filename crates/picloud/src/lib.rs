@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod health;
 pub mod memory;
 pub mod metrics;
+pub mod migrate;
 pub mod owner;
 pub mod postgres;
 pub mod process_status;

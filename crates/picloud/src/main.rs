@@ -1,12 +1,12 @@
 //! The command line: one binary, a subcommand for each role.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use picloud::config::Config;
-use picloud::{doctor, reset, serve, telemetry};
+use picloud::config::{self, Config};
+use picloud::{doctor, migrate, reset, serve, telemetry};
 use shared::name::Username;
 use shared::wire::worker::WORKER_ARG;
 
@@ -22,6 +22,12 @@ struct Cli {
 enum Command {
     /// Run everything: HTTP, admin API, workers, and a private PostgreSQL unless one is given
     Serve {
+        /// A TOML file with settings; the environment goes before it
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Bring the schema of the database up to date, as a server does when it starts, and end
+    Migrate {
         /// A TOML file with settings; the environment goes before it
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -76,18 +82,23 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    telemetry::start();
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match cli.command {
         Command::Serve { config } => {
-            let config = Config::load(config.as_deref())?;
+            let config = begin(config.as_deref())?;
             runtime()?.block_on(serve::serve(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Migrate { config } => {
+            let config = begin(config.as_deref())?;
+            let text = runtime()?.block_on(migrate::migrate(&config))?;
+            std::io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Admin {
             command: AdminCommand::ResetPassword { username, password_stdin, reset_second_factor, config },
         } => {
-            let config = Config::load(config.as_deref())?;
+            let config = begin(config.as_deref())?;
             let given = if password_stdin { Some(reset::password_from(std::io::stdin())?) } else { None };
             let work = reset::reset_password(&config, username, given, reset_second_factor);
             let text = runtime()?.block_on(work)?;
@@ -95,13 +106,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { config, json } => {
-            let config = Config::load(config.as_deref())?;
+            let config = begin(config.as_deref())?;
             let report = runtime()?.block_on(doctor::examine(&config));
             let text = if json { serde_json::to_string_pretty(&report)? + "\n" } else { report.to_string() };
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(if report.can_run() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// Reads the settings, and logs as they say from here on.
+fn begin(file: Option<&Path>) -> anyhow::Result<Config> {
+    let config = Config::load(file)?;
+    telemetry::start(config.log_format);
+    config::warn_of_misspelt_variables();
+    Ok(config)
 }
 
 #[cfg(test)]

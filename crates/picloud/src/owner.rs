@@ -4,6 +4,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use manager_core::{FirstOwner, Manager};
+use secrecy::SecretString;
 use shared::name::Username;
 
 use crate::config::Config;
@@ -27,8 +28,8 @@ pub async fn bootstrap(
 ) -> anyhow::Result<Option<InitialPassword>> {
     let password = match (&config.admin_password, manager.has_owner().await?) {
         (Some(password), _) => password.clone(),
-        (None, true) => String::new(),
-        (None, false) => made_up_password(data)?,
+        (None, true) => SecretString::default(),
+        (None, false) => made_up_password(data)?.into(),
     };
     let username: Username = config.admin_username.parse().context("PICLOUD_ADMIN_USERNAME")?;
     let owner = FirstOwner { username: username.clone(), password };
@@ -46,7 +47,7 @@ async fn forget_changed_password(
     data: &DataDir,
 ) -> anyhow::Result<()> {
     let Some(kept) = data.read(PASSWORD_FILE)? else { return Ok(()) };
-    if !manager.is_password(username, kept).await? {
+    if !manager.is_password(username, kept.into()).await? {
         data.remove(PASSWORD_FILE)?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use anyhow::Context;
 use manager_core::PasswordReset;
+use secrecy::ExposeSecret;
 use shared::name::Username;
 
 use crate::config::Config;
@@ -30,9 +31,9 @@ pub async fn reset_password(
         Some(_) => format!("{username} has the new password, and no session any more.\n"),
         None => format!("{username} has no session any more, and the password\n{password}\n"),
     };
-    let reset = PasswordReset { username, password, removes_second_factor };
+    let reset = PasswordReset { username, password: password.into(), removes_second_factor };
     if let Some(url) = &config.database_url {
-        let options = url.parse().context("DATABASE_URL is not an address of PostgreSQL")?;
+        let options = url.expose_secret().parse().context("DATABASE_URL is not an address of PostgreSQL")?;
         manager_core::reset_password(options, reset).await?;
         return Ok(text);
     }

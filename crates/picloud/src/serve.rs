@@ -12,6 +12,7 @@ use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Mode, Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
 use sd_notify::NotifyState;
+use secrecy::{ExposeSecret, SecretString};
 use shared::limits::DRAIN_MS;
 use shared::wire::worker::Layers;
 use sqlx::postgres::PgConnectOptions;
@@ -25,6 +26,7 @@ use crate::health;
 use crate::metrics;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
+use crate::telemetry::otlp::Collector;
 use crate::{system, tls_ask, walls};
 
 /// Runs until a signal ends it or the database is lost.
@@ -49,17 +51,7 @@ async fn serve_with(
     database: &Database,
     listener: TcpListener,
 ) -> anyhow::Result<()> {
-    let manager_config = ManagerConfig {
-        base_domain: config.base_domain.clone(),
-        public_url: config.public_url.clone(),
-        retention: Retention {
-            age: DAY * config.retention_days,
-            records_per_app: config.retention_executions,
-            every: RETENTION_EVERY,
-        },
-        dns_servers: config.dns_servers.clone(),
-    };
-    let manager = Manager::open(database.options()?, manager_config).await?;
+    let manager = Manager::open(database.options()?, manager_config(config)).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;
 
     // The binary becomes a worker when it is started with the worker's argument. By this name it is
@@ -98,7 +90,12 @@ async fn serve_with(
         .merge(manager.guarded(metrics::router(manager.clone(), pool.clone())))
         .merge(manager.open_to_all(health::router(manager.clone(), pool.clone())))
         .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone(), &config.public_url));
-    let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone() };
+    let collector = match &config.otlp {
+        Some(otlp) => Some(Collector::open(otlp.clone()).await?),
+        None => None,
+    };
+    let tracing = collector.as_ref().map(Collector::tracing);
+    let ingress_config = IngressConfig { trusted_proxies: config.trusted_proxies.clone(), tracing };
 
     announce(config, &listener, initial_password.as_ref())?;
     tell_service_manager(&[NotifyState::Ready]);
@@ -112,6 +109,9 @@ async fn serve_with(
     manager.stop_events().await;
     pool.drain(Duration::from_millis(DRAIN_MS)).await;
     manager.close().await;
+    if let Some(collector) = collector {
+        collector.close().await;
+    }
     match lost {
         Some(reason) => anyhow::bail!("the private PostgreSQL ended by itself: {reason}"),
         None => Ok(()),
@@ -129,10 +129,26 @@ fn refuse_weak(mode: Mode, pool: &Pool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the manager is told of the settings.
+fn manager_config(config: &Config) -> ManagerConfig {
+    ManagerConfig {
+        base_domain: config.base_domain.clone(),
+        public_url: config.public_url.clone(),
+        retention: Retention {
+            age: DAY * config.retention_days,
+            records_per_app: config.retention_executions,
+            every: RETENTION_EVERY,
+        },
+        dns_servers: config.dns_servers.clone(),
+        api_requests_per_minute: config.api_requests_per_minute,
+        oidc: config.oidc.clone(),
+    }
+}
+
 /// The database: a private server that belongs to this process, or one somebody else runs.
 enum Database {
     Private(Box<EmbeddedPostgres>),
-    External(String),
+    External(SecretString),
 }
 
 impl Database {
@@ -146,7 +162,9 @@ impl Database {
     fn options(&self) -> anyhow::Result<PgConnectOptions> {
         match self {
             Self::Private(postgres) => Ok(postgres.connect_options()),
-            Self::External(url) => url.parse().context("DATABASE_URL is not an address of PostgreSQL"),
+            Self::External(url) => {
+                url.expose_secret().parse().context("DATABASE_URL is not an address of PostgreSQL")
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use manager_core::OidcSettings;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 /// A setting as the documentation shows it.
@@ -37,7 +39,7 @@ settings! {
         "Directory of everything that is kept outside the database, and of the private PostgreSQL.";
     bind: String, "PICLOUD_BIND", "`127.0.0.1:8080`",
         "Address and port to listen on.";
-    database_url: String, "DATABASE_URL", "a private PostgreSQL",
+    database_url: SecretString, "DATABASE_URL", "a private PostgreSQL",
         "A PostgreSQL server to use instead of a private one, such as `postgres://user:password@host/database`.";
     workers: usize, "PICLOUD_WORKERS", "one for each core, at least 2",
         "Worker processes that always run, 1 to 256.";
@@ -55,9 +57,23 @@ settings! {
     trusted_proxies: Vec<String>, "PICLOUD_TRUSTED_PROXIES", "none",
         "Addresses or networks whose `X-Forwarded-For` and `X-Request-Id` are believed; between commas in the \
          environment, a list in the file.";
+    api_requests_per_minute: u32, "PICLOUD_API_REQUESTS_PER_MINUTE", "600",
+        "Requests to the admin API in a minute by one session or key, 10 to 1,000,000; five times as many from one \
+         address.";
     dns_servers: Vec<String>, "PICLOUD_DNS_SERVERS", "the machine's own",
         "DNS servers, by address, with a port unless it is 53, to ask who owns a domain; between commas in the \
          environment, a list in the file.";
+    oidc: Vec<OidcSettings>, "PICLOUD_OIDC", "none",
+        "Identity providers by which people log in: a list of tables, in the environment too, written as in TOML. \
+         See [people](people.md#logging-in-with-an-identity-provider).";
+    log_format: String, "PICLOUD_LOG_FORMAT", "`text`",
+        "Lines of the server's log, on standard error: `text` to read, or `json`, an object a line.";
+    otlp_endpoint: String, "PICLOUD_OTLP_ENDPOINT", "none",
+        "A collector of traces that speaks OTLP over HTTP, such as `http://localhost:4318`.";
+    otlp_headers: SecretString, "PICLOUD_OTLP_HEADERS", "none",
+        "Headers for the collector, such as `authorization=Bearer …`, with commas between them.";
+    otlp_sample_percent: u8, "PICLOUD_OTLP_SAMPLE_PERCENT", "100",
+        "Of the traces that begin here, so many in a hundred are recorded; a caller's `traceparent` goes before it.";
     retention_days: u32, "PICLOUD_RETENTION_DAYS", "30",
         "Execution records are kept for so many days, 1 to 3,650.";
     retention_executions: u32, "PICLOUD_RETENTION_EXECUTIONS", "100,000",

@@ -88,6 +88,7 @@ codes! {
     Internal             "internal"               500 Platform unsafe "The platform failed";
     ScriptError          "script_error"           500 Script   unsafe "The script failed";
     InvalidResponse      "invalid_response"       502 Script   unsafe "The script's answer is not a valid response";
+    IdentityProviderFailed "identity_provider_failed" 502 Platform safe "The identity provider did not answer as it should";
     WorkerLost           "worker_lost"            502 Platform unsafe "The worker that ran the script was lost";
     Overloaded           "overloaded"             503 Platform safe   "All workers are busy";
     AppFrozen            "app_frozen"             503 Script   safe   "The app is frozen";

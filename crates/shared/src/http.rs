@@ -49,6 +49,9 @@ impl PairBlock {
 /// Name of the cookie that holds a session of the admin API. The prefix makes browsers take it only
 /// from this very host, over TLS or on localhost, so that no app on a neighbouring host can set it.
 pub const SESSION_COOKIE: &str = "__Host-picloud";
+/// Name of the cookie that holds what a login with an identity provider was begun with. Scripts neither
+/// see nor set it either.
+pub const LOGIN_COOKIE: &str = "__Host-picloud-oidc";
 
 /// Request extension: the client's address, seen through trusted proxies.
 #[cfg(feature = "host")]

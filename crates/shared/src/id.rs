@@ -85,6 +85,8 @@ id! {
     DeliveryId,
     /// A delivery that was given up.
     DeadLetterId,
+    /// Somebody's account at an identity provider.
+    IdentityId,
 }
 
 #[cfg(test)]

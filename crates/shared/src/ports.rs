@@ -11,6 +11,7 @@ use crate::id::{AppId, DeliveryId, RouteId};
 use crate::invocation::{Caller, ExecutionRecord, Incident, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
 use crate::script::{Bundle, BundleHash};
+use crate::trace::Span;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -137,4 +138,9 @@ pub trait AssetSource: Send + Sync {
         app: AppId,
         path: &'a str,
     ) -> BoxFuture<'a, Result<Option<Arc<Asset>>, AssetUnavailable>>;
+}
+
+/// Ingress → telemetry (ADR 0020): a step of a recorded trace has ended. Never blocks.
+pub trait SpanSink: Send + Sync {
+    fn ended(&self, span: Span<'_>);
 }

@@ -2,6 +2,7 @@
 //! knows of it; version 00 is written, and every later version is read as far as 00 goes.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 /// The header that carries it in both directions.
 pub const TRACEPARENT: &str = "traceparent";
@@ -9,9 +10,34 @@ pub const TRACEPARENT: &str = "traceparent";
 /// A step of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    trace: u128,
-    span: u64,
+    pub trace: u128,
+    /// This step's id.
+    pub span: u64,
+    /// The step that led to it; zero for the first.
+    pub parent: u64,
     flags: u8,
+}
+
+/// A step that has ended, of a trace that somebody records.
+#[derive(Debug)]
+pub struct Span<'a> {
+    pub context: TraceContext,
+    /// Whether it answers a request from outside.
+    pub is_server: bool,
+    pub name: &'a str,
+    pub started: SystemTime,
+    pub took: Duration,
+    /// Named as OpenTelemetry's conventions name them; ours begin with `picloud.`.
+    pub attributes: &'a [(&'static str, Attribute<'a>)],
+    /// What went wrong, if the platform or the script is to blame.
+    pub failure: Option<&'a str>,
+}
+
+/// What is said of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute<'a> {
+    Text(&'a str),
+    Number(i64),
 }
 
 /// The only flag there is: somebody upstream records this trace.
@@ -20,7 +46,25 @@ const SAMPLED: u8 = 1;
 impl TraceContext {
     /// The first step of a new trace, which nobody asked to record.
     pub fn new() -> Self {
-        Self { trace: uuid::Uuid::new_v4().as_u128(), span: span(), flags: 0 }
+        Self { trace: uuid::Uuid::new_v4().as_u128(), span: span(), parent: 0, flags: 0 }
+    }
+
+    /// The first step of a trace that is recorded with this probability.
+    pub fn sampled(percent: u8) -> Self {
+        let new = Self::new();
+        // The trace's id is random, so a remainder of it is too; 2^128 is large enough for no bias to show.
+        let is_sampled = new.trace % 100 < u128::from(percent);
+        Self { flags: if is_sampled { SAMPLED } else { 0 }, ..new }
+    }
+
+    /// A step that this one leads to.
+    pub fn child(self) -> Self {
+        Self { span: span(), parent: self.span, ..self }
+    }
+
+    /// Whether the steps of this trace are recorded.
+    pub const fn is_sampled(self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
     /// Our step of the trace that a caller began. Nothing when the header is malformed: then, says the
@@ -42,9 +86,9 @@ impl TraceContext {
             return None;
         }
         let trace = u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0)?;
-        u64::from_str_radix(parent, 16).ok().filter(|parent| *parent != 0)?;
+        let parent = u64::from_str_radix(parent, 16).ok().filter(|parent| *parent != 0)?;
         let flags = u8::from_str_radix(flags, 16).ok()? & SAMPLED;
-        Some(Self { trace, span: span(), flags })
+        Some(Self { trace, span: span(), parent, flags })
     }
 
     /// The trace's id as logs write it.
@@ -89,6 +133,9 @@ mod tests {
         let ours = TraceContext::following(GOOD.as_bytes()).unwrap();
         assert_eq!(ours.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_ne!(ours.span, 0x00f0_67aa_0ba9_02b7);
+        assert_eq!(ours.parent, 0x00f0_67aa_0ba9_02b7);
+        let next = ours.child();
+        assert_eq!((next.trace, next.parent, next.is_sampled()), (ours.trace, ours.span, true));
         assert!(ours.to_string().ends_with("-01"));
         let later = GOOD.replacen("00", "cc", 1) + "-what-the-future-brings";
         assert!(TraceContext::following(later.as_bytes()).is_some());
@@ -103,6 +150,14 @@ mod tests {
         for bad in ["", "00", "00-ä", zero_trace, zero_span, &version_ff, &upper, &longer, &GOOD[..54]] {
             assert_eq!(TraceContext::following(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn about_as_many_new_traces_are_recorded_as_asked_for() {
+        let recorded = |percent| (0..2_000).filter(|_| TraceContext::sampled(percent).is_sampled()).count();
+        assert_eq!((recorded(0), recorded(100)), (0, 2_000));
+        // Six standard deviations, once in a billion runs.
+        assert!((366..=634).contains(&recorded(25)));
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::SessionId;
@@ -23,9 +24,10 @@ use crate::store::sessions::Session;
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPassword {
     /// The one that is to be replaced: who finds an open laptop does not know it.
-    current: String,
-    #[schemars(length(min = 8, max = 1_024))]
-    new: String,
+    #[schemars(with = "String")]
+    current: SecretString,
+    #[schemars(with = "String", length(min = 8, max = 1_024))]
+    new: SecretString,
 }
 
 #[derive(Deserialize, JsonSchema)]

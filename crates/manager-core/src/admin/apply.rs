@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,6 +12,7 @@ use shared::limits::MANIFEST_BYTES_MAX;
 use shared::manifest::Manifest;
 use sqlx::postgres::PgConnection;
 
+use super::precondition::{Preconditions, Resource, Tagged, etag_of};
 use super::problem::ApiError;
 use super::read::Json;
 use super::version_diff::compared;
@@ -36,14 +36,49 @@ pub(super) struct PlanAnswer {
     update: usize,
     delete: usize,
     is_applied: bool,
+    /// The tag of the app as it was for a plan, and as it is after an apply.
+    #[serde(skip)]
+    tag: AppTag,
+}
+
+/// The tag of all of the app that a manifest can change.
+struct AppTag(String);
+
+impl AppTag {
+    fn of(current: &Current) -> Self {
+        Self(etag_of(&current.state()))
+    }
+}
+
+impl Resource for AppTag {
+    fn state(&self) -> &impl Serialize {
+        &self.0
+    }
+
+    fn etag(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Resource for PlanAnswer {
+    fn state(&self) -> &impl Serialize {
+        self.tag.state()
+    }
+
+    fn etag(&self) -> String {
+        self.tag.etag()
+    }
 }
 
 pub(super) async fn plan(
     State(admin): State<Arc<Admin>>,
     app: App,
+    preconditions: Preconditions,
     Json(manifest): ManifestBody,
-) -> Result<JsonBody<PlanAnswer>, ApiError> {
+) -> Result<Tagged<PlanAnswer>, ApiError> {
     let current = read(&admin, &app).await?;
+    let tag = AppTag::of(&current);
+    preconditions.check(Some(&tag))?;
     let wanted = manifest::resolve(&admin, &current, manifest).await?;
     let changes = changes(&current, &wanted)?;
     {
@@ -51,7 +86,7 @@ pub(super) async fn plan(
         refuse_strange_hosts(&mut conn, &admin, &app, &wanted).await?;
     }
     let changes = with_diffs(current, wanted, changes).await?;
-    Ok(JsonBody(PlanAnswer::new(changes, false)))
+    Ok(Tagged(PlanAnswer::new(changes, false, tag)))
 }
 
 pub(super) async fn apply(
@@ -59,14 +94,17 @@ pub(super) async fn apply(
     principal: Principal,
     standing: Standing,
     app: App,
+    preconditions: Preconditions,
     Json(manifest): ManifestBody,
-) -> Result<JsonBody<PlanAnswer>, ApiError> {
+) -> Result<Tagged<PlanAnswer>, ApiError> {
     // Compiled before anything is locked; what is live by then is looked at again under the lock.
     let before = read(&admin, &app).await?;
     let wanted = manifest::resolve(&admin, &before, manifest).await?;
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let current = current(&mut tx, &app).await?;
+    let tag = AppTag::of(&current);
+    preconditions.check(Some(&tag))?;
     refuse_strange_hosts(&mut tx, &admin, &app, &wanted).await?;
     let changes = changes(&current, &wanted)?;
     // Whoever may deploy may not rename.
@@ -74,25 +112,26 @@ pub(super) async fn apply(
         access::decide(&principal, Capability::AdministerApp, standing).map_err(access::refusal)?;
     }
     if changes.is_empty() {
-        return Ok(JsonBody(PlanAnswer::new(changes, true)));
+        return Ok(Tagged(PlanAnswer::new(changes, true, tag)));
     }
     for change in ordered(&changes) {
         make(&mut tx, &current.app, &wanted, &change.step, principal.user.id).await?;
     }
     store::bundles::forget_unused(&mut tx, app.id).await?;
+    let tag = AppTag::of(&self::current(&mut tx, &app).await?);
     for change in &changes {
         let entry = Entry::new(&principal, action_name(change), &change.name).on(app.id).after(change);
         audit::append(&mut tx, entry).await?;
     }
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(PlanAnswer::new(changes, true)))
+    Ok(Tagged(PlanAnswer::new(changes, true, tag)))
 }
 
 impl PlanAnswer {
-    fn new(changes: Vec<Change>, is_applied: bool) -> Self {
+    fn new(changes: Vec<Change>, is_applied: bool, tag: AppTag) -> Self {
         let count = |action| changes.iter().filter(|change| change.action == action).count();
         let [create, update, delete] = [Action::Create, Action::Update, Action::Delete].map(count);
-        Self { changes, create, update, delete, is_applied }
+        Self { changes, create, update, delete, is_applied, tag }
     }
 }
 

@@ -16,6 +16,7 @@ use shared::ports::Asset;
 use shared::route::is_reserved;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{self, Params};
 use super::{Admin, access};
@@ -54,20 +55,34 @@ pub(super) async fn list(
     Ok(JsonBody(page.items(rows, |asset| asset.path.clone())))
 }
 
+impl Resource for AssetRow {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
+impl Resource for PutAnswer {
+    fn state(&self) -> &impl Serialize {
+        &self.asset
+    }
+}
+
 /// The body is the file as it is; its type is that of the request, or what the name says.
 pub(super) async fn put(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
     Params(PathParam { path }): Params<PathParam>,
+    preconditions: Preconditions,
     request: Request,
-) -> Result<JsonBody<PutAnswer>, ApiError> {
+) -> Result<Tagged<PutAnswer>, ApiError> {
     check_path(&path)?;
     let content_type = content_type(request.headers(), &path)?;
     let content = read::body(request, ASSET_BYTES_MAX).await?;
     let asset = Asset { content_type, hash: Sha256::digest(&content).into(), content };
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
+    preconditions.check(store::assets::by_path(&mut tx, app.id, &path).await?.as_ref())?;
     let (count, bytes) = store::assets::others(&mut tx, app.id, &path).await?;
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(asset.content.len() as u64);
     if u64::try_from(count).unwrap_or(u64::MAX) >= ASSETS_MAX || bytes > ASSETS_BYTES_MAX {
@@ -82,7 +97,7 @@ pub(super) async fn put(
         audit::append(&mut tx, entry).await?;
         admin.assets.publish(&admin.snapshot, tx).await?;
     }
-    Ok(JsonBody(PutAnswer { asset, is_changed }))
+    Ok(Tagged(PutAnswer { asset, is_changed }))
 }
 
 pub(super) async fn delete(
@@ -90,14 +105,16 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Params(PathParam { path }): Params<PathParam>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     check_path(&path)?;
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
-    if !store::assets::delete(&mut tx, app.id, &path).await? {
-        return Err(ApiError::not_found("the app has no such file"));
-    }
-    let entry = Entry::new(&principal, "asset.delete", &path).on(app.id);
+    let missing = || ApiError::not_found("the app has no such file");
+    let old = store::assets::by_path(&mut tx, app.id, &path).await?.ok_or_else(missing)?;
+    preconditions.check(Some(&old))?;
+    store::assets::delete(&mut tx, app.id, &path).await?;
+    let entry = Entry::new(&principal, "asset.delete", &path).on(app.id).before(&old);
     audit::append(&mut tx, entry).await?;
     admin.assets.publish(&admin.snapshot, tx).await?;
     Ok(StatusCode::NO_CONTENT)

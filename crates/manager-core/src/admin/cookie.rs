@@ -3,17 +3,23 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use shared::fault::Code;
-use shared::http::SESSION_COOKIE;
+use shared::http::{LOGIN_COOKIE, SESSION_COOKIE};
 
 use super::problem::ApiError;
+use crate::oidc::Flow;
 
 /// Not sent to other sites' requests, not readable by scripts, not sent without TLS. Browsers treat
 /// `http://localhost` as safe, so it works there too.
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
+
+/// How long somebody may take at an identity provider: long enough to look for a second factor there.
+const LOGIN_SECONDS: u32 = 600;
 
 /// Sets the cookie.
 pub(super) fn given(token: &str, expires_at: DateTime<Utc>) -> HeaderValue {
@@ -24,6 +30,29 @@ pub(super) fn given(token: &str, expires_at: DateTime<Utc>) -> HeaderValue {
 /// Makes the browser forget the cookie.
 pub(super) fn taken() -> HeaderValue {
     header_value("", 0)
+}
+
+/// What a login with an identity provider was begun with, for the way back. That is another site's doing,
+/// with which a browser sends only cookies that are not strict.
+pub(super) fn login_begun(flow: &Flow) -> HeaderValue {
+    let json = serde_json::to_vec(flow).unwrap_or_default();
+    login_value(&URL_SAFE_NO_PAD.encode(json), LOGIN_SECONDS)
+}
+
+/// Makes the browser forget it: it is good for one answer.
+pub(super) fn login_over() -> HeaderValue {
+    login_value("", 0)
+}
+
+fn login_value(value: &str, seconds: u32) -> HeaderValue {
+    let text = format!("{LOGIN_COOKIE}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax");
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What this browser began a login with, if it did.
+pub(super) fn login(headers: &HeaderMap) -> Option<Flow> {
+    let json = URL_SAFE_NO_PAD.decode(named(headers, LOGIN_COOKIE)?).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 fn header_value(token: &str, seconds: i64) -> HeaderValue {

@@ -69,6 +69,28 @@ impl Denied {
     }
 }
 
+impl Denied {
+    /// A caller whose key a route did not take. The ingress says nothing of the request but the key.
+    pub(crate) fn on_a_route(
+        app: AppId,
+        principal: &Principal,
+        capability: Capability,
+        denial: Denial,
+    ) -> Self {
+        Self {
+            app,
+            number: 0,
+            at: Utc::now(),
+            username: principal.user.username.clone(),
+            capability,
+            method: "*".to_owned(),
+            path: "a route with auth: api_key".to_owned(),
+            request_id: Arc::clone(&principal.origin.request_id),
+            denial,
+        }
+    }
+}
+
 /// The last refusals, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Denials(Mutex<Kept>);
@@ -80,7 +102,7 @@ struct Kept {
 }
 
 impl Denials {
-    pub(super) fn record(&self, mut denied: Denied) {
+    pub(crate) fn record(&self, mut denied: Denied) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.recorded += 1;
         denied.number = kept.recorded;

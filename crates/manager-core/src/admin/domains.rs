@@ -15,6 +15,7 @@ use sqlx::postgres::PgConnection;
 
 use super::apps::DeleteParams;
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -52,6 +53,12 @@ struct RecordView {
     value: String,
 }
 
+impl Resource for DomainView {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
 impl From<Domain> for DomainView {
     fn from(domain: Domain) -> Self {
         let Record { name, value } = Record::of(&domain.pattern, &domain.token);
@@ -79,12 +86,21 @@ pub(super) async fn list(
     Ok(JsonBody(page.items(rows, |domain| domain.id.to_string()).map(DomainView::from)))
 }
 
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Tagged<DomainView>, ApiError> {
+    let mut conn = admin.database.acquire().await?;
+    Ok(Tagged(find(&mut conn, &app, parse_id(&id)?).await?.into()))
+}
+
 pub(super) async fn create(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
     Json(body): Json<NewDomain>,
-) -> Result<(StatusCode, JsonBody<DomainView>), ApiError> {
+) -> Result<(StatusCode, Tagged<DomainView>), ApiError> {
     let invalid = |detail: String| ApiError::invalid(detail).with("field", "domain");
     let pattern: HostPattern = body.domain.parse().map_err(|error| invalid(format!("domain: {error}")))?;
     if let Some(reason) = domains::refusal(&pattern, &admin.config) {
@@ -103,7 +119,7 @@ pub(super) async fn create(
     let entry = Entry::new(&principal, "domain.create", &domain.domain).on(app.id).after(&domain);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, JsonBody(domain)))
+    Ok((StatusCode::CREATED, Tagged(domain)))
 }
 
 /// Looks for the record; a claim that is proven takes effect at once.
@@ -112,7 +128,8 @@ pub(super) async fn verify(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
-) -> Result<JsonBody<DomainView>, ApiError> {
+    preconditions: Preconditions,
+) -> Result<Tagged<DomainView>, ApiError> {
     let id = parse_id(&id)?;
     // No connection is held while the DNS is asked.
     let domain = {
@@ -120,7 +137,9 @@ pub(super) async fn verify(
         find(&mut conn, &app, id).await?
     };
     if domain.verified_at.is_some() {
-        return Ok(JsonBody(domain.into()));
+        let domain = DomainView::from(domain);
+        preconditions.check(Some(&domain))?;
+        return Ok(Tagged(domain));
     }
     let Record { name, value } = Record::of(&domain.pattern, &domain.token);
     let found = admin.dns.texts(&name).await?;
@@ -136,7 +155,7 @@ pub(super) async fn verify(
             .with("record", serde_json::json!({ "type": "TXT", "name": name, "value": value }))
             .with("found", shown));
     }
-    settle(&admin, &principal, &app, id, Proof::Dns).await
+    settle(&admin, &principal, &app, id, Proof::Dns, &preconditions).await
 }
 
 /// Believes a claim without proof, on the word of somebody who owns the instance.
@@ -145,8 +164,9 @@ pub(super) async fn waive(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
-) -> Result<JsonBody<DomainView>, ApiError> {
-    settle(&admin, &principal, &app, parse_id(&id)?, Proof::Waiver).await
+    preconditions: Preconditions,
+) -> Result<Tagged<DomainView>, ApiError> {
+    settle(&admin, &principal, &app, parse_id(&id)?, Proof::Waiver, &preconditions).await
 }
 
 async fn settle(
@@ -155,17 +175,20 @@ async fn settle(
     app: &App,
     id: DomainId,
     proof: Proof,
-) -> Result<JsonBody<DomainView>, ApiError> {
+    preconditions: &Preconditions,
+) -> Result<Tagged<DomainView>, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, app).await?;
     let before = find(&mut tx, app, id).await?;
-    if before.verified_at.is_some() {
-        return Ok(JsonBody(before.into()));
+    let (pattern, is_verified) = (before.pattern.clone(), before.verified_at.is_some());
+    let before = DomainView::from(before);
+    preconditions.check(Some(&before))?;
+    if is_verified {
+        return Ok(Tagged(before));
     }
-    let pattern = before.pattern.clone();
     let verified = store::domains::verify(&mut tx, app.id, id, proof).await;
     let verified = verified.map_err(|error| taken(error, &pattern))?.ok_or_else(no_domain)?;
-    let (before, verified) = (DomainView::from(before), DomainView::from(verified));
+    let verified = DomainView::from(verified);
     let action = match proof {
         Proof::Dns => "domain.verify",
         Proof::Waiver => "domain.waive",
@@ -173,7 +196,7 @@ async fn settle(
     let entry = Entry::new(principal, action, &pattern).on(app.id).before(&before).after(&verified);
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(JsonBody(verified))
+    Ok(Tagged(verified))
 }
 
 pub(super) async fn delete(
@@ -181,11 +204,13 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let domain = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&DomainView::from(domain.clone())))?;
     let orphans = orphans(&mut tx, &app, &domain).await?;
     if !orphans.is_empty() && !params.force {
         let shown: Vec<String> =

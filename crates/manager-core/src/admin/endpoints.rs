@@ -12,8 +12,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
-    domains, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, outbox, routes,
-    scripts, session, switch, tail, totp, transfer, triggers, users, verbs, version_diff, versions,
+    domains, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, oidc, outbox,
+    routes, scripts, session, switch, tail, totp, transfer, triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -57,6 +57,12 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/auth/totp", ManageSelf, totp::enrol),
         post("/auth/totp:confirm", ManageSelf, totp::confirm),
         post("/auth/totp:remove", ManageSelf, totp::remove),
+        get("/auth/oidc", None, oidc::providers),
+        get("/auth/oidc/{name}/login", None, oidc::login),
+        get("/auth/oidc/{name}/callback", None, oidc::callback),
+        get("/auth/identities", ManageSelf, oidc::identities),
+        post("/auth/identities", ManageSelf, oidc::link),
+        delete("/auth/identities/{id}", ManageSelf, oidc::unlink),
         get("/users", ManageUsers, users::list),
         post("/users", ManageUsers, users::create),
         get("/users/{id}", ManageUsers, users::show),
@@ -107,6 +113,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
         delete("/apps/{app}/docs/{collection}/{id}", WriteData, docs::delete),
         get("/apps/{app}/domains", ReadApp, domains::list),
         post("/apps/{app}/domains", AdministerApp, domains::create),
+        get("/apps/{app}/domains/{id}", ReadApp, domains::show),
         post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),
         post("/apps/{app}/domains/{id}:waive", WaiveDomains, domains::waive),
         delete("/apps/{app}/domains/{id}", AdministerApp, domains::delete),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::header;
 use http::request::Parts;
 use shared::fault::Code;
@@ -16,23 +16,56 @@ use shared::http::{ClientAddress, RequestId};
 use super::denials::Denied;
 use super::endpoints::Needs;
 use super::problem::ApiError;
+use super::rate::Count;
 use super::{Admin, access, cookie, idempotency, renamed};
 use crate::auth::{Auth, AuthenticateError, Capability, Origin, Principal, Standing};
 use crate::store::apps::App;
 
 /// Lets a request through to its handler, with [`Principal`] and, where the path names an app, [`App`]
-/// and [`Standing`] in its extensions.
+/// and [`Standing`] in its extensions. It is counted, and the answer says how the counts stand.
 pub(super) async fn pass(
     State((admin, needs)): State<(Arc<Admin>, Needs)>,
     params: RawPathParams,
     request: Request,
     next: Next,
+) -> Response {
+    let mut count = Count::new(&admin.rates, &request);
+    let passed = enter(&admin, needs, params, request, next, Some(&mut count)).await;
+    let mut response = passed.unwrap_or_else(IntoResponse::into_response);
+    count.show(response.headers_mut());
+    response
+}
+
+/// The same for what runs a script and is limited by its app's budget: those calls are what it is for.
+pub(super) async fn pass_to_script(
+    State((admin, needs)): State<(Arc<Admin>, Needs)>,
+    params: RawPathParams,
+    request: Request,
+    next: Next,
 ) -> Result<Response, ApiError> {
+    enter(&admin, needs, params, request, next, None).await
+}
+
+async fn enter(
+    admin: &Arc<Admin>,
+    needs: Needs,
+    params: RawPathParams,
+    request: Request,
+    next: Next,
+    mut count: Option<&mut Count<'_>>,
+) -> Result<Response, ApiError> {
+    // Before the credential, which costs a look at the database.
+    if let Some(count) = &mut count {
+        count.address()?;
+    }
     let Needs::Right(capability) = needs else { return Ok(next.run(request).await) };
     let (mut parts, body) = request.into_parts();
     let principal = authenticate(&admin.auth, &parts).await?;
+    if let Some(count) = count {
+        count.caller(&principal)?;
+    }
     let key = params.iter().find(|(name, _)| *name == "app").map(|(_, key)| key.to_owned());
-    if let Some((app, standing)) = admit(&admin, &principal, capability, key.as_deref(), &parts).await? {
+    if let Some((app, standing)) = admit(admin, &principal, capability, key.as_deref(), &parts).await? {
         if let Some(response) = key.and_then(|key| renamed::redirect(&app, &key, &parts)) {
             return Ok(response);
         }
@@ -41,7 +74,7 @@ pub(super) async fn pass(
     }
     let user = principal.user.id;
     parts.extensions.insert(principal);
-    idempotency::once(&admin, user, Request::from_parts(parts, body), next).await
+    idempotency::once(admin, user, Request::from_parts(parts, body), next).await
 }
 
 async fn admit(

@@ -6,6 +6,7 @@ use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use shared::id::InvitationId;
 
@@ -58,11 +59,12 @@ pub(super) struct InvitedOnce {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Acceptance {
-    token: String,
+    #[schemars(with = "String")]
+    token: SecretString,
     #[schemars(with = "shared::name::Username")]
     username: String,
-    #[schemars(length(min = 8, max = 1_024))]
-    password: String,
+    #[schemars(with = "String", length(min = 8, max = 1_024))]
+    password: SecretString,
 }
 
 pub(super) async fn list(
@@ -126,14 +128,14 @@ pub(super) async fn accept(
 ) -> Result<(StatusCode, Tagged<Person>), ApiError> {
     let missing = || ApiError::not_found("the invitation is unknown, over, or was accepted already");
     let username = users::username(&body.username)?;
-    let token_hash = stored_invitation(&body.token).ok_or_else(missing)?;
+    let token_hash = stored_invitation(body.token.expose_secret()).ok_or_else(missing)?;
     if !store::invitations::is_open(&mut *admin.database.acquire().await?, token_hash).await? {
         return Err(missing());
     }
     let hash = admin.auth.hash_new_password(body.password, &username).await?;
     let mut tx = admin.database.begin().await?;
     let invitation = store::invitations::take(&mut tx, token_hash).await?.ok_or_else(missing)?;
-    let person = users::make(&mut tx, &username, &hash, invitation.role).await?;
+    let person = users::make(&mut tx, &username, Some(&hash), invitation.role).await?;
     let actor = Actor::person(&person.user, "invitation", &origin);
     let entry = Entry::new(actor, "invitation.accept", &username).before(&invitation).after(&person);
     audit::append(&mut tx, entry).await?;

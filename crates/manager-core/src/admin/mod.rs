@@ -7,6 +7,7 @@ mod account;
 mod api_keys;
 mod apply;
 mod apps;
+mod arrival;
 mod assets;
 mod audit;
 mod budgets;
@@ -31,6 +32,7 @@ mod made_up;
 mod manifest;
 mod matching;
 mod members;
+mod oidc;
 mod openapi;
 mod outbox;
 mod outcome;
@@ -65,12 +67,13 @@ use axum::routing::{any, get};
 use shared::ports::Invoke;
 use tower::Layer;
 
-pub(crate) use self::denials::Denials;
+pub(crate) use self::denials::{Denials, Denied};
 use self::endpoints::Needs;
 pub use self::endpoints::{Permission, permissions, permissions_beside};
 pub(crate) use self::guard::{guarded, open};
 pub use self::openapi::{Beside, openapi};
 use self::problem::ApiError;
+pub(crate) use self::rate::Rates;
 use self::verbs::Verbs;
 use crate::assets::Assets;
 use crate::auth::{Auth, Capability};
@@ -80,6 +83,7 @@ use crate::domains::Dns;
 use crate::events::Outbox;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
+use crate::oidc::Oidc;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
 use crate::store::Database;
@@ -90,7 +94,8 @@ pub(crate) struct Admin {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) recorder: Recorder,
-    pub(crate) denials: Denials,
+    pub(crate) denials: Arc<Denials>,
+    pub(crate) rates: Rates,
     pub(crate) budgets: Budgets,
     pub(crate) incidents: Incidents,
     pub(crate) assets: Assets,
@@ -98,6 +103,7 @@ pub(crate) struct Admin {
     pub(crate) outbox: Outbox,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
+    pub(crate) oidc: Oidc,
     pub(crate) config: Arc<ManagerConfig>,
 }
 
@@ -108,7 +114,7 @@ const ROOT: &str = "/api/v1/admin";
 pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
-    let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass));
+    let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass_to_script));
     let platform = Router::new()
         .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)

@@ -27,11 +27,16 @@ pub(super) trait Resource {
 
     /// The state's tag, a strong one: another state has another.
     fn etag(&self) -> String {
-        let state = serde_json::to_vec(self.state()).unwrap_or_default();
-        let hash = Sha256::digest(&state);
-        let digits: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("\"{digits}\"")
+        etag_of(self.state())
     }
+}
+
+/// The tag of a state.
+pub(super) fn etag_of(state: &impl Serialize) -> String {
+    let state = serde_json::to_vec(state).unwrap_or_default();
+    let hash = Sha256::digest(&state);
+    let digits: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{digits}\"")
 }
 
 /// An answer with the tag of what it shows.

@@ -15,6 +15,7 @@ use shared::call::{CallCode, CallError};
 use shared::fault::{Code, PROBLEM_JSON, Problem};
 use shared::http::RequestId;
 
+use super::rate;
 use crate::store;
 
 /// What a caller is told instead of an answer.
@@ -145,7 +146,8 @@ pub(crate) async fn render(mut request: Request, next: Next) -> Response {
         (status.is_client_error() || status.is_server_error()).then(|| ApiError::of_status(status))
     });
     if let Some(error) = error {
-        response = problem(&error, &id.0, response.headers_mut().remove(header::ALLOW));
+        let old = std::mem::take(response.headers_mut());
+        response = problem(&error, &id.0, old);
     }
     let headers: &mut HeaderMap = response.headers_mut();
     for (name, value) in [NOSNIFF, POLICY, NO_REFERRER, NO_STORE] {
@@ -154,7 +156,8 @@ pub(crate) async fn render(mut request: Request, next: Next) -> Response {
     response
 }
 
-fn problem(error: &ApiError, request_id: &str, allow: Option<HeaderValue>) -> Response {
+/// The problem, with those headers of the answer in its place that say something about the request.
+fn problem(error: &ApiError, request_id: &str, mut old: HeaderMap) -> Response {
     let mut response = Response::new(Body::from(error.to_json(request_id).to_string()));
     *response.status_mut() =
         StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -163,8 +166,10 @@ fn problem(error: &ApiError, request_id: &str, allow: Option<HeaderValue>) -> Re
         headers.clone_from(further);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    if let Some(allow) = allow {
-        headers.insert(header::ALLOW, allow);
+    for name in [header::ALLOW, rate::LIMIT, rate::POLICY] {
+        if let Some(value) = old.remove(&name) {
+            headers.entry(name).or_insert(value);
+        }
     }
     if let Some(seconds) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, seconds.into());

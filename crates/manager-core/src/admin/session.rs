@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::AppId;
@@ -28,9 +29,11 @@ const USER_AGENT_CHARS_MAX: usize = 200;
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginBody {
     username: String,
-    password: String,
+    #[schemars(with = "String")]
+    password: SecretString,
     /// A code from the second factor of those who have one, or a recovery code.
-    otp: Option<String>,
+    #[schemars(with = "Option<String>")]
+    otp: Option<SecretString>,
     /// Answer with a cookie, for a dashboard in a browser, instead of a token.
     #[serde(default)]
     cookie: bool,
@@ -50,8 +53,7 @@ pub(super) async fn login(
     asked: HeaderMap,
     Json(body): Json<LoginBody>,
 ) -> Result<(HeaderMap, JsonBody<LoggedIn>), ApiError> {
-    let user_agent = asked.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    let user_agent = user_agent.unwrap_or_default().chars().take(USER_AGENT_CHARS_MAX).collect();
+    let user_agent = user_agent(&asked);
     let address = origin.address;
     let login = Login { username: body.username, password: body.password, otp: body.otp, origin, user_agent };
     let username = login.username.clone();
@@ -62,10 +64,16 @@ pub(super) async fn login(
     tracing::info!(user.id = %user.id, client.address = ?address, "logged in");
     if body.cookie {
         // The token is in the cookie alone, where no page's script can read it.
-        headers.insert(header::SET_COOKIE, cookie::given(&token, expires_at));
+        headers.insert(header::SET_COOKIE, cookie::given(token.expose_secret(), expires_at));
         return Ok((headers, JsonBody(LoggedIn { token: None, expires_at, user })));
     }
-    Ok((headers, JsonBody(LoggedIn { token: Some(token), expires_at, user })))
+    Ok((headers, JsonBody(LoggedIn { token: Some(token.expose_secret().to_owned()), expires_at, user })))
+}
+
+/// What the caller's program calls itself, as far as it is kept.
+pub(super) fn user_agent(headers: &HeaderMap) -> String {
+    let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    text.unwrap_or_default().chars().take(USER_AGENT_CHARS_MAX).collect()
 }
 
 /// Who the caller is, and by what.

@@ -7,6 +7,7 @@ use axum::Json as JsonBody;
 use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 
@@ -23,7 +24,8 @@ use crate::store::second_factors::Status;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reauthentication {
-    password: String,
+    #[schemars(with = "String")]
+    password: SecretString,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -108,7 +110,11 @@ pub(super) async fn remove(
 }
 
 /// Who finds an open laptop does not know the password.
-async fn require_password(admin: &Admin, principal: &Principal, password: String) -> Result<(), ApiError> {
+async fn require_password(
+    admin: &Admin,
+    principal: &Principal,
+    password: SecretString,
+) -> Result<(), ApiError> {
     if admin.auth.knows_password(&principal.user, password, principal.origin.address).await? {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::id::UserId;
@@ -32,8 +33,8 @@ const OWN_ACCOUNT: &str = "one's own password is changed with POST /auth/passwor
 pub(super) struct NewUser {
     #[schemars(with = "Username")]
     username: String,
-    #[schemars(length(min = 8, max = 1_024))]
-    password: String,
+    #[schemars(with = "String", length(min = 8, max = 1_024))]
+    password: SecretString,
     #[serde(default = "member")]
     role: Role,
 }
@@ -48,8 +49,8 @@ pub(super) struct UserPatch {
     role: Option<Role>,
     disabled: Option<bool>,
     /// A new password, for somebody who forgot theirs; every session of theirs ends.
-    #[schemars(length(min = 8, max = 1_024))]
-    password: Option<String>,
+    #[schemars(with = "Option<String>", length(min = 8, max = 1_024))]
+    password: Option<SecretString>,
     /// For somebody who lost their phone and their recovery codes.
     #[serde(default)]
     reset_second_factor: bool,
@@ -88,18 +89,18 @@ pub(super) async fn create(
     let username = username(&body.username)?;
     let hash = admin.auth.hash_new_password(body.password, &username).await?;
     let mut tx = admin.database.begin().await?;
-    let person = make(&mut tx, &username, &hash, body.role).await?;
+    let person = make(&mut tx, &username, Some(&hash), body.role).await?;
     let entry = Entry::new(&principal, "user.create", &username).after(&person);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Tagged(person)))
 }
 
-/// Makes an account, unless the name is taken.
+/// Makes an account, unless the name is taken. Who logs in elsewhere has no password.
 pub(super) async fn make(
     conn: &mut PgConnection,
     username: &Username,
-    hash: &str,
+    hash: Option<&str>,
     role: Role,
 ) -> Result<Person, ApiError> {
     let id = store::users::create(conn, username, hash, role).await.map_err(|error| {
@@ -160,7 +161,7 @@ pub(super) async fn update(
 }
 
 /// The hash of a new password for somebody, made before anything is locked: it takes its time.
-async fn hash_for(admin: &Admin, key: &str, password: String) -> Result<String, ApiError> {
+async fn hash_for(admin: &Admin, key: &str, password: SecretString) -> Result<String, ApiError> {
     let person = members::person(&mut *admin.database.acquire().await?, key).await?.ok_or_else(no_user)?;
     Ok(admin.auth.hash_new_password(password, &person.user.username).await?)
 }

@@ -4,15 +4,18 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
 use shared::name::Username;
+use sqlx::postgres::PgConnection;
 
 use super::keys;
 use super::passwords::{Busy, HashError, Passwords, Verdict};
 use super::principal::{Credential, Key, Origin, Principal};
 use super::second_factor::{self, Second};
 use super::sessions::{self, NoEntropy};
-use super::throttle::{Quota, Throttle, Throttled};
+use super::throttle::Throttle;
 use crate::audit::{self, Actor, Entry};
+use crate::buckets::{Quota, Throttled};
 use crate::store::api_keys::LiveKey;
 use crate::store::sessions::Device;
 use crate::store::users::{Account, User};
@@ -29,9 +32,9 @@ pub(crate) struct Auth {
 /// An attempt to log in.
 pub(crate) struct Login {
     pub(crate) username: String,
-    pub(crate) password: String,
+    pub(crate) password: SecretString,
     /// A code from the person's phone or one of their recovery codes.
-    pub(crate) otp: Option<String>,
+    pub(crate) otp: Option<SecretString>,
     pub(crate) origin: Origin,
     /// What the caller's program calls itself.
     pub(crate) user_agent: String,
@@ -39,7 +42,7 @@ pub(crate) struct Login {
 
 /// What a person gets for their password.
 pub(crate) struct Passport {
-    pub(crate) token: String,
+    pub(crate) token: SecretString,
     pub(crate) expires_at: DateTime<Utc>,
     pub(crate) user: User,
 }
@@ -79,14 +82,14 @@ impl Auth {
         Self { database, passwords: Passwords::default(), throttle: Throttle::default() }
     }
 
-    pub(crate) async fn hash_password(&self, password: String) -> Result<String, HashError> {
+    pub(crate) async fn hash_password(&self, password: SecretString) -> Result<String, HashError> {
         self.passwords.hash(password).await
     }
 
     /// Hashes a password that somebody chose through the API.
     pub(crate) async fn hash_new_password(
         &self,
-        password: String,
+        password: SecretString,
         username: &Username,
     ) -> Result<String, HashError> {
         self.passwords.hash_new(password, username).await
@@ -106,7 +109,7 @@ impl Auth {
             None => None,
         };
         // No connection is held while the hash is computed: there are fewer of them than of callers.
-        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let stored = account.as_ref().and_then(|account| account.password_hash.clone());
         let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
         let (Some(Account { user, .. }), Verdict::Right | Verdict::RightRehashed(_)) = (account, &verdict)
         else {
@@ -116,7 +119,8 @@ impl Auth {
             .admit_code(&username, Instant::now())
             .map_err(|Throttled { retry_after_s }| LoginError::Throttled { retry_after_s })?;
         let mut tx = self.database.begin().await?;
-        let second = second_factor::ask(&mut tx, &user, otp.as_deref()).await?;
+        let second =
+            second_factor::ask(&mut tx, &user, otp.as_ref().map(ExposeSecret::expose_secret)).await?;
         if second != Second::Wrong {
             self.throttle.code_was_not_wrong(&username);
         }
@@ -129,15 +133,28 @@ impl Auth {
         if let Verdict::RightRehashed(hash) = &verdict {
             store::users::set_password_hash(&mut tx, user.id, hash).await?;
         }
-        store::sessions::forget_ended(&mut tx).await?;
-        let (token, stored) = sessions::generate()?;
-        let remote_address = address.map(|address| address.to_string()).unwrap_or_default();
-        let device = Device { remote_address, user_agent };
-        let expires_at = store::sessions::create(&mut tx, user.id, stored, &device).await?;
-        let actor = Actor::person(&user, "password", &origin);
-        audit::append(&mut tx, Entry::new(actor, "session.create", &user.username)).await?;
+        let passport = self.let_in(&mut tx, user, "password", &origin, user_agent).await?;
         tx.commit().await?;
-        Ok(Passport { token, expires_at, user })
+        Ok(passport)
+    }
+
+    /// Begins a session of somebody who proved by `credential` who they are. The last of a transaction.
+    pub(crate) async fn let_in(
+        &self,
+        conn: &mut PgConnection,
+        user: User,
+        credential: &str,
+        origin: &Origin,
+        user_agent: String,
+    ) -> Result<Passport, LoginError> {
+        store::sessions::forget_ended(conn).await?;
+        let (token, stored) = sessions::generate()?;
+        let remote_address = origin.address.map(|address| address.to_string()).unwrap_or_default();
+        let device = Device { remote_address, user_agent };
+        let expires_at = store::sessions::create(conn, user.id, stored, &device).await?;
+        let actor = Actor::person(&user, credential, origin);
+        audit::append(conn, Entry::new(actor, "session.create", &user.username)).await?;
+        Ok(Passport { token: token.into(), expires_at, user })
     }
 
     /// How many attempts the caller has left for this name, which may be anything.
@@ -151,7 +168,7 @@ impl Auth {
     pub(crate) async fn knows_password(
         &self,
         user: &User,
-        password: String,
+        password: SecretString,
         address: Option<IpAddr>,
     ) -> Result<bool, LoginError> {
         let username = user.username.as_str();
@@ -204,10 +221,10 @@ impl Auth {
     pub(crate) async fn is_password(
         &self,
         username: &Username,
-        password: String,
+        password: SecretString,
     ) -> Result<bool, LoginError> {
         let account = store::users::account(&mut *self.database.acquire().await?, username).await?;
-        let stored = account.map(|account| account.password_hash);
+        let stored = account.and_then(|account| account.password_hash);
         let verdict = self.passwords.verify(password, stored).await.map_err(|Busy| LoginError::Busy)?;
         Ok(verdict != Verdict::Wrong)
     }

@@ -19,4 +19,3 @@ pub(crate) use self::principal::{Credential, Origin, Principal};
 pub(crate) use self::rights::Rule;
 pub(crate) use self::rights::{Capability, Denial, Place, Scope, Standing, allows, can, outranks};
 pub(crate) use self::sessions::{NoEntropy, generate_invitation, stored_invitation};
-pub(crate) use self::throttle::Quota;

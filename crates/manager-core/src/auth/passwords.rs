@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Version};
+use secrecy::{ExposeSecret, SecretString};
 use shared::name::Username;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -85,30 +86,42 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    pub(super) async fn hash(&self, password: String) -> Result<String, HashError> {
-        if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+    pub(super) async fn hash(&self, password: SecretString) -> Result<String, HashError> {
+        let len = password.expose_secret().len();
+        if len == 0 || len > PASSWORD_BYTES_MAX {
             return Err(HashError::Length);
         }
-        let hashed =
-            self.on_turn(move || hash_now(password.as_bytes())).await.map_err(|Busy| HashError::Busy)?;
+        let hashed = self
+            .on_turn(move || hash_now(password.expose_secret().as_bytes()))
+            .await
+            .map_err(|Busy| HashError::Busy)?;
         hashed.map_err(HashError::Hash)
     }
 
     /// Hashes a password that somebody of this name chose.
-    pub(super) async fn hash_new(&self, password: String, username: &Username) -> Result<String, HashError> {
-        if password.chars().count() < PASSWORD_CHARS_MIN {
+    pub(super) async fn hash_new(
+        &self,
+        password: SecretString,
+        username: &Username,
+    ) -> Result<String, HashError> {
+        let text = password.expose_secret();
+        if text.chars().count() < PASSWORD_CHARS_MIN {
             return Err(HashError::Short);
         }
         // Before it is looked at: a megabyte would take long.
-        if password.len() <= PASSWORD_BYTES_MAX && is_common(&password, username) {
+        if text.len() <= PASSWORD_BYTES_MAX && is_common(text, username) {
             return Err(HashError::Common);
         }
         self.hash(password).await
     }
 
     /// Compares a password with a stored hash; without one, it is wrong after the same work.
-    pub(super) async fn verify(&self, password: String, stored: Option<String>) -> Result<Verdict, Busy> {
-        self.on_turn(move || verify_now(password.as_bytes(), stored.as_deref())).await
+    pub(super) async fn verify(
+        &self,
+        password: SecretString,
+        stored: Option<String>,
+    ) -> Result<Verdict, Busy> {
+        self.on_turn(move || verify_now(password.expose_secret().as_bytes(), stored.as_deref())).await
     }
 
     async fn on_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
@@ -247,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_megabyte_of_password_is_refused() {
-        let error = Passwords::default().hash("x".repeat(1 << 20)).await.unwrap_err();
+        let error = Passwords::default().hash("x".repeat(1 << 20).into()).await.unwrap_err();
         assert!(matches!(error, HashError::Length));
     }
 }

@@ -84,6 +84,8 @@ mod tests {
             public_url: "https://pi.example.org:8443/".into(),
             retention: Retention { age: day, records_per_app: 1, every: day },
             dns_servers: Vec::new(),
+            api_requests_per_minute: 600,
+            oidc: Vec::new(),
         }
     }
 

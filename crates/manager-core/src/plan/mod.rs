@@ -39,6 +39,21 @@ pub(crate) struct CurrentScript {
     pub(crate) source: Source,
 }
 
+/// All of an app that a manifest can change: who plans with it and applies later wants it to be the same.
+#[derive(Debug, Serialize)]
+pub(crate) struct State<'a> {
+    app: &'a App,
+    scripts: Vec<&'a Script>,
+    routes: &'a [StoredRoute],
+}
+
+impl Current {
+    pub(crate) fn state(&self) -> State<'_> {
+        let scripts = self.scripts.values().map(|current| &current.script).collect();
+        State { app: &self.app, scripts, routes: &self.routes }
+    }
+}
+
 /// An app as it is to be: checked, and its scripts resolved to bundles that compile.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {

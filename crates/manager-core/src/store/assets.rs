@@ -101,23 +101,30 @@ pub(crate) async fn put(
     .bind(&asset.content)
     .execute(&mut *conn)
     .await?;
-    let row =
-        sqlx::query_as(concat!("select ", columns!(), " from app_assets where app_id = $1 and path = $2"))
-            .bind(app)
-            .bind(path)
-            .fetch_one(conn)
-            .await?;
+    let row = by_path(conn, app, path).await?.ok_or(sqlx::Error::RowNotFound)?;
     Ok((row, done.rows_affected() == 1))
 }
 
-/// False when there was no such file.
-pub(crate) async fn delete(conn: &mut PgConnection, app: AppId, path: &str) -> sqlx::Result<bool> {
-    let done = sqlx::query("delete from app_assets where app_id = $1 and path = $2")
+/// The file at this path, without its content.
+pub(crate) async fn by_path(
+    conn: &mut PgConnection,
+    app: AppId,
+    path: &str,
+) -> sqlx::Result<Option<AssetRow>> {
+    sqlx::query_as(concat!("select ", columns!(), " from app_assets where app_id = $1 and path = $2"))
+        .bind(app)
+        .bind(path)
+        .fetch_optional(conn)
+        .await
+}
+
+pub(crate) async fn delete(conn: &mut PgConnection, app: AppId, path: &str) -> sqlx::Result<()> {
+    sqlx::query("delete from app_assets where app_id = $1 and path = $2")
         .bind(app)
         .bind(path)
         .execute(conn)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
 }
 
 /// The apps that have files.

@@ -30,6 +30,12 @@ pub(crate) fn latest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
+/// Applies what is missing and lets go of the database; answers the schema it has now.
+pub async fn migrate(options: PgConnectOptions) -> Result<i64, OpenError> {
+    open(options).await?.close().await;
+    Ok(latest())
+}
+
 /// Connects and applies what is missing.
 pub(crate) async fn open(options: PgConnectOptions) -> Result<Database, OpenError> {
     let database = Database::connect(options).await.map_err(OpenError::Connect)?;

@@ -16,6 +16,7 @@ pub(crate) mod domains;
 pub(crate) mod executions;
 pub(crate) mod former_slugs;
 pub(crate) mod idempotency;
+pub(crate) mod identities;
 pub(crate) mod incidents;
 pub(crate) mod invitations;
 pub(crate) mod kv;

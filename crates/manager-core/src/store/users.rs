@@ -84,7 +84,8 @@ impl FromRow<'_, PgRow> for Person {
 /// A person with the hash of their password.
 pub(crate) struct Account {
     pub(crate) user: User,
-    pub(crate) password_hash: String,
+    /// None of who has only ever come by an identity provider.
+    pub(crate) password_hash: Option<String>,
 }
 
 impl FromRow<'_, PgRow> for Account {
@@ -132,7 +133,7 @@ pub(crate) async fn by_name(conn: &mut PgConnection, username: &Username) -> sql
 pub(crate) async fn create(
     conn: &mut PgConnection,
     username: &Username,
-    password_hash: &str,
+    password_hash: Option<&str>,
     role: Role,
 ) -> sqlx::Result<UserId> {
     let id = UserId::new();
@@ -219,10 +220,12 @@ pub(crate) async fn has_enabled_owner(conn: &mut PgConnection) -> sqlx::Result<b
 }
 
 pub(crate) async fn password_hash(conn: &mut PgConnection, id: UserId) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("select password_hash from users where id = $1 and disabled_at is null")
-        .bind(id)
-        .fetch_optional(conn)
-        .await
+    let hash: Option<Option<String>> =
+        sqlx::query_scalar("select password_hash from users where id = $1 and disabled_at is null")
+            .bind(id)
+            .fetch_optional(conn)
+            .await?;
+    Ok(hash.flatten())
 }
 
 /// The first owner, if there is one.

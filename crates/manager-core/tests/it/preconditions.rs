@@ -88,3 +88,58 @@ async fn a_first_deploy_can_insist_on_being_the_first() {
             .await;
     missing.is_problem("precondition_failed");
 }
+
+#[tokio::test]
+async fn a_file_is_replaced_and_removed_only_as_it_was_seen() {
+    let api = TestApi::start().await;
+    let path = "/apps/default/assets?path=/a.txt";
+    let text = |text: &str| Some(json!(text));
+    let first = when(&api, "PUT", path, text("one"), (IF_NONE_MATCH, "*")).await;
+    first.is(200);
+    when(&api, "PUT", path, text("two"), (IF_NONE_MATCH, "*")).await.is_problem("precondition_failed");
+    let second = when(&api, "PUT", path, text("two"), (IF_MATCH, &tag(&first))).await;
+    second.is(200);
+    assert_ne!(tag(&second), tag(&first));
+    for (method, body) in [("PUT", text("three")), ("DELETE", None)] {
+        let refused = when(&api, method, path, body, (IF_MATCH, &tag(&first))).await;
+        assert_eq!(refused.is_problem("precondition_failed")["etag"], tag(&second).as_str());
+    }
+    assert_eq!(when(&api, "DELETE", path, None, (IF_MATCH, &tag(&second))).await.status, 204);
+    when(&api, "PUT", path, text("four"), (IF_MATCH, "*")).await.is_problem("precondition_failed");
+}
+
+#[tokio::test]
+async fn a_domain_is_settled_and_let_go_only_as_it_was_seen() {
+    let api = TestApi::start().await;
+    let made = api.post("/apps/default/domains", json!({ "domain": "shop.example.org" })).await;
+    let path = format!("/apps/default/domains/{}", made.is(201)["id"].as_str().unwrap());
+    let seen = tag(&made);
+    assert_eq!(tag(&api.get(&path).await), seen);
+    let waived = when(&api, "POST", &format!("{path}:waive"), None, (IF_MATCH, &seen)).await;
+    assert_eq!(waived.is(200)["is_verified"], true);
+    for (method, path) in [("POST", format!("{path}:verify")), ("DELETE", path.clone())] {
+        let refused = when(&api, method, &path, None, (IF_MATCH, &seen)).await;
+        assert_eq!(refused.is_problem("precondition_failed")["etag"], tag(&waived).as_str(), "{path}");
+    }
+    assert_eq!(when(&api, "DELETE", &path, None, (IF_MATCH, &tag(&waived))).await.status, 204);
+}
+
+#[tokio::test]
+async fn what_was_planned_is_applied_only_to_the_app_it_was_planned_for() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    let manifest = |source: &str| Some(json!({ "scripts": { "page": { "source": source } } }));
+    let plan = api.call("POST", "/apps/blog:plan", manifest("1")).await;
+    assert_eq!(plan.is(200)["create"], 1);
+    // Somebody else is quicker.
+    api.deploy("blog", "other", "2").await.is(201);
+    let late = when(&api, "POST", "/apps/blog:apply", manifest("1"), (IF_MATCH, &tag(&plan))).await;
+    let now = late.is_problem("precondition_failed")["etag"].as_str().unwrap().to_owned();
+    let plan = api.call("POST", "/apps/blog:plan", manifest("1")).await;
+    assert_eq!(tag(&plan), now);
+    let applied = when(&api, "POST", "/apps/blog:apply", manifest("1"), (IF_MATCH, &now)).await;
+    applied.is(200);
+    assert_ne!(tag(&applied), now);
+    let again = when(&api, "POST", "/apps/blog:apply", manifest("1"), (IF_MATCH, &tag(&applied))).await;
+    assert_eq!((&again.is(200)["changes"], tag(&again)), (&json!([]), tag(&applied)));
+}

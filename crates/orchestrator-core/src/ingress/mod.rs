@@ -11,5 +11,7 @@ mod rate;
 mod request;
 mod response;
 mod server;
+mod trace;
 
 pub use server::{DataPlane, IngressConfig, serve};
+pub use trace::Tracing;

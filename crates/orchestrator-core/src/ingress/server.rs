@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -31,7 +31,8 @@ use super::gate::Gate;
 use super::problem::Failure;
 use super::rate::Rates;
 use super::request::Call;
-use super::{accept, assets, body, caller, cors, request, response};
+use super::trace::{Recording, Tracing, header_value};
+use super::{accept, assets, body, caller, cors, request, response, trace};
 use crate::pool::Pool;
 use crate::routing::{Matched, Miss, Place, Router};
 
@@ -53,6 +54,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 pub struct IngressConfig {
     /// Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Recording of traces; off unless somebody listens.
+    pub tracing: Option<Tracing>,
 }
 
 /// Everything a request to a script needs.
@@ -193,20 +196,25 @@ where
         let request_id = request::request_id(request.headers(), peer, trusted);
         let client = request::client_address(request.headers(), peer, trusted);
         let mut request = request;
-        let trace = request::follow_trace(request.headers_mut());
-        if is_reserved(request.uri().path()) {
+        let tracing = self.config.tracing.as_ref();
+        let trace = trace::follow(request.headers_mut(), tracing);
+        let recording = Recording::begin(tracing, trace, &request, &request_id);
+        let answered = if is_reserved(request.uri().path()) {
             let trace = trace.unwrap_or_default();
             let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
-            return self.ask_platform(request, client, request_id, trace).instrument(span).await;
-        }
-        let mut answered = match self.plane.run(request, client, request_id.clone()).await {
-            Ok(response) => response,
-            Err(failure) => failure.into_response(&request_id),
+            self.ask_platform(request, client, request_id.clone(), trace).instrument(span).await
+        } else {
+            let run = self.plane.run(request, client, request_id.clone(), recording.as_ref());
+            let mut answered = run.await.unwrap_or_else(|failure| failure.into_response(&request_id));
+            if let Some(trace) = trace {
+                answered.headers_mut().insert(TRACEPARENT, header_value(trace));
+            }
+            answered.map(Either::Left)
         };
-        if let Some(trace) = trace {
-            answered.headers_mut().insert(TRACEPARENT, header_value(trace));
+        if let Some(recording) = recording {
+            recording.end(answered.status());
         }
-        answered.map(Either::Left)
+        answered
     }
 
     async fn ask_platform(
@@ -247,6 +255,7 @@ impl DataPlane {
         request: Request<Incoming>,
         client: IpAddr,
         request_id: Arc<str>,
+        recording: Option<&Recording<'_>>,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let given = request::host(&request)?;
         let name = normalized(given);
@@ -282,7 +291,7 @@ impl DataPlane {
         };
         let params = param.iter().map(|(name, label)| (name.as_str(), label.as_str()));
         let params: Vec<_> = params.chain(matched.route.host_param(&name)).collect();
-        let arrival = Arrival { parts: &parts, client, params: &params, request_id: &request_id };
+        let arrival = Arrival { parts: &parts, client, params: &params, request_id: &request_id, recording };
         let mut answered = match self.call(&matched, &arrival, incoming).await {
             Ok(response) => response,
             Err(failure) => failure.into_response(&request_id),
@@ -298,7 +307,7 @@ impl DataPlane {
         arrival: &Arrival<'_>,
         incoming: Incoming,
     ) -> Result<Response<Full<Bytes>>, Failure> {
-        let Arrival { parts, client, params: host_params, request_id } = *arrival;
+        let Arrival { parts, client, params: host_params, request_id, recording } = *arrival;
         let route = matched.route;
         if route.is_disabled {
             let detail = "the script behind this address is switched off by its people";
@@ -317,6 +326,9 @@ impl DataPlane {
         }
         let invocation = request::invocation(matched, &call, Arc::clone(request_id));
         let result = self.pool.work(Work::Run(invocation)).await;
+        if let Some(recording) = recording {
+            recording.ran(&route.target, &result);
+        }
         Ok(response::answer(result, request_id))
     }
 }
@@ -328,16 +340,13 @@ struct Arrival<'a> {
     client: IpAddr,
     params: &'a [(&'a str, &'a str)],
     request_id: &'a Arc<str>,
+    recording: Option<&'a Recording<'a>>,
 }
 
 fn too_many(limit: RateLimit, seconds: u32) -> Failure {
     let RateLimit { requests, per_s, .. } = limit;
     let detail = format!("this address takes {requests} requests in {per_s} s; try again in {seconds} s");
     Failure { retry_after_s: Some(seconds), ..Failure::new(Code::TooManyRequests, detail) }
-}
-
-fn header_value(trace: TraceContext) -> HeaderValue {
-    HeaderValue::try_from(trace.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn missed(miss: Miss) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
@@ -25,7 +26,7 @@ pub(super) async fn check(config: &Config) -> Check {
         };
     };
     let advice = "check DATABASE_URL, and that the server runs and lets this machine in";
-    let Ok(options) = url.parse::<PgConnectOptions>() else {
+    let Ok(options) = url.expose_secret().parse::<PgConnectOptions>() else {
         return Check::new(NAME, Verdict::Fails, "DATABASE_URL is not an address of PostgreSQL")
             .advise(advice);
     };

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN, NO_LIMITS, TestServer};
+use crate::harness::{ADMIN, Disk, NO_LIMITS, PASSWORD, TestServer};
 
 #[test]
 fn metrics_count_what_ran_without_naming_whose_it_was() {
@@ -123,6 +123,55 @@ fn a_misspelt_setting_ends_the_start_with_the_one_that_was_meant() {
     assert!(!output.status.success());
     assert!(text.contains("unknown key \"base_domian\"; did you mean base_domain?"), "{text}");
     assert!(!dir.path().join("data").exists(), "nothing is made before the settings are right");
+}
+
+#[test]
+fn a_log_for_programs_is_an_object_a_line_and_no_log_has_a_secret() {
+    for format in ["json", "text"] {
+        // As much as anybody would switch on.
+        let settings =
+            [("PICLOUD_LOG_FORMAT", format), ("RUST_LOG", "debug"), ("PICLOUD_OTLP_HEADERS", "a=hush-hush")];
+        let server = TestServer::start_with(&settings);
+        let key = json!({ "name": "ci", "scopes": ["app:read"] });
+        let key = server.admin("POST", "/api-keys", &key).is(201).json()["key"].as_str().unwrap().to_owned();
+        let bearer = format!("Bearer {key}");
+        server
+            .client
+            .send("GET", "localhost", "/api/v1/admin/apps", &[("authorization", &bearer)], b"")
+            .is(200);
+        let user = json!({ "username": "bob", "password": "a long one for bob" });
+        server.admin("POST", "/users", &user).is(201);
+        let log = server.log();
+        if format == "json" {
+            let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let login = lines.iter().find(|line| line["message"] == "logged in").unwrap();
+            assert_eq!(login["level"], "INFO");
+            assert!(login["timestamp"].is_string() && login["span"]["id"].is_string(), "{login}");
+        }
+        let token = server.bearer().replace("Bearer ", "");
+        let url = server.disk.database_url();
+        for secret in [PASSWORD, &token, &key, "a long one for bob", "hush-hush", &url] {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
+    }
+}
+
+#[test]
+fn a_database_can_be_brought_up_to_date_without_serving() {
+    let disk = Disk::new();
+    let migrate = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_picloud"))
+            .arg("migrate")
+            .env_clear()
+            .env("DATABASE_URL", disk.database_url())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = migrate();
+    assert!(first.starts_with("the database has schema 20"), "{first}");
+    assert_eq!(migrate(), first, "a second time finds nothing to do");
 }
 
 #[test]

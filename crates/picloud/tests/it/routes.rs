@@ -58,6 +58,11 @@ fn a_route_that_asks_for_a_key_lets_nobody_else_in_and_tells_the_script_who_call
     call("pic_wrong").is(401);
     call(&key(&app, "app:read")).is(403).is_problem("forbidden");
     call(&key(&other, "script:invoke")).is(403);
+    // Whose app it is finds who was refused, by which rule, and what would change that.
+    let denials = app.admin("GET", "/denials", &Value::Null).is(200).json();
+    let rules: Vec<_> = denials["items"].as_array().unwrap().iter().map(|denied| &denied["rule"]).collect();
+    assert_eq!(rules, ["key_app", "key_scope"]);
+    assert!(denials["items"][1]["remedy"].as_str().unwrap().contains("script:invoke"), "{denials}");
     let session = server.bearer();
     send(&app, "GET", "/who", &[("authorization", &session)]).is(401);
 

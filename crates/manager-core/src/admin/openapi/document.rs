@@ -115,7 +115,9 @@ fn of_endpoint(endpoint: &Endpoint, schemas: &mut Schemas) -> Map<String, Value>
     if endpoint.method == "POST" && endpoint.needs != Needs::Nothing {
         idempotency::describe(&mut operation);
     }
-    operation.problems(&[Code::Internal, Code::Unavailable]);
+    operation.problems(&[Code::TooManyRequests, Code::Internal, Code::Unavailable]);
+    operation.answer_header("RateLimit");
+    operation.answer_header("RateLimit-Policy");
     let id = endpoint.id();
     operation.problems(words::problems(&id));
     if let Needs::Right(_) = endpoint.needs {

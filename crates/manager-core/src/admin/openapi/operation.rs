@@ -96,6 +96,16 @@ impl<'a> Operation<'a> {
         self.answer(status, "application/json", &schema);
     }
 
+    /// An answer that sends a browser elsewhere.
+    pub(in crate::admin) fn answer_redirect(&mut self) {
+        let status = StatusCode::SEE_OTHER.as_u16();
+        let headers = json!({
+            "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" },
+            "Location": { "$ref": "#/components/headers/Location" },
+        });
+        self.answers.insert(status, json!({ "description": reason(status), "headers": headers }));
+    }
+
     fn answer_empty(&mut self) {
         let status = StatusCode::NO_CONTENT.as_u16();
         let headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } });

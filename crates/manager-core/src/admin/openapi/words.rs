@@ -35,6 +35,12 @@ pub(super) fn summary(id: &str) -> &'static str {
         "totp_enrol" => "Begin with a second factor: a secret for an app on the phone, shown once",
         "totp_confirm" => "Prove the second factor; answers the recovery codes, once",
         "totp_remove" => "Do without the second factor",
+        "oidc_providers" => "Identity providers by which one can log in",
+        "oidc_login" => "Go to an identity provider to log in; for browsers",
+        "oidc_callback" => "Come back from an identity provider; sets the cookie of a session",
+        "oidc_identities" => "One's accounts at identity providers",
+        "oidc_link" => "Go to an identity provider to have one's account there linked",
+        "oidc_unlink" => "Unlink one's account at an identity provider",
         "users_list" => "People who may log in, by name",
         "users_show" => "A person",
         "users_create" => "Make an account",
@@ -73,6 +79,7 @@ pub(super) fn summary(id: &str) -> &'static str {
         "docs_patch" => "Set and remove members of a document",
         "docs_delete" => "Remove a document",
         "domains_list" => "Domains that the app has claimed",
+        "domains_show" => "A claim to a host",
         "domains_create" => "Claim a domain; answers the DNS record that proves it",
         "domains_verify" => "Look for the DNS record and, when it is there, let the domain lead to the app",
         "domains_waive" => "Believe a claim without proof",
@@ -141,15 +148,20 @@ pub(super) fn summary(id: &str) -> &'static str {
 /// Problems of an endpoint that neither its signature nor its line in the table tells.
 pub(super) fn problems(id: &str) -> &'static [Code] {
     use Code::{
-        AppFrozen, BudgetExhausted, CompileError, DnsUnavailable, DomainUnproven, Forbidden, InvalidInput,
-        LimitOutOfRange, NotFound, OutboxFull, Overloaded, ScriptQuarantined, SecondFactorRequired,
-        TooManyRequests, Unauthenticated, Unavailable, WorkerLost,
+        AppFrozen, BadRequest, BudgetExhausted, CompileError, Conflict, DnsUnavailable, DomainUnproven,
+        Forbidden, IdentityProviderFailed, InvalidInput, LimitOutOfRange, NotFound, OutboxFull, Overloaded,
+        ScriptQuarantined, SecondFactorRequired, TooManyRequests, Unauthenticated, Unavailable, WorkerLost,
     };
     match id {
         "session_login" => &[Unauthenticated, SecondFactorRequired, TooManyRequests],
         "account_change_password" | "totp_enrol" | "totp_remove" | "users_create" | "users_update" => {
             &[TooManyRequests, InvalidInput]
         }
+        "oidc_login" => &[IdentityProviderFailed],
+        "oidc_callback" => {
+            &[BadRequest, Unauthenticated, Forbidden, NotFound, Conflict, IdentityProviderFailed]
+        }
+        "oidc_link" => &[NotFound, TooManyRequests, IdentityProviderFailed],
         "invitations_accept" => &[NotFound, TooManyRequests],
         "api_keys_create" => &[NotFound, Forbidden],
         "scripts_deploy" | "versions_rollback" | "apply_plan" | "apply_apply" => &[
@@ -252,6 +264,10 @@ pub(super) fn headers() -> Value {
         "RateLimit-Policy": {
             "description": "By limit: `q` attempts in `w` seconds.",
             "schema": { "type": "string" },
+        },
+        "Location": {
+            "description": "Where to go.",
+            "schema": { "type": "string", "format": "uri-reference" },
         },
         "ETag": {
             "description": "The state of the resource, for If-Match.",

@@ -6,6 +6,7 @@ mod client;
 mod database;
 mod dns;
 pub(crate) mod process;
+mod provider;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub(crate) use app::{NO_LIMITS, TestApp};
 pub(crate) use canary::Canary;
 pub(crate) use client::{Client, Reply};
 pub(crate) use dns::DnsServer;
+pub(crate) use provider::{Browser, PUBLIC_URL, Provider};
 pub(crate) use server::{ADMIN, Disk, PASSWORD, TestServer, WORKERS};
 
 /// How long a condition may take to come true on a busy machine.

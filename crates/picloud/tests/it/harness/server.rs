@@ -98,6 +98,8 @@ impl TestServer {
             .env("PICLOUD_DATA_DIR", disk.path().join("data"))
             .env("PICLOUD_ADMIN_USERNAME", ADMIN)
             .env("PICLOUD_ADMIN_PASSWORD", PASSWORD)
+            // Tests ask faster than people.
+            .env("PICLOUD_API_REQUESTS_PER_MINUTE", "1000000")
             .env("PICLOUD_WORKERS", WORKERS.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
