@@ -186,19 +186,9 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
             honest
         }
         "claims-an-app" => answer(slot, generation, br#"{"app_id":"another","principal":"owner"}"#),
-        "nested-bomb" => {
-            let data = "[".repeat(100_000);
-            let mut line = Vec::new();
-            codec::encode_body(&mut line, &LogLine { level: LogLevel::Info, message: "m", data: &data });
-            let mut frames = notice(header, 0x8001, &line);
-            frames.append(&mut honest);
-            frames
-        }
+        "nested-bomb" => nested_bomb(header, &honest),
         "shouts" => {
-            let words = b"\x1b[2J\x1b]0;owned\x07\r\nerror: all is well\n".repeat(100);
-            for _ in 0..2_000 {
-                std::io::stderr().write_all(&words).unwrap();
-            }
+            shout();
             honest
         }
         // Reads no more, and does not end either.
@@ -210,17 +200,7 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         // A line is level, message and data.
         "flood" => notice(header, 0x8001, &[1, 1, b'x', 0]).repeat(200_000),
         "compiled" => done(slot, generation, Ending::Compiled, &[]),
-        "call" | "call-over-budget" | "call-flood" => call(slot, generation, KV_GET, b"x"),
-        "call-for-ever" => call(slot, generation, KV_GET, b""),
-        "call-unknown" => call(slot, generation, 0x7777, b"x"),
-        "call-one-way" => call(slot, generation, 0x8001, &[1, 1, b'x', 0]),
-        "call-idle-slot" => call((slot + 1) % SLOTS, generation, KV_GET, b"x"),
-        "call-old-generation" => {
-            [result(slot, generation, 10), call(slot, generation, KV_GET, b"x")].concat()
-        }
-        "call-twice" => call(slot, generation, KV_GET, b"").repeat(2),
-        "call-too-long" => call(slot, generation, KV_GET, &vec![b'x'; HOST_CALL_BYTES_MAX + 100]),
-        "call-and-result" => [call(slot, generation, KV_GET, b""), honest].concat(),
+        other if other.starts_with("call") => misbehave_in_calls(other, header, honest),
         // Who ran it, for those who want to know who shares a worker with whom.
         "pid" => answer(slot, generation, std::process::id().to_string().as_bytes()),
         "crash" => die_of(Signal::SIGABRT),
@@ -233,5 +213,39 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         "silence" => Vec::new(),
         "exit" => std::process::exit(0),
         other => panic!("no such behaviour: {other}"),
+    }
+}
+
+/// A log line whose data is nested deeper than anybody reads, before the result.
+fn nested_bomb(header: &Header, honest: &[u8]) -> Vec<u8> {
+    let data = "[".repeat(100_000);
+    let mut line = Vec::new();
+    codec::encode_body(&mut line, &LogLine { level: LogLevel::Info, message: "m", data: &data });
+    [notice(header, 0x8001, &line).as_slice(), honest].concat()
+}
+
+fn shout() {
+    let words = b"\x1b[2J\x1b]0;owned\x07\r\nerror: all is well\n".repeat(100);
+    for _ in 0..2_000 {
+        std::io::stderr().write_all(&words).unwrap();
+    }
+}
+
+/// What to send instead of an honest result, about calls of the host.
+fn misbehave_in_calls(behaviour: &str, header: &Header, honest: Vec<u8>) -> Vec<u8> {
+    let Header { slot, generation, .. } = *header;
+    match behaviour {
+        "call" | "call-over-budget" | "call-flood" => call(slot, generation, KV_GET, b"x"),
+        "call-for-ever" => call(slot, generation, KV_GET, b""),
+        "call-unknown" => call(slot, generation, 0x7777, b"x"),
+        "call-one-way" => call(slot, generation, 0x8001, &[1, 1, b'x', 0]),
+        "call-idle-slot" => call((slot + 1) % SLOTS, generation, KV_GET, b"x"),
+        "call-old-generation" => {
+            [result(slot, generation, 10), call(slot, generation, KV_GET, b"x")].concat()
+        }
+        "call-twice" => call(slot, generation, KV_GET, b"").repeat(2),
+        "call-too-long" => call(slot, generation, KV_GET, &vec![b'x'; HOST_CALL_BYTES_MAX + 100]),
+        "call-and-result" => [call(slot, generation, KV_GET, b""), honest].concat(),
+        other => panic!("nobody behaves like {other}"),
     }
 }
