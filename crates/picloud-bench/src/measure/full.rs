@@ -20,7 +20,9 @@ const FULL_WITHIN: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.heading("A full house");
-    let mut picloud = Picloud::start_with(bench.binary.as_deref(), &[("PICLOUD_WORKERS", "2")])?;
+    // All of the crowd comes from one address, which only a trusted proxy may have so many from.
+    let settings = [("PICLOUD_WORKERS", "2"), ("PICLOUD_TRUSTED_PROXIES", "127.0.0.1")];
+    let mut picloud = Picloud::start_with(bench.binary.as_deref(), &settings)?;
     let crowd = picloud.admin()?.new_app("crowd")?;
     crowd.deploy("spin", "let n = 0; loop { n += 1; }", &json!({ "timeout_ms": 10_000 }))?;
     crowd.route("/spin", "spin")?;
