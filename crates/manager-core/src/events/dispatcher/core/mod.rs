@@ -26,7 +26,7 @@ use self::settling::Settling;
 use self::shards::Shards;
 use self::suspects::Suspects;
 use self::window::{Stage, Window};
-use super::super::row::{Role, Row, SHARDS};
+use super::super::row::{Role, Row, SHARDS, shard_of};
 use super::super::verdict::{self, STRIKES_MAX, Settlement, Verdict};
 
 /// What is put off for less than this stays in memory: a write would cost more.
@@ -188,9 +188,8 @@ impl Core {
                 self.settling.push(id, app, settlement);
             }
         } else if row.is_suspect {
-            let strikes = row.strikes;
             if self.window.insert(row, Stage::Suspect) {
-                self.suspects.push(id, strikes);
+                self.suspects.push(id);
             }
         } else if self.window.insert(row, Stage::Ready) {
             self.apps.push(app, id);
@@ -209,6 +208,7 @@ impl Core {
         if let Verdict::PutOff(delay) = verdict
             && delay < PARK_MAX
             && row.role == Role::Event
+            && self.shards.owns(row.shard())
         {
             self.window.set_stage(id, Stage::Parked);
             self.parked.insert((now + delay, id));
@@ -251,6 +251,8 @@ impl Core {
                     self.suspects.finished(id);
                     self.forget(id);
                 }
+                // The shard was lost meanwhile: it does not run here.
+                Settlement::Strike { .. } if !self.shards.owns(shard_of(app)) => self.acquit(id),
                 Settlement::Strike { .. } => {
                     self.window.set_stage(id, Stage::Ready);
                     self.apps.push(app, id);
@@ -316,14 +318,11 @@ impl Core {
     }
 
     fn strike_suspects(&mut self) {
-        while let Some((id, strikes)) = self.suspects.pop() {
-            let app = self.window.row(id).map(|row| row.app);
-            if let Some(app) = app.filter(|_| self.window.stage(id) == Some(Stage::Suspect)) {
-                self.window.set_stage(id, Stage::Settling);
-                self.settling.push(id, app, Settlement::Strike { strikes: strikes + 1 });
-            } else {
-                self.suspects.finished(id);
-            }
+        while let Some((id, strikes)) = self.suspects.pop(|id| self.window.suspect(id).map(|row| row.strikes))
+        {
+            let Some(app) = self.window.row(id).map(|row| row.app) else { continue };
+            self.window.set_stage(id, Stage::Settling);
+            self.settling.push(id, app, Settlement::Strike { strikes: strikes + 1 });
         }
     }
 

@@ -115,6 +115,10 @@ impl Window {
         self.entries.get(&id).filter(|entry| entry.stage == Stage::Ready).map(|entry| &entry.row)
     }
 
+    pub(super) fn suspect(&self, id: i64) -> Option<&Row> {
+        self.entries.get(&id).filter(|entry| entry.stage == Stage::Suspect).map(|entry| &entry.row)
+    }
+
     /// The row of a run, unless it was let go of meanwhile.
     pub(super) fn running(&self, id: i64, run: u64) -> Option<&Row> {
         self.entries.get(&id).filter(|entry| entry.stage == Stage::Running(run)).map(|entry| &entry.row)

@@ -77,6 +77,10 @@ impl Checks {
         }
     }
 
+    pub(super) fn is_done(&self, id: i64) -> bool {
+        self.events.get(&id).is_some_and(|history| history.is_done || history.is_given_up)
+    }
+
     pub(super) fn came_back(&mut self, id: i64) {
         self.events.get_mut(&id).unwrap().is_settled = false;
     }

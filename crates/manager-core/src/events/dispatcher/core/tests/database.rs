@@ -116,9 +116,14 @@ impl Database {
     }
 
     pub(super) fn is_first_of_key(&self, stored: &Stored) -> bool {
+        self.is_first_of_key_but(stored, &|_| false)
+    }
+
+    /// The same, rows left out that do not count.
+    pub(super) fn is_first_of_key_but(&self, stored: &Stored, is_out: &dyn Fn(i64) -> bool) -> bool {
         let Some(key) = stored.key else { return true };
         let same = |other: &&Stored| other.key == Some(key) && other.row.app == stored.row.app;
-        !self.rows.values().filter(same).any(|other| other.row.id < stored.row.id)
+        !self.rows.values().filter(same).any(|other| other.row.id < stored.row.id && !is_out(other.row.id))
     }
 
     /// Applies a settlement; false when the row is not there or not the owner's.

@@ -19,13 +19,15 @@ fn run(seed: u64) -> Result<u64, String> {
 }
 
 fn all_hold(seeds: std::ops::Range<u64>) {
-    let mut steps = 0;
+    let (mut steps, mut broken) = (0, Vec::new());
     for seed in seeds {
         match run(seed) {
             Ok(more) => steps += more,
-            Err(broken) => panic!("seed {seed}: {broken}; repeat it with PICLOUD_SEED={seed}"),
+            Err(promise) => broken.push(format!("seed {seed}: {promise}")),
         }
     }
+    let first = broken.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
+    assert!(broken.is_empty(), "{} worlds, PICLOUD_SEED repeats one:\n{first}", broken.len());
     assert!(steps > 0);
 }
 
