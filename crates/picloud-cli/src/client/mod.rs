@@ -58,10 +58,6 @@ impl Client {
         Self { agent: config.build().into(), url, token }
     }
 
-    pub(crate) fn url(&self) -> &ServerUrl {
-        &self.url
-    }
-
     pub(crate) fn login(&self, username: &str, password: &str, otp: Option<&str>) -> Result<Value, Failure> {
         let mut body = json!({ "username": username, "password": password });
         if let Some(otp) = otp {
