@@ -117,8 +117,10 @@ impl Core {
                 self.forget(id);
             }
             self.settling.drop_shard(shard);
-            self.window.forget_over();
         }
+        // A database that was restarted may have brought back what was done: it has to be done again,
+        // or its row would stay for ever.
+        self.window.forget_over();
         self.settling.unblock();
         self.shards.acquire(shard, suspect_max_id);
         self.reading.start_over(now);
@@ -246,11 +248,14 @@ impl Core {
         for (id, _, settlement) in rows {
             let Some(row) = self.window.row(id) else { continue };
             let (app, is_ordered) = (row.app, row.is_ordered);
+            if missed.contains(&id) {
+                // It was done, or refused to an owner that we are no more: then it is still there.
+                self.window.set_stage(id, Stage::Ready);
+                self.forget(id);
+                self.reading.want();
+                continue;
+            }
             match settlement {
-                Settlement::Strike { .. } if missed.contains(&id) => {
-                    self.suspects.finished(id);
-                    self.forget(id);
-                }
                 // The shard was lost meanwhile: it does not run here.
                 Settlement::Strike { .. } if !self.shards.owns(shard_of(app)) => self.acquit(id),
                 Settlement::Strike { .. } => {
