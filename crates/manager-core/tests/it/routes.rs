@@ -60,7 +60,7 @@ async fn routes_that_cannot_be_are_refused_with_the_reason() {
         (
             json!({ "path": "/x", "script": "hello", "dispatch_mode": "later" }),
             "dispatch_mode",
-            "later release",
+            "sync, durable or async",
         ),
         (
             json!({ "path": "/x", "script": "hello", "host": "a.example" }),

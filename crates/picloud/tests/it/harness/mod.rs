@@ -16,7 +16,7 @@ pub(crate) use canary::Canary;
 pub(crate) use client::{Client, Reply};
 pub(crate) use dns::DnsServer;
 pub(crate) use provider::{Browser, PUBLIC_URL, Provider};
-pub(crate) use server::{ADMIN, Disk, PASSWORD, TestServer, WORKERS};
+pub(crate) use server::{ADMIN, Disk, PASSWORD, SPARES, TestServer, WORKERS};
 
 /// How long a condition may take to come true on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -20,6 +20,8 @@ pub(crate) const ADMIN: &str = "ada";
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Workers that take work; one more is kept warm.
 pub(crate) const WORKERS: usize = 2;
+/// Workers that wait to replace others, where owners are kept apart.
+pub(crate) const SPARES: usize = 2;
 
 static SHARED: Mutex<Weak<TestServer>> = Mutex::new(Weak::new());
 
@@ -160,13 +162,13 @@ impl TestServer {
         self.child.id()
     }
 
-    /// The workers of a server at rest, the spare included.
+    /// The workers of a server at rest, the spares included.
     pub(crate) fn workers(&self) -> BTreeSet<u32> {
-        eventually("all workers and the spare are there", || {
+        eventually("all workers and the spares are there", || {
             // One that is not locked down yet may be about to end in favour of its copy.
             let children = process::children(self.pid());
             let is_whole =
-                children.len() == WORKERS + 1 && children.iter().all(|pid| process::is_filtered(*pid));
+                children.len() == WORKERS + SPARES && children.iter().all(|pid| process::is_filtered(*pid));
             is_whole.then_some(children)
         })
     }
