@@ -313,6 +313,10 @@ pub struct Outcome {
 
 /// The pool's answer to a piece of [`Work`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is the large one, and a box costs each of them"
+)]
 pub enum WorkResult {
     Ran(Outcome),
     /// `imports` is what the main source itself imports.

@@ -111,8 +111,8 @@ async fn free_name(conn: &mut PgConnection, identity: &Identity) -> Result<Usern
 /// What a person may be called, by what the provider calls them.
 fn wish(identity: &Identity) -> String {
     let local = identity.email.as_deref().and_then(|email| email.split('@').next());
-    let given = [identity.username.as_deref(), local].into_iter().flatten().map(cleaned);
-    given.filter(|name| !name.is_empty()).next().unwrap_or_else(|| "user".to_owned())
+    let mut given = [identity.username.as_deref(), local].into_iter().flatten().map(cleaned);
+    given.find(|name| !name.is_empty()).unwrap_or_else(|| "user".to_owned())
 }
 
 /// Only what a name may have, and no `@`: a name is not an address that somebody proved.

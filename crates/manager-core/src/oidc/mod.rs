@@ -1,4 +1,4 @@
-//! Logging in with an identity provider: OpenID Connect, the authorization code flow with PKCE. What
+//! Logging in with an identity provider: `OpenID` Connect, the authorization code flow with PKCE. What
 //! a provider says is turned into an [`Identity`] here; whose it is, `admin/oidc` decides.
 
 mod client;

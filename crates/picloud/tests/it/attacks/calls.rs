@@ -16,7 +16,7 @@ fn attack_15_a_million_calls_in_a_loop() {
     target.ends_in("a million reads", &app.run("calls", calls, &NO_LIMITS), &["script_error"]);
     let deaf = "let c = kv::collection(\"c\"); loop { try { c.get(\"k\"); } catch { } }";
     target.ends_in("although refused", &app.run("deaf", deaf, &NO_LIMITS), &["script_error"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn attack_16_a_flood_of_long_log_lines() {
     target.answers("100,000 short lines", &reply, &[200, 504, 507]);
     let logs = app.execution_of(&reply)["logs"].clone();
     assert_eq!(logs.as_array().unwrap().len(), 1_001, "the lines kept, and one that says there were more");
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn attack_20_responses_that_are_none() {
     let reply = answer(&app, "smuggled", smuggled);
     target.answers("headers of the connection", &reply, &[200]);
     assert_eq!((reply.text(), reply.header("transfer-encoding")), ("whole", ""));
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -91,5 +91,5 @@ fn attack_61_one_log_line_longer_than_a_whole_log() {
         let last = &logs.as_array().unwrap().last().unwrap()["message"];
         assert!(last.as_str().unwrap().starts_with("log truncated"), "{name}: {last}");
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }

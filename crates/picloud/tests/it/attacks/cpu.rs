@@ -16,7 +16,7 @@ fn attack_01_endless_loops() {
         ("catch", "loop { try { throw 1; } catch { } }"),
     ];
     target.each_ends_in(&app, &loops, &["fuel_exhausted", "timeout"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn attack_02_endless_recursion() {
         let limits = json!({ "max_call_levels": 128, "max_expr_depth": 128, "fuel": 1_000_000_000 });
         target.ends_in(name, &app.run(name, source, &limits), &CAPS_OR_ERROR);
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn attack_07_cheap_operations_on_long_values() {
     for (name, call) in calls {
         target.ends_in(name, &app.run(name, &format!("{long}{call}"), &tight()), &CAPS);
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn attack_09_many_keys_take_time_in_proportion() {
     let reply = app.run("keys", source, &json!({ "memory_mb": 64 }));
     target.answers("a map of 100,000 keys", &reply, &[200]);
     assert_eq!(reply.json(), json!(100_000));
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn attack_14_waiting_and_measuring_time() {
     target.each_ends_in(&app, &[("sleep", "sleep(3600)"), ("stamp", "timestamp()")], &["script_error"]);
     let busy = "let begun = time::now_ms(); while time::now_ms() == begun { } \"the clock moved\"";
     target.each_ends_in(&app, &[("busy", busy)], &["fuel_exhausted", "timeout"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// One operation may copy a hundred megabytes. It is done in pieces, so that neighbours with short
@@ -103,7 +103,7 @@ fn attack_63_long_operations_in_many_slots_beside_short_deadlines() {
             target.ends_in("copies", &copy.join().unwrap(), &["timeout"]);
         }
     });
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// Random bytes are made outside the guest, where its own count of its work does not see them.
@@ -118,5 +118,5 @@ fn attack_64_having_the_worker_hash_for_nothing() {
     let endless = "loop { random::bytes(65536); }";
     let limits = json!({ "fuel": 3_000_000_000_u64, "timeout_ms": 20_000 });
     target.ends_in("endless", &app.run("endless", endless, &limits), &["fuel_exhausted"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }

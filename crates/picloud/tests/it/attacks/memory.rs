@@ -10,7 +10,7 @@ fn attack_04_string_doubling() {
     let target = Target::new("04");
     let app = target.server.app();
     target.each_ends_in(&app, &[("double", "let s = \"x\"; loop { s += s; }")], &["memory_exceeded"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn attack_05_containers_that_explode() {
         ("extract", "let a = []; a.pad(100000, \"x\"); let all = []; loop { all += a.extract(0); }"),
     ];
     target.each_ends_in(&app, &bombs, &CAPS_OR_ERROR);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn attack_06_many_variables_each_of_modest_size() {
     }
     let deployed = app.try_deploy("many", &many, &NO_LIMITS);
     target.answers("60,000 variables", &deployed, &[201, 422]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// Memory never shrinks; what one execution grew must not stay with the worker when it is over.
@@ -72,5 +72,5 @@ fn attack_65_leaving_large_memories_behind() {
     eventually("no worker keeps it", || {
         target.workers.iter().all(|worker| process::resident_kib(*worker) < 150 << 10).then_some(())
     });
-    target.is_unharmed();
+    target.ends_unharmed();
 }

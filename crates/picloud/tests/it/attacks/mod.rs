@@ -63,7 +63,7 @@ impl Target {
 
     /// Another tenant was, and is, served as before, by the same workers.
     #[track_caller]
-    fn is_unharmed(self) {
+    fn ends_unharmed(self) {
         let seen = self.canary.release();
         eprintln!("| {:<2} {:<22} | {:<48} | {:<22} |", self.number, "the canary", "notices nothing", seen);
         assert_eq!(self.server.workers(), self.workers, "a worker was lost");

@@ -35,7 +35,7 @@ fn attack_03_deeply_nested_source() {
             assert_eq!(reply.status, 422, "{name} at {depth}");
         }
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn attack_11_code_that_makes_code() {
     let functions: String = (0..60_000).map(|n| format!("fn f{n}(){{}}")).collect();
     let deployed = app.try_deploy("functions", &functions, &NO_LIMITS);
     target.ends_in("60,000 functions", &deployed, &["compile_error"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn attack_12_sources_that_are_too_long_or_no_text() {
     target.ends_in("U+0000", &app.try_deploy("big", "\0", &NO_LIMITS), &["invalid_input"]);
     let binary = app.try_deploy("big", "\u{7f}\u{202e}%PNG\r\n", &NO_LIMITS);
     target.ends_in("binary", &binary, &["compile_error"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// A module is another script of the same app, and nothing else.
@@ -117,5 +117,5 @@ fn attack_21_imports_that_lead_elsewhere_in_circles_or_too_deep() {
     // Neither at run time.
     let late = "let name = \"secret\"; import name as m; m::f()";
     target.ends_in("by a variable", &app.try_deploy("late", late, &NO_LIMITS), &["compile_error"]);
-    target.is_unharmed();
+    target.ends_unharmed();
 }

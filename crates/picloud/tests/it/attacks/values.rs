@@ -31,10 +31,10 @@ fn attack_10_hostile_json() {
     let huge = vec![b'['; 50 << 20];
     let refused = app.client().try_send("POST", &app.host, "/parse", &[], &huge);
     // The server answers without taking the body in, so the client may notice only that it is cut off.
-    let seen = refused.as_ref().map_or("cut off".to_owned(), |reply| reply.status.to_string());
+    let seen = refused.as_ref().map_or_else(|_| "cut off".to_owned(), |reply| reply.status.to_string());
     target.row("50 MiB", "413 or cut off", &seen);
     assert!(refused.is_err() || refused.is_ok_and(|reply| reply.status == 413));
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -76,5 +76,5 @@ fn attack_13_arithmetic_at_the_edges() {
         let reply = app.run(name, source, &tight());
         target.answers(name, &reply, &[200, 500]);
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }

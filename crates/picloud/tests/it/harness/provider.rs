@@ -1,4 +1,4 @@
-//! A real OpenID Connect provider, and a browser that goes between it and the server.
+//! A real `OpenID` Connect provider, and a browser that goes between it and the server.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
