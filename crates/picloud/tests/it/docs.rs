@@ -14,7 +14,8 @@ fn a_script_keeps_finds_changes_and_removes_documents() {
         orders.create(#{who: "bob", total: 3});
         let made = orders.get(id);
         let patched = orders.patch(id, #{total: 20, lines: ()}, #{if_version: made.version});
-        let conflict = try { orders.patch(id, #{}, #{if_version: made.version}) } catch (error) { error.code };
+        let conflict = ();
+        try { orders.patch(id, #{}, #{if_version: made.version}); } catch (error) { conflict = error.code; }
         let found = orders.find(#{total: #{"$gte": 3}, "$sort": "-total"}).map(|order| order.data.who);
         let page = orders.list(#{filter: #{}, sort: "total", limit: 1});
         let rest = orders.list(#{filter: #{}, sort: "total", limit: 1, cursor: page.cursor});
@@ -48,10 +49,11 @@ fn a_script_commits_all_or_nothing() {
             #{kv: "c", key: "a", incr: -3},
             #{docs: "d", create: #{n: 1}},
         ]);
-        let refused = try {
-            atomic::commit([#{kv: "c", key: "b", set: 1}, #{kv: "c", key: "a", check: 1}])
-        } catch (error) { error.code };
-        let misspelt = try { atomic::commit([#{kv: "c", key: "b", sett: 1}]) } catch (error) { error.code };
+        let refused = ();
+        try {
+            atomic::commit([#{kv: "c", key: "b", set: 1}, #{kv: "c", key: "a", check: 1}]); } catch (error) { refused = error.code; }
+        let misspelt = ();
+        try { atomic::commit([#{kv: "c", key: "b", sett: 1}]); } catch (error) { misspelt = error.code; }
         let id = done[3];
         let version = docs::collection("d").get(id).version;
         atomic::commit([

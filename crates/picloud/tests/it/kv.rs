@@ -63,11 +63,14 @@ fn a_script_uses_all_of_kv() {
         let c = kv::collection("c");
         let first = c.set("a/1", #{n: 1});
         c.set_with("a/2", 2, #{ttl: 60});
-        let taken = try { c.set_with("a/1", 0, #{if_absent: true}) } catch (error) { error.code };
+        let taken = ();
+        try { c.set_with("a/1", 0, #{if_absent: true}); } catch (error) { taken = error.code; }
         let entry = c.entry("a/1");
         let second = c.set_with("a/1", 3, #{if_version: entry.version});
-        let stale = try { c.set_with("a/1", 0, #{if_version: first}) } catch (error) { error.code };
-        let misspelt = try { c.set_with("a/1", 0, #{tttl: 1}) } catch (error) { error.code };
+        let stale = ();
+        try { c.set_with("a/1", 0, #{if_version: first}); } catch (error) { stale = error.code; }
+        let misspelt = ();
+        try { c.set_with("a/1", 0, #{tttl: 1}); } catch (error) { misspelt = error.code; }
         let page = c.list(#{prefix: "a/", limit: 1});
         let rest = c.list(#{prefix: "a/", cursor: page.cursor});
         [

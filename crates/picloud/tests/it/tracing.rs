@@ -86,7 +86,7 @@ fn a_collector_gets_the_steps_of_a_callers_trace_and_of_new_ones_as_asked() {
         ("PICLOUD_OTLP_SAMPLE_PERCENT", "0"),
     ]);
     let app = server.app();
-    app.deploy("traced", "ctx.request.headers[\"traceparent\"]", &NO_LIMITS);
+    app.deploy("traced", "#{ statusCode: 200, body: ctx.request.headers[\"traceparent\"] }", &NO_LIMITS);
     app.route("/traced", "traced");
     let host = app.host.clone();
     let given = format!("00-{TRACE}-{PARENT}-01");

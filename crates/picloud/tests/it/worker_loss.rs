@@ -115,13 +115,13 @@ fn a_stopped_worker_is_killed_when_its_executions_are_overdue() {
             request.join().unwrap().is(504).is_problem("timeout");
         }
     });
-    eventually("hello is answered", || {
-        (server.client.get("localhost", "/hello/pi").status == 200).then_some(())
-    });
     // The stopped ones that ran nothing are still there; nobody has noticed, and nobody needs to.
     for worker in before {
         if process::children(server.pid()).contains(&worker) {
             process::send(worker, Signal::SIGCONT);
         }
     }
+    eventually("hello is answered", || {
+        (server.client.get("localhost", "/hello/pi").status == 200).then_some(())
+    });
 }
