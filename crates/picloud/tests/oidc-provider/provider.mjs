@@ -7,6 +7,9 @@
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
 
+// Whoever started it reads the port and no more: a notice in a pipe that nobody reads would end it.
+console.info = console.error;
+
 const [publicUrl] = process.argv.slice(2);
 const callback = (name) => `${publicUrl}/api/v1/admin/auth/oidc/${name}/callback`;
 
