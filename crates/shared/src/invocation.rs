@@ -209,9 +209,7 @@ impl ExecutionStatus {
             Self::DepthExceeded => "depth_exceeded",
         }
     }
-}
 
-impl ExecutionStatus {
     /// The problem that a caller is told of; none when the script answered.
     pub const fn problem(self) -> Option<Code> {
         match self {
@@ -313,10 +311,7 @@ pub struct Outcome {
 
 /// The pool's answer to a piece of [`Work`].
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every answer is the large one, and a box costs each of them"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly every answer is the large one")]
 pub enum WorkResult {
     Ran(Outcome),
     /// `imports` is what the main source itself imports.
