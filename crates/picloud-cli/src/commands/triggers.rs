@@ -102,7 +102,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
                 body["retry"] = json!({ "max_attempts": attempts });
             }
             let answer = client.create_trigger(app.as_str(), &body)?;
-            out.done(&answer, &format!("{script} is set to run on {kind}."))
+            out.done(&answer, &format!("{script} is set to run on {kind}; nothing fires triggers yet."))
         }
         Command::Show { id, app } => show(context, &client.trigger(app.as_str(), id)?),
         Command::Enable { id, app } => {
