@@ -1,18 +1,19 @@
 //! Worker processes: starting them, and seeing them end.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use shared::wire::worker::{STRICT_ARG, WITHOUT_WALLS_ARG, WORKER_ARG, WorkerExit};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -89,10 +90,12 @@ const fn walls(mode: Mode) -> Option<&'static str> {
     }
 }
 
-/// A worker: a child of this process, and so nobody else's number until it is waited for.
+/// A worker, held by a descriptor that means this process and never another that got its number.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
+    /// Readable as soon as the process has ended (Linux 5.3 and later).
+    handle: AsyncFd<OwnedFd>,
 }
 
 impl Process {
@@ -100,14 +103,17 @@ impl Process {
     /// in a namespace of its own. No stranger's script has run in either.
     pub(super) async fn meet(mut child: Child, deadline: Instant) -> io::Result<Self> {
         let stdout = child.stdout.take();
-        let started = Self { pid: Pid::from_raw(child.id().cast_signed()) };
+        let started = Self::hold(Pid::from_child(&child)).inspect_err(|_| {
+            // Nothing else holds it, and nobody has waited for it: the number is still its own.
+            let _ = child.kill();
+        })?;
         let introduced = tokio::time::timeout_at(deadline, introduction(stdout)).await;
         match introduced.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(pid) if pid == started.pid => Ok(started),
             Ok(pid) => {
                 // It has ended, or is about to.
                 let _ = started.wait().await;
-                let worker = Self { pid };
+                let worker = Self::hold(pid)?;
                 if worker.is_child() { Ok(worker) } else { Err(io::Error::other("its copy is not there")) }
             }
             Err(error) => {
@@ -117,29 +123,36 @@ impl Process {
         }
     }
 
+    fn hold(pid: Pid) -> io::Result<Self> {
+        let handle = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self { pid, handle: AsyncFd::with_interest(handle, Interest::READABLE)? })
+    }
+
     pub(super) fn id(&self) -> u32 {
-        self.pid.as_raw().cast_unsigned()
+        self.pid.as_raw_pid().cast_unsigned()
     }
 
     fn is_child(&self) -> bool {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        waitid(Id::Pid(self.pid), look).is_ok()
+        self.look(WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).is_ok()
+    }
+
+    fn look(&self, flags: WaitPidFlag) -> nix::Result<WaitStatus> {
+        waitid(Id::PIDFd(self.handle.as_fd()), flags)
     }
 
     /// Kills it unless it has ended already, and collects how it ended.
     pub(super) async fn end(self) -> Exit {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        if matches!(waitid(Id::Pid(self.pid), look), Ok(WaitStatus::StillAlive)) {
-            let _ = kill(self.pid, Signal::SIGKILL);
-        }
+        let _ = pidfd_send_signal(&self.handle, rustix::process::Signal::KILL);
         self.wait().await
     }
 
     async fn wait(self) -> Exit {
-        let waited = tokio::task::spawn_blocking(move || waitpid(self.pid, None)).await;
-        match waited {
-            Ok(Ok(WaitStatus::Exited(_, code))) => Exit::Code(code),
-            Ok(Ok(WaitStatus::Signaled(_, signal, _))) => Exit::Signal(signal),
+        if self.handle.readable().await.is_err() {
+            return Exit::Unknown;
+        }
+        match self.look(WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+            Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal),
             _ => Exit::Unknown,
         }
     }
@@ -150,7 +163,7 @@ async fn introduction(stdout: Option<ChildStdout>) -> io::Result<Pid> {
     let stdout = tokio::process::ChildStdout::from_std(stdout.ok_or_else(missing)?)?;
     let mut line = String::new();
     BufReader::new(stdout.take(PID_LINE_BYTES_MAX)).read_line(&mut line).await?;
-    line.trim_end().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw).ok_or_else(missing)
+    line.trim_end().parse().ok().filter(|pid| *pid > 1).and_then(Pid::from_raw).ok_or_else(missing)
 }
 
 /// How a worker ended.
