@@ -14,11 +14,12 @@ use sha2::{Digest, Sha256};
 use shared::guest_abi;
 use shared::host_call::REFUEL;
 use wasmtime::error::Context;
-use wasmtime::{Engine, Linker, OptLevel, Result, Store, bail, ensure};
-use wasmtime_wizer::Wizer;
+use wasmtime::{Engine, OptLevel, Result, bail, ensure};
 
 #[path = "src/sandbox/config.rs"]
 mod config;
+#[path = "build/snapshot.rs"]
+mod snapshot;
 #[path = "build/training.rs"]
 mod training;
 
@@ -48,7 +49,8 @@ fn main() -> Result<()> {
 
     let wasm = fs::read(build_guest(&guest, &out)?).context("reading the guest module")?;
     check_imports(&wasm)?;
-    let initialised = initialise(&wasm).context("pre-initialising the guest")?;
+    let initialised =
+        snapshot::initialise(&wasm, INIT, config::shared_config()).context("pre-initialising the guest")?;
     let profile = training::profile(&initialised, &manifest.join("training"), config::shared_config())
         .context("training the guest")?;
     let metered = metering::meter(&initialised, COUNTER, &profile).context("metering the guest")?;
@@ -109,21 +111,6 @@ fn check_imports(wasm: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the guest's start-up once and freezes the memory it leaves.
-fn initialise(wasm: &[u8]) -> Result<Vec<u8>> {
-    let mut config = config::shared_config();
-    // It runs once: compiling quickly matters more than running quickly.
-    config.cranelift_opt_level(OptLevel::None);
-    let engine = Engine::new(&config)?;
-    let mut store = Store::new(&engine, ());
-    let initialised = block_on(Wizer::new().init_func(INIT).run(&mut store, wasm, async |store, module| {
-        let mut linker = Linker::new(module.engine());
-        linker.define_unknown_imports_as_traps(module)?;
-        linker.instantiate_async(store, module).await
-    }))?;
-    Ok(initialised)
-}
-
 /// A slot is cleaned by restoring memory and every mutable global. A global the worker cannot see
 /// would keep what the last script left in it.
 fn check_mutable_globals(wasm: &[u8]) -> Result<()> {
@@ -167,15 +154,4 @@ fn compile(wasm: &[u8]) -> Result<Vec<u8>> {
     // What is seldom reached stands apart from what is often.
     config.wasm_branch_hinting(true);
     Engine::new(&config)?.precompile_module(wasm)
-}
-
-/// Runs a future that never waits for anything outside itself.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-    }
 }
