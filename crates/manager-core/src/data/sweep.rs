@@ -35,10 +35,10 @@ enum Plan {
 }
 
 impl Sweeper {
-    /// Begins with a look at what was left by the process before.
+    /// Begins with a look at what was left by the process before: now, while everything starts and the
+    /// database is at work anyway, not in the quiet afterwards.
     pub(super) fn start(database: Database) -> Self {
-        let state =
-            Arc::new(State { plan: Mutex::new(Plan::At(Instant::now() + EVERY)), changed: Notify::new() });
+        let state = Arc::new(State { plan: Mutex::new(Plan::At(Instant::now())), changed: Notify::new() });
         tokio::spawn(run(database, state.clone()));
         Self { state }
     }
