@@ -125,7 +125,12 @@ impl Process {
 
     fn hold(pid: Pid) -> io::Result<Self> {
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pid, handle: AsyncFd::with_interest(handle, Interest::READABLE)? })
+        #[expect(
+            deprecated,
+            reason = "what came after it is unsafe, for types that give another descriptor each time; OwnedFd does not"
+        )]
+        let handle = AsyncFd::with_interest(handle, Interest::READABLE)?;
+        Ok(Self { pid, handle })
     }
 
     pub(super) fn id(&self) -> u32 {
