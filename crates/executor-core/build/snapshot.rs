@@ -19,7 +19,10 @@ pub(crate) fn initialise(wasm: &[u8], init: &str, mut config: Config) -> Result<
     let mut linker = Linker::new(&engine);
     linker.define_unknown_imports_as_traps(&module)?;
     let instance = linker.instantiate(&mut store, &module)?;
-    instance.get_typed_func::<(), ()>(&mut store, init)?.call(&mut store, ()).context("running its start-up")?;
+    instance
+        .get_typed_func::<(), ()>(&mut store, init)?
+        .call(&mut store, ())
+        .context("running its start-up")?;
     block_on(wizer.snapshot(&context, &mut State { store, instance }))
 }
 
