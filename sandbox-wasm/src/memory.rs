@@ -17,11 +17,8 @@ const CLASSES: usize = SMALL_MAX / STEP;
 const CHUNK_BYTES: usize = 16 << 10;
 
 #[global_allocator]
-static ALLOCATOR: Blocks = Blocks(UnsafeCell::new(Lists {
-    free: [ptr::null_mut(); CLASSES],
-    rest: ptr::null_mut(),
-    rest_bytes: 0,
-}));
+static ALLOCATOR: Blocks =
+    Blocks(UnsafeCell::new(Lists { free: [ptr::null_mut(); CLASSES], rest: ptr::null_mut(), rest_bytes: 0 }));
 
 struct Blocks(UnsafeCell<Lists>);
 
