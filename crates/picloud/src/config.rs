@@ -147,6 +147,16 @@ impl Config {
             admin_password: env("PICLOUD_ADMIN_PASSWORD").map(SecretString::from),
         })
     }
+
+    /// The same once there is a listener: where no port was named, its own is the one.
+    pub fn listening(mut self, bound: SocketAddr) -> Self {
+        if self.bind.port() == 0
+            && let Some(url) = self.public_url.strip_suffix(":0")
+        {
+            self.public_url = format!("{url}:{}", bound.port());
+        }
+        self
+    }
 }
 
 /// Says which variables look like settings and are none.
@@ -274,6 +284,8 @@ mod tests {
     fn nothing_configured_is_a_complete_configuration() {
         let config = resolve("", &[]).unwrap();
         assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.public_url, "http://localhost:8080");
+        let config = config.listening("127.0.0.1:9".parse().unwrap());
         assert_eq!(config.public_url, "http://localhost:8080");
         assert!(config.workers >= 2 && config.slots_per_worker == 16 && config.database_url.is_none());
     }

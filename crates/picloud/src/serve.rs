@@ -35,6 +35,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Taken before anything slow: another program on the port should be found out at once.
     let listener =
         TcpListener::bind(config.bind).await.with_context(|| format!("cannot listen on {}", config.bind))?;
+    let config = config.listening(listener.local_addr()?);
     let database = Database::open(&config, &data).await?;
     let served = serve_with(&config, &data, &database, listener).await;
     let stopped = database.close().await;
@@ -83,13 +84,14 @@ async fn serve_with(
         manager.callers(),
         manager.assets(),
         manager.acceptor(),
+        &config.public_url,
     ));
     let platform = manager
         .admin_router_beside(Arc::new(pool.clone()), &api::described())
         .merge(manager.guarded(system::router(config.clone(), pool.clone())))
         .merge(manager.guarded(metrics::router(manager.clone(), pool.clone())))
         .merge(manager.open_to_all(health::router(manager.clone(), pool.clone())))
-        .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone(), &config.public_url));
+        .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone()));
     let collector = match &config.otlp {
         Some(otlp) => Some(Collector::open(otlp.clone()).await?),
         None => None,

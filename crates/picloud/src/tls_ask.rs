@@ -19,8 +19,6 @@ use shared::route::TLS_ALLOW_PATH;
 struct Ask {
     plane: Arc<DataPlane>,
     trusted_proxies: Vec<IpNet>,
-    /// The host of this server itself, for its admin API.
-    own_host: String,
 }
 
 #[derive(Deserialize)]
@@ -29,10 +27,8 @@ struct Question {
 }
 
 /// Answers proxies: those on this machine, and those that are trusted.
-pub fn router(plane: Arc<DataPlane>, trusted_proxies: Vec<IpNet>, public_url: &str) -> Router {
-    let rest = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
-    let own_host = normalized(rest.split('/').next().unwrap_or_default()).into_owned();
-    let ask = Arc::new(Ask { plane, trusted_proxies, own_host });
+pub fn router(plane: Arc<DataPlane>, trusted_proxies: Vec<IpNet>) -> Router {
+    let ask = Arc::new(Ask { plane, trusted_proxies });
     Router::new().route(TLS_ALLOW_PATH, get(answer)).with_state(ask)
 }
 
@@ -47,7 +43,7 @@ async fn answer(
         return StatusCode::NOT_FOUND;
     }
     let name = normalized(&domain);
-    let is_own = *name == *ask.own_host && !is_address(&name) && name.contains('.');
+    let is_own = ask.plane.is_own_host(&name) && !is_address(&name) && name.contains('.');
     if is_own || ask.plane.router.may_have_certificate(&name) {
         StatusCode::OK
     } else {

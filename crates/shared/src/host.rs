@@ -22,6 +22,12 @@ pub fn normalized(host: &str) -> Cow<'_, str> {
     Cow::Borrowed(name)
 }
 
+/// The host in an address such as `https://pi.example.org:8443/x`, normalised.
+pub fn of_url(url: &str) -> Cow<'_, str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    normalized(rest.split('/').next().unwrap_or_default())
+}
+
 fn without_port(host: &str) -> &str {
     if host.starts_with('[') {
         return host.find(']').map_or(host, |end| &host[..=end]);
@@ -216,6 +222,8 @@ mod tests {
         ] {
             assert_eq!(normalized(given), name);
         }
+        assert_eq!(of_url("https://Pi.example.org:8443/x"), "pi.example.org");
+        assert_eq!((of_url("http://[::1]:80"), of_url("")), ("[::1]".into(), "".into()));
         assert!(is_address("127.0.0.1") && is_address("[::1]") && !is_address("a1") && !is_address("["));
     }
 

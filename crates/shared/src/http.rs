@@ -1,5 +1,7 @@
 //! HTTP values at the wall between parent and guest: flat, borrowed, without recursion.
 
+use crate::limits::{BODY_PAUSE_S, BODY_RATE_FROM_S, BODY_RATE_MIN};
+
 /// A list of name/value pairs as one byte string: for headers, query and path parameters.
 ///
 /// Each pair is `u16 name length, name, u32 value length, value`, lengths little-endian. A decoder
@@ -52,6 +54,13 @@ pub const SESSION_COOKIE: &str = "__Host-picloud";
 /// Name of the cookie that holds what a login with an identity provider was begun with. Scripts neither
 /// see nor set it either.
 pub const LOGIN_COOKIE: &str = "__Host-picloud-oidc";
+
+/// A request's body came in too slowly to go on waiting for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a body may pause for {BODY_PAUSE_S} s and must come in at {BODY_RATE_MIN} bytes/s after {BODY_RATE_FROM_S} s"
+)]
+pub struct BodyTooSlow;
 
 /// Request extension: the client's address, seen through trusted proxies.
 #[cfg(feature = "host")]

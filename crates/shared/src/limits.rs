@@ -41,6 +41,13 @@ pub const MAX_EXPR_DEPTH_MAX: u32 = 128;
 pub const RESPONSE_BYTES_DEFAULT: u32 = 1 << 20;
 pub const RESPONSE_BYTES_MAX: u32 = 16 << 20;
 
+/// Longest silence within a request's body, in seconds. A mobile network is away for less.
+pub const BODY_PAUSE_S: u64 = 30;
+/// From this age on, in seconds, a body must have come in at [`BODY_RATE_MIN`] on average.
+pub const BODY_RATE_FROM_S: u64 = 10;
+/// Bytes per second: a modem of 1990 is faster, and who sends less only wants to be waited for.
+pub const BODY_RATE_MIN: u64 = 1_024;
+
 /// Name of a script.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Source of one script. A larger one is refused with 413.

@@ -109,7 +109,42 @@ fn decode(segment: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn attack_no_path_is_a_file_outside_its_folder(path in "(/|\\.|%2e|%2F|%5c|%00|%|a|\u{e9}){0,12}", any: String) {
+            for path in [path, any] {
+                let Some(file) = PathSegments::new(&path).and_then(|path| path.file()) else { continue };
+                let parts: Vec<_> = file.strip_prefix('/').unwrap().split('/').collect();
+                prop_assert!(parts.iter().all(|part| !matches!(*part, "" | "." | "..")), "{file}");
+                prop_assert!(!file.contains(['\\', '\0']), "{file}");
+            }
+        }
+
+        #[test]
+        fn what_a_pattern_takes_is_what_stands_in_its_places(
+            parts in proptest::collection::vec("(a|b|:x|:y)", 0..4),
+            is_prefix: bool,
+            path in "(/(a|b|%61|c%2Fd|)){0,5}",
+        ) {
+            let text = parts.iter().map(|part| format!("/{part}")).collect::<String>();
+            let text = if is_prefix { format!("{text}/*") } else { text };
+            let Ok(pattern) = text.parse::<PathPattern>() else { return Ok(()) };
+            let Some(segments) = PathSegments::new(&path) else { return Ok(()) };
+            let given = segments.decoded();
+            let fits = |(wanted, given): (&Segment, &Cow<'_, str>)| match wanted {
+                Segment::Literal(literal) => literal == given,
+                Segment::Param(_) => !given.is_empty(),
+            };
+            let is_match = given.len() >= pattern.segments().len()
+                && (is_prefix || given.len() == pattern.segments().len())
+                && pattern.segments().iter().zip(given).all(fits);
+            prop_assert_eq!(segments.capture(&pattern).is_some(), is_match);
+        }
+    }
 
     fn taken(pattern: &str, path: &str) -> Option<(Vec<(String, String)>, String)> {
         let captured = PathSegments::new(path)?.capture(&pattern.parse().unwrap())?;

@@ -8,6 +8,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
+use shared::host::of_url;
 use shared::id::AppId;
 use shared::name::AppSlug;
 
@@ -134,7 +135,7 @@ pub(super) async fn create(
     principal: Principal,
     Json(body): Json<NewApp>,
 ) -> Result<(StatusCode, Tagged<AppView>), ApiError> {
-    let slug = slug(&body.slug)?;
+    let slug = slug(&body.slug, &admin.config)?;
     let name = name(body.name.unwrap_or_else(|| slug.to_string()))?;
     let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
@@ -177,7 +178,7 @@ pub(super) async fn update(
     preconditions: Preconditions,
     Json(body): Json<AppPatch>,
 ) -> Result<Tagged<AppView>, ApiError> {
-    let slug = body.slug.as_deref().map(slug).transpose()?;
+    let slug = body.slug.as_deref().map(|text| slug(text, &admin.config)).transpose()?;
     let name = body.name.map(name).transpose()?;
     let description = body.description.map(description).transpose()?;
     let mut tx = admin.database.begin().await?;
@@ -236,10 +237,16 @@ fn not_empty(app: &App, contents: &Contents) -> ApiError {
         .with("contents", serde_json::to_value(contents).unwrap_or_default())
 }
 
-fn slug(text: &str) -> Result<AppSlug, ApiError> {
+fn slug(text: &str, config: &ManagerConfig) -> Result<AppSlug, ApiError> {
     let slug: AppSlug = text.parse().map_err(|e| ApiError::invalid(format!("{e}")).with("field", "slug"))?;
     if text.parse::<AppId>().is_ok() {
         let detail = "an app's slug may not look like an id, because addresses take either";
+        return Err(ApiError::invalid(detail).with("field", "slug"));
+    }
+    // Its pages would be of one site with the admin API.
+    let host = slug_host(config, &slug);
+    if host == of_url(&config.public_url) {
+        let detail = format!("the app would answer on {host}, which is the host of the server itself");
         return Err(ApiError::invalid(detail).with("field", "slug"));
     }
     Ok(slug)

@@ -73,6 +73,7 @@ pub(super) fn describe(operation: &mut Operation<'_>) {
     );
     operation.problems(&[
         Code::BadRequest,
+        Code::RequestTimeout,
         Code::RequestInFlight,
         Code::BodyTooLarge,
         Code::IdempotencyKeyReused,

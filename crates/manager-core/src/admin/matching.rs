@@ -212,7 +212,7 @@ fn answer(
         }
         match verdict {
             Verdict::Answers(captured) if winner.is_none() => winner = Some((route, captured)),
-            Verdict::OtherMethod => allow.extend(route.method.clone()),
+            Verdict::OtherMethod => allow.extend(route.methods().map(ToOwned::to_owned)),
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! Reads requests: JSON bodies and query parameters. Each refusal says what is wrong with which
 //! field.
 
+use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -13,6 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use shared::fault::Code;
+use shared::http::BodyTooSlow;
 
 use super::problem::ApiError;
 
@@ -50,8 +52,23 @@ pub(super) async fn body(request: Request, limit: usize) -> Result<Vec<u8>, ApiE
     match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Err(error) if is_too_slow(&*error) => {
+            Err(ApiError::new(Code::RequestTimeout, BodyTooSlow.to_string()))
+        }
         Err(_) => Err(ApiError::new(Code::BadRequest, "the body ended too early")),
     }
+}
+
+/// The server in front of the API says so; what is between the two wraps its error.
+fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<BodyTooSlow>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -46,7 +46,7 @@ pub(crate) fn generate_token() -> Result<String, NoEntropy> {
 
 /// Why a name cannot be claimed by any app, if so.
 pub(crate) fn refusal(pattern: &HostPattern, config: &ManagerConfig) -> Option<String> {
-    let own = [config.base_domain.to_ascii_lowercase(), public_host(&config.public_url)];
+    let own = [config.base_domain.to_ascii_lowercase(), host::of_url(&config.public_url).into_owned()];
     for name in own.iter().filter(|name| !name.is_empty()) {
         let is_below =
             |suffix: &str| pattern.base().strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
@@ -63,12 +63,6 @@ pub(crate) fn refusal(pattern: &HostPattern, config: &ManagerConfig) -> Option<S
 
 /// Top-level names that by definition nobody has.
 const SPECIAL: [&str; 3] = ["localhost", "invalid", "onion"];
-
-/// The host in the address at which people reach this server.
-fn public_host(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    host::normalized(rest.split('/').next().unwrap_or_default()).into_owned()
-}
 
 #[cfg(test)]
 mod tests {

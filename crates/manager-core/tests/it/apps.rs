@@ -1,6 +1,7 @@
+use manager_core::ManagerConfig;
 use serde_json::json;
 
-use crate::harness::TestApi;
+use crate::harness::{TestApi, config};
 
 #[tokio::test]
 async fn an_app_is_made_shown_renamed_and_removed() {
@@ -68,6 +69,17 @@ async fn a_taken_or_malformed_slug_is_refused() {
         assert_eq!(reply.is_problem("invalid_input")["field"], "slug", "{slug}");
     }
     api.post("/apps", json!({ "slug": "x", "name": "a\0b" })).await.is_problem("invalid_input");
+}
+
+#[tokio::test]
+async fn attack_an_app_with_the_slug_of_the_servers_own_host() {
+    let config = ManagerConfig { public_url: "https://pi.localhost:8443".into(), ..config() };
+    let api = TestApi::start_with(config).await;
+    let refused = api.post("/apps", json!({ "slug": "pi" })).await;
+    assert_eq!(refused.is_problem("invalid_input")["field"], "slug");
+    let refused = api.call("PATCH", "/apps/default", Some(json!({ "slug": "pi" }))).await;
+    assert_eq!(refused.is_problem("invalid_input")["field"], "slug");
+    api.post("/apps", json!({ "slug": "pie" })).await.is(201);
 }
 
 #[tokio::test]

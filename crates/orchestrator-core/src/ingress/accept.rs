@@ -13,6 +13,7 @@ use shared::invocation::ScriptTarget;
 use shared::ports::{Accept, Accepted, Arrived, NotAccepted};
 use shared::route::DispatchMode;
 
+use super::home::Home;
 use super::problem::{Failure, REQUEST_ID};
 use super::request::{self, Call};
 use super::response;
@@ -29,6 +30,7 @@ const KEY_BYTES_MAX: usize = 255;
 /// Writes a request down, and answers at once or when it has run.
 pub(super) async fn accept(
     port: &dyn Accept,
+    home: &Home,
     matched: &Matched<'_>,
     call: &Call<'_>,
     request_id: &Arc<str>,
@@ -52,7 +54,7 @@ pub(super) async fn accept(
     match port.accept(arrived).await {
         Ok(Accepted::Ended(result)) => Ok(response::answer(*result, request_id)),
         Ok(Accepted::Later { delivery, is_repeated }) => {
-            let mut answer = accepted(&matched.route.target, delivery, request_id);
+            let mut answer = accepted(home, &matched.route.target, delivery, request_id);
             let headers = answer.headers_mut();
             if is_asked {
                 headers.insert(&PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
@@ -103,13 +105,19 @@ fn digest(call: &Call<'_>) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn accepted(target: &ScriptTarget, delivery: DeliveryId, request_id: &str) -> Response<Full<Bytes>> {
+fn accepted(
+    home: &Home,
+    target: &ScriptTarget,
+    delivery: DeliveryId,
+    request_id: &str,
+) -> Response<Full<Bytes>> {
     let body = format!("{{\"execution_id\":\"{delivery}\"}}");
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = StatusCode::ACCEPTED;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let location = format!("/api/v1/admin/apps/{}/executions/{delivery}", target.app_slug);
+    // Whole, because the host that was asked is the app's and does not answer for the server.
+    let location = home.address(&format!("/api/v1/admin/apps/{}/executions/{delivery}", target.app_slug));
     if let Ok(location) = HeaderValue::try_from(location) {
         headers.insert(LOCATION, location);
     }

@@ -1,22 +1,81 @@
 //! Taking in a request body: no more than allowed, and not forever.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use shared::fault::Code;
+use shared::http::BodyTooSlow;
+use shared::limits::{BODY_PAUSE_S, BODY_RATE_FROM_S, BODY_RATE_MIN};
+use tokio::time::Sleep;
 
 use super::problem::Failure;
 
-/// Longest silence between two pieces.
-const IDLE: Duration = Duration::from_secs(30);
-/// From this age on a body must have come in at [`RATE_MIN`] on average.
-const RATE_FROM: Duration = Duration::from_secs(10);
-/// Bytes per second.
-const RATE_MIN: u64 = 1024;
+/// A body that must keep coming: who sends it a byte now and then would hold a connection, and
+/// whatever waits for the body, for nothing.
+#[derive(Debug)]
+pub struct Paced {
+    body: Incoming,
+    /// When somebody first asked for it.
+    since: Option<Instant>,
+    bytes: u64,
+    /// Ends the present pause.
+    pause: Option<Pin<Box<Sleep>>>,
+}
 
-pub(super) async fn read(mut body: Incoming, bytes_max: u32) -> Result<Bytes, Failure> {
+/// Why a body is not there whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body came in too slowly")]
+    TooSlow(#[from] BodyTooSlow),
+    #[error("the body cannot be read")]
+    Broken(#[from] hyper::Error),
+}
+
+impl Paced {
+    pub(super) const fn new(body: Incoming) -> Self {
+        Self { body, since: None, bytes: 0, pause: None }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let pause = Duration::from_secs(BODY_PAUSE_S);
+            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            ready!(pause.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(BodyTooSlow.into())));
+        };
+        self.pause = None;
+        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
+        self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let age = since.elapsed().as_secs();
+        if age >= BODY_RATE_FROM_S && self.bytes < age * BODY_RATE_MIN {
+            return Poll::Ready(Some(Err(BodyTooSlow.into())));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pub(super) async fn read(mut body: Paced, bytes_max: u32) -> Result<Bytes, Failure> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -24,28 +83,14 @@ pub(super) async fn read(mut body: Incoming, bytes_max: u32) -> Result<Bytes, Fa
     if body.size_hint().lower() > u64::from(bytes_max) {
         return Err(too_large(bytes_max));
     }
-    let since = Instant::now();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    loop {
-        let frame = match tokio::time::timeout(IDLE, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => {
-                return Err(Failure::new(Code::BadRequest, format!("the body cannot be read: {error}")));
-            }
-            Ok(None) => break,
-            Err(_) => return Err(too_slow()),
-        };
-        let Ok(data) = frame.into_data() else {
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
             continue;
         };
-        let size = first.len() + rest.len() + data.len();
-        if size > bytes_max as usize {
+        if first.len() + rest.len() + data.len() > bytes_max as usize {
             return Err(too_large(bytes_max));
-        }
-        let age = since.elapsed();
-        if age > RATE_FROM && (size as u64) < age.as_secs() * RATE_MIN {
-            return Err(too_slow());
         }
         // Most bodies come in one piece, which is then not copied.
         if first.is_empty() && rest.is_empty() {
@@ -64,13 +109,13 @@ fn too_large(bytes_max: u32) -> Failure {
     Failure::new(Code::BodyTooLarge, format!("this route takes bodies of up to {bytes_max} bytes"))
 }
 
-fn too_slow() -> Failure {
-    Failure::new(
-        Code::RequestTimeout,
-        format!(
-            "a body may pause for {} s and must come in at {RATE_MIN} bytes/s after {} s",
-            IDLE.as_secs(),
-            RATE_FROM.as_secs()
-        ),
-    )
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooSlow(slow) => Self::new(Code::RequestTimeout, slow.to_string()),
+            BodyError::Broken(broken) => {
+                Self::new(Code::BadRequest, format!("the body cannot be read: {broken}"))
+            }
+        }
+    }
 }

@@ -50,7 +50,34 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_authorization_headers_are_one_token_or_none(values: Vec<Vec<u8>>) {
+            let mut headers = HeaderMap::new();
+            for value in values.iter().filter_map(|value| HeaderValue::from_bytes(value).ok()) {
+                headers.append(AUTHORIZATION, value);
+            }
+            if let Some(token) = bearer(&headers) {
+                prop_assert_eq!(headers.len(), 1);
+                prop_assert_eq!(token.trim(), token);
+            }
+        }
+
+        #[test]
+        fn a_token_is_read_whatever_the_case_of_its_scheme(
+            scheme in "[Bb][Ee][Aa][Rr][Ee][Rr]",
+            token in "[!-~]{1,80}",
+        ) {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, format!("{scheme} {token}").parse().unwrap());
+            prop_assert_eq!(bearer(&headers), Some(token.as_str()));
+        }
+    }
 
     #[test]
     fn only_one_bearer_token_is_a_credential() {

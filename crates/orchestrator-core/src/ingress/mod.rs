@@ -4,8 +4,11 @@ mod accept;
 mod assets;
 mod body;
 mod caller;
+mod connection;
 mod cors;
 mod gate;
+mod home;
+mod opening;
 mod problem;
 mod rate;
 mod request;
@@ -13,5 +16,6 @@ mod response;
 mod server;
 mod trace;
 
+pub use body::{BodyError, Paced};
 pub use server::{DataPlane, IngressConfig, serve};
 pub use trace::Tracing;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use http::header::{AUTHORIZATION, COOKIE, HOST};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue};
 use http::request::Parts;
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
@@ -22,10 +21,16 @@ const QUERY_PAIRS_MAX: usize = 256;
 /// Longest request id taken over from a proxy.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// The host a request is for: of the URI in HTTP/2 and in absolute form, else of the header.
-pub(super) fn host(request: &Request<Incoming>) -> Result<&str, Failure> {
+/// The host a request is for: of the URI in HTTP/2 and in absolute form, else of the header. Where
+/// there are both they are the same, or a script would see another host than the one it answers on.
+pub(super) fn host<B>(request: &Request<B>) -> Result<&str, Failure> {
     if let Some(authority) = request.uri().authority() {
-        return Ok(authority.as_str());
+        let is_same =
+            |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+        if request.headers().get_all(HOST).iter().all(is_same) {
+            return Ok(authority.as_str());
+        }
+        return Err(Failure::new(Code::BadRequest, "the request names two hosts"));
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next().map(|host| host.to_str()), hosts.next()) {
@@ -35,7 +40,7 @@ pub(super) fn host(request: &Request<Incoming>) -> Result<&str, Failure> {
     }
 }
 
-pub(super) fn check_uri(request: &Request<Incoming>) -> Result<(), Failure> {
+pub(super) fn check_uri<B>(request: &Request<B>) -> Result<(), Failure> {
     let uri = request.uri();
     let bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
     if bytes > URI_BYTES_MAX {
@@ -60,8 +65,8 @@ pub(super) fn client_address(parts: &http::HeaderMap, peer: IpAddr, trusted: &[I
         hops.flat_map(|value| value.split(',')).map(|hop| hop.trim().parse::<IpAddr>()).collect();
     for hop in hops.into_iter().rev() {
         match hop {
-            Ok(address) if is_trusted(address, trusted) => {}
-            Ok(address) => return address,
+            Ok(address) if is_trusted(address.to_canonical(), trusted) => {}
+            Ok(address) => return address.to_canonical(),
             Err(_) => return peer,
         }
     }
@@ -170,8 +175,45 @@ fn push_cookies(headers: &mut PairBlock, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// The pairs of a cookie header, whose names end at the first `=`.
+    fn cookies(value: &[u8]) -> Vec<&[u8]> {
+        value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_cookies_there_are_a_script_sees_all_but_the_platforms(
+            names in proptest::collection::vec("(__Host-picloud(-oidc)?|[a-z_ ]{0,3}|__host-picloud)", 0..6),
+            tail: Vec<u8>,
+        ) {
+            let line: Vec<String> = names.iter().map(|name| format!("{name}=1")).collect();
+            let line = [line.join(";").into_bytes(), vec![b';'], tail].concat();
+            let mut headers = PairBlock::default();
+            push_cookies(&mut headers, &line);
+            let seen = shared::http::Pairs::new(headers.as_bytes()).next();
+            let seen = seen.map_or(&[][..], |pair| pair.unwrap().1);
+            let is_ours = |pair: &&[u8]| {
+                let name = pair.split(|byte| *byte == b'=').next().unwrap().trim_ascii();
+                name == SESSION_COOKIE.as_bytes() || name == LOGIN_COOKIE.as_bytes()
+            };
+            let expected: Vec<_> = cookies(&line).into_iter().filter(|pair| !is_ours(pair)).collect();
+            prop_assert_eq!(cookies(seen), expected);
+        }
+
+        #[test]
+        fn any_forwarded_header_gives_the_peer_or_an_address_in_it(values in proptest::collection::vec("[0-9a-f:., ]{0,30}", 0..3)) {
+            let peer: IpAddr = [127, 0, 0, 1].into();
+            let values: Vec<_> = values.iter().map(String::as_str).collect();
+            let trusted = ["127.0.0.0/8".parse().unwrap()];
+            let client = client_address(&forwarded(&values), peer, &trusted);
+            let is_named = values.iter().flat_map(|value| value.split(',')).any(|hop| hop.trim().parse::<IpAddr>().is_ok_and(|hop| hop.to_canonical() == client));
+            prop_assert!(client == peer || is_named);
+        }
+    }
 
     fn forwarded(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -212,6 +254,7 @@ mod tests {
         assert_eq!(address(&["1.2.3.4"]), "1.2.3.4");
         assert_eq!(address(&["6.6.6.6, 1.2.3.4"]), "1.2.3.4");
         assert_eq!(address(&["6.6.6.6", "1.2.3.4, 10.0.0.7"]), "1.2.3.4");
+        assert_eq!(address(&["::ffff:1.2.3.4, ::ffff:10.0.0.7"]), "1.2.3.4");
         assert_eq!(address(&["rubbish"]), "127.0.0.1");
         assert_eq!(address(&[]), "127.0.0.1");
     }

@@ -1,8 +1,8 @@
-//! The listener: hyper with every limit set by us, none left to its defaults.
+//! The listener, and the way of a request from it to the platform or to an app's route.
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
@@ -27,25 +27,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 use tracing::Instrument;
 
+use super::body::Paced;
 use super::gate::Gate;
+use super::home::Home;
 use super::problem::Failure;
 use super::rate::Rates;
 use super::request::Call;
 use super::trace::{Recording, Tracing, header_value};
-use super::{accept, assets, body, caller, cors, request, response, trace};
+use super::{accept, assets, body, caller, connection, cors, request, response, trace};
 use crate::pool::Pool;
 use crate::routing::{Matched, Miss, Place, Router};
 
-/// Sources of these numbers: the limits that browsers and proxies stay well below, and hyper's
-/// advisories on HTTP/2 floods.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADERS_MAX: usize = 100;
-const HTTP1_BUFFER_BYTES: usize = 64 << 10;
-const H2_STREAMS_MAX: u32 = 100;
-const H2_HEADER_LIST_BYTES: u32 = 16 << 10;
-const H2_PENDING_RESETS_MAX: usize = 20;
-const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open connections get to finish when the server stops.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -68,6 +60,7 @@ pub struct DataPlane {
     /// Takes requests that must not be lost.
     outbox: Arc<dyn Accept>,
     rates: Rates,
+    home: Home,
 }
 
 impl std::fmt::Debug for DataPlane {
@@ -86,7 +79,7 @@ pub async fn serve<P, B>(
     config: IngressConfig,
     shutdown: impl Future<Output = ()>,
 ) where
-    P: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+    P: tower::Service<Request<Paced>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + Sync
@@ -96,7 +89,7 @@ pub async fn serve<P, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let ingress = Arc::new(Ingress { plane, platform, config });
-    let builder = Arc::new(builder());
+    let builder = Arc::new(connection::builder());
     let gate = Gate::default();
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -111,12 +104,13 @@ pub async fn serve<P, B>(
             },
             () = shutdown.as_mut() => break,
         };
-        let counted = (!request::is_trusted(peer.ip(), &ingress.config.trusted_proxies)).then_some(peer.ip());
+        // A listener on `[::]` sees clients of IPv4 by their addresses in IPv6.
+        let peer = peer.ip().to_canonical();
+        let counted = (!request::is_trusted(peer, &ingress.config.trusted_proxies)).then_some(peer);
         let Some(admitted) = gate.admit(counted) else {
             continue;
         };
-        let connection = connection(&builder, &ingress, stream, peer);
-        let watched = graceful.watch(connection);
+        let watched = graceful.watch(serve_one(&builder, &ingress, stream, peer));
         tokio::spawn(async move {
             // A client that breaks the protocol or leaves is not worth a log line.
             let _ = watched.await;
@@ -135,33 +129,14 @@ async fn pause_after(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HTTP1_BUFFER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(H2_STREAMS_MAX)
-        .max_header_list_size(H2_HEADER_LIST_BYTES)
-        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
-        .keep_alive_interval(H2_PING_INTERVAL)
-        .keep_alive_timeout(H2_PING_TIMEOUT);
-    builder
-}
-
-fn connection<P, B>(
+fn serve_one<P, B>(
     builder: &Builder<TokioExecutor>,
     ingress: &Arc<Ingress<P>>,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: IpAddr,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error: std::fmt::Debug> + Send + 'static
 where
-    P: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+    P: tower::Service<Request<Paced>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + Sync
@@ -170,14 +145,12 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // Answers are written whole; waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
     let ingress = ingress.clone();
     let service = service_fn(move |request| {
         let ingress = ingress.clone();
-        async move { Ok::<_, Infallible>(ingress.handle(request, peer.ip()).await) }
+        async move { Ok::<_, Infallible>(ingress.handle(request, peer).await) }
     });
-    builder.serve_connection(TokioIo::new(stream), service).into_owned()
+    builder.serve_connection(connection::prepared(stream), service).into_owned()
 }
 
 struct Ingress<P> {
@@ -188,21 +161,26 @@ struct Ingress<P> {
 
 impl<P, B> Ingress<P>
 where
-    P: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync,
+    P: tower::Service<Request<Paced>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync,
     P::Future: Send,
 {
     async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Either<Full<Bytes>, B>> {
         let trusted = &self.config.trusted_proxies;
         let request_id = request::request_id(request.headers(), peer, trusted);
         let client = request::client_address(request.headers(), peer, trusted);
-        let mut request = request;
+        let mut request = request.map(Paced::new);
         let tracing = self.config.tracing.as_ref();
         let trace = trace::follow(request.headers_mut(), tracing);
         let recording = Recording::begin(tracing, trace, &request, &request_id);
         let answered = if is_reserved(request.uri().path()) {
             let trace = trace.unwrap_or_default();
             let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
-            self.ask_platform(request, client, request_id.clone(), trace).instrument(span).await
+            match self.plane.home.check(&self.plane.router, &request) {
+                Ok(()) => {
+                    self.ask_platform(request, client, request_id.clone(), trace).instrument(span).await
+                }
+                Err(failure) => failure.into_response(&request_id).map(Either::Left),
+            }
         } else {
             let run = self.plane.run(request, client, request_id.clone(), recording.as_ref());
             let mut answered = run.await.unwrap_or_else(|failure| failure.into_response(&request_id));
@@ -219,7 +197,7 @@ where
 
     async fn ask_platform(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<Paced>,
         client: IpAddr,
         request_id: Arc<str>,
         trace: TraceContext,
@@ -239,20 +217,28 @@ where
 }
 
 impl DataPlane {
+    /// `public_url` is where people reach the server itself.
     pub fn new(
         router: Router,
         pool: Pool,
         callers: Arc<dyn Authenticate>,
         assets: Arc<dyn AssetSource>,
         outbox: Arc<dyn Accept>,
+        public_url: &str,
     ) -> Self {
-        Self { router, pool, callers, assets, outbox, rates: Rates::default() }
+        let home = Home::at(public_url);
+        Self { router, pool, callers, assets, outbox, rates: Rates::default(), home }
+    }
+
+    /// Whether a normalised host is that of the server itself.
+    pub fn is_own_host(&self, name: &str) -> bool {
+        self.home.is_host(name)
     }
 
     /// Host → app → route → script, and back.
     async fn run(
         &self,
-        request: Request<Incoming>,
+        request: Request<Paced>,
         client: IpAddr,
         request_id: Arc<str>,
         recording: Option<&Recording<'_>>,
@@ -305,7 +291,7 @@ impl DataPlane {
         &self,
         matched: &Matched<'_>,
         arrival: &Arrival<'_>,
-        incoming: Incoming,
+        incoming: Paced,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let Arrival { parts, client, params: host_params, request_id, recording } = *arrival;
         let route = matched.route;
@@ -322,7 +308,7 @@ impl DataPlane {
         let body = body::read(incoming, route.body_bytes_max).await?;
         let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
         if route.dispatch != DispatchMode::Sync {
-            return accept::accept(&*self.outbox, matched, &call, request_id).await;
+            return accept::accept(&*self.outbox, &self.home, matched, &call, request_id).await;
         }
         let invocation = request::invocation(matched, &call, Arc::clone(request_id));
         let result = self.pool.work(Work::Run(invocation)).await;

@@ -71,7 +71,7 @@ impl AppMatcher {
             let route = &self.routes[index];
             match route.verdict(method, host, &segments) {
                 Verdict::OtherHost | Verdict::OtherPath => {}
-                Verdict::OtherMethod => allowed.extend(methods_of(route)),
+                Verdict::OtherMethod => allowed.extend(route.methods().map(ToOwned::to_owned)),
                 Verdict::Answers(captured) => {
                     return Ok(Matched { route, params: captured.params, rest: captured.rest });
                 }
@@ -99,22 +99,16 @@ impl AppMatcher {
     }
 }
 
-/// Whoever answers GET answers HEAD.
-fn methods_of(route: &Route) -> impl Iterator<Item = String> {
-    let only = route.method.clone();
-    let head = (only.as_deref() == Some("GET")).then(|| "HEAD".to_owned());
-    only.into_iter().chain(head)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use proptest::prelude::*;
     use shared::http::Pairs;
     use shared::id::{AppId, RouteId, ScriptId, UserId};
     use shared::invocation::ScriptTarget;
     use shared::limits::ScriptLimits;
-    use shared::route::RoutePolicy;
+    use shared::route::{PathPattern, RoutePolicy};
     use shared::script::BundleHash;
 
     use super::*;
@@ -166,6 +160,36 @@ mod tests {
             }
             Err(Miss::NoRoute) => "no route".to_owned(),
             Err(Miss::WrongMethod(allowed)) => format!("allow {}", allowed.join(",")),
+        }
+    }
+
+    proptest! {
+        /// The matcher finds fast what the rule says: of those that answer, the first in precedence.
+        #[test]
+        fn every_request_is_answered_by_the_route_that_the_rule_says(
+            routes in proptest::collection::vec(
+                (r"(GET|PUT|\*)", r"(a\.ex\.com|\*\.ex\.com|\{t\}\.ex\.com|)", r"(/(a|b|:x|:y)){0,3}(/\*)?"), 0..12,
+            ),
+            method in "(GET|HEAD|PUT)",
+            host in r"((a|b|c\.b)\.ex\.com|other)",
+            path in r"(/(a|b|c|%61|)){0,4}|x",
+        ) {
+            let routes: Vec<_> = routes
+                .iter()
+                .map(|(method, host, path)| (method.as_str(), format!("{host}{}", if path.is_empty() { "/" } else { path })))
+                .filter(|(_, pattern)| pattern[pattern.find('/').unwrap()..].parse::<PathPattern>().is_ok())
+                .collect();
+            let routes: Vec<_> = routes.iter().map(|(method, pattern)| (*method, pattern.as_str())).collect();
+            let matcher = matcher(&routes);
+            let segments = PathSegments::new(&path);
+            let answers = |route: &&Route| {
+                segments.as_ref().is_some_and(|path| matches!(route.verdict(&method, &host, path), Verdict::Answers(_)))
+            };
+            let mut all: Vec<_> = matcher.routes.iter().collect();
+            all.sort_by(|a, b| a.precedence(b));
+            let expected = all.into_iter().find(answers).map(|route| route.id);
+            let found = matcher.find(&method, &host, &path);
+            prop_assert_eq!(found.ok().map(|matched| matched.route.id), expected);
         }
     }
 

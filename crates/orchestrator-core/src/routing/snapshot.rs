@@ -66,6 +66,13 @@ impl Router {
         self.compiled().host(host)
     }
 
+    /// Whether a normalised host is an app's own, by its slug of now or before, or by a claim. Those of
+    /// the machine itself are not, although the app `default` answers there too.
+    pub fn is_of_an_app(&self, host: &str) -> bool {
+        let compiled = self.compiled();
+        !compiled.is_machines(host) && compiled.host(host).is_some()
+    }
+
     /// Whether a certificate for this normalised name may be asked for: an app answers on it, or
     /// did before it was renamed, and it is no name of one machine alone.
     pub fn may_have_certificate(&self, name: &str) -> bool {
@@ -117,8 +124,13 @@ impl Compiled {
         Self { table, apps, default, suffix, exact, below }
     }
 
+    /// Whether a host is `localhost`, an address or the base domain.
+    fn is_machines(&self, name: &str) -> bool {
+        name == "localhost" || host::is_address(name) || *name == self.suffix[1..]
+    }
+
     fn host(&self, name: &str) -> Option<Place> {
-        if name == "localhost" || host::is_address(name) || *name == self.suffix[1..] {
+        if self.is_machines(name) {
             return self.default.clone().map(Place::of);
         }
         match name.strip_suffix(&self.suffix) {
@@ -227,6 +239,19 @@ mod tests {
             "éblog.example.org",
         ] {
             assert_eq!(app(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_of_the_machine_are_no_apps_and_all_others_that_answer_are() {
+        let table = with_domains(&["default", "blog"], &["*.example.com"]);
+        let router = Router::new(Arc::new(Fixed(Mutex::new(table))));
+        for name in ["default.example.org", "blog.example.org", "journal.example.org", "a.example.com"] {
+            assert!(router.is_of_an_app(name), "{name}");
+        }
+        for name in ["localhost", "127.0.0.1", "[::1]", "example.org", "nope.example.org", "example.com", ""]
+        {
+            assert!(!router.is_of_an_app(name), "{name}");
         }
     }
 

@@ -38,7 +38,8 @@ fn an_async_route_answers_202_and_its_script_runs_with_the_request_that_came() {
     route(&app, "later", source, "async");
     let reply = send(&app, "/later", &[("content-type", "application/json")], r#"{"n": 42}"#);
     let id = reply.is(202).json()["execution_id"].as_str().unwrap().to_owned();
-    let location = format!("/api/v1/admin/apps/{}/executions/{id}", app.slug);
+    let path = format!("/api/v1/admin/apps/{}/executions/{id}", app.slug);
+    let location = format!("http://localhost:{}{path}", server.port);
     assert_eq!(reply.header("location"), location);
     let record = eventually("it has run", || {
         let reply = app.admin("GET", &format!("/executions/{id}"), &Value::Null);

@@ -27,6 +27,8 @@ const PATTERN_BYTES_MAX: usize = 1024;
 const SEGMENTS_MAX: usize = 32;
 /// Path prefixes the platform keeps for itself on every host.
 const RESERVED_PREFIXES: [&str; 3] = ["/api", "/admin", "/realtime"];
+/// Those among them that are for the people who run it: the admin API and the dashboard.
+const PEOPLES_PREFIXES: [&str; 2] = ["/api/v1/admin", "/admin"];
 /// Paths the platform keeps for itself on every host.
 const RESERVED_PATHS: [&str; 5] = ["/healthz", "/readyz", "/version", "/metrics", TLS_ALLOW_PATH];
 /// Where a proxy asks whether it may get a certificate for a host.
@@ -34,10 +36,17 @@ pub const TLS_ALLOW_PATH: &str = "/internal/tls-allow";
 
 /// Whether the platform itself answers this path, on every host.
 pub fn is_reserved(path: &str) -> bool {
-    RESERVED_PATHS.contains(&path)
-        || RESERVED_PREFIXES.iter().any(|prefix| {
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+    RESERVED_PATHS.contains(&path) || RESERVED_PREFIXES.iter().any(|prefix| is_below(path, prefix))
+}
+
+/// Whether a path is one of those by which people run the server. It answers them on hosts of its own,
+/// not on those of apps.
+pub fn is_for_people(path: &str) -> bool {
+    PEOPLES_PREFIXES.iter().any(|prefix| is_below(path, prefix))
+}
+
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// One part of a pattern between slashes.
@@ -231,6 +240,16 @@ mod tests {
             assert_eq!(parse(text), Err(error), "{text}");
         }
         assert!(parse("/apis").is_ok());
+    }
+
+    #[test]
+    fn what_is_for_people_is_the_platforms() {
+        for path in ["/admin", "/admin/x", "/api/v1/admin", "/api/v1/admin/apps"] {
+            assert!(is_for_people(path) && is_reserved(path), "{path}");
+        }
+        for path in ["/", "/administration", "/api/v1/execute/x", "/api/v1/administration", "/healthz"] {
+            assert!(!is_for_people(path), "{path}");
+        }
     }
 
     #[test]

@@ -112,6 +112,12 @@ impl Route {
         }
     }
 
+    /// The methods that it answers; none where it answers all.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        let only = self.method.as_deref();
+        only.into_iter().chain((only == Some("GET")).then_some("HEAD"))
+    }
+
     /// Which of two routes of an app is asked first: `Less` goes first. One for a host goes before
     /// one for more hosts, then the paths decide, then one for a method goes before one for any.
     pub fn precedence(&self, other: &Self) -> Ordering {

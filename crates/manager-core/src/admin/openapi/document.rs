@@ -54,6 +54,9 @@ impl Beside {
     }
 }
 
+/// What is wrong with an address before anybody looks at what it names.
+const OF_ANY_ADDRESS: [Code; 2] = [Code::BadRequest, Code::UriTooLong];
+
 /// The OpenAPI document: the table of endpoints, what the manager serves besides, and `beside`.
 pub fn openapi(beside: &[Beside]) -> Value {
     let mut schemas = Schemas::default();
@@ -107,7 +110,7 @@ fn of_endpoint(endpoint: &Endpoint, schemas: &mut Schemas) -> Map<String, Value>
     }
     (endpoint.describe)(&mut operation);
     if !places.is_empty() {
-        operation.problems(&[Code::NotFound, Code::BadRequest]);
+        operation.problem(Code::NotFound);
     }
     if endpoint.method != "GET" {
         operation.problem(Code::Conflict);
@@ -115,6 +118,7 @@ fn of_endpoint(endpoint: &Endpoint, schemas: &mut Schemas) -> Map<String, Value>
     if endpoint.method == "POST" && endpoint.needs != Needs::Nothing {
         idempotency::describe(&mut operation);
     }
+    operation.problems(&OF_ANY_ADDRESS);
     operation.problems(&[Code::TooManyRequests, Code::Internal, Code::Unavailable]);
     operation.answer_header("RateLimit");
     operation.answer_header("RateLimit-Policy");
@@ -162,8 +166,9 @@ fn of_extra(extra: &Beside, schemas: &mut Schemas) -> Map<String, Value> {
             "name": place, "in": "path", "required": true, "description": words::place(place),
             "schema": { "type": "string", "minLength": 1 },
         }));
-        operation.problems(&[Code::NotFound, Code::BadRequest]);
+        operation.problem(Code::NotFound);
     }
+    operation.problems(&OF_ANY_ADDRESS);
     if extra.is_guarded {
         operation.problems(&[Code::Unauthenticated, Code::Forbidden, Code::Internal, Code::Unavailable]);
     }

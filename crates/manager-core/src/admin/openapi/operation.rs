@@ -182,6 +182,7 @@ impl<T: JsonSchema, const BYTES_MAX: usize> Argument for Json<T, BYTES_MAX> {
         operation.body::<T>();
         operation.problems(&[
             Code::BadRequest,
+            Code::RequestTimeout,
             Code::BodyTooLarge,
             Code::UnsupportedMedia,
             Code::InvalidInput,
@@ -195,7 +196,7 @@ impl Argument for Request {
         operation.body = Some(
             json!({ "required": true, "content": { "*/*": { "schema": { "type": "string", "format": "binary" } } } }),
         );
-        operation.problems(&[Code::BadRequest, Code::BodyTooLarge]);
+        operation.problems(&[Code::BadRequest, Code::RequestTimeout, Code::BodyTooLarge]);
     }
 }
 
