@@ -68,7 +68,7 @@ pub(super) async fn create(
     Json(body): Json<KeyBody>,
 ) -> Result<(StatusCode, Once<KeyOnce>), ApiError> {
     let name = name(&body.name)?;
-    let scopes = scopes(body.scopes)?;
+    let scopes = scopes(body.scopes, body.app.is_some())?;
     let expires_at = body.expires_in_s.map(expiry).transpose()?;
     let mut tx = admin.database.begin().await?;
     let app = match &body.app {
@@ -111,12 +111,17 @@ fn name(text: &str) -> Result<&str, ApiError> {
     Err(ApiError::invalid(detail).with("field", "name"))
 }
 
-fn scopes(mut given: Vec<Scope>) -> Result<Vec<Scope>, ApiError> {
+fn scopes(mut given: Vec<Scope>, is_bound: bool) -> Result<Vec<Scope>, ApiError> {
     given.sort_by_key(|scope| scope.as_str());
     given.dedup();
     if given.is_empty() {
         let all = Scope::ALL.map(Scope::as_str).join(", ");
         return Err(ApiError::invalid(format!("a key needs one of the scopes {all}")).with("field", "scopes"));
+    }
+    if is_bound && given.contains(&Scope::InstanceAdmin) {
+        let detail =
+            "a key that is for one app cannot have the scope instance:admin, which is for all of them";
+        return Err(ApiError::invalid(detail).with("field", "scopes"));
     }
     Ok(given)
 }

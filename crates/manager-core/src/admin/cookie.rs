@@ -51,7 +51,7 @@ fn login_value(value: &str, seconds: u32) -> HeaderValue {
 
 /// What this browser began a login with, if it did.
 pub(super) fn login(headers: &HeaderMap) -> Option<Flow> {
-    let json = URL_SAFE_NO_PAD.decode(named(headers, LOGIN_COOKIE)?).ok()?;
+    let json = URL_SAFE_NO_PAD.decode(named(headers, LOGIN_COOKIE).next()?).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
@@ -64,7 +64,12 @@ fn header_value(token: &str, seconds: i64) -> HeaderValue {
 
 /// The token in the request's cookie, when the request may use it.
 pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
-    let Some(token) = named(&parts.headers, SESSION_COOKIE) else { return Ok(None) };
+    let mut all = named(&parts.headers, SESSION_COOKIE);
+    let Some(token) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        // A browser has one of this name. Which of two is the person's is not for the server to guess.
+        return Err(ApiError::new(Code::Unauthenticated, "the request has two session cookies"));
+    }
     let is_safe = parts.method.is_safe() && !is_of_another_page(&parts.headers);
     if is_safe || is_same_origin(&parts.headers) {
         return Ok(Some(token));
@@ -74,14 +79,14 @@ pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
     Err(ApiError::new(Code::Forbidden, detail).with("rule", "same_origin"))
 }
 
-fn named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+        .filter_map(move |(key, value)| (key == name).then_some(value))
 }
 
 /// Whether the browser says that a page of another host asks. An app's own subdomain is of the same
@@ -157,6 +162,19 @@ mod tests {
         for other in ["", "a=b", "__Host-picloud2=x", "x__Host-picloud=x", "__Host-picloud"] {
             assert_eq!(session(&parts("GET", &[("cookie", other)])).unwrap(), None, "{other}");
         }
+    }
+
+    #[test]
+    fn attack_56_of_two_session_cookies_neither_counts() {
+        for line in
+            ["__Host-picloud=pics_mine; __Host-picloud=pics_x", "__Host-picloud=; a=b; __Host-picloud="]
+        {
+            let refused = session(&parts("GET", &[("cookie", line)])).unwrap_err();
+            assert_eq!(refused.code, Code::Unauthenticated, "{line}");
+        }
+        let mut parts = parts("GET", &[COOKIE]);
+        parts.headers.append(header::COOKIE, HeaderValue::from_static("__Host-picloud=pics_mine"));
+        assert!(session(&parts).is_err());
     }
 
     #[test]

@@ -115,17 +115,20 @@ pub(super) async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Principal
 }
 
 /// The bearer token, if there is an Authorization header. One of another kind is refused and not
-/// passed over for a cookie: what was shown is what counts.
+/// passed over for a cookie: what was shown is what counts. So are two, of which a proxy might have
+/// looked at the other.
 fn bearer(parts: &Parts) -> Result<Option<&str>, ApiError> {
-    let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let token = value
         .to_str()
         .ok()
+        .filter(|_| values.next().is_none())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
     let wrong =
-        || ApiError::new(Code::Unauthenticated, "the header Authorization is not: Bearer and a token");
+        || ApiError::new(Code::Unauthenticated, "the header Authorization is not, once: Bearer and a token");
     token.ok_or_else(wrong).map(Some)
 }
 
@@ -211,6 +214,13 @@ mod tests {
         ) {
             let parts = with(HeaderValue::try_from(format!("{scheme}{space}{token}")).unwrap());
             prop_assert_eq!(bearer(&parts).unwrap(), Some(token.as_str()));
+        }
+
+        #[test]
+        fn two_headers_are_refused_whatever_they_say(first in "[ -~]{0,20}", second in "[ -~]{0,20}") {
+            let mut parts = with(HeaderValue::try_from(first).unwrap());
+            parts.headers.append(header::AUTHORIZATION, HeaderValue::try_from(second).unwrap());
+            prop_assert!(bearer(&parts).is_err());
         }
 
         #[test]

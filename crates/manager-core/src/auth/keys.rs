@@ -57,6 +57,8 @@ fn byte(digits: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -65,6 +67,15 @@ mod tests {
         assert_eq!(stored_form(&key), Some(hash));
         assert!(key.starts_with(&hint) && key.len() == 76, "{key}");
         assert_ne!(generate().unwrap().key, key);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_key_or_leads_nowhere(text: String, digits in "pic_[0-9a-f]{70,74}") {
+            // That chance makes a checksum right has a probability of one in four thousand million.
+            prop_assert_eq!(stored_form(&text), None);
+            prop_assert_eq!(stored_form(&digits), None);
+        }
     }
 
     #[test]

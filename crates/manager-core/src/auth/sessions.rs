@@ -49,7 +49,23 @@ fn stored_form_as(prefix: &str, token: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// One token has one form: with two, a list of those that are revoked could be passed by.
+        #[test]
+        fn any_text_is_a_token_in_its_one_form_or_leads_nowhere(text: String, body in "[A-Za-z0-9_-]{41,45}") {
+            prop_assert_eq!(stored_form(&text), None);
+            let token = format!("{PREFIX}{body}");
+            if stored_form(&token).is_some() {
+                let secret = URL_SAFE_NO_PAD.decode(&body).unwrap();
+                prop_assert_eq!(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)), &token);
+            }
+            prop_assert_eq!(stored_invitation(&token), None);
+        }
+    }
 
     #[test]
     fn a_token_leads_to_what_is_stored_of_it() {

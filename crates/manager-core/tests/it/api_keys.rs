@@ -89,6 +89,7 @@ async fn a_key_nobody_could_use_is_refused() {
         ("name", json!({ "name": " ", "scopes": ["app:read"] })),
         ("scopes", json!({ "name": "k", "scopes": [] })),
         ("scopes[0]", json!({ "name": "k", "scopes": ["app:everything"] })),
+        ("scopes", json!({ "name": "k", "scopes": ["app:read", "instance:admin"], "app": "default" })),
         ("expires_in_s", json!({ "name": "k", "scopes": ["app:read"], "expires_in_s": 0 })),
     ] {
         assert_eq!(api.post("/api-keys", body).await.is_problem("invalid_input")["field"], field);

@@ -61,9 +61,29 @@ fn member<'a>(data: &'a Value, path: &Path) -> &'a Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_cursor_of_this_query_or_refused(text: String, bytes: Vec<u8>, members in 0..3_usize) {
+            for text in [text, URL_SAFE_NO_PAD.encode(bytes)] {
+                if let Ok(cursor) = Cursor::decode(&text, members) {
+                    prop_assert_eq!(cursor.values.len(), members);
+                }
+            }
+        }
+
+        #[test]
+        fn a_cursor_comes_back_whatever_the_values_are(id: u128, values: Vec<Option<(String, i64)>>) {
+            let values: Vec<_> = values.into_iter().map(|value| json!(value)).collect();
+            let cursor = Cursor { values, id: Uuid::from_u128(id) };
+            let text = cursor.encode();
+            prop_assert_eq!(Cursor::decode(&text, cursor.values.len()).is_ok(), text.len() <= BYTES_MAX);
+        }
+    }
 
     #[test]
     fn a_cursor_comes_back_as_it_was_and_a_foreign_one_is_refused() {
