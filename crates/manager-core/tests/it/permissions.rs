@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use axum::body::Body;
+use http::Request;
 use manager_core::{Permission, permissions, permissions_beside};
 use serde_json::json;
 
@@ -24,7 +26,7 @@ const CALLERS: [Caller; 16] = [
     Caller::key("key_data", &["data:read", "data:write"]),
     Caller::key("key_app_admin", &["app:admin"]),
     Caller::key("key_instance_admin", &["instance:admin"]),
-    Caller { name: "key_bound", role: "owner", member: None, scopes: &ALL_SCOPES, is_bound: true },
+    Caller { name: "key_bound", role: "owner", member: None, scopes: &APP_SCOPES, is_bound: true },
     Caller {
         name: "key_of_viewer",
         role: "member",
@@ -37,6 +39,18 @@ const CALLERS: [Caller; 16] = [
 
 const ALL_SCOPES: [&str; 7] =
     ["app:read", "app:write", "script:invoke", "data:read", "data:write", "app:admin", "instance:admin"];
+
+/// Runs a script of an app without naming the app. Its address is the whole one.
+const EXECUTE: Permission =
+    Permission { method: "ANY", path: "/api/v1/execute/{script_id}", needs: Some("invoke_scripts") };
+
+/// What is served to everybody. The last two are the composition root's.
+const OPEN: [&str; 6] =
+    ["/version", "/api/v1/docs", "/api/v1/openapi.json", "/api/v1/errors/{code}", "/healthz", "/readyz"];
+
+/// Those that a key for one app may have.
+const APP_SCOPES: [&str; 6] =
+    ["app:read", "app:write", "script:invoke", "data:read", "data:write", "app:admin"];
 
 #[derive(Clone, Copy)]
 struct Caller {
@@ -76,7 +90,7 @@ impl Answer {
         match (reply.status.as_u16(), reply.json["detail"].as_str()) {
             (401, _) => Self::Unauthenticated,
             (403, _) => Self::Forbidden,
-            (404, Some("there is no such app")) => Self::NotFound,
+            (404, Some("there is no such app" | "there is no such script")) => Self::NotFound,
             // Whatever the handler says about a request without a body and with made-up names.
             (..500, _) => Self::Yes,
             (..) => panic!("{reply:?}"),
@@ -189,6 +203,17 @@ impl Cast {
         }
     }
 
+    /// A request of this caller to a whole address.
+    async fn request(&self, caller: &Caller, method: &str, path: &str) -> Request<Body> {
+        let api = self.api.with_token(self.credential(caller).await);
+        let mut request = api.request(method, "", None);
+        *request.uri_mut() = path.parse().unwrap();
+        if caller.role.is_empty() {
+            request.headers_mut().remove("authorization");
+        }
+        request
+    }
+
     async fn ask(&self, caller: &Caller, permission: &Permission, app: &str) -> Answer {
         let path = permission
             .path
@@ -196,18 +221,8 @@ impl Cast {
             .replace("{name}", "no-such-name")
             .replace("{user}", "no-such-user")
             .replace("{id}", "no-such-id");
-        let mut api = self.api.with_token(self.credential(caller).await);
-        if api.token.is_empty() {
-            api.token = "none".into();
-        }
-        let mut request = api.request(permission.method, &path, None);
-        if is_whole(permission) {
-            *request.uri_mut() = path.parse().unwrap();
-        }
-        if caller.role.is_empty() {
-            request.headers_mut().remove("authorization");
-        }
-        Answer::of(&api.send_head(request).await)
+        let path = if is_whole(permission) { path } else { format!("/api/v1/admin{path}") };
+        Answer::of(&self.api.send_head(self.request(caller, permission.method, &path).await).await)
     }
 }
 
@@ -230,6 +245,33 @@ async fn every_role_gets_the_documented_answer_from_every_endpoint() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+#[tokio::test]
+async fn every_role_gets_the_documented_answer_when_it_runs_a_script_directly() {
+    let cast = Cast::assemble().await;
+    for app in ["own", "foreign"] {
+        let script = cast.api.get(&format!("/apps/{app}/scripts/hello")).await.is(200)["id"].clone();
+        let path = EXECUTE.path.replace("{script_id}", script.as_str().unwrap());
+        for caller in &CALLERS {
+            for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+                let reply = cast.api.send(cast.request(caller, method, &path).await).await;
+                let expected = expected(caller, EXECUTE.needs, app == "own");
+                assert_eq!(Answer::of(&reply), expected, "{} {method} on {app}: {reply:?}", caller.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_asks_nobody_who_they_are() {
+    let cast = Cast::assemble().await;
+    for path in &OPEN[..4] {
+        for caller in &CALLERS {
+            let request = cast.request(caller, "GET", &path.replace("{code}", "not_found")).await;
+            cast.api.send(request).await.is(200);
+        }
+    }
+}
+
 #[test]
 fn the_documented_matrix_is_the_one_that_is_tested() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/permissions.md");
@@ -247,12 +289,16 @@ fn matrix() -> String {
     for (title, is_own) in [("On an app that they have to do with", true), ("On any other app", false)] {
         writeln!(page, "\n## {title}\n").unwrap();
         let on_apps = |permission: &Permission| permission.path.contains("{app}");
-        table(&mut page, permissions().into_iter().filter(on_apps), is_own);
+        table(&mut page, permissions().into_iter().filter(on_apps).chain([EXECUTE]), is_own);
     }
     writeln!(page, "\n## Elsewhere\n").unwrap();
     table(&mut page, permissions().into_iter().filter(|permission| !permission.path.contains("{app}")), true);
     writeln!(page, "\n## About the machine\n\nHere the address is the whole one.\n").unwrap();
     table(&mut page, permissions_beside().into_iter(), true);
+    writeln!(page, "\n## Open to everybody\n\nNo credential is looked at.\n\n| endpoint |\n|---|").unwrap();
+    for path in OPEN {
+        writeln!(page, "| `GET {path}` |").unwrap();
+    }
     page
 }
 
