@@ -22,6 +22,7 @@ mod idempotency;
 mod incidents;
 mod invoke;
 mod kv;
+mod logins;
 mod members;
 mod migrations;
 mod openapi;

@@ -1,4 +1,4 @@
-//! Attacks by source alone, numbered as in `docs/attacks.md`. Each names what it tries; none may cost a
+//! Attacks by source and by HTTP, numbered as in `docs/attacks.md`. Each names what it tries; none may cost a
 //! worker, and another tenant, who asks for a page all the while, must not notice.
 
 mod calls;
@@ -6,6 +6,7 @@ mod cpu;
 mod memory;
 mod source;
 mod values;
+mod web;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

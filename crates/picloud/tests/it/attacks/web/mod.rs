@@ -1,0 +1,8 @@
+//! Attacks by HTTP: what no proper client sends, how slowly, how often, and what a page on another site
+//! has a browser send.
+
+mod browser;
+mod floods;
+mod malformed;
+mod slow;
+mod wire;
