@@ -30,6 +30,7 @@ mod pic;
 mod response;
 mod routes;
 mod starters;
+mod tour;
 mod tracing;
 mod versions;
 mod worker_loss;
