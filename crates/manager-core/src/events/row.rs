@@ -38,6 +38,8 @@ pub(crate) struct Row {
     /// Microseconds since the epoch by the database's clock. Each time it is put off it is another,
     /// so with the id it names one stay in memory.
     pub(crate) due_us: i64,
+    /// When it was written, by the same clock: whatever waits for it was written later.
+    pub(crate) enqueued_us: i64,
     pub(crate) attempts: u16,
     pub(crate) strikes: u16,
     pub(crate) retry: RetryPolicy,

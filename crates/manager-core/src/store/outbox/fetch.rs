@@ -37,13 +37,15 @@ pub(crate) const FETCH: &str = "
         where d.app_id is not null
     )
     select o.id, o.app_id, o.delivery_id, o.kind, o.trigger_id, o.script_id, o.version,
-           (extract(epoch from o.due_at) * 1000000)::bigint as due_us, o.attempts, o.strikes,
+           (extract(epoch from o.due_at) * 1000000)::bigint as due_us,
+           (extract(epoch from o.enqueued_at) * 1000000)::bigint as enqueued_us, o.attempts, o.strikes,
            o.max_attempts, o.base_ms, o.cap_ms, o.root_id, o.parent_id, o.depth,
            o.order_key is not null as is_ordered, o.reply_to, o.replay_of, o.handles, o.payload,
            o.place
     from due d
     cross join lateral (
         select r.id, r.app_id, r.delivery_id, r.kind, r.trigger_id, r.script_id, r.version, r.due_at,
+               r.enqueued_at,
                r.attempts, r.strikes, r.max_attempts, r.base_ms, r.cap_ms, r.root_id, r.parent_id,
                r.depth, r.order_key, r.reply_to, r.replay_of, r.handles, r.payload,
                row_number() over (order by r.due_at, r.id) as place
@@ -161,6 +163,7 @@ fn read(row: &PgRow) -> sqlx::Result<Row> {
         id: row.try_get("id")?,
         app: row.try_get::<AppId, _>("app_id")?,
         due_us: row.try_get("due_us")?,
+        enqueued_us: row.try_get("enqueued_us")?,
         attempts: small("attempts")?,
         strikes: small("strikes")?,
         retry: RetryPolicy {

@@ -102,6 +102,8 @@ fn handed_over(event: NewEvent, id: i64, due_us: i64) -> Row {
         id,
         app: event.app,
         due_us,
+        // It is due at once.
+        enqueued_us: due_us,
         attempts: 0,
         strikes: 0,
         retry: event.retry,

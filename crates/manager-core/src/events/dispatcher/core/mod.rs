@@ -80,7 +80,12 @@ impl Core {
             Event::Lost { shard } if !has(Bug::IgnoresLoss) => self.lost(shard),
             Event::Lost { .. } => {}
             Event::HandedOver(rows) => self.handed_over(now, rows, actions),
-            Event::DueAfter(delay) => self.reading.due_at(now + delay),
+            Event::DueAfter(delay) => {
+                self.reading.due_at(now + delay);
+                if !self.shards.owns_all() {
+                    actions.push(Action::TellOthers);
+                }
+            }
             Event::Dirty => self.reading.want(),
             Event::Fetched { fetch, page } => self.fetched(now, fetch, page),
             Event::FetchFailed { fetch } => self.reading.failed(now, fetch),
@@ -121,13 +126,14 @@ impl Core {
         // A database that was restarted may have brought back what was done: it has to be done again,
         // or its row would stay for ever.
         self.window.forget_over();
-        self.settling.unblock();
+        self.settling.resume();
         self.shards.acquire(shard, suspect_max_id);
         self.reading.start_over(now);
     }
 
     fn lost(&mut self, shard: u8) {
         self.shards.lose(shard);
+        self.settling.doubt();
         for id in self.window.of_shard(shard) {
             // What runs, or waits to be written, is kept: perhaps the shard comes back as it was.
             match self.window.stage(id) {
@@ -155,7 +161,7 @@ impl Core {
                 is_elsewhere = true;
             } else if row.is_ordered && !has(Bug::RunsOutOfOrder) || !self.window.has_room_for_handed_over() {
                 // What is in order is found in order by a fetch.
-                self.reading.want();
+                self.reading.seek(row.due_us);
             } else {
                 self.take_in(row);
             }
@@ -170,11 +176,10 @@ impl Core {
             return;
         }
         for row in page.rows {
-            if self.window.is_full() {
+            if self.window.is_full() && !self.window.has(row.id) {
                 // What was handed over meanwhile has taken the room.
-                return self.reading.want();
-            }
-            if self.shards.owns(row.shard()) {
+                self.reading.seek(row.due_us);
+            } else if self.shards.owns(row.shard()) {
                 self.take_in(row);
             }
         }
@@ -247,12 +252,13 @@ impl Core {
         self.reading.note_activity(now);
         for (id, _, settlement) in rows {
             let Some(row) = self.window.row(id) else { continue };
-            let (app, is_ordered) = (row.app, row.is_ordered);
+            let (app, due_us) = (row.app, row.due_us);
+            let next_of_key = row.is_ordered.then_some(row.enqueued_us);
             if missed.contains(&id) {
                 // It was done, or refused to an owner that we are no more: then it is still there.
                 self.window.set_stage(id, Stage::Ready);
                 self.forget(id);
-                self.reading.want();
+                self.reading.seek(next_of_key.unwrap_or(due_us).min(due_us));
                 continue;
             }
             match settlement {
@@ -271,9 +277,9 @@ impl Core {
                 | Settlement::NoteFailure { .. }
                 | Settlement::Hold { .. } => {
                     self.forget(id);
-                    // The next of its key can be found from now on.
-                    if is_ordered {
-                        self.reading.want();
+                    // The next of its key can be found from now on. It may have been due for long.
+                    if let Some(enqueued_us) = next_of_key {
+                        self.reading.seek(enqueued_us);
                     }
                 }
             }

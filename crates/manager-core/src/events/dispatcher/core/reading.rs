@@ -13,6 +13,8 @@ const OVERLAP_US: i64 = 10_000_000;
 /// After something happened the whole table is read once more, lest a row be forgotten by a fault of
 /// ours. An idle platform does not do it.
 const SAFETY_EVERY: Duration = Duration::from_secs(300);
+/// Clocks that run side by side are never apart by more, however late an answer is.
+const JUMP_US: u64 = 5_000_000;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// Rows of one app in one fetch: the least is worth a statement, the most leaves room for others.
@@ -30,6 +32,10 @@ pub(super) struct Reading {
     retry_pause: Duration,
     /// Every row that was due before is known: by the database's clock.
     read_until_us: Option<i64>,
+    /// A row that is to be found once more was due then, at the earliest.
+    sought_us: Option<i64>,
+    /// The database's clock when it was last seen, and ours.
+    clock: Option<(Time, i64)>,
     apps: usize,
     is_first: bool,
 }
@@ -45,6 +51,8 @@ impl Default for Reading {
             retry_at: None,
             retry_pause: Duration::ZERO,
             read_until_us: None,
+            sought_us: None,
+            clock: None,
             apps: 1,
             is_first: true,
         }
@@ -54,6 +62,12 @@ impl Default for Reading {
 impl Reading {
     pub(super) const fn want(&mut self) {
         self.is_wanted = true;
+    }
+
+    /// A row that was due then is in the table, and is not known here any more.
+    pub(super) fn seek(&mut self, due_us: i64) {
+        self.is_wanted = true;
+        self.sought_us = Some(self.sought_us.map_or(due_us, |known| known.min(due_us)));
     }
 
     /// Reads everything from the beginning.
@@ -94,6 +108,9 @@ impl Reading {
         self.is_wanted = false;
         self.next_fetch += 1;
         self.in_flight = Some(self.next_fetch);
+        if let Some(sought) = self.sought_us.take() {
+            self.read_until_us = self.read_until_us.map(|read| read.min(sought));
+        }
         let overlap_us = if has(Bug::ReadsWithoutOverlap) { 0 } else { OVERLAP_US };
         let oldest = self.read_until_us.map(|read| window.oldest_due_us().map_or(read, |due| due.min(read)));
         Some(Fetch {
@@ -121,10 +138,27 @@ impl Reading {
         } else {
             self.read_until_us = Some(page.at_us);
         }
+        if self.has_jumped(now, page.at_us) {
+            // Rows are due by the other clock, also those that are committed in a moment: whatever was
+            // read, they are looked for everywhere, now and then.
+            self.read_until_us = None;
+            self.is_wanted = true;
+            let then = now + Duration::from_micros(OVERLAP_US.unsigned_abs());
+            self.safety_at = Some(self.safety_at.map_or(then, |known| known.min(then)));
+        }
         if let Some(delay) = page.next_due.filter(|_| !has(Bug::ForgetsTheNextDue)) {
             self.due_at(now + delay);
         }
         true
+    }
+
+    /// Whether the database's clock has been set since it was last seen.
+    fn has_jumped(&mut self, now: Time, at_us: i64) -> bool {
+        let before = self.clock.replace((now, at_us));
+        before.is_some_and(|(then, then_us)| {
+            let passed_us = i64::try_from((now.saturating_sub(then)).as_micros()).unwrap_or(i64::MAX);
+            (at_us - then_us).abs_diff(passed_us) > JUMP_US
+        })
     }
 
     pub(super) fn failed(&mut self, now: Time, fetch: u64) {

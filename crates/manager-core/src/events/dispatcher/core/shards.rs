@@ -21,6 +21,10 @@ impl Shards {
         self.owned[usize::from(shard)].is_some()
     }
 
+    pub(super) fn owns_all(&self) -> bool {
+        self.owned.iter().all(Option::is_some)
+    }
+
     pub(super) fn owns_any(&self) -> bool {
         self.owned.iter().any(Option::is_some)
     }

@@ -97,6 +97,10 @@ impl Window {
         self.over_in_order.clear();
     }
 
+    pub(super) fn has(&self, id: i64) -> bool {
+        self.entries.contains_key(&id)
+    }
+
     pub(super) fn row(&self, id: i64) -> Option<&Row> {
         self.entries.get(&id).map(|entry| &entry.row)
     }

@@ -156,8 +156,7 @@ impl World {
             }
         }
         // The scan for what was forgotten comes after 300 s: until then all must be done without it.
-        // In worlds with faults a few rows still wait for it, which is no loss but is to be mended.
-        if !self.has_faults && !self.is_patient && self.last_settled > TROUBLE + Duration::from_secs(200) {
+        if !self.is_patient && self.last_settled > TROUBLE + Duration::from_secs(200) {
             return Err(format!("it took until {:?}", self.last_settled));
         }
         self.checks.finish(&self.database, self.has_faults)?;
@@ -266,6 +265,7 @@ impl World {
             id,
             app,
             due_us: self.database.now_us(self.now),
+            enqueued_us: self.database.now_us(self.now),
             attempts: 0,
             strikes: 0,
             retry: RetryPolicy { max_attempts, base_ms: 100, cap_ms: 1_000 },
@@ -296,7 +296,6 @@ impl World {
         };
         if self.one_in(15) {
             // Whoever wrote it went away before it could say so.
-            self.is_patient |= self.is_two_nodes;
             let event = Event::DueAfter(Duration::from_secs(1));
             return self.tell(node, life, event);
         }
@@ -405,7 +404,7 @@ impl World {
 
     fn lose_locks(&mut self, node: usize) {
         self.database.unlock(node);
-        let Some(alive) = &mut self.nodes[node] else { return };
+        let Some(alive) = self.nodes[node].as_mut().filter(|alive| !alive.is_deaf) else { return };
         let shards = std::mem::take(&mut alive.owned);
         alive.previous = Some(alive.owner);
         alive.is_deaf = true;
