@@ -1,7 +1,7 @@
 //! `ctx`: everything a script learns about its execution.
 
 use rhai::{Dynamic, Map};
-use shared::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser};
+use shared::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser, InvocationType};
 use shared::http::Pairs;
 
 use crate::convert;
@@ -31,6 +31,9 @@ pub(crate) fn build(input: &GuestInput<'_>, needs: &Needs) -> Dynamic {
     if let Some(event) = input.event {
         // The parent makes it, so it is JSON; anything else would be its fault and not the script's.
         set("event", &|| convert::parse_json(event).unwrap_or(Dynamic::UNIT));
+        if input.invocation_type == InvocationType::Function {
+            set("args", &|| args(event));
+        }
     }
     if let Some(attempt) = &input.delivery {
         set("delivery", &|| delivery(attempt).into());
@@ -46,6 +49,14 @@ fn user(caller: &GuestUser<'_>) -> Map {
     user.insert("id".into(), convert::uuid_text(caller.id).into());
     user.insert("name".into(), text(caller.name));
     user
+}
+
+/// What another script was called with: short for `ctx.event.function.args`.
+fn args(event: &[u8]) -> Dynamic {
+    let event = convert::parse_json(event).unwrap_or(Dynamic::UNIT);
+    let function = event.read_lock::<Map>().and_then(|event| event.get("function").cloned());
+    let args = function.and_then(|function| function.read_lock::<Map>()?.get("args").cloned());
+    args.unwrap_or(Dynamic::UNIT)
 }
 
 fn delivery(attempt: &GuestDelivery) -> Map {

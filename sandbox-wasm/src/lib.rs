@@ -11,7 +11,6 @@ mod ctx;
 mod engine;
 mod host;
 mod imports;
-mod memory;
 mod needs;
 mod outcome;
 

@@ -21,7 +21,8 @@ use crate::bundles::Bundles;
 use crate::callers::Callers;
 use crate::data::Data;
 use crate::domains::Dns;
-use crate::events::{Acceptor, Dispatching, EventCounters};
+use crate::events::topics::Ephemeral;
+use crate::events::{Acceptor, Dispatching, EventCounters, Keepers, LateInvoke};
 use crate::incidents::Incidents;
 use crate::oidc::{Oidc, OidcSettings};
 use crate::permits::{Gate, Ledger};
@@ -71,10 +72,14 @@ pub struct Manager {
     budgets: Budgets,
     incidents: Incidents,
     assets: Assets,
+    /// For what scripts ask for, so that they keep nobody else waiting.
+    scripts: Database,
     data: Data,
     tally: Arc<Tally>,
     events: Dispatching,
     denials: Arc<Denials>,
+    keepers: Keepers,
+    invoke: LateInvoke,
     config: Arc<ManagerConfig>,
 }
 
@@ -84,16 +89,20 @@ impl Manager {
         let database = migrations::open(options.clone()).await?;
         let snapshot =
             Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
+        let scripts = Database::for_scripts(options);
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone(), config.retention),
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
-            data: Data::new(Database::for_scripts(options)),
+            data: Data::new(scripts.clone()),
+            scripts,
             tally: Arc::default(),
             events: Dispatching::new(),
             denials: Arc::default(),
+            keepers: Keepers::new(),
+            invoke: LateInvoke::default(),
             database,
             snapshot,
             config: Arc::new(config),
@@ -160,7 +169,15 @@ impl Manager {
 
     /// What scripts ask for.
     pub fn calls(&self) -> Arc<dyn HostCalls> {
-        Arc::new(Services::new(self.data.clone()))
+        Arc::new(Services {
+            data: self.data.clone(),
+            database: self.scripts.clone(),
+            snapshot: Arc::clone(&self.snapshot),
+            outbox: self.events.outbox.clone(),
+            queues: self.keepers.queues.clone(),
+            ephemeral: Ephemeral::new(self.invoke.clone()),
+            invoke: self.invoke.clone(),
+        })
     }
 
     pub fn incidents(&self) -> Arc<dyn IncidentSink> {
@@ -201,6 +218,7 @@ impl Manager {
             assets: self.assets.clone(),
             data: self.data.clone(),
             outbox: self.events.outbox.clone(),
+            queues: self.keepers.queues.clone(),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             oidc: Oidc::new(&self.config.oidc, &self.config.public_url),
@@ -223,11 +241,15 @@ impl Manager {
     /// Begins to deliver events through the pool, which has so many slots.
     pub fn start_events(&self, invoke: Arc<dyn Invoke>, slots: usize) {
         let (database, snapshot) = (self.database.clone(), Arc::clone(&self.snapshot));
-        self.events.start(database, snapshot, invoke, self.recorder(), slots);
+        // Scripts can ask for other scripts from now on.
+        self.invoke.set(Arc::clone(&invoke));
+        self.events.start(database, snapshot, invoke, self.recorder(), &self.keepers, slots);
+        self.keepers.start(&self.database, &self.snapshot, &self.events.outbox);
     }
 
     /// Starts no more events and waits for those that run.
     pub async fn stop_events(&self) {
+        self.keepers.stop().await;
         self.events.stop().await;
     }
 

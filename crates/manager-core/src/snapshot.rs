@@ -45,13 +45,11 @@ impl Snapshot {
     }
 
     /// The triggers as of the last commit.
-    #[expect(dead_code, reason = "the services that make events ask it, and come after it")]
     pub(crate) fn triggers(&self) -> Arc<TriggerTable> {
         self.triggers.load_full()
     }
 
     /// Tells of every change that is shown.
-    #[expect(dead_code, reason = "the services that make events ask it, and come after it")]
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

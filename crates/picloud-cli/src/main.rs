@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     apply, apps, assets, completions, deploy, docs, domains, executions, invoke, keys, kv, login, logout,
-    logs, members, plan, rollback, routes, scripts, sessions, transfers, triggers, whoami,
+    logs, members, plan, queues, rollback, routes, scripts, sessions, transfers, triggers, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -85,9 +85,12 @@ enum Command {
     /// List, add and remove routes.
     #[command(subcommand)]
     Routes(routes::Command),
-    /// List, make, change and remove triggers.
+    /// List, make, run and remove triggers.
     #[command(subcommand)]
     Triggers(triggers::Command),
+    /// See what waits in queues; send, pause, purge.
+    #[command(subcommand)]
+    Queues(queues::Command),
     /// List, create and remove apps.
     #[command(subcommand)]
     Apps(apps::Command),
@@ -147,6 +150,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Scripts(command) => scripts::run(&context()?, &command),
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Triggers(command) => triggers::run(&context()?, &command),
+        Command::Queues(command) => queues::run(&context()?, &command),
         Command::Apps(command) => apps::run(&context()?, &command),
         Command::Assets(command) => assets::run(&context()?, &command),
         Command::Kv(command) => kv::run(&context()?, &command),

@@ -96,6 +96,10 @@ pub enum CallCode {
     Forbidden,
     /// The execution or its app has used up what it has of something.
     BudgetExhausted,
+    /// A script that was called failed.
+    ScriptFailed,
+    /// Nothing is free that could do it.
+    Overloaded,
     /// The database or another part cannot be reached now.
     Unavailable,
     /// The platform failed.
@@ -111,6 +115,8 @@ impl CallCode {
             Self::NotFound => "not_found",
             Self::Forbidden => "forbidden",
             Self::BudgetExhausted => "budget_exhausted",
+            Self::ScriptFailed => "script_failed",
+            Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }

@@ -62,6 +62,9 @@ pub struct Invocation {
     /// Asked for by somebody who works on the script, and not by its users: it may take the slot
     /// that is kept for them.
     pub is_test: bool,
+    /// Called by a script that waits for it and keeps its slot meanwhile: it starts at once or not at
+    /// all, so that nobody waits for somebody who waits for them.
+    pub is_nested: bool,
     pub cause: Cause,
     /// The delivery that this is an attempt of, where an event is why it runs.
     pub delivery: Option<Delivery>,
@@ -138,6 +141,7 @@ impl Invocation {
             target,
             principal,
             is_test: false,
+            is_nested: false,
             cause,
             delivery,
             input,

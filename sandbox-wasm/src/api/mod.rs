@@ -1,12 +1,17 @@
 //! The SDK: one file per namespace.
 
 mod atomic;
+mod dead_letters;
 mod docs;
+mod invoke;
 mod json;
 mod kv;
 mod log;
 mod options;
+mod pubsub;
+mod queue;
 mod random;
+mod retry;
 mod time;
 
 use rhai::{Engine, EvalAltResult, ImmutableString};
@@ -14,12 +19,17 @@ use rhai::{Engine, EvalAltResult, ImmutableString};
 type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 pub(crate) fn register(engine: &mut Engine) {
-    json::register(engine);
     atomic::register(engine);
+    dead_letters::register(engine);
     docs::register(engine);
+    invoke::register(engine);
+    json::register(engine);
     kv::register(engine);
     log::register(engine);
+    pubsub::register(engine);
+    queue::register(engine);
     random::register(engine);
+    retry::register(engine);
     time::register(engine);
     // Rhai's own would block the thread, which no guest can do.
     engine.register_fn("sleep", |_: i64| -> Result<()> { Err(no_sleep()) });

@@ -245,11 +245,13 @@ async fn make_trigger(
     let spec = wanted.spec(script.ok_or(sqlx::Error::RowNotFound)?.id);
     let refused = |error| triggers::refused(error, &spec);
     let Some(id) = is else {
-        store::triggers::create(conn, app.id, &spec, by).await.map_err(refused)?;
+        let id = store::triggers::create(conn, app.id, &spec, by).await.map_err(refused)?;
+        triggers::begin_times(conn, app, id, &spec, None).await?;
         return Ok(());
     };
     let old = triggers::find(conn, app, id).await?;
     store::triggers::update(conn, app.id, id, &spec).await.map_err(refused)?;
+    triggers::begin_times(conn, app, id, &spec, Some(&old)).await?;
     if (spec.script, &spec.config) != (old.script_id, &old.config) {
         store::triggers::register(conn, app.id, id, by).await?;
     }

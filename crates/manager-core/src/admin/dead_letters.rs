@@ -217,7 +217,7 @@ async fn again(
         Wanted::Open(filter) => filter,
         Wanted::Filter(body) => filter(&mut tx, app, body).await?,
     };
-    let replay = events::replay(&mut tx, &admin.outbox, app.id, &filter, version).await?;
+    let replay = events::replay(&mut tx, &admin.outbox, app.id, &filter, version, 0).await?;
     let count = replay.deliveries.len();
     if count > 0 {
         let target = format!("{count} dead letters");

@@ -13,7 +13,8 @@ use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
     domains, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, oidc, outbox,
-    routes, scripts, session, switch, tail, totp, transfer, triggers, users, verbs, version_diff, versions,
+    queues, routes, scripts, session, switch, tail, totp, transfer, trigger_run, triggers, users, verbs,
+    version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -147,6 +148,14 @@ pub(crate) fn table() -> Vec<Endpoint> {
         patch("/apps/{app}/triggers/{id}", WriteApp, triggers::update),
         delete("/apps/{app}/triggers/{id}", WriteApp, triggers::delete),
         post("/apps/{app}/triggers/{id}:take-over", WriteApp, triggers::take_over),
+        post("/apps/{app}/triggers/{id}:run", InvokeScripts, trigger_run::run),
+        get("/apps/{app}/queues", ReadData, queues::list),
+        get("/apps/{app}/queues/{name}/messages", ReadData, queues::peek),
+        post("/apps/{app}/queues/{name}/messages", WriteData, queues::send),
+        post("/apps/{app}/queues/{name}:pause", WriteData, queues::pause),
+        post("/apps/{app}/queues/{name}:resume", WriteData, queues::resume),
+        post("/apps/{app}/queues/{name}:purge", WriteData, queues::purge),
+        post("/apps/{app}/queues/{name}:redrive", WriteData, queues::redrive),
         get("/apps/{app}/executions", ReadApp, executions::list),
         get("/apps/{app}/executions/{id}", ReadApp, executions::show),
         get("/apps/{app}/executions/{id}/causation", ReadApp, causation::show),

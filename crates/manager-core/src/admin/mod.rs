@@ -18,6 +18,7 @@ mod dead_letters;
 mod denials;
 mod docs;
 mod domains;
+mod emitted;
 mod endpoints;
 mod execute;
 mod executions;
@@ -39,6 +40,7 @@ mod outcome;
 mod page;
 mod precondition;
 mod problem;
+mod queues;
 mod rate;
 mod read;
 mod renamed;
@@ -51,6 +53,7 @@ mod system;
 mod tail;
 mod totp;
 mod transfer;
+mod trigger_run;
 mod triggers;
 mod users;
 mod verbs;
@@ -81,6 +84,7 @@ use crate::budgets::Budgets;
 use crate::data::Data;
 use crate::domains::Dns;
 use crate::events::Outbox;
+use crate::events::queues::Queues;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::oidc::Oidc;
@@ -101,6 +105,7 @@ pub(crate) struct Admin {
     pub(crate) assets: Assets,
     pub(crate) data: Data,
     pub(crate) outbox: Outbox,
+    pub(crate) queues: Queues,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
     pub(crate) oidc: Oidc,

@@ -99,6 +99,8 @@ impl From<CallError> for ApiError {
             CallCode::NotFound => Code::NotFound,
             CallCode::Forbidden => Code::Forbidden,
             CallCode::BudgetExhausted => Code::BudgetExhausted,
+            CallCode::ScriptFailed => Code::ScriptError,
+            CallCode::Overloaded => Code::Overloaded,
             CallCode::Unavailable => Code::Unavailable,
             CallCode::Internal => Code::Internal,
         };

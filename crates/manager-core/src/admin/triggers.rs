@@ -134,6 +134,7 @@ pub(super) async fn create(
     let id = store::triggers::create(&mut tx, app.id, &spec, principal.user.id)
         .await
         .map_err(|error| refused(error, &spec))?;
+    begin_times(&mut tx, &app, id, &spec, None).await?;
     let trigger = find(&mut tx, &app, id).await?;
     let entry = Entry::new(&principal, "trigger.create", label(&trigger)).on(app.id).after(&trigger);
     audit::append(&mut tx, entry).await?;
@@ -182,6 +183,7 @@ pub(super) async fn update(
         enabled: body.enabled.unwrap_or(old.enabled),
     };
     store::triggers::update(&mut tx, app.id, old.id, &spec).await.map_err(|error| refused(error, &spec))?;
+    begin_times(&mut tx, &app, old.id, &spec, Some(&old)).await?;
     if (spec.script, &spec.config) != (old.script_id, &old.config) {
         store::triggers::register(&mut tx, app.id, old.id, principal.user.id).await?;
     }
@@ -240,6 +242,22 @@ pub(super) async fn preview(_: App, Json(body): Json<Value>) -> Result<JsonBody<
         TriggerConfig::Cron(config) => Ok(JsonBody(Preview { upcoming: upcoming(&config)? })),
         _ => Err(ApiError::invalid("only a schedule has times")),
     }
+}
+
+/// The times of a cron trigger count from when it was made, changed or switched on.
+pub(super) async fn begin_times(
+    conn: &mut PgConnection,
+    app: &App,
+    id: TriggerId,
+    spec: &TriggerSpec,
+    old: Option<&StoredTrigger>,
+) -> sqlx::Result<()> {
+    let is_cron = matches!(spec.config, TriggerConfig::Cron(_));
+    let is_same = old.is_some_and(|old| old.enabled == spec.enabled && old.config == spec.config);
+    if is_cron && !is_same {
+        store::cron::begin(conn, app.id, id).await?;
+    }
+    Ok(())
 }
 
 /// As people know it.

@@ -45,7 +45,7 @@ impl<'a> Access<'a> {
     }
 
     /// To be asked before the first change: whether it is still wanted.
-    fn begin(&self) -> Result<(), CallError> {
+    pub(crate) fn begin(&self) -> Result<(), CallError> {
         if self.stage.is_none_or(Stage::begin) {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl Data {
 }
 
 /// What a script is told when the database fails.
-fn failed(error: &sqlx::Error) -> CallError {
+pub(crate) fn failed(error: &sqlx::Error) -> CallError {
     if store::is_outage(error) {
         tracing::warn!(%error, "a call failed with the database");
         return CallError::new(CallCode::Unavailable, "the database cannot be reached now");

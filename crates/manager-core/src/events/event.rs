@@ -97,7 +97,6 @@ pub(crate) struct Payload(Vec<u8>);
 
 impl Payload {
     /// The event that happened now, with what is particular to its kind.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the services and triggers, which come next"))]
     pub(crate) fn new(kind: EventKind, about: &impl Serialize) -> serde_json::Result<Self> {
         Self::at(kind, Uuid::now_v7(), Utc::now(), about)
     }
@@ -139,7 +138,6 @@ impl fmt::Debug for Payload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     Now,
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     After(Duration),
     /// Not before its trigger, which is paused, is resumed.
     #[expect(dead_code, reason = "for the services and triggers, which come next")]
@@ -193,7 +191,6 @@ impl NewEvent {
     }
 
     /// An event that no execution caused, such as a timer's: it begins a chain.
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     pub(crate) fn first(app: AppId, script: ScriptId, kind: EventKind, payload: Payload) -> Self {
         let delivery = DeliveryId::new();
         Self { delivery, ..Self::new(app, script, kind, Cause::root_event(delivery), payload) }

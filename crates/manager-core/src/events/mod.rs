@@ -2,31 +2,43 @@
 //! and from there it is delivered to scripts until it is done. No change without its event, no event
 //! without its change.
 //!
+//! `triggers` are what scripts run for; `cron`, `queues` and `topics` make events of times and messages.
 //! `outbox` is the door for who causes events, `dispatcher` delivers them, `retry` and `verdict` say
 //! what becomes of what fails, `dead_letters` what is done about what was given up. `docs/outbox.md`
 //! draws it.
 
 mod accept;
 mod call;
+pub(crate) mod cron;
 mod dispatcher;
 mod event;
+mod handlers;
+mod held;
+mod keepers;
+mod kinds;
+mod late;
 mod outbox;
+pub(crate) mod queues;
 mod replay;
 mod replies;
 mod retention;
 mod retry;
 mod row;
 mod targets;
-#[expect(dead_code, reason = "the services that make events ask it, and come after it")]
+pub(crate) mod topics;
+#[expect(dead_code, reason = "changes of data and webhooks ask it, and come after it")]
 pub(crate) mod triggers;
 mod verdict;
 
 pub(crate) use self::accept::Acceptor;
 pub use self::dispatcher::EventCounters;
 pub(crate) use self::dispatcher::{Dispatching, Fetch, Page};
-pub(crate) use self::event::{Due, NewEvent, Payload};
+pub(crate) use self::event::{DEPTH_MAX, Due, EventKind, NewEvent, Payload};
+pub(crate) use self::keepers::Keepers;
+pub(crate) use self::late::LateInvoke;
 pub(crate) use self::outbox::{EmitError, Outbox};
 pub(crate) use self::replay::replay;
 pub(crate) use self::retention::sweep as sweep_retention;
 pub(crate) use self::retry::RetryPolicy;
 pub(crate) use self::row::{Row, Task, shard_of};
+pub(crate) use self::verdict::STRIKES_MAX;

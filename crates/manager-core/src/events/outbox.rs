@@ -90,17 +90,23 @@ impl Outbox {
         conn: &mut PgConnection,
         events: Vec<NewEvent>,
     ) -> Result<Pending, EmitError> {
-        let mut counts: HashMap<AppId, i64> = HashMap::new();
-        for event in &events {
-            *counts.entry(event.app).or_default() += 1;
-        }
         {
             let waiting = self.shared.waiting();
-            let is_over = |(app, more): (&AppId, &i64)| waiting.get(app).unwrap_or(&0) + more > WAITING_MAX;
-            if counts.iter().any(is_over) {
+            let is_over = |(app, more): (AppId, i64)| waiting.get(&app).unwrap_or(&0) + more > WAITING_MAX;
+            if counts(&events).into_iter().any(is_over) {
                 return Err(EmitError::Full);
             }
         }
+        Ok(self.insert_beyond(conn, events).await?)
+    }
+
+    /// The same, however many events wait: for what must be told of those that were given up.
+    pub(super) async fn insert_beyond(
+        &self,
+        conn: &mut PgConnection,
+        events: Vec<NewEvent>,
+    ) -> sqlx::Result<Pending> {
+        let counts = counts(&events);
         let delays = events.iter().filter_map(|event| match event.due {
             Due::After(delay) => Some(delay),
             Due::Now | Due::Held => None,
@@ -114,7 +120,6 @@ impl Outbox {
     }
 
     /// Tells the dispatcher that rows became due which it has not been handed.
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     pub(crate) fn nudge(&self) {
         self.shared.nudge();
     }
@@ -162,6 +167,14 @@ impl Shared {
             self.nudge();
         }
     }
+}
+
+fn counts(events: &[NewEvent]) -> HashMap<AppId, i64> {
+    let mut counts = HashMap::new();
+    for event in events {
+        *counts.entry(event.app).or_default() += 1;
+    }
+    counts
 }
 
 /// Events that are written and not yet committed.

@@ -20,13 +20,15 @@ pub(crate) struct Replay {
 }
 
 /// Writes new events for the open dead letters that a filter means, at most a thousand, with all
-/// their attempts before them. `version` runs that version instead of the live one.
+/// their attempts before them. `version` runs that version instead of the live one. `depth` is that of
+/// whoever asks: a script that tries again what fails again and again comes to an end like any other.
 pub(crate) async fn replay(
     conn: &mut PgConnection,
     outbox: &Outbox,
     app: AppId,
     filter: &Filter,
     version: Option<u32>,
+    depth: u32,
 ) -> Result<Replay, EmitError> {
     let letters = store::dead_letters::lock_unresolved(conn, app, filter, REPLAY_MAX).await?;
     let mut events = Vec::with_capacity(letters.len());
@@ -36,7 +38,7 @@ pub(crate) async fn replay(
         let cause = Cause {
             root: letter.root_id,
             parent: letter.parent_id,
-            depth: u32::try_from(letter.depth).unwrap_or_default(),
+            depth: u32::try_from(letter.depth).unwrap_or_default().max(depth),
         };
         let payload = Payload::from_stored(letter.payload);
         let event = NewEvent::new(app, letter.script_id, kind, cause, payload);

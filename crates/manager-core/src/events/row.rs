@@ -65,7 +65,6 @@ impl Row {
 pub(crate) struct Task {
     pub(crate) delivery: DeliveryId,
     pub(crate) kind: EventKind,
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     pub(crate) trigger: Option<TriggerId>,
     pub(crate) script: ScriptId,
     pub(crate) version: Option<u32>,

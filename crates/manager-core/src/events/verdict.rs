@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shared::id::TriggerId;
+
 use super::retry::RetryPolicy;
 use super::row::{Role, Row};
 
@@ -20,7 +22,6 @@ pub(crate) enum Verdict {
     /// Nothing was started, and that is not the script's fault.
     PutOff(Duration),
     /// Its trigger is paused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the services and triggers, which come next"))]
     Held,
 }
 
@@ -35,7 +36,6 @@ pub(crate) enum Reason {
     Poison,
     ScriptMissing,
     ScriptDisabled,
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     TriggerMissing,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Settlement {
     /// Another time.
     Later { attempts: u16, strikes: u16, delay: Duration, error: Option<String> },
     /// When its trigger is resumed.
-    Hold { attempts: u16, strikes: u16 },
+    Hold { attempts: u16, strikes: u16, trigger: Option<TriggerId> },
     /// Removed, and kept as a dead letter.
     Bury { reason: Reason, attempts: u16, error: Option<String> },
     /// Removed, and noted on the dead letter that it was about.
@@ -75,7 +75,7 @@ pub(crate) fn settle(row: &Row, verdict: Verdict, chance: u32) -> Settlement {
     match verdict {
         Verdict::Done => Settlement::Remove,
         Verdict::PutOff(delay) => Settlement::Later { attempts, strikes, delay, error: None },
-        Verdict::Held => Settlement::Hold { attempts, strikes },
+        Verdict::Held => Settlement::Hold { attempts, strikes, trigger: row.task.trigger },
         Verdict::Failed { error, killed_worker } => failed(row, error, killed_worker, chance),
         Verdict::Fatal { reason, error } => give_up(row, reason, attempts + 1, error),
     }

@@ -4,21 +4,40 @@
 //! here takes an app, and none believes a word of the arguments. What it then does is in `data`.
 
 mod atomic;
+mod dead_letters;
 mod docs;
+mod invoke;
 mod kv;
+mod pubsub;
+mod queue;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
-use shared::call::{CallError, HostCall, Reply};
+use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::HostOp;
 use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
+use sqlx::postgres::PgConnection;
 
-use crate::data::Data;
+use crate::auth::{Capability, Place, Standing, allows};
+use crate::data::{Access, Data, failed};
+use crate::events::queues::Queues;
+use crate::events::topics::Ephemeral;
+use crate::events::{EmitError, LateInvoke, Outbox};
+use crate::snapshot::Snapshot;
+use crate::store::{self, Database};
 
 /// The services, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
-    data: Data,
+    pub(crate) data: Data,
+    pub(crate) database: Database,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) outbox: Outbox,
+    pub(crate) queues: Queues,
+    pub(crate) ephemeral: Ephemeral,
+    pub(crate) invoke: LateInvoke,
 }
 
 impl HostCalls for Services {
@@ -28,10 +47,6 @@ impl HostCalls for Services {
 }
 
 impl Services {
-    pub(crate) const fn new(data: Data) -> Self {
-        Self { data }
-    }
-
     async fn carry_out(&self, call: &HostCall) -> Result<Reply, CallError> {
         match call.op {
             HostOp::KvGet => kv::get(self, call).await,
@@ -49,6 +64,17 @@ impl Services {
             HostOp::DocsDelete => docs::delete(self, call).await,
             HostOp::DocsCount => docs::count(self, call).await,
             HostOp::AtomicCommit => atomic::commit(self, call).await,
+            HostOp::QueueSend => queue::send(self, call).await,
+            HostOp::QueueStats => queue::stats(self, call).await,
+            HostOp::PubsubPublish => pubsub::publish(self, call).await,
+            HostOp::PubsubPublishEphemeral => pubsub::publish_ephemeral(self, call).await,
+            HostOp::Invoke => invoke::now(self, call).await,
+            HostOp::InvokeAsync => invoke::later(self, call).await,
+            HostOp::RetryWait => invoke::wait(call).await,
+            HostOp::DeadLettersList => dead_letters::list(self, call).await,
+            HostOp::DeadLettersGet => dead_letters::get(self, call).await,
+            HostOp::DeadLettersReplay => dead_letters::replay(self, call).await,
+            HostOp::DeadLettersResolve => dead_letters::resolve(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }
@@ -58,4 +84,38 @@ impl Services {
 /// The arguments of a call. The guest of this release encodes no others.
 fn args<'a, T: Deserialize<'a>>(call: &'a HostCall) -> Result<T, CallError> {
     codec::decode_body(&call.args).map_err(|_| CallError::invalid("the arguments are not those of the call"))
+}
+
+/// Before the first lasting effect of a call.
+fn begin(call: &HostCall) -> Result<(), CallError> {
+    Access::of_script(call).begin()
+}
+
+/// That the person the execution runs for may do this to its app now.
+async fn require(conn: &mut PgConnection, call: &HostCall, capability: Capability) -> Result<(), CallError> {
+    let forbidden = |message: String| CallError::new(CallCode::Forbidden, message);
+    let Some(user) = call.context.principal else {
+        let message = format!("this needs somebody who may {}, and nobody is logged in", capability.as_str());
+        return Err(forbidden(message));
+    };
+    let app = call.context.app();
+    let found = async {
+        let person = store::users::by_id(conn, user).await?;
+        let role = store::members::role(conn, app, user).await?;
+        Ok((person.filter(|person| person.disabled_at.is_none()), role))
+    };
+    let (person, role) = found.await.map_err(|error| failed(&error))?;
+    let person =
+        person.ok_or_else(|| forbidden("whom the script runs for may nothing any more".to_owned()))?;
+    let standing = Standing { app, owner: call.context.target.owner, role };
+    allows(&person.user, capability, Place::App(standing))
+        .map_err(|denial| forbidden(format!("{}; {}", denial.value, denial.remedy)))
+}
+
+/// What a script is told when its events were not accepted.
+fn not_accepted(error: EmitError) -> CallError {
+    match error {
+        EmitError::Full => CallError::new(CallCode::BudgetExhausted, error.to_string()),
+        EmitError::Database(error) => failed(&error),
+    }
 }

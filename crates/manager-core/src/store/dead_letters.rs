@@ -139,7 +139,6 @@ pub(crate) async fn lock_unresolved(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resolution {
     Ignored,
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     HandledByScript,
 }
 

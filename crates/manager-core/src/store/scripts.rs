@@ -139,6 +139,42 @@ pub(crate) async fn target_of_version(
     row.as_ref().map(target_of).transpose()
 }
 
+/// A script's name; none when it is gone.
+pub(crate) async fn name_of(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+) -> sqlx::Result<Option<ScriptName>> {
+    let row = sqlx::query("select name from scripts where app_id = $1 and id = $2")
+        .bind(app)
+        .bind(script)
+        .fetch_optional(conn)
+        .await?;
+    row.as_ref().map(|row| columns::parsed(row, "name")).transpose()
+}
+
+/// What a run of an app's script needs, when it may run by itself.
+pub(crate) async fn enabled_target(
+    conn: &mut PgConnection,
+    app: AppId,
+    name: &ScriptName,
+) -> sqlx::Result<Option<ScriptTarget>> {
+    let row = sqlx::query(
+        "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name, s.live_version,
+                v.bundle_hash, v.limits
+         from scripts s
+         join apps a on a.id = s.app_id
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         where s.app_id = $1 and s.name = $2 and s.kind = 'endpoint' and s.disabled_at is null",
+    )
+    .bind(app)
+    .bind(name.as_str())
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(target_of).transpose()
+}
+
 /// Reads the columns `app_id, slug, owner_id, script_id, name, live_version, bundle_hash, limits`.
 pub(super) fn target_of(row: &PgRow) -> sqlx::Result<ScriptTarget> {
     Ok(ScriptTarget {

@@ -250,6 +250,17 @@ pub(crate) async fn delete(conn: &mut PgConnection, app: AppId, id: TriggerId) -
     Ok(done.rows_affected() == 1)
 }
 
+/// Triggers of which events wait in the outbox.
+pub(crate) async fn with_held_events(conn: &mut PgConnection) -> sqlx::Result<Vec<TriggerId>> {
+    sqlx::query_scalar(
+        "select distinct trigger_id
+         from outbox
+         where due_at = 'infinity' and trigger_id is not null",
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Every trigger of every app, with its script's live version.
 pub(crate) async fn table(conn: &mut PgConnection) -> sqlx::Result<TriggerTable> {
     let rows = sqlx::query(

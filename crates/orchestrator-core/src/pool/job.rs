@@ -59,6 +59,8 @@ pub(super) struct Job {
     /// Whether it may take the slot that each worker keeps free: for people who work on a script
     /// and would else be locked out by its own load.
     pub(super) is_for_maker: bool,
+    /// Whether it may not wait: somebody waits for it who has a slot.
+    pub(super) is_nested: bool,
 }
 
 /// Whether a submitted job runs already.
@@ -84,7 +86,9 @@ impl Job {
             Task::Run(invocation) => invocation.is_test,
             Task::Compile => true,
         };
-        Self { ticket: 0, app, tenant, task, image, reply, submitted: Instant::now(), is_for_maker }
+        let is_nested = matches!(&task, Task::Run(invocation) if invocation.is_nested);
+        let submitted = Instant::now();
+        Self { ticket: 0, app, tenant, task, image, reply, submitted, is_for_maker, is_nested }
     }
 
     /// What it runs; nothing when it only compiles.

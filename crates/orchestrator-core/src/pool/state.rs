@@ -99,7 +99,8 @@ impl Shared {
             job.tenant = Tenant::Script(script);
         }
         job.is_for_maker &= state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
-        if (job.is_for_maker || state.admission.may_start(job.app))
+        // A nested one overtakes its own app's queue: until it is done its caller's slot is not free.
+        if (job.is_for_maker || job.is_nested || state.admission.may_start(job.app))
             && let Some(at) = state.place(&job)
         {
             if state.start(at, job) {
@@ -107,7 +108,7 @@ impl Shared {
             }
             return Ok((Submitted::Started, ticket));
         }
-        if state.admission.push(job).is_err() {
+        if job.is_nested || state.admission.push(job).is_err() {
             return Err(Refusal::Overloaded);
         }
         if state.serve_waiting() {

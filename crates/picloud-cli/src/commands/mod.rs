@@ -16,6 +16,7 @@ pub(crate) mod logout;
 pub(crate) mod logs;
 pub(crate) mod members;
 pub(crate) mod plan;
+pub(crate) mod queues;
 pub(crate) mod rollback;
 pub(crate) mod routes;
 pub(crate) mod scripts;

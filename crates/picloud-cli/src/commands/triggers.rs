@@ -53,6 +53,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         app: AppArg,
     },
+    /// Run a trigger now, as if what it waits for had happened.
+    Run {
+        id: String,
+        /// What is to have happened, as JSON; a cron trigger needs none.
+        #[arg(long, value_name = "JSON", value_parser = object)]
+        event: Option<Map<String, Value>>,
+        #[command(flatten)]
+        app: AppArg,
+    },
     /// Put your own rights behind a trigger.
     TakeOver {
         id: String,
@@ -102,7 +111,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
                 body["retry"] = json!({ "max_attempts": attempts });
             }
             let answer = client.create_trigger(app.as_str(), &body)?;
-            out.done(&answer, &format!("{script} is set to run on {kind}; nothing fires triggers yet."))
+            out.done(&answer, &format!("{script} runs on {kind} from now on."))
         }
         Command::Show { id, app } => show(context, &client.trigger(app.as_str(), id)?),
         Command::Enable { id, app } => {
@@ -112,6 +121,11 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Disable { id, app } => {
             let answer = client.update_trigger(app.as_str(), id, &json!({ "enabled": false }))?;
             out.done(&answer, &format!("Trigger {id} is off; its events wait until it is on again."))
+        }
+        Command::Run { id, event, app } => {
+            let answer = client.run_trigger(app.as_str(), id, &json!({ "event": event }))?;
+            let delivery = answer["id"].as_str().unwrap_or_default();
+            out.done(&answer, &format!("Trigger {id} runs, as delivery {delivery}."))
         }
         Command::TakeOver { id, app } => {
             let answer = client.take_trigger_over(app.as_str(), id)?;
@@ -199,6 +213,10 @@ fn setting(text: &str) -> Result<(String, Value), &'static str> {
     let (field, value) = text.split_once('=').ok_or("a setting is a field and a value, as in queue=mails")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
     Ok((field.to_owned(), value))
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("an event is a JSON object: {error}"))
 }
 
 #[cfg(test)]

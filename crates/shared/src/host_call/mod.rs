@@ -3,8 +3,12 @@
 //! A worker relays these calls as numbers and bytes and does not know what they mean.
 
 pub mod atomic;
+pub mod dead_letters;
 pub mod docs;
+pub mod invoke;
 pub mod kv;
+pub mod pubsub;
+pub mod queue;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +94,38 @@ host_calls! {
     AtomicCommit = 64, "atomic.commit";
 
     // secrets: 80 to 95. http: 96 to 111.
-    // queue: 112 to 119. pubsub: 120 to 127. invoke: 128 to 135. dead_letters: 136 to 143.
+
+    // queue: 112 to 119.
+    /// Sends a message. [`queue::Send`] → [`queue::Accepted`].
+    QueueSend = 112, "queue.send";
+    /// How full a queue is. [`queue::Named`] → [`queue::Stats`].
+    QueueStats = 113, "queue.stats";
+
+    // pubsub: 120 to 127.
+    /// Sends a message to all who listen, and keeps it until they have handled it.
+    /// [`pubsub::Publish`] → [`pubsub::Published`].
+    PubsubPublish = 120, "pubsub.publish";
+    /// The same, told once. [`pubsub::Publish`] → [`pubsub::Published`].
+    PubsubPublishEphemeral = 121, "pubsub.publish_ephemeral";
+
+    // invoke and retry: 128 to 135.
+    /// Runs another script and waits for it. [`invoke::Invoke`] → [`invoke::Returned`].
+    Invoke = 128, "invoke";
+    /// Runs another script later. [`invoke::InvokeAsync`] → [`queue::Accepted`].
+    InvokeAsync = 129, "invoke_async";
+    /// A pause between two attempts. [`invoke::Wait`] → `()`.
+    RetryWait = 130, "retry.wait";
+
+    // dead_letters: 136 to 143.
+    /// Some of them. [`dead_letters::List`] → [`dead_letters::Shown`].
+    DeadLettersList = 136, "dead_letters.list";
+    /// One of them, or null. [`dead_letters::One`] → [`dead_letters::Shown`].
+    DeadLettersGet = 137, "dead_letters.get";
+    /// Tries one again. [`dead_letters::One`] → [`queue::Accepted`].
+    DeadLettersReplay = 138, "dead_letters.replay";
+    /// Closes one. [`dead_letters::One`] → `()`.
+    DeadLettersResolve = 139, "dead_letters.resolve";
+
     // email: 144 to 159. users: 160 to 175.
 }
 

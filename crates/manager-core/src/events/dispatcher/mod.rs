@@ -20,6 +20,7 @@ use self::core::{Action, Capacity, Core, Event};
 pub(crate) use self::core::{Fetch, Page};
 use self::owner::Ownership;
 use self::runner::Runner;
+use super::keepers::Keepers;
 use super::outbox::{Handed, Outbox, Outlet};
 use super::replies::Replies;
 use super::targets::Targets;
@@ -119,13 +120,17 @@ impl Dispatching {
         snapshot: Arc<Snapshot>,
         invoke: Arc<dyn Invoke>,
         records: Arc<dyn RecordSink>,
+        keepers: &Keepers,
         slots: usize,
     ) {
         let Some(outlet) = take(&self.shared.outlet) else { return };
         let (events, inbox) = unbounded_channel();
         let owner = owner::start(database.clone(), events.clone());
         let runner = Arc::new(Runner {
-            targets: Targets::new(database.clone(), snapshot),
+            targets: Targets::new(database.clone(), Arc::clone(&snapshot)),
+            snapshot,
+            queues: keepers.queues.clone(),
+            holds: keepers.holds.clone(),
             database: database.clone(),
             invoke,
             records,

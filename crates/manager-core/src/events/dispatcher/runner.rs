@@ -4,21 +4,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::cause::Delivery;
-use shared::id::ExecutionId;
+use shared::id::{ExecutionId, TriggerId, UserId};
 use shared::invocation::{
     ExecutionRecord, ExecutionStatus, Invocation, Occasion, Outcome, Refusal, ScriptFailure, ScriptTarget,
     Usage, Work, WorkResult,
 };
 use shared::ports::{Invoke, RecordSink};
 use sqlx::postgres::PgConnection;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::events::call::StoredCall;
 use crate::events::event::{DEPTH_MAX, EventKind};
-use crate::events::outbox::{EmitError, Outbox, Pending};
+use crate::events::handlers;
+use crate::events::outbox::{Outbox, Pending};
+use crate::events::queues::Queues;
 use crate::events::replies::Replies;
 use crate::events::row::{Role, Row, Task};
 use crate::events::targets::{Resolved, Targets};
 use crate::events::verdict::{Reason, Verdict};
+use crate::snapshot::Snapshot;
 use crate::store::dead_letters::DeadLetter;
 use crate::store::{self, Database};
 
@@ -35,12 +39,33 @@ pub(super) struct Runner {
     pub(super) invoke: Arc<dyn Invoke>,
     pub(super) records: Arc<dyn RecordSink>,
     pub(super) replies: Replies,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) queues: Queues,
+    /// Hears of events that wait for their trigger.
+    pub(super) holds: UnboundedSender<TriggerId>,
 }
 
 impl Runner {
     /// Runs a row's script once.
     pub(super) async fn run(&self, row: &Row) -> Verdict {
+        let verdict = self.attempt(row).await;
+        let is_attempt = !matches!(verdict, Verdict::PutOff(_) | Verdict::Held);
+        if let Some(consumer) = row.task.trigger
+            && is_attempt
+            && row.task.kind == EventKind::Queue
+            && row.attempts == 0
+        {
+            self.queues.attempted(consumer);
+        }
+        verdict
+    }
+
+    async fn attempt(&self, row: &Row) -> Verdict {
         let task = &*row.task;
+        let principal = match self.standing(task) {
+            Ok(principal) => principal,
+            Err(verdict) => return verdict,
+        };
         if task.reply_to.is_some_and(|process| process != self.replies.process) {
             // Whoever waited is gone with its process; perhaps the script has run there.
             return self.abandon(row, None).await;
@@ -58,7 +83,7 @@ impl Runner {
             self.records.record(too_deep(row, target));
             return Verdict::Done;
         }
-        let Some(invocation) = invocation(row, target) else {
+        let Some(invocation) = invocation(row, target, principal) else {
             let error = "the stored request cannot be read".to_owned();
             return Verdict::Fatal { reason: Reason::Fatal, error };
         };
@@ -67,6 +92,20 @@ impl Runner {
         match row.role {
             Role::Awaited => self.reply(row, execution, result).await,
             Role::Event | Role::Handler => judge(&result),
+        }
+    }
+
+    /// Whose rights stand behind an event of a trigger; nobody's behind others. An event whose trigger
+    /// may not run waits, and one whose trigger was removed is given up.
+    fn standing(&self, task: &Task) -> Result<Option<UserId>, Verdict> {
+        let Some(id) = task.trigger else { return Ok(None) };
+        match self.snapshot.triggers().get(id) {
+            Some(trigger) if trigger.may_run() => Ok(trigger.registered_by),
+            Some(_) => Err(Verdict::Held),
+            None => {
+                let error = "the trigger that it was for is not there any more".to_owned();
+                Err(Verdict::Fatal { reason: Reason::TriggerMissing, error })
+            }
         }
     }
 
@@ -127,11 +166,15 @@ impl Runner {
                 "a delivery was given up"
             );
         }
-        match outbox.insert(conn, Vec::new()).await {
-            Ok(pending) => Ok(pending),
-            Err(EmitError::Database(error)) => Err(error),
-            Err(EmitError::Full) => Err(sqlx::Error::WorkerCrashed),
-        }
+        let events = handlers::events(conn, &self.snapshot.triggers(), letters).await?;
+        // An app whose outbox is full is to hear of what it lost all the same.
+        outbox.insert_beyond(conn, events).await
+    }
+
+    /// An event of this trigger was written down as one that waits for it.
+    pub(super) fn held(&self, trigger: TriggerId) {
+        // Without a releaser the platform stops, and the next start looks.
+        let _ = self.holds.send(trigger);
     }
 }
 
@@ -168,7 +211,7 @@ fn judge_outcome(outcome: &Outcome) -> Verdict {
 }
 
 /// The execution of an attempt.
-fn invocation(row: &Row, target: Arc<ScriptTarget>) -> Option<Invocation> {
+fn invocation(row: &Row, target: Arc<ScriptTarget>, principal: Option<UserId>) -> Option<Invocation> {
     let task = &*row.task;
     let delivery =
         Delivery { id: task.delivery, attempt: u32::from(row.attempts) + 1, replay_of: task.replay_of };
@@ -186,7 +229,7 @@ fn invocation(row: &Row, target: Arc<ScriptTarget>) -> Option<Invocation> {
         invocation_type: task.kind.invocation_type(),
         cause: task.cause,
         delivery: Some(delivery),
-        principal: caller.as_ref().map(|caller| caller.id),
+        principal: principal.or_else(|| caller.as_ref().map(|caller| caller.id)),
         caller: caller.as_ref(),
         http: call.as_ref().map(|call| call.http.clone()),
         event: call.is_none().then(|| task.payload.as_bytes()),

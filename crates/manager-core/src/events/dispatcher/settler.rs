@@ -87,6 +87,11 @@ async fn rewrite(
     if let Some(pending) = pending {
         pending.hand_over();
     }
+    for (_, _, settlement) in rows {
+        if let Settlement::Hold { trigger: Some(trigger), .. } = settlement {
+            runner.held(*trigger);
+        }
+    }
     Ok(found)
 }
 
@@ -103,7 +108,7 @@ fn sort(rows: &[(i64, AppId, Settlement)]) -> Sorted {
                 delay_s: delay.as_secs_f64(),
                 error: error.clone(),
             }),
-            Settlement::Hold { attempts, strikes } => sorted.later.push(Later {
+            Settlement::Hold { attempts, strikes, .. } => sorted.later.push(Later {
                 id,
                 attempts: *attempts,
                 strikes: *strikes,

@@ -28,7 +28,7 @@ use self::queue::QueueConfig;
 use self::webhook::WebhookConfig;
 
 pub(crate) use self::registrant::Registrant;
-pub(crate) use self::retry::{RetryPatch, RetryPolicy};
+pub(crate) use self::retry::{Backoff, RetryPatch, RetryPolicy};
 pub(crate) use self::table::{Trigger, TriggerTable};
 
 /// What a trigger waits for.

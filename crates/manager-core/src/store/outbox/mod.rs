@@ -115,7 +115,6 @@ fn handed_over(event: NewEvent, id: i64, due_us: i64) -> Row {
 }
 
 /// Makes the events due that waited for their trigger.
-#[expect(dead_code, reason = "for the services and triggers, which come next")]
 pub(crate) async fn release_held(conn: &mut PgConnection, trigger: TriggerId) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "update outbox

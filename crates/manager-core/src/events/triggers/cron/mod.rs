@@ -6,7 +6,7 @@ mod schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::schedule::Schedule;
+pub(crate) use self::schedule::{Passed, Schedule};
 use super::InvalidConfig;
 
 const TIMEZONE_DEFAULT: &str = "UTC";

@@ -1,0 +1,175 @@
+//! Queues: messages wait in a table of their own, and move to the outbox when their consumer has
+//! room, as many as it may handle at once.
+//!
+//! A consumer that handles one at a time gets them strictly in order: one that fails keeps the others
+//! waiting until it succeeds or is given up. One that handles several has room again as soon as an
+//! attempt has ended, however it ended.
+
+mod feeder;
+mod lanes;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use shared::cause::Cause;
+use shared::id::{AppId, DeliveryId, TriggerId};
+use shared::limits::{QUEUE_DELAY_MS_MAX, QUEUE_MESSAGES_MAX};
+use shared::name::QueueName;
+use sqlx::postgres::PgConnection;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+pub(crate) use self::feeder::Feeder;
+use self::lanes::Lanes;
+use crate::store;
+use crate::store::outbox::Seen;
+use crate::store::queues::NewMessage;
+
+/// When to look for a message whose sender went away before it could say whether it had committed.
+const DOUBT_MS: u64 = 1_000;
+
+/// What a script sees as `ctx.event.queue`.
+#[derive(Debug, Serialize)]
+pub(crate) struct About<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) message: &'a RawValue,
+    pub(crate) enqueued_at: String,
+}
+
+/// A message for a queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) queue: &'a QueueName,
+    /// JSON text that was checked.
+    pub(crate) message: &'a str,
+    pub(crate) delay_ms: u64,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) dedup: Option<&'a str>,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("a message can be delayed by {QUEUE_DELAY_MS_MAX} ms at most")]
+    DelayTooLong,
+    #[error("a key, and a word to tell repetitions by, has 1 to 512 bytes and no NUL")]
+    InvalidKey,
+    #[error("another message was sent under this word in the last 24 hours")]
+    OtherMessage,
+    #[error(
+        "the app has {QUEUE_MESSAGES_MAX} messages waiting in its queues; no more are taken until some are done"
+    )]
+    Full,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// A handle on all queues.
+#[derive(Debug, Clone)]
+pub(crate) struct Queues {
+    lanes: Arc<Lanes>,
+    news: UnboundedSender<News>,
+}
+
+/// What the feeder is told.
+#[derive(Debug)]
+enum News {
+    /// A queue may have something for its consumer after so long.
+    Look { app: AppId, queue: QueueName, in_ms: u64 },
+    /// A consumer has room.
+    Room(TriggerId),
+}
+
+/// The feeder's end.
+#[derive(Debug)]
+pub(crate) struct Inbox(UnboundedReceiver<News>);
+
+/// A message that was sent in a transaction which is not committed yet.
+#[must_use = "a message of which the feeder is not told is found only later"]
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) delivery: DeliveryId,
+    look: Option<(AppId, QueueName, u64)>,
+    queues: Queues,
+}
+
+impl Queues {
+    pub(crate) fn new() -> (Self, Inbox) {
+        // Unbounded: what is told is about as many queues and executions as there are.
+        let (news, inbox) = unbounded_channel();
+        (Self { lanes: Arc::default(), news }, Inbox(inbox))
+    }
+
+    /// Sends a message in the caller's transaction. What it answers is to be told after the commit.
+    pub(crate) async fn send(
+        &self,
+        conn: &mut PgConnection,
+        app: AppId,
+        message: Message<'_>,
+        cause: impl FnOnce(DeliveryId) -> Cause,
+    ) -> Result<Sent, SendError> {
+        let Message { queue, delay_ms, key, .. } = message;
+        if delay_ms > QUEUE_DELAY_MS_MAX {
+            return Err(SendError::DelayTooLong);
+        }
+        let is_good = |word: &str| (1..=512).contains(&word.len()) && !word.contains('\0');
+        if ![key, message.dedup].into_iter().flatten().all(is_good) {
+            return Err(SendError::InvalidKey);
+        }
+        if self.lanes.waiting(app) >= QUEUE_MESSAGES_MAX {
+            return Err(SendError::Full);
+        }
+        let delivery = DeliveryId::new();
+        if let Some(word) = message.dedup {
+            let (word, body) = (Sha256::digest(word).into(), Sha256::digest(message.message).into());
+            let scope = format!("queue:{queue}");
+            match store::outbox::remember(conn, app, &scope, &word, &body, delivery).await? {
+                Seen::New => {}
+                Seen::Before(delivery) => {
+                    return Ok(Sent { delivery, look: None, queues: self.clone() });
+                }
+                Seen::Otherwise => return Err(SendError::OtherMessage),
+            }
+        }
+        let message = message.message;
+        let new = NewMessage { app, queue, delivery, message, key, delay_ms, cause: cause(delivery) };
+        store::queues::insert(conn, &new).await?;
+        Ok(Sent { delivery, look: Some((app, queue.clone(), delay_ms)), queues: self.clone() })
+    }
+
+    /// A queue may have something for its consumer: it was let go on.
+    pub(crate) fn look(&self, app: AppId, queue: QueueName) {
+        let _ = self.news.send(News::Look { app, queue, in_ms: 0 });
+    }
+
+    /// The first attempt at a message has ended, so its consumer has room for another.
+    pub(crate) fn attempted(&self, consumer: TriggerId) {
+        let _ = self.news.send(News::Room(consumer));
+    }
+
+    /// Messages were thrown away.
+    pub(crate) fn purged(&self, app: AppId, messages: u64) {
+        self.lanes.left(app, messages);
+    }
+}
+
+impl Sent {
+    /// Tells that the message is there. Only after the commit.
+    pub(crate) fn tell(mut self) -> DeliveryId {
+        if let Some((app, queue, in_ms)) = self.look.take() {
+            self.queues.lanes.came(app);
+            let _ = self.queues.news.send(News::Look { app, queue, in_ms });
+        }
+        self.delivery
+    }
+}
+
+impl Drop for Sent {
+    /// Whoever sent it went away, perhaps between the commit and this: then somebody looks.
+    fn drop(&mut self) {
+        if let Some((app, queue, in_ms)) = self.look.take() {
+            let _ = self.queues.news.send(News::Look { app, queue, in_ms: in_ms + DOUBT_MS });
+        }
+    }
+}

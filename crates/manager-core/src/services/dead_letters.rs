@@ -1,0 +1,103 @@
+//! `dead_letters`: what was given up on, for scripts that run on behalf of somebody who may change
+//! the app.
+
+use serde_json::{Value, json};
+use shared::call::{CallCode, CallError, HostCall, Reply};
+use shared::host_call::dead_letters::{List, One, Shown};
+use shared::host_call::queue::Accepted;
+use shared::id::DeadLetterId;
+
+use super::{Services, args, begin, not_accepted, require};
+use crate::auth::Capability;
+use crate::data::failed;
+use crate::events::{Payload, replay as replay_events};
+use crate::store;
+use crate::store::dead_letters::{DeadLetter, Filter, Resolution};
+
+/// Dead letters that one call lists.
+const LIMIT_MAX: u32 = 200;
+const REASON_CHARS_MAX: usize = 2_000;
+
+pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let List { unresolved, limit } = args(call)?;
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(CallError::invalid(format!("limit is {limit}; it may be 1 to {LIMIT_MAX}")));
+    }
+    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    require(&mut conn, call, Capability::WriteApp).await?;
+    let filter = Filter { is_unresolved: unresolved, ..Filter::default() };
+    let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, limit.into()).await;
+    let shown: Vec<_> = page.map_err(|error| failed(&error))?.iter().map(show).collect();
+    Ok(Reply::success(&Shown { json: &Value::Array(shown).to_string() }))
+}
+
+pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let id = id(args::<One<'_>>(call)?.id)?;
+    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    require(&mut conn, call, Capability::WriteApp).await?;
+    let filter = Filter { id: Some(id), ..Filter::default() };
+    let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, 1).await;
+    // Absence is no failure.
+    let shown = page.map_err(|error| failed(&error))?.first().map_or(Value::Null, show);
+    Ok(Reply::success(&Shown { json: &shown.to_string() }))
+}
+
+pub(super) async fn replay(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let id = id(args::<One<'_>>(call)?.id)?;
+    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    require(&mut tx, call, Capability::WriteApp).await?;
+    let filter = Filter { id: Some(id), is_unresolved: true, ..Filter::default() };
+    begin(call)?;
+    let (app, depth) = (call.context.app(), call.context.effect().depth);
+    let replay = replay_events(&mut tx, &services.outbox, app, &filter, None, depth).await;
+    let replay = replay.map_err(not_accepted)?;
+    let delivery = *replay.deliveries.first().ok_or_else(none_open)?;
+    tx.commit().await.map_err(|error| failed(&error))?;
+    replay.pending.hand_over();
+    Ok(Reply::success(&Accepted { id: delivery.to_bytes() }))
+}
+
+pub(super) async fn resolve(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let One { id: text, reason } = args(call)?;
+    let id = id(text)?;
+    if reason.chars().count() > REASON_CHARS_MAX || reason.contains('\0') {
+        return Err(CallError::invalid(format!(
+            "a reason has {REASON_CHARS_MAX} characters at most, and no NUL"
+        )));
+    }
+    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    require(&mut tx, call, Capability::WriteApp).await?;
+    begin(call)?;
+    let (app, note) = (call.context.app(), Some(reason));
+    let resolved = store::dead_letters::resolve(&mut tx, app, &[id], Resolution::HandledByScript, note).await;
+    if resolved.map_err(|error| failed(&error))? == 0 {
+        return Err(none_open());
+    }
+    tx.commit().await.map_err(|error| failed(&error))?;
+    Ok(Reply::success(&()))
+}
+
+fn id(text: &str) -> Result<DeadLetterId, CallError> {
+    text.parse().map_err(|_| CallError::invalid("this is no id of a dead letter"))
+}
+
+fn none_open() -> CallError {
+    CallError::new(CallCode::NotFound, "the app has no open dead letter of this id")
+}
+
+fn show(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id,
+        "delivery_id": letter.delivery_id,
+        "kind": letter.kind,
+        "trigger_id": letter.trigger_id,
+        "script": letter.script,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "errors": letter.errors,
+        "event": Payload::from_stored(letter.payload.clone()).to_json(),
+        "failed_at": letter.failed_at,
+        "resolution": letter.resolution,
+        "resolved_at": letter.resolved_at,
+    })
+}

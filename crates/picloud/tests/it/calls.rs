@@ -1,0 +1,131 @@
+//! Scripts that call scripts: now, later, and again.
+
+use serde_json::{Value, json};
+
+use crate::harness::{NO_LIMITS, TestServer, eventually};
+
+#[test]
+fn a_script_gets_what_another_returns_and_catches_what_it_throws() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("double", "ctx.args.n * 2", &NO_LIMITS);
+    app.deploy("text", r#""plain " + ctx.invocation_type"#, &NO_LIMITS);
+    app.deploy("missing", r#"throw #{ statusCode: 404, body: "gone" };"#, &NO_LIMITS);
+    app.deploy("broken", r#"throw "broken";"#, &NO_LIMITS);
+    let source = r#"
+        let seen = [invoke("double", #{ n: 21 }), invoke("text")];
+        for name in ["missing", "broken", "nobody"] {
+            try { invoke(name, ()); } catch (error) { seen.push([error.code, error?.status]); }
+        }
+        seen"#;
+    let expected =
+        json!([42, "plain function", ["script_failed", 404], ["script_failed", null], ["not_found", null],]);
+    assert_eq!(app.run("caller", source, &NO_LIMITS).is(200).json(), expected);
+}
+
+#[test]
+fn calls_are_counted_in_depth_and_end() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let depth = ctx.trigger_depth;
+        try { invoke("loop") } catch (error) { if error.code == "budget_exhausted" { depth } else { throw error } }"#;
+    let reply = app.run("loop", source, &NO_LIMITS);
+    assert_eq!(reply.is(200).json(), json!(8));
+}
+
+#[test]
+fn a_called_script_has_no_more_time_than_its_caller() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("slow", "loop { }", &json!({ "timeout_ms": 20_000, "fuel": 1_000_000_000_000_u64 }));
+    let limits = json!({ "timeout_ms": 1_000, "fuel": 1_000_000_000_000_u64 });
+    let reply = app.run("caller", r#"invoke("slow")"#, &limits);
+    assert!(matches!(reply.status, 500 | 504), "{reply:?}");
+}
+
+#[test]
+fn callers_that_hold_every_slot_are_told_and_do_not_wait_for_ever() {
+    let server = TestServer::start_with(&[("PICLOUD_SLOTS_PER_WORKER", "2"), ("PICLOUD_WORKERS", "1")]);
+    let app = server.app();
+    app.deploy("leaf", "1", &NO_LIMITS);
+    app.serve("caller", r#"try { invoke("leaf") } catch (error) { error.code }"#, &NO_LIMITS);
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| app.get("/caller"))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for reply in replies {
+        let text = reply.is(200).text();
+        assert!(matches!(text, "1" | "overloaded"), "{text}");
+    }
+}
+
+#[test]
+fn a_later_call_runs_after_its_caller_and_knows_its_arguments() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("job", r#"log::info("job", #{ args: ctx.args, caller: ctx.event.function.caller, delivery: ctx.delivery });"#, &NO_LIMITS);
+    let id = app
+        .run("caller", r#"invoke_async("job", [1, 2], #{ delay: 0.05 })"#, &NO_LIMITS)
+        .is(200)
+        .text()
+        .to_owned();
+    let run = eventually("the job ran", || {
+        let list = app.admin("GET", "/executions?script=job", &Value::Null).is(200).json();
+        list["items"].as_array().unwrap().first().cloned()
+    });
+    let path = format!("/executions/{}", run["id"].as_str().unwrap());
+    let data = app.admin("GET", &path, &Value::Null).is(200).json()["logs"][0]["data"].clone();
+    assert_eq!((&data["args"], &data["caller"]), (&json!([1, 2]), &json!("caller")));
+    assert_eq!(data["delivery"]["id"], id.as_str());
+}
+
+#[test]
+fn a_function_is_tried_again_until_it_does_not_throw_or_says_stop() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let tries = 0;
+        let value = retry::run(#{ attempts: 4, base: 0.001 }, || { tries += 1; if tries < 3 { throw "no" } tries });
+        let stopped = 0;
+        let why = "";
+        try { retry::run(#{ base: 0.001 }, || { stopped += 1; throw retry::fatal("never"); }) } catch (e) { why = e.message; }
+        let given_up = 0;
+        try { retry::run(#{ attempts: 2, backoff: "fixed", base: 0.001 }, || { given_up += 1; throw "no" }) } catch { }
+        [value, stopped, why, given_up]"#;
+    assert_eq!(app.run("retry", source, &NO_LIMITS).is(200).json(), json!([3, 1, "never", 2]));
+}
+
+#[test]
+fn dead_letters_are_forbidden_to_a_script_that_runs_on_behalf_of_nobody() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"try { dead_letters::list() } catch (error) { error.code }"#;
+    assert_eq!(app.run("public", source, &NO_LIMITS).is(200).text(), "forbidden");
+    // A trigger runs on behalf of who registered it.
+    app.deploy("fails", r#"throw retry::fatal("no");"#, &NO_LIMITS);
+    app.deploy(
+        "undertaker",
+        r#"
+        for letter in dead_letters::list() { dead_letters::resolve(letter.id, "seen"); }
+        log::info("left", dead_letters::list().len());"#,
+        &NO_LIMITS,
+    );
+    for (kind, script, config) in
+        [("pubsub", "fails", json!({ "topic": "x" })), ("dead_letter", "undertaker", json!({}))]
+    {
+        let body = json!({ "kind": kind, "script": script, "config": config });
+        app.admin("POST", "/triggers", &body).is(201);
+    }
+    app.run("send", r#"pubsub::publish("x", 1)"#, &NO_LIMITS).is(200);
+    let letter = eventually("the dead letter is resolved", || {
+        let list = app.admin("GET", "/dead-letters", &Value::Null).is(200).json();
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|item| item["resolution"] == "handled_by_script")
+            .cloned()
+    });
+    assert_eq!(letter["reason"], "fatal");
+}
