@@ -29,6 +29,7 @@ torture: setup ## make every attack, and print what was expected and what was se
 	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- attack isolation starters worker_loss --nocapture --test-threads=1
 	$(CARGO) test --locked -q -p executor-core --lib -- --ignored ten_thousand --nocapture
 	$(CARGO) test --locked -q -p manager-core --lib -- --ignored 50_000_bad_worlds --nocapture
+	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- --ignored torture_ --nocapture --test-threads=1
 
 cross-check: setup ## build for ARM boards, and run what an emulator can run
 	.ci/cross-check

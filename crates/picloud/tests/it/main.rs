@@ -14,6 +14,7 @@ mod budgets;
 mod calls;
 mod caps;
 mod context;
+mod crashes;
 mod deliveries;
 mod docs;
 mod domains;

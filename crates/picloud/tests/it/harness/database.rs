@@ -15,6 +15,11 @@ impl TestDatabase {
     pub(crate) fn create() -> Self {
         let server = std::env::var("PICLOUD_TEST_DATABASE_URL")
             .expect("PICLOUD_TEST_DATABASE_URL names no PostgreSQL server: run them by make test");
+        Self::create_on(server)
+    }
+
+    /// On a server of one's own, which must outlive it.
+    pub(crate) fn create_on(server: String) -> Self {
         let name = format!("picloud_{}", uuid::Uuid::now_v7().simple());
         run(&server, format!("create database {name}"));
         Self { server, name }

@@ -5,6 +5,7 @@ mod canary;
 mod client;
 mod database;
 mod dns;
+mod postgres;
 pub(crate) mod process;
 mod provider;
 mod server;
@@ -15,6 +16,7 @@ pub(crate) use app::{NO_LIMITS, TestApp};
 pub(crate) use canary::Canary;
 pub(crate) use client::{Client, Reply};
 pub(crate) use dns::DnsServer;
+pub(crate) use postgres::Postgres;
 pub(crate) use provider::{Browser, PUBLIC_URL, Provider};
 pub(crate) use server::{ADMIN, Disk, PASSWORD, SPARES, TestServer, WORKERS};
 
@@ -23,13 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls until `look` finds something.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look)
+}
+
+/// The same for what takes longer than anything should but for what was done to it.
+#[track_caller]
+pub(crate) fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "after {} s still not: {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "after {} s still not: {what}", patience.as_secs());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

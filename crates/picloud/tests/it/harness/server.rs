@@ -14,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::database::TestDatabase;
-use super::{Client, TestApp, eventually, process};
+use super::{Client, Postgres, TestApp, eventually, process};
 
 pub(crate) const ADMIN: &str = "ada";
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
@@ -34,6 +34,11 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), database: TestDatabase::create() }
+    }
+
+    /// With its database on a server of one's own, which must outlive it.
+    pub(crate) fn on(postgres: &Postgres) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), database: TestDatabase::create_on(postgres.url()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
