@@ -39,6 +39,7 @@ schemathesis: setup ## try the admin API with what its OpenAPI document allows a
 	.ci/schemathesis
 
 bench: setup ## measure PiCloud beside its baselines; options in BENCH, such as BENCH=--quick
+	@.ci/setup-bench
 	$(CARGO) build --locked --release -p picloud
 	$(CARGO) run --locked --release -p picloud-bench -- $(BENCH)
 

@@ -68,6 +68,8 @@ enum Measurement {
     Full,
     /// Finding a route among many
     Routes,
+    /// Events: how fast they are taken and delivered, and how soon
+    Events,
     /// Logins: what their time tells, and what a storm of them does
     Login,
 }
@@ -151,6 +153,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Full) {
         measure::full::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Events) {
+        measure::events::run(&bench, &mut report)?;
     }
     if wants(Measurement::Login) {
         measure::login::run(&bench, &mut report)?;

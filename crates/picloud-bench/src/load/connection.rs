@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use mio::net::TcpStream;
 
-use super::response;
+use super::{Expected, response};
 
 /// The answers that are measured are some hundred bytes long.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -45,7 +45,7 @@ impl Connection {
     }
 
     /// Reads what there is. Nothing while the answer is not whole yet.
-    pub(super) fn read(&mut self, expected: &[u8]) -> anyhow::Result<Option<Answer>> {
+    pub(super) fn read(&mut self, expected: &Expected) -> anyhow::Result<Option<Answer>> {
         loop {
             ensure!(self.filled < self.buffer.len(), "an answer is longer than {BUFFER_BYTES} bytes");
             match self.stream.read(&mut self.buffer[self.filled..]) {
@@ -58,7 +58,11 @@ impl Connection {
             let bytes = &self.buffer[..self.filled];
             let Some(response) = response::parse(bytes)? else { continue };
             ensure!(response.bytes == bytes.len(), "the server sent more than one answer");
-            if response.status == 200 && *response.body == *expected {
+            let is_right = match expected {
+                Expected::Body(body) => response.status == 200 && *response.body == **body,
+                Expected::Accepted => response.status == 202,
+            };
+            if is_right {
                 return Ok(Some(Ok(())));
             }
             let body = String::from_utf8_lossy(&response.body);

@@ -24,7 +24,16 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     bytes: Vec<u8>,
-    expected: Vec<u8>,
+    expected: Expected,
+}
+
+/// A right answer.
+#[derive(Debug, Clone)]
+enum Expected {
+    /// 200 with exactly this body.
+    Body(Vec<u8>),
+    /// 202, with any body.
+    Accepted,
 }
 
 impl Request {
@@ -38,7 +47,17 @@ impl Request {
         let text = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: picloud-bench\r\nAccept: */*\r\n\r\n"
         );
-        Self { bytes: text.into_bytes(), expected: expected.as_bytes().to_vec() }
+        Self { bytes: text.into_bytes(), expected: Expected::Body(expected.as_bytes().to_vec()) }
+    }
+
+    /// A POST that is to be accepted and done later.
+    pub(crate) fn accepted(host: &str, path: &str, body: &str) -> Self {
+        let text = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: picloud-bench\r\nAccept: */*\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Self { bytes: text.into_bytes(), expected: Expected::Accepted }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What PiCloud costs when nothing is asked of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::Bench;
 use crate::process::{self, Memory};
 use crate::report::{Bound, Report};
-use crate::subject::Activity;
+use crate::subject::{Activity, Picloud};
 
 const WORKER_MIB_MAX: f64 = 30.0;
 const PARENT_MIB_MAX: f64 = 60.0;
@@ -15,7 +16,7 @@ const PARENT_MIB_MAX: f64 = 60.0;
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     std::thread::sleep(bench.plan.settle);
     memory(bench, report, "after the start")?;
-    wake_ups(bench, report)
+    wake_ups(&bench.picloud, "idle", bench.plan.idle, report)
 }
 
 /// Memory once more, when everything else was measured.
@@ -71,15 +72,21 @@ fn look(pids: &[u32]) -> anyhow::Result<Vec<BTreeMap<u32, u64>>> {
     pids.iter().map(|pid| process::switches(*pid)).collect()
 }
 
-fn wake_ups(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let seconds = bench.plan.idle.as_secs_f64();
-    report.heading(format_args!("Idle for {seconds:.0} s"));
-    let database = bench.picloud.database()?;
-    let mut pids = vec![bench.picloud.pid()];
-    pids.extend(bench.picloud.workers());
+/// What happens while nothing is to be done; `name` says in which state it is.
+pub(super) fn wake_ups(
+    picloud: &Picloud,
+    name: &str,
+    window: Duration,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let seconds = window.as_secs_f64();
+    report.heading(format_args!("{name}, for {seconds:.0} s"));
+    let database = picloud.database()?;
+    let mut pids = vec![picloud.pid()];
+    pids.extend(picloud.workers());
     let sql_before = database.activity(0.0)?;
     let before = look(&pids)?;
-    std::thread::sleep(bench.plan.idle);
+    std::thread::sleep(window);
     let after = look(&pids)?;
     let sql_after = database.activity(sql_before.now)?;
 
@@ -87,15 +94,20 @@ fn wake_ups(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         before.iter().zip(&after).map(|(before, after)| process::switches_between(before, after)).collect();
     let per_second = counts.iter().sum::<u64>() as f64 / seconds;
     report.line(format_args!("  parent {} context switches, workers {:?}", counts[0], &counts[1..]));
-    report.goal("idle: context switches per second, all together", per_second, Bound::AtMost(1.0), "/s");
-    report.keep("idle", json!({ "seconds": seconds, "switches": counts }));
-    statements(report, sql_before, sql_after);
+    report.goal(
+        format!("{name}: context switches per second, all together"),
+        per_second,
+        Bound::AtMost(1.0),
+        "/s",
+    );
+    report.keep(name, json!({ "seconds": seconds, "switches": counts }));
+    statements(report, name, sql_before, sql_after);
     Ok(())
 }
 
 /// A session that ran something shows when; one that is new ran something to log in. Transactions
 /// are for reading only, since PostgreSQL's own housekeeping makes some.
-fn statements(report: &mut Report, before: Activity, after: Activity) {
+fn statements(report: &mut Report, name: &str, before: Activity, after: Activity) {
     let new_sessions = after.sessions - before.sessions;
     let transactions = after.transactions - before.transactions;
     report.line(format_args!(
@@ -103,6 +115,6 @@ fn statements(report: &mut Report, before: Activity, after: Activity) {
         after.busy_sessions
     ));
     let sessions = after.busy_sessions + new_sessions;
-    report.goal("idle: database sessions that did something", sessions, Bound::AtMost(0.0), "");
-    report.keep("idle_sql", json!({ "sessions": sessions, "transactions": transactions }));
+    report.goal(format!("{name}: database sessions that did something"), sessions, Bound::AtMost(0.0), "");
+    report.keep(&format!("{name}, sql"), json!({ "sessions": sessions, "transactions": transactions }));
 }

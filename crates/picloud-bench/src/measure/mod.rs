@@ -2,6 +2,7 @@
 
 pub(crate) mod breakdown;
 pub(crate) mod cpu;
+pub(crate) mod events;
 pub(crate) mod full;
 pub(crate) mod hello;
 pub(crate) mod idle;
@@ -43,6 +44,10 @@ pub(crate) struct Plan {
     pub(crate) kills: usize,
     /// Runs of the script that takes all its memory.
     pub(crate) memory_runs: usize,
+    /// Events that wait when a backlog is worked off.
+    pub(crate) backlog: u32,
+    /// How long events come in without a pause.
+    pub(crate) stream: Duration,
     /// Names that a wrong password is sent for, of those that there are and of those that there are not.
     pub(crate) login_names: usize,
     /// Storms of logins.
@@ -57,10 +62,12 @@ impl Plan {
             rounds: 5,
             turn: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
-            cpu_runs: 31,
+            cpu_runs: 7,
             idle: Duration::from_secs(60),
             kills: 200,
             memory_runs: 1_000,
+            backlog: 100_000,
+            stream: Duration::from_secs(10),
             login_names: 100,
             login_storms: 5,
             settle: Duration::from_secs(12),
@@ -72,10 +79,12 @@ impl Plan {
             rounds: 3,
             turn: Duration::from_secs(1),
             warm_up: Duration::from_millis(300),
-            cpu_runs: 9,
+            cpu_runs: 3,
             idle: Duration::from_secs(15),
             kills: 10,
             memory_runs: 50,
+            backlog: 20_000,
+            stream: Duration::from_secs(3),
             login_names: 60,
             login_storms: 2,
             ..Self::full()

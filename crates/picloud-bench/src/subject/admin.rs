@@ -68,6 +68,19 @@ impl Admin {
         Ok(())
     }
 
+    /// The same, for requests that are written down and done later.
+    pub(crate) fn async_route(&self, path: &str, script: &str) -> anyhow::Result<()> {
+        let route = json!({ "path": path, "script": script, "dispatch_mode": "async" });
+        self.send("POST", &format!("/apps/{}/routes", self.app), &route)?;
+        Ok(())
+    }
+
+    pub(crate) fn trigger(&self, kind: &str, script: &str, config: &Value) -> anyhow::Result<()> {
+        let trigger = json!({ "kind": kind, "script": script, "config": config });
+        self.send("POST", &format!("/apps/{}/triggers", self.app), &trigger)?;
+        Ok(())
+    }
+
     pub(crate) fn test(&self, name: &str) -> anyhow::Result<TestRun> {
         let mut answer =
             self.send("POST", &format!("/apps/{}/scripts/{name}/invoke", self.app), &json!({}))?;

@@ -1,7 +1,10 @@
 //! What PiCloud asks of its PostgreSQL, counted from outside with `psql`.
 
+use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
@@ -66,6 +69,62 @@ impl Database {
         self.psql("picloud", include_str!("part_owners.sql"), "unused=0").map(drop)
     }
 
+    /// Puts so many events of the bench's script into the outbox and tells the dispatcher.
+    pub(crate) fn fill_outbox(&self, events: u32) -> anyhow::Result<()> {
+        let sql = include_str!("waiting_events.sql");
+        self.psql("picloud", sql, &format!("events={events}")).map(drop)
+    }
+
+    /// Events that are not done.
+    pub(crate) fn outbox_rows(&self) -> anyhow::Result<u64> {
+        let count = self.psql("picloud", include_str!("outbox_rows.sql"), "unused=0")?;
+        count.trim().parse().with_context(|| format!("psql answered {count:?}"))
+    }
+
+    /// When executions of the bench's script began, in microseconds since 1970, by their deliveries.
+    pub(crate) fn event_starts(&self, since: f64) -> anyhow::Result<HashMap<String, i64>> {
+        let rows = self.psql("picloud", include_str!("event_starts.sql"), &format!("since={since}"))?;
+        let start = |row: &str| -> anyhow::Result<(String, i64)> {
+            let (delivery, us) = row.split_once('|').with_context(|| format!("psql answered {row:?}"))?;
+            Ok((delivery.to_owned(), us.parse()?))
+        };
+        rows.lines().map(start).collect()
+    }
+
+    /// How many rows so many clients insert in a second, each in a commit of its own, and nothing else.
+    pub(crate) fn bare_inserts(&self, clients: usize, time: Duration) -> anyhow::Result<f64> {
+        self.psql("postgres", include_str!("bare_inserts.sql"), "unused=0")?;
+        let mut script = tempfile::NamedTempFile::new()?;
+        script.write_all(include_bytes!("bare_insert.sql"))?;
+        let mut pgbench = Command::new(self.psql.with_file_name("pgbench"));
+        pgbench.args(["-n", "-M", "prepared", "-j", "2", "-c", &clients.to_string()]);
+        pgbench.args(["-T", &time.as_secs().max(1).to_string()]).arg("-f").arg(script.path()).arg("postgres");
+        for (name, value) in self.environment() {
+            pgbench.env(name, value);
+        }
+        let output = pgbench.output().context("cannot start pgbench")?;
+        ensure!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        rate.with_context(|| format!("pgbench answered {text:?}"))
+    }
+
+    /// An empty database for somebody else on the same server.
+    pub(crate) fn create(&self, name: &str) -> anyhow::Result<()> {
+        let sql = format!("drop database if exists {name};\ncreate database {name};\n");
+        self.psql("postgres", &sql, "unused=0").map(drop)
+    }
+
+    /// The variables by which PostgreSQL's clients find the server.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 4] {
+        [
+            ("PGHOST", self.socket_dir.as_str()),
+            ("PGPORT", self.port.as_str()),
+            ("PGUSER", "postgres"),
+            ("PGPASSWORD", self.password.as_str()),
+        ]
+    }
+
     fn psql(&self, database: &str, sql: &str, variable: &str) -> anyhow::Result<String> {
         let mut child = Command::new(&self.psql)
             .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database])
@@ -77,7 +136,7 @@ impl Database {
             .spawn()
             .with_context(|| format!("cannot start {}", self.psql.display()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            std::io::Write::write_all(&mut stdin, sql.as_bytes())?;
+            stdin.write_all(sql.as_bytes())?;
         }
         let output = child.wait_with_output()?;
         ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr).trim());
