@@ -31,6 +31,8 @@ pub mod ports;
 pub mod route;
 pub mod script;
 #[cfg(feature = "host")]
+pub mod sdk;
+#[cfg(feature = "host")]
 pub mod trace;
 pub mod wire;
 

@@ -1,26 +1,36 @@
-//! The SDK: one file per namespace.
+//! The SDK: one file per namespace, with its declarations beside it in `<namespace>.d.rhai`.
 
 mod atomic;
+mod base64;
 mod docs;
+mod hash;
+mod hex;
 mod json;
 mod kv;
 mod log;
 mod options;
 mod random;
+mod regex;
 mod time;
+mod url;
 
-use rhai::{Engine, EvalAltResult, ImmutableString};
+use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString};
 
 type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 pub(crate) fn register(engine: &mut Engine) {
+    base64::register(engine);
+    hash::register(engine);
+    hex::register(engine);
     json::register(engine);
     atomic::register(engine);
     docs::register(engine);
     kv::register(engine);
     log::register(engine);
     random::register(engine);
+    regex::register(engine);
     time::register(engine);
+    url::register(engine);
     // Rhai's own would block the thread, which no guest can do.
     engine.register_fn("sleep", |_: i64| -> Result<()> { Err(no_sleep()) });
     engine.register_fn("sleep", |_: f64| -> Result<()> { Err(no_sleep()) });
@@ -45,4 +55,20 @@ pub(crate) fn failure(code: &str, message: impl Into<ImmutableString>) -> Box<Ev
     map.insert("code".into(), code.into());
     map.insert("message".into(), message.into().into());
     EvalAltResult::ErrorRuntime(map.into(), rhai::Position::NONE).into()
+}
+
+/// The failure of a call that was given what it cannot take.
+fn invalid(message: impl Into<ImmutableString>) -> Box<EvalAltResult> {
+    failure("invalid_argument", message)
+}
+
+/// Calls `function` with the bytes of a string or a blob.
+fn with_bytes<T>(value: &Dynamic, function: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Ok(function(text.as_bytes()));
+    }
+    match value.as_blob_ref() {
+        Ok(blob) => Ok(function(&blob)),
+        Err(kind) => Err(invalid(format!("expected a string or a blob, not {kind}"))),
+    }
 }

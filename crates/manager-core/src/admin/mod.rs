@@ -45,6 +45,7 @@ mod renamed;
 mod routes;
 mod run;
 mod scripts;
+mod sdk;
 mod session;
 mod switch;
 mod system;
@@ -119,6 +120,8 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
         .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
+        .route("/api/v1/sdk.json", get(sdk::reference))
+        .route("/api/v1/sdk/{namespace}", get(sdk::definitions))
         .route("/version", get(system::version))
         .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))

@@ -29,6 +29,7 @@ mod operation;
 mod pic;
 mod response;
 mod routes;
+mod sdk;
 mod starters;
 mod tracing;
 mod versions;

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use shared::fault::Code;
 
 use super::document::Beside;
+use super::schemas;
+use crate::admin::sdk::Reference;
 
 pub(super) const INTRODUCTION: &str = "\
 The admin API of PiCloud. Everything is JSON. Every failure is an RFC 9457 problem with a `code`, which \
@@ -194,12 +196,13 @@ pub(super) fn place(name: &str) -> &'static str {
         "id" => "An id, as in the list; a person's name will do too.",
         "version" => "A version's number.",
         "code" => "A problem's code.",
+        "namespace" => "A namespace of the SDK with `.d.rhai` behind it, such as `json.d.rhai`.",
         _ => "",
     }
 }
 
 /// What the manager serves to everybody besides the admin API.
-pub(super) fn public_pages() -> [Beside; 4] {
+pub(super) fn public_pages() -> [Beside; 6] {
     let page = |path, id, summary, content_type, schema| Beside {
         path,
         id,
@@ -243,7 +246,21 @@ pub(super) fn public_pages() -> [Beside; 4] {
             "application/json",
             json!({ "type": "object", "required": ["openapi", "info", "paths"] }),
         ),
-        page("/api/v1/docs", "openapi_page", "This document for people", "text/html", text),
+        page("/api/v1/docs", "openapi_page", "This document for people", "text/html", text.clone()),
+        page(
+            "/api/v1/sdk.json",
+            "sdk_index",
+            "What scripts can call, for editors",
+            "application/json",
+            schemas::whole::<Reference>(),
+        ),
+        page(
+            "/api/v1/sdk/{namespace}",
+            "sdk_definitions",
+            "A namespace as a definition file of Rhai",
+            "text/plain",
+            text,
+        ),
     ]
 }
 
