@@ -24,6 +24,7 @@ use crate::domains::Dns;
 use crate::events::{Acceptor, Dispatching, EventCounters};
 use crate::incidents::Incidents;
 use crate::oidc::{Oidc, OidcSettings};
+use crate::outbound::{Addresses, Outbound};
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::services::Services;
@@ -31,6 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database, DatabaseCounters};
 use crate::tally::{ExecutionCounters, Tally};
+use crate::vault::{MasterKeys, Vault};
 
 /// What the manager needs to know besides its database.
 #[derive(Debug, Clone)]
@@ -40,6 +42,10 @@ pub struct ManagerConfig {
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
     pub retention: Retention,
+    /// What the apps' secrets are sealed with.
+    pub secret_keys: MasterKeys,
+    /// What scripts may not reach besides what nobody may.
+    pub addresses: Addresses,
     /// DNS servers to ask who owns a domain; the machine's own where none are named.
     pub dns_servers: Vec<SocketAddr>,
     /// Requests to the admin API in a minute by one session or key.
@@ -72,9 +78,11 @@ pub struct Manager {
     incidents: Incidents,
     assets: Assets,
     data: Data,
+    services: Services,
     tally: Arc<Tally>,
     events: Dispatching,
     denials: Arc<Denials>,
+    vault: Arc<Vault>,
     config: Arc<ManagerConfig>,
 }
 
@@ -84,16 +92,31 @@ impl Manager {
         let database = migrations::open(options.clone()).await?;
         let snapshot =
             Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
+        let vault = {
+            let mut conn = database.acquire().await.map_err(OpenError::Load)?;
+            let opened = Vault::open(&mut conn, config.secret_keys.clone()).await;
+            Arc::new(opened.map_err(OpenError::Load)??)
+        };
+        let scripts = Database::for_scripts(options);
+        let data = Data::new(scripts.clone());
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone(), config.retention),
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
-            data: Data::new(Database::for_scripts(options)),
+            data: data.clone(),
+            services: Services {
+                data,
+                database: scripts,
+                vault: Arc::clone(&vault),
+                outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
+                destinations: Arc::default(),
+            },
             tally: Arc::default(),
             events: Dispatching::new(),
             denials: Arc::default(),
+            vault,
             database,
             snapshot,
             config: Arc::new(config),
@@ -160,7 +183,7 @@ impl Manager {
 
     /// What scripts ask for.
     pub fn calls(&self) -> Arc<dyn HostCalls> {
-        Arc::new(Services::new(self.data.clone()))
+        Arc::new(self.services.clone())
     }
 
     pub fn incidents(&self) -> Arc<dyn IncidentSink> {
@@ -201,6 +224,7 @@ impl Manager {
             assets: self.assets.clone(),
             data: self.data.clone(),
             outbox: self.events.outbox.clone(),
+            vault: Arc::clone(&self.vault),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             oidc: Oidc::new(&self.config.oidc, &self.config.public_url),

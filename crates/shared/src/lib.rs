@@ -9,6 +9,8 @@
 pub mod call;
 #[cfg(feature = "host")]
 pub mod cause;
+#[cfg(feature = "host")]
+pub mod confidential;
 pub mod fault;
 pub mod guest_abi;
 #[cfg(feature = "host")]

@@ -5,12 +5,14 @@ mod base64;
 mod docs;
 mod hash;
 mod hex;
+mod http;
 mod json;
 mod kv;
 mod log;
 mod options;
 mod random;
 mod regex;
+mod secrets;
 mod time;
 mod url;
 
@@ -22,6 +24,7 @@ pub(crate) fn register(engine: &mut Engine) {
     base64::register(engine);
     hash::register(engine);
     hex::register(engine);
+    http::register(engine);
     json::register(engine);
     atomic::register(engine);
     docs::register(engine);
@@ -29,6 +32,7 @@ pub(crate) fn register(engine: &mut Engine) {
     log::register(engine);
     random::register(engine);
     regex::register(engine);
+    secrets::register(engine);
     time::register(engine);
     url::register(engine);
     // Rhai's own would block the thread, which no guest can do.

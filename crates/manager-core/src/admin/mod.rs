@@ -18,6 +18,7 @@ mod dead_letters;
 mod denials;
 mod docs;
 mod domains;
+mod egress;
 mod endpoints;
 mod execute;
 mod executions;
@@ -46,6 +47,7 @@ mod routes;
 mod run;
 mod scripts;
 mod sdk;
+mod secrets;
 mod session;
 mod switch;
 mod system;
@@ -88,6 +90,7 @@ use crate::oidc::Oidc;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
 use crate::store::Database;
+use crate::vault::Vault;
 
 /// What handlers work with.
 pub(crate) struct Admin {
@@ -102,6 +105,7 @@ pub(crate) struct Admin {
     pub(crate) assets: Assets,
     pub(crate) data: Data,
     pub(crate) outbox: Outbox,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
     pub(crate) oidc: Oidc,

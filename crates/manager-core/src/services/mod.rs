@@ -5,20 +5,35 @@
 
 mod atomic;
 mod docs;
+mod http;
 mod kv;
+mod secrets;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
-use shared::call::{CallError, HostCall, Reply};
+use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::HostOp;
 use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
+use sqlx::postgres::PgConnection;
 
+use crate::audit::{self, Actor, Entry};
+use crate::auth::{Capability, Origin, Place, Standing, allows};
 use crate::data::Data;
+use crate::outbound::{Destinations, Outbound};
+use crate::store::users::User;
+use crate::store::{self, Database};
+use crate::vault::Vault;
 
 /// The services, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
-    data: Data,
+    pub(crate) data: Data,
+    pub(crate) database: Database,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) outbound: Outbound,
+    pub(crate) destinations: Arc<Destinations>,
 }
 
 impl HostCalls for Services {
@@ -28,10 +43,6 @@ impl HostCalls for Services {
 }
 
 impl Services {
-    pub(crate) const fn new(data: Data) -> Self {
-        Self { data }
-    }
-
     async fn carry_out(&self, call: &HostCall) -> Result<Reply, CallError> {
         match call.op {
             HostOp::KvGet => kv::get(self, call).await,
@@ -49,6 +60,11 @@ impl Services {
             HostOp::DocsDelete => docs::delete(self, call).await,
             HostOp::DocsCount => docs::count(self, call).await,
             HostOp::AtomicCommit => atomic::commit(self, call).await,
+            HostOp::SecretsGet => secrets::get(self, call).await,
+            HostOp::SecretsSet => secrets::set(self, call).await,
+            HostOp::SecretsDelete => secrets::delete(self, call).await,
+            HostOp::SecretsList => secrets::list(self, call).await,
+            HostOp::HttpSend => http::send(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }
@@ -58,4 +74,64 @@ impl Services {
 /// The arguments of a call. The guest of this release encodes no others.
 fn args<'a, T: Deserialize<'a>>(call: &'a HostCall) -> Result<T, CallError> {
     codec::decode_body(&call.args).map_err(|_| CallError::invalid("the arguments are not those of the call"))
+}
+
+/// Before the first lasting effect of a call.
+fn begin(call: &HostCall) -> Result<(), CallError> {
+    if call.stage.begin() {
+        return Ok(());
+    }
+    Err(CallError::new(CallCode::Unavailable, "the execution is over"))
+}
+
+/// The person the execution runs for, if they may do this to its app now.
+async fn require(
+    conn: &mut PgConnection,
+    call: &HostCall,
+    capability: Capability,
+) -> Result<User, CallError> {
+    let forbidden = |message: String| CallError::new(CallCode::Forbidden, message);
+    let Some(user) = call.context.principal else {
+        let message = format!("this needs somebody who may {}, and nobody is logged in", capability.as_str());
+        return Err(forbidden(message));
+    };
+    let app = call.context.app();
+    let found = async {
+        let person = store::users::by_id(conn, user).await?;
+        let role = store::members::role(conn, app, user).await?;
+        Ok::<_, sqlx::Error>((person.filter(|person| person.disabled_at.is_none()), role))
+    };
+    let (person, role) = found.await.map_err(|error| database_failed(&error))?;
+    let person =
+        person.ok_or_else(|| forbidden("whom the script runs for may nothing any more".to_owned()))?;
+    let standing = Standing { app, owner: call.context.target.owner, role };
+    match allows(&person.user, capability, Place::App(standing)) {
+        Ok(()) => Ok(person.user),
+        Err(denial) => Err(forbidden(format!("{}; {}", denial.value, denial.remedy))),
+    }
+}
+
+/// Notes what a script did to its app for a person; the last statement of its transaction.
+async fn note(
+    conn: &mut PgConnection,
+    call: &HostCall,
+    user: &User,
+    action: &'static str,
+    target: &str,
+) -> Result<(), CallError> {
+    let context = &call.context;
+    let origin = Origin { address: None, request_id: Arc::clone(&context.request_id) };
+    let actor = Actor::person(user, &format!("script {}", context.target.name), &origin);
+    let entry = Entry::new(actor, action, target).on(context.app());
+    audit::append(conn, entry).await.map_err(|error| database_failed(&error))
+}
+
+/// What a script is told of a failure of the database.
+fn database_failed(error: &sqlx::Error) -> CallError {
+    if store::is_outage(error) {
+        tracing::warn!(%error, "a script's call failed with the database");
+        return CallError::new(CallCode::Unavailable, "the database cannot be reached now");
+    }
+    tracing::error!(%error, "a script's call failed");
+    CallError::new(CallCode::Internal, "the platform failed")
 }

@@ -19,6 +19,7 @@ pub(crate) mod plan;
 pub(crate) mod rollback;
 pub(crate) mod routes;
 pub(crate) mod scripts;
+pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod transfers;

@@ -4,7 +4,9 @@
 
 pub mod atomic;
 pub mod docs;
+pub mod http;
 pub mod kv;
+pub mod secrets;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +91,19 @@ host_calls! {
     /// Several changes as one. [`atomic::Commit`] → [`atomic::Committed`].
     AtomicCommit = 64, "atomic.commit";
 
-    // secrets: 80 to 95. http: 96 to 111.
+    // secrets: 80 to 95.
+    /// A secret's value. [`secrets::SecretName`] → [`secrets::SecretValue`].
+    SecretsGet = 80, "secrets.get";
+    /// Sets a secret. [`secrets::SetSecret`] → `()`.
+    SecretsSet = 81, "secrets.set";
+    /// Removes a secret. [`secrets::SecretName`] → [`secrets::Existed`].
+    SecretsDelete = 82, "secrets.delete";
+    /// The names of all secrets. `()` → [`secrets::SecretNames`].
+    SecretsList = 83, "secrets.list";
+
+    // http: 96 to 111.
+    /// A request to the world. [`http::Request`] → [`http::Response`].
+    HttpSend = 96, "http.send";
     // queue: 112 to 119. pubsub: 120 to 127. invoke: 128 to 135. dead_letters: 136 to 143.
     // email: 144 to 159. users: 160 to 175.
 }

@@ -24,11 +24,13 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../sandbox-wasm/src/api/base64.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hash.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hex.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/http.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/json.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/kv.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/log.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/random.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/regex.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/secrets.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/time.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/url.d.rhai"),
 ];
