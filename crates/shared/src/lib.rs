@@ -8,6 +8,8 @@
 #[cfg(feature = "host")]
 pub mod call;
 #[cfg(feature = "host")]
+pub mod capabilities;
+#[cfg(feature = "host")]
 pub mod cause;
 #[cfg(feature = "host")]
 pub mod confidential;
