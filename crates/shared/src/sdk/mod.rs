@@ -21,7 +21,9 @@ pub use self::parameter::Parameter;
 
 /// One line for each namespace.
 const SOURCES: &[&str] = &[
+    include_str!("../../../../sandbox-wasm/src/api/atomic.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/base64.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/docs.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hash.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hex.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/http.d.rhai"),
