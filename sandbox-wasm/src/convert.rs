@@ -27,6 +27,11 @@ pub(crate) fn from_json_text(json: &str) -> Result<Dynamic, Box<EvalAltResult>> 
     parse_json(json.as_bytes()).map_err(|error| failure("invalid_value", error.to_string()))
 }
 
+/// Like [`write_json`], in the form that the serializer gives it.
+pub(crate) fn serialize_json<S: Serializer>(value: &Dynamic, serializer: S) -> Result<S::Ok, S::Error> {
+    Json(value).serialize(serializer)
+}
+
 /// A value as JSON. Rhai itself would write a function as its name, which nobody can have meant.
 struct Json<'a>(&'a Dynamic);
 

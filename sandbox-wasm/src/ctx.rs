@@ -91,13 +91,18 @@ fn request(http: &GuestHttp<'_>, needs: &Needs) -> Map {
     set("params", &|| pairs(http.params, |_, new| new.to_owned()).into());
     // Of a repeated parameter the first counts, as in the URL standard's `get`.
     set("query", &|| pairs(http.query, |old, _| old.to_owned()).into());
-    set("headers", &|| pairs(http.headers, |old, new| format!("{old}, {new}")).into());
+    set("headers", &|| headers(http.headers).into());
     set("body", &|| body(content_type(http.headers), http.body));
     set("body_raw", &|| text_or_blob(http.body));
     request
 }
 
-fn content_type(headers: &[u8]) -> &str {
+/// A repeated header is one with commas, as RFC 9110 says.
+pub(crate) fn headers(block: &[u8]) -> Map {
+    pairs(block, |old, new| format!("{old}, {new}"))
+}
+
+pub(crate) fn content_type(headers: &[u8]) -> &str {
     let found = Pairs::new(headers).flatten().find(|(name, _)| *name == b"content-type");
     found.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
@@ -119,7 +124,7 @@ fn pairs(block: &[u8], merge: impl Fn(&str, &str) -> String) -> Map {
 
 /// The body as its content type describes it: JSON and forms parsed, other text as a string, other
 /// bytes as a blob. A body that is not what it claims to be is `()`; `body_raw` still has it.
-fn body(content_type: &str, bytes: &[u8]) -> Dynamic {
+pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Dynamic {
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if bytes.is_empty() {
         return Dynamic::UNIT;
@@ -136,7 +141,7 @@ fn body(content_type: &str, bytes: &[u8]) -> Dynamic {
     text_or_blob(bytes)
 }
 
-fn text_or_blob(bytes: &[u8]) -> Dynamic {
+pub(crate) fn text_or_blob(bytes: &[u8]) -> Dynamic {
     match std::str::from_utf8(bytes) {
         Ok(utf8) => text(utf8),
         Err(_) => Dynamic::from_blob(bytes.to_vec()),

@@ -25,6 +25,7 @@ use crate::events::topics::Ephemeral;
 use crate::events::{Acceptor, Dispatching, EventCounters, Keepers, LateInvoke};
 use crate::incidents::Incidents;
 use crate::oidc::{Oidc, OidcSettings};
+use crate::outbound::{Addresses, Destinations, Outbound};
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::services::Services;
@@ -32,6 +33,7 @@ use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database, DatabaseCounters};
 use crate::tally::{ExecutionCounters, Tally};
+use crate::vault::{MasterKeys, Vault};
 
 /// What the manager needs to know besides its database.
 #[derive(Debug, Clone)]
@@ -41,6 +43,10 @@ pub struct ManagerConfig {
     /// Where people reach this server, without a slash at the end.
     pub public_url: String,
     pub retention: Retention,
+    /// What the apps' secrets are sealed with.
+    pub secret_keys: MasterKeys,
+    /// What scripts may not reach besides what nobody may.
+    pub addresses: Addresses,
     /// DNS servers to ask who owns a domain; the machine's own where none are named.
     pub dns_servers: Vec<SocketAddr>,
     /// Requests to the admin API in a minute by one session or key.
@@ -75,11 +81,14 @@ pub struct Manager {
     /// For what scripts ask for, so that they keep nobody else waiting.
     scripts: Database,
     data: Data,
+    outbound: Outbound,
+    destinations: Arc<Destinations>,
     tally: Arc<Tally>,
     events: Dispatching,
     denials: Arc<Denials>,
     keepers: Keepers,
     invoke: LateInvoke,
+    vault: Arc<Vault>,
     config: Arc<ManagerConfig>,
 }
 
@@ -89,20 +98,29 @@ impl Manager {
         let database = migrations::open(options.clone()).await?;
         let snapshot =
             Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
+        let vault = {
+            let mut conn = database.acquire().await.map_err(OpenError::Load)?;
+            let opened = Vault::open(&mut conn, config.secret_keys.clone()).await;
+            Arc::new(opened.map_err(OpenError::Load)??)
+        };
         let scripts = Database::for_scripts(options);
+        let data = Data::new(scripts.clone());
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone(), config.retention),
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
-            data: Data::new(scripts.clone()),
+            data,
             scripts,
+            outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
+            destinations: Arc::default(),
             tally: Arc::default(),
             events: Dispatching::new(),
             denials: Arc::default(),
             keepers: Keepers::new(),
             invoke: LateInvoke::default(),
+            vault,
             database,
             snapshot,
             config: Arc::new(config),
@@ -177,6 +195,9 @@ impl Manager {
             queues: self.keepers.queues.clone(),
             ephemeral: Ephemeral::new(self.invoke.clone()),
             invoke: self.invoke.clone(),
+            vault: Arc::clone(&self.vault),
+            outbound: self.outbound.clone(),
+            destinations: Arc::clone(&self.destinations),
         })
     }
 
@@ -219,6 +240,7 @@ impl Manager {
             data: self.data.clone(),
             outbox: self.events.outbox.clone(),
             queues: self.keepers.queues.clone(),
+            vault: Arc::clone(&self.vault),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),
             oidc: Oidc::new(&self.config.oidc, &self.config.public_url),

@@ -1,13 +1,13 @@
 //! One function, counting.
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{BlockType, BranchHint, Function, Instruction, ValType};
+use wasm_encoder::{BlockType, BranchHint, Function, Instruction};
 use wasmparser::{FunctionBody, Operator};
 
 use crate::plan::{self, Plan};
 use crate::profile::BodyProfile;
-use crate::survey::{Signature, Survey};
-use crate::{LAG_MAX, MeterError, bulk, cost};
+use crate::survey::Survey;
+use crate::{MeterError, bulk, cost};
 
 /// Numbers of what the pass adds to the module.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +17,7 @@ pub(crate) struct Added {
     pub(crate) charge: u32,
     /// `()`: asks for more.
     pub(crate) refuel: u32,
-    /// What moves more than a piece; they are there if the module moves bytes at all.
+    /// What moves bytes and counts them; they are there if the module moves bytes at all.
     pub(crate) copy: u32,
     pub(crate) fill: u32,
     /// The type of those two.
@@ -26,10 +26,6 @@ pub(crate) struct Added {
 
 struct Writer {
     function: Function,
-    /// The variable in which the function counts; none if all it counts is known beforehand.
-    counted: Option<u32>,
-    /// Keeps the length of a bulk operation.
-    length: u32,
     added: Added,
     hints: Vec<BranchHint>,
 }
@@ -37,62 +33,35 @@ struct Writer {
 /// Rewrites a body, where `…_UNITS` is what the plan says:
 ///
 /// ```wat
-/// (local $counted i64)
-/// (local.set $counted (i64.const ENTRY_UNITS))
-/// (block (result …)
-///   …                                        ;; `return` becomes a branch out of this block
-///   (loop
-///     (local.set $counted (i64.add (local.get $counted) (i64.const LOOP_UNITS)))
-///     (if (i64.ge_s (local.get $counted) (i64.const LAG_MAX))
-///       (then (call $charge (local.get $counted)) (local.set $counted (i64.const 0))))
-///     …))
-/// (global.set $fuel (i64.add (global.get $fuel) (local.get $counted)))
+/// (global.set $fuel (i64.add (global.get $fuel) (i64.const ENTRY_UNITS)))
 /// (if (i64.ge_s (global.get $fuel) (i64.const 0)) (then (call $refuel)))
+/// …
+/// (loop
+///   (global.set $fuel (i64.add (global.get $fuel) (i64.const LOOP_UNITS)))
+///   (if (i64.ge_s (global.get $fuel) (i64.const 0)) (then (call $refuel)))
+///   …)
 /// ```
 ///
-/// Bulk memory operations are in [`bulk`].
+/// Where a seldom region begins, it adds to the counter and does not ask: what comes before the next
+/// loop or call is bounded. An addition to memory is one instruction; kept in a variable, the count would
+/// take a register from everything else in the function.
 pub(crate) fn rewrite(
     body: &FunctionBody<'_>,
-    signature: &Signature,
     survey: &Survey,
     profile: &BodyProfile,
     added: Added,
 ) -> Result<(Function, Vec<BranchHint>), MeterError> {
     let plan = plan::of(body, survey, profile)?;
-    let mut encode = RoundtripReencoder;
     let mut locals = Vec::new();
-    let mut next_local = u32::try_from(signature.params.len()).unwrap_or(u32::MAX);
     for group in body.get_locals_reader()? {
         let (count, ty) = group?;
-        next_local = next_local.saturating_add(count);
-        locals.push((count, encode.val_type(ty).map_err(unsupported)?));
+        locals.push((count, RoundtripReencoder.val_type(ty).map_err(unsupported)?));
     }
-    let block = match signature.results[..] {
-        [] => BlockType::Empty,
-        [ty] => BlockType::Result(encode.val_type(ty).map_err(unsupported)?),
-        _ => return Err(MeterError::Unsupported("a function with several results".into())),
-    };
-    let is_constant = plan.after.is_empty() && !moves_bytes(body)?;
-    if !is_constant {
-        locals.extend([(1, ValType::I64), (1, ValType::I32)]);
-    }
-    let mut writer = Writer {
-        function: Function::new(locals),
-        counted: (!is_constant).then_some(next_local),
-        length: next_local + 1,
-        added,
-        hints: Vec::new(),
-    };
-    writer.add(plan.entry);
-    writer.emit(&Instruction::Block(block));
+    let mut writer = Writer { function: Function::new(locals), added, hints: Vec::new() };
+    writer.count(plan.entry);
+    writer.ask();
     writer.operators(body, &plan)?;
-    writer.settle(&plan);
-    writer.emit(&Instruction::End);
     Ok((writer.function, writer.hints))
-}
-
-fn unsupported(what: impl std::fmt::Debug) -> MeterError {
-    MeterError::Unsupported(format!("{what:?}"))
 }
 
 pub(crate) fn moves_bytes(body: &FunctionBody<'_>) -> Result<bool, MeterError> {
@@ -104,53 +73,65 @@ pub(crate) fn moves_bytes(body: &FunctionBody<'_>) -> Result<bool, MeterError> {
     Ok(false)
 }
 
+fn unsupported(what: impl std::fmt::Debug) -> MeterError {
+    MeterError::Unsupported(format!("{what:?}"))
+}
+
 impl Writer {
-    /// Everything up to the body's own `end`, which closes the block.
     fn operators(&mut self, body: &FunctionBody<'_>, plan: &Plan) -> Result<(), MeterError> {
-        let mut depth = 0_u32;
         let mut before = None;
         for (number, operator) in body.get_operators_reader()?.into_iter().enumerate() {
             let operator = operator?;
+            if let Some(is_taken) = plan.hints.get(&number) {
+                self.hint(*is_taken);
+            }
             let is_loop = matches!(operator, Operator::Loop { .. });
-            match &operator {
-                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
-                Operator::End if depth > 0 => depth -= 1,
-                Operator::MemoryCopy { dst_mem: 0, src_mem: 0 } | Operator::MemoryFill { mem: 0 } => {
-                    self.bulk(&operator, before.take())?;
-                    if let Some(units) = plan.after.get(&number) {
-                        self.add(*units);
-                    }
-                    continue;
+            let constant = before.take();
+            if let Operator::I32Const { value } = operator {
+                before = Some(value);
+            }
+            match operator {
+                Operator::MemoryCopy { dst_mem: 0, src_mem: 0 } => {
+                    self.bulk(&operator, self.added.copy, constant)?;
                 }
-                Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } => {
-                    return Err(unsupported(operator));
-                }
-                Operator::Return => {
-                    self.emit(&Instruction::Br(depth));
-                    continue;
-                }
-                Operator::ReturnCall { .. }
+                Operator::MemoryFill { mem: 0 } => self.bulk(&operator, self.added.fill, constant)?,
+                Operator::MemoryCopy { .. }
+                | Operator::MemoryFill { .. }
+                | Operator::ReturnCall { .. }
                 | Operator::ReturnCallIndirect { .. }
                 | Operator::ReturnCallRef { .. }
                 | Operator::Throw { .. }
                 | Operator::ThrowRef
                 | Operator::TryTable { .. } => return Err(unsupported(operator)),
-                _ => {}
+                _ => self.emit(&RoundtripReencoder.instruction(operator).map_err(unsupported)?),
             }
-            if let Some(is_taken) = plan.hints.get(&number) {
-                self.hint(*is_taken);
-            }
-            before = match operator {
-                Operator::I32Const { value } => Some(value),
-                _ => None,
-            };
-            self.emit(&RoundtripReencoder.instruction(operator).map_err(unsupported)?);
             if let Some(units) = plan.after.get(&number) {
-                self.add(*units);
+                self.count(*units);
             }
             if is_loop {
-                self.check();
+                self.ask();
             }
+        }
+        Ok(())
+    }
+
+    /// An operation on as many bytes as the top of the operand stack says, which is `constant` if the
+    /// operator before it was one. A short constant stays one instruction, of which wasmtime makes a few
+    /// moves; else a function does it, and counts.
+    fn bulk(
+        &mut self,
+        operator: &Operator<'_>,
+        function: u32,
+        constant: Option<i32>,
+    ) -> Result<(), MeterError> {
+        let Some(length) = constant.filter(|length| (0..=bulk::PIECE_BYTES).contains(length)) else {
+            self.emit(&Instruction::Call(function));
+            return Ok(());
+        };
+        self.emit(&RoundtripReencoder.instruction(operator.clone()).map_err(unsupported)?);
+        let units = i64::from(length) >> cost::BULK_SHIFT;
+        if units > 0 {
+            self.count(units);
         }
         Ok(())
     }
@@ -167,75 +148,15 @@ impl Writer {
         });
     }
 
-    fn add(&mut self, units: i64) {
-        let Some(counted) = self.counted else { return };
-        self.emit(&Instruction::LocalGet(counted));
+    fn count(&mut self, units: i64) {
+        self.emit(&Instruction::GlobalGet(self.added.fuel));
         self.emit(&Instruction::I64Const(units));
         self.emit(&Instruction::I64Add);
-        self.emit(&Instruction::LocalSet(counted));
-    }
-
-    /// An operation on as many bytes as the top of the operand stack says, which is `constant` if the
-    /// operator before it was one. What is longer than a piece is done, and counted, by a function.
-    fn bulk(&mut self, operator: &Operator<'_>, constant: Option<i32>) -> Result<(), MeterError> {
-        let operation = RoundtripReencoder.instruction(operator.clone()).map_err(unsupported)?;
-        if let Some(length) = constant.filter(|length| (0..=bulk::PIECE_BYTES).contains(length)) {
-            self.add(i64::from(length) >> cost::BULK_SHIFT);
-            self.emit(&operation);
-            return Ok(());
-        }
-        let whole =
-            if matches!(operator, Operator::MemoryFill { .. }) { self.added.fill } else { self.added.copy };
-        self.emit(&Instruction::LocalTee(self.length));
-        self.emit(&Instruction::LocalGet(self.length));
-        self.emit(&Instruction::I32Const(bulk::PIECE_BYTES));
-        self.emit(&Instruction::I32GtU);
-        self.hint(false);
-        self.emit(&Instruction::If(BlockType::FunctionType(self.added.bulk)));
-        self.emit(&Instruction::Call(whole));
-        self.emit(&Instruction::Else);
-        self.add_length();
-        self.emit(&operation);
-        self.emit(&Instruction::End);
-        Ok(())
-    }
-
-    /// Counts the bytes of a short operation.
-    fn add_length(&mut self) {
-        let Some(counted) = self.counted else { return };
-        self.emit(&Instruction::LocalGet(self.length));
-        self.emit(&Instruction::I64ExtendI32U);
-        self.emit(&Instruction::I64Const(cost::BULK_SHIFT));
-        self.emit(&Instruction::I64ShrU);
-        self.emit(&Instruction::LocalGet(counted));
-        self.emit(&Instruction::I64Add);
-        self.emit(&Instruction::LocalSet(counted));
-    }
-
-    /// Moves a large count into the counter, so that no loop runs on without fuel.
-    fn check(&mut self) {
-        let Some(counted) = self.counted else { return };
-        self.emit(&Instruction::LocalGet(counted));
-        self.emit(&Instruction::I64Const(LAG_MAX));
-        self.emit(&Instruction::I64GeS);
-        self.hint(false);
-        self.emit(&Instruction::If(BlockType::Empty));
-        self.emit(&Instruction::LocalGet(counted));
-        self.emit(&Instruction::Call(self.added.charge));
-        self.emit(&Instruction::I64Const(0));
-        self.emit(&Instruction::LocalSet(counted));
-        self.emit(&Instruction::End);
-    }
-
-    /// Moves the count into the counter before the function returns.
-    fn settle(&mut self, plan: &Plan) {
-        self.emit(&Instruction::GlobalGet(self.added.fuel));
-        self.emit(&match self.counted {
-            Some(counted) => Instruction::LocalGet(counted),
-            None => Instruction::I64Const(plan.entry),
-        });
-        self.emit(&Instruction::I64Add);
         self.emit(&Instruction::GlobalSet(self.added.fuel));
+    }
+
+    /// Asks for more if the counter is spent.
+    fn ask(&mut self) {
         self.emit(&Instruction::GlobalGet(self.added.fuel));
         self.emit(&Instruction::I64Const(0));
         self.emit(&Instruction::I64GeS);

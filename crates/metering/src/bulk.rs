@@ -2,12 +2,12 @@
 //!
 //! `memory.copy` and `memory.fill` are one instruction, however many bytes they move, and nothing
 //! interrupts them. A module could hold its host for as long as its whole memory takes to copy. So
-//! what is longer than [`PIECE_BYTES`] goes through functions that this pass adds, which charge for a
-//! piece before they move it. Short ones stay one instruction.
+//! they go through functions that this pass adds, which count the bytes, and which charge for a piece
+//! of what is longer than [`PIECE_BYTES`] before they move it.
 
 use wasm_encoder::{BlockType, Function, Instruction, ValType};
 
-use crate::cost;
+use crate::{cost, short};
 
 /// What is moved in one go: some microseconds, and far more than an interpreter moves for one value.
 pub(crate) const PIECE_BYTES: i32 = 64 << 10;
@@ -22,16 +22,18 @@ const LEN: u32 = 2;
 const COPY: Instruction<'_> = Instruction::MemoryCopy { src_mem: 0, dst_mem: 0 };
 const FILL: Instruction<'_> = Instruction::MemoryFill(0);
 
-/// The function that copies more than a piece. `charge` is that of [`crate::body::Added`].
+/// The function that copies. `fuel` and `charge` are those of [`crate::body::Added`].
 ///
 /// Where the target begins within the source, it begins at the end, or it would read what it wrote.
-pub(crate) fn copy(charge: u32) -> Function {
-    let mut function = Function::new([]);
+pub(crate) fn copy(fuel: u32, charge: u32) -> Function {
+    let mut function = Function::new(short::LOCALS);
+    short::copy(&mut function);
     let mut emit = |instructions: &[Instruction<'_>]| {
         for instruction in instructions {
             function.instruction(instruction);
         }
     };
+    emit(&one_piece(fuel, &COPY));
     emit(&ends_beyond(TO));
     emit(&ends_beyond(FROM));
     emit(&[Instruction::I32Or]);
@@ -65,8 +67,8 @@ pub(crate) fn copy(charge: u32) -> Function {
     function
 }
 
-/// The function that fills more than a piece.
-pub(crate) fn fill(charge: u32) -> Function {
+/// The function that fills.
+pub(crate) fn fill(fuel: u32, charge: u32) -> Function {
     const WITH: u32 = FROM;
     let mut function = Function::new([]);
     let mut emit = |instructions: &[Instruction<'_>]| {
@@ -74,6 +76,7 @@ pub(crate) fn fill(charge: u32) -> Function {
             function.instruction(instruction);
         }
     };
+    emit(&one_piece(fuel, &FILL));
     emit(&ends_beyond(TO));
     emit(&all_at_once(&FILL));
     emit(&end_of(TO));
@@ -92,6 +95,29 @@ pub(crate) fn fill(charge: u32) -> Function {
     emit(&[Instruction::LocalGet(TO), Instruction::LocalGet(WITH), Instruction::LocalGet(LEN), FILL]);
     emit(&[Instruction::End]);
     function
+}
+
+/// No more than a piece is counted and moved at once.
+fn one_piece(fuel: u32, operation: &Instruction<'static>) -> [Instruction<'static>; 17] {
+    [
+        Instruction::LocalGet(LEN),
+        Instruction::I32Const(PIECE_BYTES),
+        Instruction::I32LeU,
+        Instruction::If(BlockType::Empty),
+        Instruction::GlobalGet(fuel),
+        Instruction::LocalGet(LEN),
+        Instruction::I64ExtendI32U,
+        Instruction::I64Const(cost::BULK_SHIFT),
+        Instruction::I64ShrU,
+        Instruction::I64Add,
+        Instruction::GlobalSet(fuel),
+        Instruction::LocalGet(0),
+        Instruction::LocalGet(1),
+        Instruction::LocalGet(LEN),
+        operation.clone(),
+        Instruction::Return,
+        Instruction::End,
+    ]
 }
 
 /// Whether a stretch from here ends at or beyond the last address there can be.

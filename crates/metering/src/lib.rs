@@ -2,17 +2,17 @@
 //!
 //! wasmtime can do this itself (`Config::consume_fuel`), for any module from anywhere: it keeps the
 //! counter in memory and stores it before, loads it after and checks it on entry of every call. An
-//! interpreter calls all the time, and paid a third of its time for that. This pass counts in a local
-//! variable where control parts seldom (see [`plan`]), adds it to the counter when a function returns,
-//! and leaves out functions too small to matter; their callers pay for them. See ADR 9 for what that
-//! saved. A [`Profile`] of typical runs tells the compiler, too, which code is seldom reached.
+//! interpreter calls all the time, and paid a third of its time for that. This pass adds to the counter
+//! when a function is entered, what it is expected to cost, again where control comes seldom (see
+//! [`plan`]), and leaves out functions too small to matter; their callers pay for them. See ADR 11 for
+//! what that saved. A [`Profile`] of typical runs tells the compiler, too, which code is seldom reached.
 //!
 //! # What holds
 //!
 //! - No path through a function costs more than sixteen times what is counted for it (see [`plan`]).
-//! - The counter is compared with 0 at least once in each turn of a loop after [`LAG_MAX`] units, and
-//!   on each return of a function that is not light. A module can therefore not run forever: to do so
-//!   it would have to loop forever, or to call forever, and since the stack is finite, to return.
+//! - The counter is compared with 0 in each turn of a loop, and whenever a function is entered that is
+//!   not light. A module can therefore not run forever: to do so it would have to loop or to call
+//!   forever.
 //! - No instruction moves more than 64 KiB of memory: longer ones are done in pieces, each charged
 //!   before it is moved (see [`bulk`]).
 //! - Nothing but the host and the instructions added here can write the counter: it is a global,
@@ -31,12 +31,10 @@ mod cost;
 mod module;
 mod plan;
 mod profile;
+mod short;
 mod survey;
 
 pub use profile::{PROFILE, Profile, instrument};
-
-/// Units that a function may count for itself before it looks at the counter.
-pub const LAG_MAX: i64 = 1_000;
 
 /// What module and host know the counter by.
 #[derive(Debug, Clone, Copy)]

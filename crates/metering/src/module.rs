@@ -164,10 +164,9 @@ impl Reencode for Rewriter<'_> {
             return utils::parse_function_body(&mut RoundtripReencoder, code, function)
                 .map_err(|error| Error::UserError(MeterError::Unsupported(error.to_string())));
         }
-        let signature = self.survey.signature(number).map_err(Error::UserError)?;
         let profile = self.profile.body(number);
-        let (function, hints) = body::rewrite(&function, signature, self.survey, &profile, self.added)
-            .map_err(Error::UserError)?;
+        let (function, hints) =
+            body::rewrite(&function, self.survey, &profile, self.added).map_err(Error::UserError)?;
         let index = self.survey.imported_functions + u32::try_from(number).unwrap_or(u32::MAX);
         self.hints.function_hints(index, hints);
         code.function(&function);
@@ -223,8 +222,8 @@ impl Rewriter<'_> {
         }
         code.function(&ask);
         if self.survey.moves_bytes {
-            code.function(&bulk::copy(charge_index));
-            code.function(&bulk::fill(charge_index));
+            code.function(&bulk::copy(fuel, charge_index));
+            code.function(&bulk::fill(fuel, charge_index));
         }
     }
 }

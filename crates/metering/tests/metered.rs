@@ -247,6 +247,44 @@ fn a_module_without_memory_is_metered_too() {
 }
 
 #[test]
+fn bytes_are_moved_as_before_whatever_their_number_and_however_they_overlap() {
+    let bytes: String = (0..=255_u8).map(|byte| format!("\\{byte:02x}")).collect();
+    // Target, source and length are a byte of the argument each.
+    let byte = |shift| format!("(i32.and (i32.shr_u (local.get 0) (i32.const {shift})) (i32.const 255))");
+    let text = format!(
+        r#"(data (i32.const 0) "{bytes}")
+        (func (export "run") (param i32) (result i32) (memory.copy {} {} {}) (i32.const 0))"#,
+        byte(16),
+        byte(8),
+        byte(0)
+    );
+    let wasm = module(&text);
+    let metered = meter(&wasm, COUNTER, &Profile::default()).unwrap();
+    let after = |wasm: &[u8], argument: i32| {
+        let (mut store, instance) = start(wasm, 1 << 40);
+        call(&mut store, &instance, argument).unwrap();
+        instance.get_memory(&store, "memory").unwrap().data(&store)[..256].to_vec()
+    };
+    for length in 0..=70 {
+        for (to, from) in [(100, 0), (20, 19), (19, 20), (20, 12), (12, 20), (30, 13), (13, 30), (7, 7)] {
+            let argument = to << 16 | from << 8 | length;
+            assert_eq!(after(&metered, argument), after(&wasm, argument), "{length} from {from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn attack_a_few_bytes_beyond_the_memory_are_out_of_bounds() {
+    let text = r#"(func (export "run") (param i32) (result i32)
+        (memory.copy (i32.const 0) (i32.sub (i32.const 262144) (local.get 0)) (i32.add (local.get 0) (i32.const 1)))
+        (i32.const 0))"#;
+    let metered = meter(&module(text), COUNTER, &Profile::default()).unwrap();
+    for inside in 0..70 {
+        assert_eq!(run(&metered, inside, 1 << 40).ended, Err(TrapCode::MemoryOutOfBounds), "{inside}");
+    }
+}
+
+#[test]
 fn an_instrumented_module_computes_the_same_and_its_profile_makes_the_count_exact() {
     for (what, text, argument, units) in SAMPLES {
         let wasm = module(text);

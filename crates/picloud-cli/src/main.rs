@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     apply, apps, assets, completions, deploy, docs, domains, executions, invoke, keys, kv, login, logout,
-    logs, members, plan, queues, rollback, routes, scripts, sessions, transfers, triggers, whoami,
+    logs, members, plan, queues, rollback, routes, scripts, secrets, sessions, transfers, triggers, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -106,6 +106,9 @@ enum Command {
     /// List, claim, prove and let go of an app's domains.
     #[command(subcommand)]
     Domains(domains::Command),
+    /// List, set and remove an app's secrets; change the keys they are sealed with.
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// List and change who may do what on an app.
     #[command(subcommand)]
     Members(members::Command),
@@ -156,6 +159,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Kv(command) => kv::run(&context()?, &command),
         Command::Docs(command) => docs::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
+        Command::Secrets(command) => secrets::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
         Command::Transfers(command) => transfers::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),

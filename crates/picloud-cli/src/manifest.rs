@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use shared::limits::{LimitsPatch, SOURCE_BYTES_MAX};
 use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTrigger};
-use shared::name::{AppSlug, ScriptName};
+use shared::name::{AppSlug, ScriptName, SecretName};
 use shared::script::ScriptKind;
 
 use crate::failure::Failure;
@@ -41,6 +41,8 @@ struct Toml {
     routes: Vec<ManifestRoute>,
     #[serde(default)]
     triggers: Vec<ManifestTrigger>,
+    #[serde(default)]
+    secrets: Vec<SecretName>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,8 +87,8 @@ impl Folder {
             wanted.insert(name.clone(), ManifestScript { source, kind, limits, description });
             files.insert(name, file);
         }
-        let Toml { app, name, description, routes, triggers, .. } = toml;
-        let manifest = Manifest { name, description, scripts: wanted, routes, triggers };
+        let Toml { app, name, description, routes, triggers, secrets, .. } = toml;
+        let manifest = Manifest { name, description, scripts: wanted, routes, triggers, secrets };
         Ok(Self { app, manifest, files })
     }
 }

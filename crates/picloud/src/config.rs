@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use manager_core::OidcSettings;
+use manager_core::{MasterKey, OidcSettings};
 use orchestrator_core::pool::Mode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -42,12 +42,17 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where traces go; nowhere unless set.
     pub otlp: Option<Otlp>,
+    /// Networks that scripts may reach although they are private, and those they may not although public.
+    pub http_allow_private: Vec<IpNet>,
+    pub http_deny: Vec<IpNet>,
     /// Execution records are kept for so many days, and so many for one app.
     pub retention_days: u32,
     pub retention_executions: u32,
     /// The first owner's name and password; asked for only while there is no owner.
     pub admin_username: String,
     pub admin_password: Option<SecretString>,
+    /// What secrets are sealed with, if it is not kept in the data directory.
+    pub secret_key: Option<MasterKey>,
 }
 
 /// A month is what people look back for.
@@ -119,7 +124,6 @@ impl Config {
         let public_url = env("PICLOUD_PUBLIC_URL")
             .or(file.public_url)
             .unwrap_or_else(|| format!("http://{base_domain}:{}", bind.port()));
-        let proxies = list("PICLOUD_TRUSTED_PROXIES", file.trusted_proxies, env);
         let dns_servers = list("PICLOUD_DNS_SERVERS", file.dns_servers, env);
         let otlp = otlp(file.otlp_endpoint, file.otlp_headers, file.otlp_sample_percent, env)?;
         Ok(Self {
@@ -135,7 +139,9 @@ impl Config {
             isolation: isolation.transpose()?.unwrap_or_default(),
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
-            trusted_proxies: proxies.iter().map(|text| network(text)).collect::<anyhow::Result<_>>()?,
+            trusted_proxies: networks("PICLOUD_TRUSTED_PROXIES", file.trusted_proxies, env)?,
+            http_allow_private: networks("PICLOUD_HTTP_ALLOW_PRIVATE", file.http_allow_private, env)?,
+            http_deny: networks("PICLOUD_HTTP_DENY", file.http_deny, env)?,
             api_requests_per_minute: api_rate(file.api_requests_per_minute, env)?,
             dns_servers: dns_servers.iter().map(|text| dns_server(text)).collect::<anyhow::Result<_>>()?,
             oidc: providers(file.oidc, env)?,
@@ -145,6 +151,7 @@ impl Config {
             retention_executions,
             admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
             admin_password: env("PICLOUD_ADMIN_PASSWORD").map(SecretString::from),
+            secret_key: secret_key(env)?,
         })
     }
 
@@ -259,11 +266,24 @@ fn dns_server(text: &str) -> anyhow::Result<SocketAddr> {
     parse("PICLOUD_DNS_SERVERS", text, "addresses such as 192.0.2.53 or 127.0.0.1:5353")
 }
 
-fn network(text: &str) -> anyhow::Result<IpNet> {
+fn networks(
+    name: &str,
+    file: Option<Vec<String>>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Vec<IpNet>> {
+    list(name, file, env).iter().map(|text| network(name, text)).collect()
+}
+
+fn secret_key(env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<MasterKey>> {
+    let key = env("PICLOUD_SECRET_KEY").map(|text| MasterKey::from_base64(&text));
+    key.transpose().map_err(|error| anyhow::anyhow!("PICLOUD_SECRET_KEY: {error}"))
+}
+
+fn network(name: &str, text: &str) -> anyhow::Result<IpNet> {
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
         return Ok(address.into());
     }
-    parse("PICLOUD_TRUSTED_PROXIES", text, "addresses or networks such as 127.0.0.1,10.0.0.0/8")
+    parse(name, text, "addresses or networks such as 127.0.0.1,10.0.0.0/8")
 }
 
 fn parse<T: FromStr>(name: &str, text: &str, wanted: &str) -> anyhow::Result<T> {
@@ -342,6 +362,8 @@ mod tests {
             ("PICLOUD_API_REQUESTS_PER_MINUTE", "9"),
             ("PICLOUD_OTLP_SAMPLE_PERCENT", "101"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),
+            ("PICLOUD_HTTP_ALLOW_PRIVATE", "the printer"),
+            ("PICLOUD_HTTP_DENY", "1.2.3"),
             ("PICLOUD_DNS_SERVERS", "dns.example.com"),
         ] {
             let error = resolve("", &[(name, value)]).unwrap_err().to_string();

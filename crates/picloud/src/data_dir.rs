@@ -54,6 +54,14 @@ impl DataDir {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Gives a file another's name; whoever had that is gone. After a crash it has the one or the other.
+    pub fn rename(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        std::fs::rename(&from, &to)
+            .and_then(|()| File::open(&self.path)?.sync_all())
+            .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+    }
+
     /// Removes a file, if it is there.
     pub fn remove(&self, name: &str) -> anyhow::Result<()> {
         let path = self.path.join(name);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use manager_core::{Manager, ManagerConfig, Retention};
+use manager_core::{Addresses, Manager, ManagerConfig, MasterKeys, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Mode, Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
@@ -27,7 +27,7 @@ use crate::metrics;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
 use crate::telemetry::otlp::Collector;
-use crate::{system, tls_ask, walls};
+use crate::{own_addresses, secret_key, system, tls_ask, walls};
 
 /// Runs until a signal ends it or the database is lost.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -52,7 +52,10 @@ async fn serve_with(
     database: &Database,
     listener: TcpListener,
 ) -> anyhow::Result<()> {
-    let manager = Manager::open(database.options()?, manager_config(config)).await?;
+    let options = database.options()?;
+    let addresses = own_addresses::addresses(config, listener.local_addr()?, &options);
+    let secret_keys = secret_key::load(config.secret_key.as_ref(), data)?;
+    let manager = Manager::open(options, manager_config(config, addresses, secret_keys)).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;
 
     // The binary becomes a worker when it is started with the worker's argument. By this name it is
@@ -132,8 +135,10 @@ fn refuse_weak(mode: Mode, pool: &Pool) -> anyhow::Result<()> {
 }
 
 /// What the manager is told of the settings.
-fn manager_config(config: &Config) -> ManagerConfig {
+fn manager_config(config: &Config, addresses: Addresses, secret_keys: MasterKeys) -> ManagerConfig {
     ManagerConfig {
+        addresses,
+        secret_keys,
         base_domain: config.base_domain.clone(),
         public_url: config.public_url.clone(),
         retention: Retention {

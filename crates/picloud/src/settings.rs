@@ -74,6 +74,11 @@ settings! {
         "Headers for the collector, such as `authorization=Bearer …`, with commas between them.";
     otlp_sample_percent: u8, "PICLOUD_OTLP_SAMPLE_PERCENT", "100",
         "Of the traces that begin here, so many in a hundred are recorded; a caller's `traceparent` goes before it.";
+    http_allow_private: Vec<String>, "PICLOUD_HTTP_ALLOW_PRIVATE", "none",
+        "Networks that scripts may send requests to although they are not public, such as `192.168.1.0/24` for a \
+         printer at home. Every script of every app may then.";
+    http_deny: Vec<String>, "PICLOUD_HTTP_DENY", "none",
+        "Networks that scripts may not send requests to although they are public.";
     retention_days: u32, "PICLOUD_RETENTION_DAYS", "30",
         "Execution records are kept for so many days, 1 to 3,650.";
     retention_executions: u32, "PICLOUD_RETENTION_EXECUTIONS", "100,000",
@@ -93,6 +98,13 @@ pub const ONLY_VARIABLES: &[Setting] = &[
         variable: "PICLOUD_ADMIN_PASSWORD",
         default: "made up and kept in `initial-admin-password` of the data directory",
         meaning: "Password of the first owner; looked at while there is none.",
+    },
+    Setting {
+        key: "",
+        variable: "PICLOUD_SECRET_KEY",
+        default: "made up and kept in `secret-key` of the data directory",
+        meaning: "What apps' secrets are sealed with: 32 bytes in base64, as `openssl rand -base64 32` prints. \
+                  Without it, a database or a backup keeps its secrets to itself; so keep a copy elsewhere.",
     },
     Setting {
         key: "",

@@ -1,12 +1,13 @@
 //! A host call as the parent sees it: who asks for what, and what they are answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Delivery};
+use crate::confidential::Confidential;
 use crate::host_call::{CallFailure, HostOp};
 use crate::id::{AppId, ExecutionId, UserId};
 use crate::invocation::ScriptTarget;
@@ -22,8 +23,14 @@ pub struct CallContext {
     pub principal: Option<UserId>,
     /// Why the execution runs.
     pub cause: Cause,
+    /// The delivery that it is an attempt of; a repeated one makes the same calls again.
+    pub delivery: Option<Delivery>,
     /// When the execution has to be over.
     pub deadline: Instant,
+    /// Requests to the world that it has made.
+    pub outbound: AtomicU32,
+    /// Secrets that it has used.
+    pub confidential: Confidential,
 }
 
 impl CallContext {

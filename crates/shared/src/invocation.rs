@@ -148,6 +148,11 @@ impl Invocation {
         }
     }
 
+    /// The same, for a person of whom the script is not told.
+    pub fn on_behalf_of(self, person: UserId) -> Self {
+        Self { principal: Some(person), ..self }
+    }
+
     /// The same, as a test run.
     pub fn as_test(self) -> Self {
         Self { is_test: true, ..self }

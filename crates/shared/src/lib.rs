@@ -8,7 +8,11 @@
 #[cfg(feature = "host")]
 pub mod call;
 #[cfg(feature = "host")]
+pub mod capabilities;
+#[cfg(feature = "host")]
 pub mod cause;
+#[cfg(feature = "host")]
+pub mod confidential;
 pub mod fault;
 pub mod guest_abi;
 #[cfg(feature = "host")]
@@ -30,6 +34,8 @@ pub mod path;
 pub mod ports;
 pub mod route;
 pub mod script;
+#[cfg(feature = "host")]
+pub mod sdk;
 #[cfg(feature = "host")]
 pub mod trace;
 pub mod wire;

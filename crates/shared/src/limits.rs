@@ -99,6 +99,11 @@ pub const ASSET_BYTES_MAX: usize = 5 << 20;
 pub const ASSETS_BYTES_MAX: u64 = 64 << 20;
 pub const ASSETS_MAX: u64 = 1_000;
 
+/// One secret in bytes: a private key with its chain of certificates fits.
+pub const SECRET_BYTES_MAX: usize = 32 << 10;
+/// Secrets of one app: far more than anybody keeps track of.
+pub const SECRETS_MAX: i64 = 1_000;
+
 /// Request body accepted on a route unless it says otherwise.
 pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
 /// Largest body limit a route may set.
@@ -141,6 +146,14 @@ pub const DOCS_LIST_MAX: u32 = 1_000;
 
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
+
+/// Requests to the world that one execution may make: who asks more often polls.
+pub const OUTBOUND_REQUESTS_MAX: u32 = 50;
+/// The same of an app's executions at once, and in a minute: a neighbourly share of the line.
+pub const OUTBOUND_CONCURRENT_MAX: usize = 8;
+pub const OUTBOUND_PER_MINUTE_MAX: u32 = 600;
+/// Body of an answer of the world, unpacked: with its headers it fits an answer to a call.
+pub const OUTBOUND_RESPONSE_BYTES_MAX: usize = HOST_REPLY_BYTES_MAX - (512 << 10);
 
 /// Headers of a response: count and bytes of names and values together.
 pub const RESPONSE_HEADERS_MAX: usize = 64;

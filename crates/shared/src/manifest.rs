@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::limits::LimitsPatch;
-use crate::name::{ScriptName, TriggerName};
+use crate::name::{ScriptName, SecretName, TriggerName};
 use crate::route::{Cors, RateLimit, RouteAuth};
 use crate::script::ScriptKind;
 
@@ -28,6 +28,9 @@ pub struct Manifest {
     pub routes: Vec<ManifestRoute>,
     #[serde(default)]
     pub triggers: Vec<ManifestTrigger>,
+    /// Secrets that the app must have, by name: their values are no part of a manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
 }
 
 /// A script as it is to be live.
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        for key in ["topics", "secrets", "indexes", "script"] {
+        for key in ["topics", "indexes", "script"] {
             let error = serde_json::from_str::<Manifest>(&format!("{{\"{key}\": []}}")).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(&format!("unknown field `{key}`")) && text.contains("`routes`"), "{text}");

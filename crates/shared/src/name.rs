@@ -112,6 +112,19 @@ name! {
 }
 
 name! {
+    /// A secret's name, unique in its app.
+    SecretName,
+    "secret name",
+    "use 1 to 128 of a-z, A-Z, 0-9, '_', '-' and '.', beginning with a letter or digit",
+    "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$",
+    |text| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+    }
+}
+
+name! {
     /// A person's login name.
     Username,
     "user name",

@@ -4,32 +4,41 @@ use rhai::{Dynamic, Engine, Module};
 use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::limits::LOG_BYTES_MAX;
 
+use super::Result;
 use crate::{convert, host};
-
-const LEVELS: [LogLevel; 4] = [LogLevel::Trace, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
 
 pub(super) fn register(engine: &mut Engine) {
     let mut module = Module::new();
-    for level in LEVELS {
-        module.set_native_fn(level.as_str(), move |message: Dynamic| {
-            super::require_run()?;
-            write(level, &message.to_string(), "");
-            Ok(())
-        });
-        module.set_native_fn(level.as_str(), move |message: Dynamic, data: Dynamic| {
-            super::require_run()?;
-            let mut json = Vec::new();
-            if convert::write_json(&mut json, &data).is_err() {
-                // A log call must not fail over a value that JSON cannot say.
-                json = serde_json::to_vec(&data.to_string()).unwrap_or_default();
-            }
-            write(level, &message.to_string(), &String::from_utf8_lossy(&json));
-            Ok(())
-        });
-    }
+    module.set_native_fn("trace", |message: Dynamic| say(LogLevel::Trace, &message));
+    module
+        .set_native_fn("trace", |message: Dynamic, data: Dynamic| say_with(LogLevel::Trace, &message, &data));
+    module.set_native_fn("info", |message: Dynamic| say(LogLevel::Info, &message));
+    module.set_native_fn("info", |message: Dynamic, data: Dynamic| say_with(LogLevel::Info, &message, &data));
+    module.set_native_fn("warn", |message: Dynamic| say(LogLevel::Warn, &message));
+    module.set_native_fn("warn", |message: Dynamic, data: Dynamic| say_with(LogLevel::Warn, &message, &data));
+    module.set_native_fn("error", |message: Dynamic| say(LogLevel::Error, &message));
+    module
+        .set_native_fn("error", |message: Dynamic, data: Dynamic| say_with(LogLevel::Error, &message, &data));
     engine.register_static_module("log", module.into());
     engine.on_print(|text| write(LogLevel::Info, text, ""));
     engine.on_debug(|text, _, _| write(LogLevel::Trace, text, ""));
+}
+
+fn say(level: LogLevel, message: &Dynamic) -> Result<()> {
+    super::require_run()?;
+    write(level, &message.to_string(), "");
+    Ok(())
+}
+
+fn say_with(level: LogLevel, message: &Dynamic, data: &Dynamic) -> Result<()> {
+    super::require_run()?;
+    let mut json = Vec::new();
+    if convert::write_json(&mut json, data).is_err() {
+        // A log call must not fail over a value that JSON cannot say.
+        json = serde_json::to_vec(&data.to_string()).unwrap_or_default();
+    }
+    write(level, &message.to_string(), &String::from_utf8_lossy(&json));
+    Ok(())
 }
 
 fn write(level: LogLevel, message: &str, data: &str) {

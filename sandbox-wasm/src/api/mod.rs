@@ -1,8 +1,12 @@
-//! The SDK: one file per namespace.
+//! The SDK: one file per namespace, with its declarations beside it in `<namespace>.d.rhai`.
 
 mod atomic;
+mod base64;
 mod dead_letters;
 mod docs;
+mod hash;
+mod hex;
+mod http;
 mod invoke;
 mod json;
 mod kv;
@@ -11,17 +15,24 @@ mod options;
 mod pubsub;
 mod queue;
 mod random;
+mod regex;
 mod retry;
+mod secrets;
 mod time;
+mod url;
 
-use rhai::{Engine, EvalAltResult, ImmutableString};
+use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString};
 
 type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 pub(crate) fn register(engine: &mut Engine) {
     atomic::register(engine);
+    base64::register(engine);
     dead_letters::register(engine);
     docs::register(engine);
+    hash::register(engine);
+    hex::register(engine);
+    http::register(engine);
     invoke::register(engine);
     json::register(engine);
     kv::register(engine);
@@ -29,8 +40,11 @@ pub(crate) fn register(engine: &mut Engine) {
     pubsub::register(engine);
     queue::register(engine);
     random::register(engine);
+    regex::register(engine);
     retry::register(engine);
+    secrets::register(engine);
     time::register(engine);
+    url::register(engine);
     // Rhai's own would block the thread, which no guest can do.
     engine.register_fn("sleep", |_: i64| -> Result<()> { Err(no_sleep()) });
     engine.register_fn("sleep", |_: f64| -> Result<()> { Err(no_sleep()) });
@@ -55,4 +69,20 @@ pub(crate) fn failure(code: &str, message: impl Into<ImmutableString>) -> Box<Ev
     map.insert("code".into(), code.into());
     map.insert("message".into(), message.into().into());
     EvalAltResult::ErrorRuntime(map.into(), rhai::Position::NONE).into()
+}
+
+/// The failure of a call that was given what it cannot take.
+fn invalid(message: impl Into<ImmutableString>) -> Box<EvalAltResult> {
+    failure("invalid_argument", message)
+}
+
+/// Calls `function` with the bytes of a string or a blob.
+fn with_bytes<T>(value: &Dynamic, function: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Ok(function(text.as_bytes()));
+    }
+    match value.as_blob_ref() {
+        Ok(blob) => Ok(function(&blob)),
+        Err(kind) => Err(invalid(format!("expected a string or a blob, not {kind}"))),
+    }
 }

@@ -1,21 +1,20 @@
-//! `random::int float bytes uuid`: drawn from the execution's seed, so that a replay draws the same.
+//! `random`: drawn from the execution's seed, so that a replay draws the same.
 
-use rhai::{Blob, Engine, Module};
+use rhai::{Array, Blob, Dynamic, Engine, Module};
 
-use super::{failure, require_run};
+use super::{Result, invalid, require_run};
 use crate::{convert, host};
 
-/// Most bytes one call may draw.
-const BYTES_MAX: i64 = 64 << 10;
+/// Most bytes or characters one call may draw.
+const COUNT_MAX: i64 = 64 << 10;
+/// 62 characters that survive URLs, file names and double clicks.
+const ALPHANUMERIC: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 pub(super) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("int", |from: i64, to: i64| {
         if from > to {
-            return Err(failure(
-                "invalid_argument",
-                format!("random::int({from}, {to}): the first is greater"),
-            ));
+            return Err(invalid(format!("random::int({from}, {to}): the first is greater")));
         }
         require_run()?;
         Ok(int(from, to))
@@ -25,18 +24,16 @@ pub(super) fn register(engine: &mut Engine) {
         require_run()?;
         Ok((next_u64() >> 11) as f64 / (1u64 << 53) as f64)
     });
-    module.set_native_fn("bytes", |count: i64| -> super::Result<Blob> {
-        if !(0..=BYTES_MAX).contains(&count) {
-            return Err(failure(
-                "invalid_argument",
-                format!("random::bytes takes 0 to {BYTES_MAX}, not {count}"),
-            ));
-        }
+    module.set_native_fn("bytes", |count: i64| -> Result<Blob> {
+        let mut bytes = vec![0; checked(count)?];
         require_run()?;
-        let mut bytes = vec![0; count as usize];
         host::fill_random(&mut bytes);
         Ok(bytes)
     });
+    module.set_native_fn("string", |count: i64| string(count, ALPHANUMERIC));
+    module.set_native_fn("string", string);
+    module.set_native_fn("choice", |items: Array| choice(items));
+    module.set_native_fn("shuffle", |items: Array| shuffle(items));
     module.set_native_fn("uuid", || {
         require_run()?;
         let mut bytes = [0; 16];
@@ -46,6 +43,40 @@ pub(super) fn register(engine: &mut Engine) {
         Ok(convert::uuid_text(bytes))
     });
     engine.register_static_module("random", module.into());
+}
+
+fn checked(count: i64) -> Result<usize> {
+    let error = || invalid(format!("a call draws 0 to {COUNT_MAX}, not {count}"));
+    usize::try_from(count).ok().filter(|_| count <= COUNT_MAX).ok_or_else(error)
+}
+
+fn string(count: i64, alphabet: &str) -> Result<String> {
+    let count = checked(count)?;
+    let letters: Vec<char> = alphabet.chars().collect();
+    if letters.is_empty() {
+        return Err(invalid("an alphabet has at least one character"));
+    }
+    require_run()?;
+    Ok((0..count).map(|_| letters[below(letters.len())]).collect())
+}
+
+/// One element, or `()` of none.
+fn choice(mut items: Array) -> Result<Dynamic> {
+    require_run()?;
+    Ok(if items.is_empty() { Dynamic::UNIT } else { items.swap_remove(below(items.len())) })
+}
+
+/// Fisher and Yates: each order is equally likely.
+fn shuffle(mut items: Array) -> Result<Array> {
+    require_run()?;
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(last + 1));
+    }
+    Ok(items)
+}
+
+fn below(count: usize) -> usize {
+    int(0, count as i64 - 1) as usize
 }
 
 /// Uniform in `from..=to`, by rejection: a plain remainder would favour small values.

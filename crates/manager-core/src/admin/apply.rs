@@ -10,6 +10,7 @@ use shared::fault::Code;
 use shared::id::{TriggerId, UserId};
 use shared::limits::MANIFEST_BYTES_MAX;
 use shared::manifest::Manifest;
+use shared::name::SecretName;
 use sqlx::postgres::PgConnection;
 
 use super::precondition::{Preconditions, Resource, Tagged, etag_of};
@@ -36,6 +37,8 @@ pub(super) struct PlanAnswer {
     update: usize,
     delete: usize,
     is_applied: bool,
+    /// Secrets that the manifest asks for and the app does not have: it cannot be applied before.
+    missing_secrets: Vec<SecretName>,
     /// The tag of the app as it was for a plan, and as it is after an apply.
     #[serde(skip)]
     tag: AppTag,
@@ -79,14 +82,16 @@ pub(super) async fn plan(
     let current = read(&admin, &app).await?;
     let tag = AppTag::of(&current);
     preconditions.check(Some(&tag))?;
+    let secrets = manifest.secrets.clone();
     let wanted = manifest::resolve(&admin, &current, manifest).await?;
     let changes = changes(&current, &wanted)?;
-    {
+    let missing = {
         let mut conn = admin.database.acquire().await?;
         refuse_strange_hosts(&mut conn, &admin, &app, &wanted).await?;
-    }
+        missing_secrets(&mut conn, &app, secrets).await?
+    };
     let changes = with_diffs(current, wanted, changes).await?;
-    Ok(Tagged(PlanAnswer::new(changes, false, tag)))
+    Ok(Tagged(PlanAnswer { missing_secrets: missing, ..PlanAnswer::new(changes, false, tag) }))
 }
 
 pub(super) async fn apply(
@@ -99,6 +104,7 @@ pub(super) async fn apply(
 ) -> Result<Tagged<PlanAnswer>, ApiError> {
     // Compiled before anything is locked; what is live by then is looked at again under the lock.
     let before = read(&admin, &app).await?;
+    let secrets = manifest.secrets.clone();
     let wanted = manifest::resolve(&admin, &before, manifest).await?;
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
@@ -106,6 +112,7 @@ pub(super) async fn apply(
     let tag = AppTag::of(&current);
     preconditions.check(Some(&tag))?;
     refuse_strange_hosts(&mut tx, &admin, &app, &wanted).await?;
+    refuse_missing_secrets(missing_secrets(&mut tx, &app, secrets).await?)?;
     let changes = changes(&current, &wanted)?;
     // Whoever may deploy may not rename.
     if changes.iter().any(|change| matches!(change.step, Step::SetApp)) {
@@ -131,7 +138,7 @@ impl PlanAnswer {
     fn new(changes: Vec<Change>, is_applied: bool, tag: AppTag) -> Self {
         let count = |action| changes.iter().filter(|change| change.action == action).count();
         let [create, update, delete] = [Action::Create, Action::Update, Action::Delete].map(count);
-        Self { changes, create, update, delete, is_applied, tag }
+        Self { changes, create, update, delete, is_applied, missing_secrets: Vec::new(), tag }
     }
 }
 
@@ -175,6 +182,28 @@ async fn refuse_strange_hosts(
         routes::refuse_strange_host(conn, admin, app, host).await?;
     }
     Ok(())
+}
+
+/// Those of the secrets that the app does not have.
+async fn missing_secrets(
+    conn: &mut PgConnection,
+    app: &App,
+    mut wanted: Vec<SecretName>,
+) -> Result<Vec<SecretName>, ApiError> {
+    if !wanted.is_empty() {
+        let names = store::secrets::names(conn, app.id).await?;
+        wanted.retain(|name| !names.iter().any(|known| known == name.as_str()));
+    }
+    Ok(wanted)
+}
+
+/// A script without a key it needs would fail at its first request, and not here.
+fn refuse_missing_secrets(missing: Vec<SecretName>) -> Result<(), ApiError> {
+    let Some(first) = missing.first() else { return Ok(()) };
+    let detail =
+        format!("the manifest asks for secrets that the app does not have, such as {first}; set them first");
+    let names: Vec<String> = missing.into_iter().map(String::from).collect();
+    Err(ApiError::new(Code::Conflict, detail).with("missing_secrets", names))
 }
 
 /// Routes and triggers that go make room first; scripts that go, go when nothing leads to them any more.

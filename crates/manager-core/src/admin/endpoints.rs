@@ -12,8 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
-    domains, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, oidc, outbox,
-    queues, routes, scripts, session, switch, tail, totp, transfer, trigger_run, triggers, users, verbs,
+    domains, egress, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, oidc,
+    outbox, queues, routes, scripts, secrets, session, switch, tail, totp, transfer, trigger_run, triggers,
+    users, verbs,
     version_diff, versions,
 };
 use crate::auth::Capability;
@@ -44,7 +45,8 @@ pub(crate) struct Endpoint {
 pub(crate) fn table() -> Vec<Endpoint> {
     use Capability::{
         AdministerApp, AssignApps, CreateApps, InvokeScripts, ManageSelf, ManageUsers, ReadApp, ReadAudit,
-        ReadData, ReadSelf, ReleaseScripts, SetBudgets, TransferApp, WaiveDomains, WriteApp, WriteData,
+        ReadData, ReadSelf, ReleaseScripts, RotateKeys, SetBudgets, TransferApp, WaiveDomains, WriteApp,
+        WriteData, WriteSecrets,
     };
     vec![
         post("/auth/login", None, session::login),
@@ -118,6 +120,14 @@ pub(crate) fn table() -> Vec<Endpoint> {
         post("/apps/{app}/domains/{id}:verify", AdministerApp, domains::verify),
         post("/apps/{app}/domains/{id}:waive", WaiveDomains, domains::waive),
         delete("/apps/{app}/domains/{id}", AdministerApp, domains::delete),
+        get("/apps/{app}/secrets", ReadApp, secrets::list),
+        put("/apps/{app}/secrets/{name}", WriteSecrets, secrets::put),
+        delete("/apps/{app}/secrets/{name}", WriteSecrets, secrets::delete),
+        post("/apps/{app}/secrets:rotate-key", AdministerApp, secrets::rotate),
+        post("/system/secrets:rotate-master", RotateKeys, secrets::rotate_master),
+        get("/apps/{app}/egress", ReadApp, egress::show),
+        put("/apps/{app}/egress", AdministerApp, egress::set),
+        get("/apps/{app}/egress/destinations", ReadApp, egress::destinations),
         get("/apps/{app}/denials", AdministerApp, denials::list),
         get("/apps/{app}/audit", AdministerApp, audit::of_app),
         get("/apps/{app}/budgets", ReadApp, budgets::show),

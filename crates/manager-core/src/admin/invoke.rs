@@ -26,6 +26,7 @@ use super::problem::ApiError;
 use super::read::{self, Json};
 use super::run::{live_target, run};
 use super::{Admin, access, outcome};
+use crate::auth::Principal;
 use crate::recorder;
 use crate::store::apps::App;
 
@@ -40,6 +41,7 @@ pub(super) struct TestAnswer {
 
 pub(super) async fn test(
     State(admin): State<Arc<Admin>>,
+    principal: Principal,
     app: App,
     Extension(RequestId(request_id)): Extension<RequestId>,
     address: Option<Extension<ClientAddress>>,
@@ -55,7 +57,8 @@ pub(super) async fn test(
     let captured = captured(&admin, &target, &request);
     let remote_ip = address.map(|Extension(ClientAddress(ip))| ip.to_string()).unwrap_or_default();
     let http = request.guest_http(&captured, &remote_ip);
-    let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http).as_test();
+    let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http);
+    let invocation = invocation.as_test().on_behalf_of(principal.user.id);
     let started_at_us = Utc::now().timestamp_micros();
     let (id, cause) = (invocation.execution, invocation.cause);
     let outcome = run(&admin, invocation).await?;

@@ -53,7 +53,7 @@ pub(super) async fn resolve(
 }
 
 async fn resolve_all(admin: &Admin, current: &Current, manifest: Manifest) -> Result<Wanted, ApiError> {
-    let Manifest { name, description, scripts, routes, triggers } = manifest;
+    let Manifest { name, description, scripts, routes, triggers, .. } = manifest;
     let name = name.map(apps::name).transpose()?;
     let description = description.map(apps::description).transpose()?;
     check_counts(scripts.len(), routes.len(), triggers.len())?;

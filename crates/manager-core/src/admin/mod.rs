@@ -18,6 +18,7 @@ mod dead_letters;
 mod denials;
 mod docs;
 mod domains;
+mod egress;
 mod emitted;
 mod endpoints;
 mod execute;
@@ -47,6 +48,8 @@ mod renamed;
 mod routes;
 mod run;
 mod scripts;
+mod sdk;
+mod secrets;
 mod session;
 mod switch;
 mod system;
@@ -91,6 +94,7 @@ use crate::oidc::Oidc;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
 use crate::store::Database;
+use crate::vault::Vault;
 
 /// What handlers work with.
 pub(crate) struct Admin {
@@ -106,6 +110,7 @@ pub(crate) struct Admin {
     pub(crate) data: Data,
     pub(crate) outbox: Outbox,
     pub(crate) queues: Queues,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
     pub(crate) oidc: Oidc,
@@ -124,6 +129,8 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
         .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)
         .route("/api/v1/errors/{code}", get(system::error_page))
+        .route("/api/v1/sdk.json", get(sdk::reference))
+        .route("/api/v1/sdk/{namespace}", get(sdk::definitions))
         .route("/version", get(system::version))
         .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))

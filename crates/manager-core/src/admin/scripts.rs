@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use shared::capabilities::Capabilities;
 use shared::fault::Code;
 use shared::limits::{self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, ScriptLimits};
 use shared::name::ScriptName;
@@ -53,6 +54,10 @@ pub(super) struct DeployAnswer {
     modules: ModuleUse,
     /// Scripts that contain this module and got a new version with it.
     rebundled: Vec<Rebundled>,
+    /// What it asks for, as far as its source says.
+    capabilities: Capabilities,
+    /// What it asks for and the version before did not.
+    wants_more: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -145,6 +150,14 @@ pub(super) async fn deploy(
                 description: body.description.as_deref(),
                 by: principal.user.id,
             };
+            let capabilities = Capabilities::of(&plan.bundle);
+            let wants_more = match &existing {
+                Some(script) => {
+                    let before = store::bundles::by_hash(&mut tx, script.bundle_hash).await?;
+                    before.map(|before| capabilities.beyond(&Capabilities::of(&before))).unwrap_or_default()
+                }
+                None => Vec::new(),
+            };
             let Deployed { script, is_first } = deploy_version(&mut tx, deploy).await?;
             let rebundled = modules::rebundle(&mut tx, app.id, &plan.dependents, principal.user.id).await?;
             let entry = Entry::new(&principal, "script.deploy", &script.name).on(app.id).after(&script);
@@ -152,7 +165,9 @@ pub(super) async fn deploy(
             admin.snapshot.publish(tx).await?;
             let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
             let modules = ModuleUse { imports: source.imports, used_by: plan.used_by };
-            let answer = DeployAnswer { script, modules, rebundled: named(rebundled), warnings: Vec::new() };
+            let rebundled = named(rebundled);
+            let warnings = Vec::new();
+            let answer = DeployAnswer { script, modules, rebundled, capabilities, wants_more, warnings };
             return Ok((status, Tagged(answer)));
         }
         // No connection is held, and nobody waits, while workers compile.

@@ -34,6 +34,8 @@ pub(crate) enum Capability {
     ReleaseScripts,
     /// Believe an app's claim to a domain without proof.
     WaiveDomains,
+    /// Put another key in the place of the one that all secrets depend on.
+    RotateKeys,
     /// See an app, its scripts, routes, members and executions.
     ReadApp,
     /// Change an app's scripts and routes.
@@ -44,6 +46,8 @@ pub(crate) enum Capability {
     ReadData,
     /// Change what an app's scripts keep.
     WriteData,
+    /// Set and remove an app's secrets.
+    WriteSecrets,
     /// Rename or remove an app, change its members, read its audit log.
     AdministerApp,
     /// Offer an app to somebody else, or take the offer back.
@@ -135,12 +139,13 @@ impl Denial {
 
 impl Capability {
     /// Those that are about one app.
-    pub(crate) const ON_APPS: [Self; 11] = [
+    pub(crate) const ON_APPS: [Self; 12] = [
         Self::ReadApp,
         Self::WriteApp,
         Self::InvokeScripts,
         Self::ReadData,
         Self::WriteData,
+        Self::WriteSecrets,
         Self::AdministerApp,
         Self::TransferApp,
         Self::AssignApps,
@@ -160,11 +165,13 @@ impl Capability {
             Self::SetBudgets => "set_budgets",
             Self::ReleaseScripts => "release_scripts",
             Self::WaiveDomains => "waive_domains",
+            Self::RotateKeys => "rotate_keys",
             Self::ReadApp => "read_app",
             Self::WriteApp => "write_app",
             Self::InvokeScripts => "invoke_scripts",
             Self::ReadData => "read_data",
             Self::WriteData => "write_data",
+            Self::WriteSecrets => "write_secrets",
             Self::AdministerApp => "administer_app",
             Self::TransferApp => "transfer_app",
             Self::AssignApps => "assign_apps",
@@ -183,8 +190,13 @@ impl Capability {
             // Who believes a claim answers for every host on the instance; who makes somebody pay for
             // an app, for every person.
             Self::WaiveDomains | Self::AssignApps => Least::Instance(Role::Owner),
+            // Who holds the new key can open every app's secrets.
+            Self::RotateKeys => Least::Instance(Role::Owner),
             Self::ReadApp | Self::ReadData => Least::App(AppRole::Viewer),
-            Self::WriteApp | Self::InvokeScripts | Self::WriteData => Least::App(AppRole::Editor),
+            // Who deploys a script reads what it may read, so setting asks for no more.
+            Self::WriteApp | Self::InvokeScripts | Self::WriteData | Self::WriteSecrets => {
+                Least::App(AppRole::Editor)
+            }
             Self::AdministerApp => Least::App(AppRole::AppAdmin),
             Self::TransferApp => Least::OwnerOfApp,
         }
@@ -202,9 +214,10 @@ impl Capability {
             | Self::SetBudgets
             | Self::ReleaseScripts
             | Self::WaiveDomains
-            | Self::AssignApps => Some(&[Scope::InstanceAdmin]),
+            | Self::AssignApps
+            | Self::RotateKeys => Some(&[Scope::InstanceAdmin]),
             Self::ReadApp => Some(&[Scope::AppRead, Scope::AppWrite, Scope::AppAdmin]),
-            Self::WriteApp => Some(&[Scope::AppWrite, Scope::AppAdmin]),
+            Self::WriteApp | Self::WriteSecrets => Some(&[Scope::AppWrite, Scope::AppAdmin]),
             Self::InvokeScripts => Some(&[Scope::ScriptInvoke]),
             Self::ReadData => Some(&[Scope::DataRead, Scope::DataWrite]),
             Self::WriteData => Some(&[Scope::DataWrite]),

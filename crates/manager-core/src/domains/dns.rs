@@ -39,7 +39,7 @@ impl Dns {
 
     /// The texts at a name; none when there is no such name.
     pub(crate) async fn texts(&self, name: &str) -> Result<Vec<String>, DnsError> {
-        let resolver = self.resolver()?;
+        let resolver = self.resolver(TIMEOUT, 0)?;
         // The final dot keeps the machine's search domains out of it.
         let asked = tokio::time::timeout(PATIENCE, resolver.txt_lookup(format!("{name}.")));
         let answer = match asked.await {
@@ -56,7 +56,12 @@ impl Dns {
         Ok(texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect())
     }
 
-    fn resolver(&self) -> Result<Resolver<TokioRuntimeProvider>, NetError> {
+    /// Asks these servers, each for so long, and keeps so many answers.
+    pub(crate) fn resolver(
+        &self,
+        timeout: Duration,
+        cache_size: u64,
+    ) -> Result<Resolver<TokioRuntimeProvider>, NetError> {
         let mut builder = if self.servers.is_empty() {
             Resolver::builder_tokio()?
         } else {
@@ -65,9 +70,9 @@ impl Dns {
             Resolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         let options = builder.options_mut();
-        options.timeout = TIMEOUT;
+        options.timeout = timeout;
         options.attempts = 2;
-        options.cache_size = 0;
+        options.cache_size = cache_size;
         builder.build()
     }
 }

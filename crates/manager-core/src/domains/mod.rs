@@ -70,6 +70,7 @@ mod tests {
 
     use super::*;
     use crate::recorder::Retention;
+    use crate::vault::{MasterKey, MasterKeys};
 
     fn config() -> ManagerConfig {
         let day = Duration::from_secs(86_400);
@@ -77,6 +78,8 @@ mod tests {
             base_domain: "Apps.example.org".into(),
             public_url: "https://pi.example.org:8443/".into(),
             retention: Retention { age: day, records_per_app: 1, every: day },
+            secret_keys: MasterKeys { current: MasterKey::generate().unwrap(), staged: None, keeper: None },
+            addresses: crate::outbound::Addresses::default(),
             dns_servers: Vec::new(),
             api_requests_per_minute: 600,
             oidc: Vec::new(),

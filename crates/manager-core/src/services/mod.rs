@@ -6,10 +6,12 @@
 mod atomic;
 mod dead_letters;
 mod docs;
+mod http;
 mod invoke;
 mod kv;
 mod pubsub;
 mod queue;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -20,13 +22,17 @@ use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
 use sqlx::postgres::PgConnection;
 
-use crate::auth::{Capability, Place, Standing, allows};
+use crate::audit::{self, Actor, Entry};
+use crate::auth::{Capability, Origin, Place, Standing, allows};
 use crate::data::{Access, Data, failed};
 use crate::events::queues::Queues;
 use crate::events::topics::Ephemeral;
 use crate::events::{EmitError, LateInvoke, Outbox};
+use crate::outbound::{Destinations, Outbound};
 use crate::snapshot::Snapshot;
+use crate::store::users::User;
 use crate::store::{self, Database};
+use crate::vault::Vault;
 
 /// The services, as a cheap handle.
 #[derive(Debug, Clone)]
@@ -38,6 +44,9 @@ pub(crate) struct Services {
     pub(crate) queues: Queues,
     pub(crate) ephemeral: Ephemeral,
     pub(crate) invoke: LateInvoke,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) outbound: Outbound,
+    pub(crate) destinations: Arc<Destinations>,
 }
 
 impl HostCalls for Services {
@@ -75,6 +84,11 @@ impl Services {
             HostOp::DeadLettersGet => dead_letters::get(self, call).await,
             HostOp::DeadLettersReplay => dead_letters::replay(self, call).await,
             HostOp::DeadLettersResolve => dead_letters::resolve(self, call).await,
+            HostOp::SecretsGet => secrets::get(self, call).await,
+            HostOp::SecretsSet => secrets::set(self, call).await,
+            HostOp::SecretsDelete => secrets::delete(self, call).await,
+            HostOp::SecretsList => secrets::list(self, call).await,
+            HostOp::HttpSend => http::send(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }
@@ -91,8 +105,12 @@ fn begin(call: &HostCall) -> Result<(), CallError> {
     Access::of_script(call).begin()
 }
 
-/// That the person the execution runs for may do this to its app now.
-async fn require(conn: &mut PgConnection, call: &HostCall, capability: Capability) -> Result<(), CallError> {
+/// The person the execution runs for, if they may do this to its app now.
+async fn require(
+    conn: &mut PgConnection,
+    call: &HostCall,
+    capability: Capability,
+) -> Result<User, CallError> {
     let forbidden = |message: String| CallError::new(CallCode::Forbidden, message);
     let Some(user) = call.context.principal else {
         let message = format!("this needs somebody who may {}, and nobody is logged in", capability.as_str());
@@ -108,8 +126,25 @@ async fn require(conn: &mut PgConnection, call: &HostCall, capability: Capabilit
     let person =
         person.ok_or_else(|| forbidden("whom the script runs for may nothing any more".to_owned()))?;
     let standing = Standing { app, owner: call.context.target.owner, role };
-    allows(&person.user, capability, Place::App(standing))
-        .map_err(|denial| forbidden(format!("{}; {}", denial.value, denial.remedy)))
+    match allows(&person.user, capability, Place::App(standing)) {
+        Ok(()) => Ok(person.user),
+        Err(denial) => Err(forbidden(format!("{}; {}", denial.value, denial.remedy))),
+    }
+}
+
+/// Notes what a script did to its app for a person; the last statement of its transaction.
+async fn note(
+    conn: &mut PgConnection,
+    call: &HostCall,
+    user: &User,
+    action: &'static str,
+    target: &str,
+) -> Result<(), CallError> {
+    let context = &call.context;
+    let origin = Origin { address: None, request_id: Arc::clone(&context.request_id) };
+    let actor = Actor::person(user, &format!("script {}", context.target.name), &origin);
+    let entry = Entry::new(actor, action, target).on(context.app());
+    audit::append(conn, entry).await.map_err(|error| failed(&error))
 }
 
 /// What a script is told when its events were not accepted.

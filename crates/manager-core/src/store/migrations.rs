@@ -4,6 +4,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 
 use super::Database;
+use crate::vault::WrongMasterKey;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -23,6 +24,8 @@ pub enum OpenError {
     Migrate(#[source] MigrateError),
     #[error("the routing table could not be read")]
     Load(#[source] sqlx::Error),
+    #[error(transparent)]
+    WrongMasterKey(#[from] WrongMasterKey),
 }
 
 /// Version of the newest migration this release knows.

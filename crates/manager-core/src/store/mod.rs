@@ -4,6 +4,7 @@
 
 pub(crate) mod abandoned;
 pub(crate) mod api_keys;
+pub(crate) mod app_keys;
 pub(crate) mod apps;
 pub(crate) mod assets;
 pub(crate) mod audit;
@@ -14,6 +15,7 @@ pub(crate) mod cron;
 pub(crate) mod dead_letters;
 pub(crate) mod docs;
 pub(crate) mod domains;
+pub(crate) mod egress;
 pub(crate) mod executions;
 pub(crate) mod former_slugs;
 pub(crate) mod idempotency;
@@ -31,6 +33,7 @@ pub(crate) mod routes;
 pub(crate) mod routing;
 pub(crate) mod scripts;
 pub(crate) mod second_factors;
+pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod transfers;
 pub(crate) mod triggers;

@@ -1,11 +1,13 @@
 //! Calls as scripts make them, without a script.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shared::call::{CallContext, HostCall, Stage};
 use shared::cause::Cause;
+use shared::confidential::Confidential;
 use shared::host_call::{CallFailure, HostOp};
 use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::ScriptTarget;
@@ -57,7 +59,10 @@ impl Script {
             target: Arc::new(target),
             principal: None,
             cause: Cause::root(execution),
+            delivery: None,
             deadline: Instant::now() + Duration::from_secs(10),
+            outbound: AtomicU32::new(0),
+            confidential: Confidential::default(),
         };
         Self { calls: api.manager.calls(), context: Arc::new(context) }
     }

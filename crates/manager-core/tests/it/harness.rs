@@ -12,7 +12,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use manager_core::{FirstOwner, Manager, ManagerConfig, Retention, permissions_beside};
+use manager_core::{
+    Addresses, FirstOwner, Manager, ManagerConfig, MasterKey, MasterKeys, Retention, permissions_beside,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::cause::Cause;
@@ -77,6 +79,8 @@ pub(crate) fn config() -> ManagerConfig {
         base_domain: "localhost".into(),
         public_url: "http://127.0.0.1:8080".into(),
         retention,
+        secret_keys: MasterKeys { current: MasterKey::generate().unwrap(), staged: None, keeper: None },
+        addresses: Addresses::default(),
         // Nobody answers there.
         dns_servers: vec!["127.0.0.1:1".parse().unwrap()],
         oidc: Vec::new(),

@@ -35,6 +35,7 @@ mod rates;
 mod recorder;
 mod routes;
 mod scripts;
+mod secrets;
 mod snapshot;
 mod system;
 mod tail;

@@ -122,6 +122,9 @@ fn expected(caller: &Caller, needs: Option<&str>, is_own: bool) -> Answer {
         "create_apps" | "manage_users" | "read_audit" | "read_system" => {
             return yes_if(caller.role != "member" && has(&["instance:admin"]) && !caller.is_bound);
         }
+        "rotate_keys" => {
+            return yes_if(caller.role == "owner" && has(&["instance:admin"]) && !caller.is_bound);
+        }
         _ => {}
     }
     let member = caller.member.filter(|_| is_own);
@@ -136,7 +139,7 @@ fn expected(caller: &Caller, needs: Option<&str>, is_own: bool) -> Answer {
     }
     match capability {
         "read_app" => yes_if(has(&["app:read", "app:write", "app:admin"])),
-        "write_app" => yes_if(rank >= 2 && has(&["app:write", "app:admin"])),
+        "write_app" | "write_secrets" => yes_if(rank >= 2 && has(&["app:write", "app:admin"])),
         "invoke_scripts" => yes_if(rank >= 2 && has(&["script:invoke"])),
         "read_data" => yes_if(has(&["data:read", "data:write"])),
         "write_data" => yes_if(rank >= 2 && has(&["data:write"])),

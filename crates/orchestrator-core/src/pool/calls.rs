@@ -3,8 +3,10 @@
 //! Who asks is looked up here, by worker, slot and generation; a frame says nothing of it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use shared::call::{CallCode, CallContext, CallError, HostCall, Reply};
+use shared::confidential::Confidential;
 use shared::host_call::HostOp;
 use shared::limits::{HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, HOST_REPLY_BYTES_MAX};
 use shared::wire::codec::Header;
@@ -38,6 +40,11 @@ pub(super) struct Calls {
 impl Calls {
     pub(super) const fn count(&self) -> u32 {
         self.made
+    }
+
+    /// What must not be said of the execution, if it was told anything.
+    pub(super) fn confidential(&self) -> Option<&Confidential> {
+        self.context.as_deref().map(|context| &context.confidential)
     }
 }
 
@@ -133,7 +140,10 @@ impl Execution {
                 target: invocation.target.clone(),
                 principal: invocation.principal,
                 cause: invocation.cause,
+                delivery: invocation.delivery,
                 deadline,
+                outbound: AtomicU32::new(0),
+                confidential: Confidential::default(),
             })
         });
         Some(context.clone())

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use shared::confidential::Confidential;
 use shared::guest_abi::{GuestOutput, LoadReply};
 use shared::http::Pairs;
 use shared::invocation::{
@@ -237,8 +238,16 @@ fn deliver(
     let Task::Run(invocation) = execution.job.task else {
         return;
     };
-    let logs: Arc<[LogEntry]> =
-        if execution.logs.is_empty() { NO_LOGS.clone() } else { execution.logs.into() };
+    let confidential = execution.calls.confidential();
+    let failure = match (failure, confidential) {
+        (Some(failure), Some(confidential)) => Some(discreet_failure(failure, confidential)),
+        (failure, _) => failure,
+    };
+    let logs: Arc<[LogEntry]> = match confidential {
+        _ if execution.logs.is_empty() => NO_LOGS.clone(),
+        Some(confidential) => execution.logs.iter().map(|line| discreet_line(line, confidential)).collect(),
+        None => execution.logs.into(),
+    };
     records.record(ExecutionRecord {
         id: invocation.execution,
         request_id: invocation.request_id,
@@ -254,6 +263,16 @@ fn deliver(
         logs: logs.clone(),
     });
     let _ = execution.job.reply.send(WorkResult::Ran(Outcome { status, response, failure, usage, logs }));
+}
+
+/// A line without the secrets that the execution has used.
+fn discreet_line(line: &LogEntry, confidential: &Confidential) -> LogEntry {
+    let redacted = |text: &str| confidential.redacted(text).into();
+    LogEntry { message: redacted(&line.message), data: redacted(&line.data), ..line.clone() }
+}
+
+fn discreet_failure(failure: ScriptFailure, confidential: &Confidential) -> ScriptFailure {
+    ScriptFailure { message: confidential.redacted(&failure.message).into_owned(), ..failure }
 }
 
 #[cfg(test)]

@@ -273,7 +273,7 @@ impl Client {
         self.send(Method::PATCH, path, body)
     }
 
-    fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+    pub(crate) fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         let body = serde_json::to_vec(body).map_err(Failure::UnexpectedAnswer)?;
         self.answer(self.run(method, path, &[("content-type", "application/json")], Some(&body))?)
     }

@@ -20,6 +20,7 @@ pub(crate) mod queues;
 pub(crate) mod rollback;
 pub(crate) mod routes;
 pub(crate) mod scripts;
+pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod transfers;

@@ -42,6 +42,8 @@ pub(crate) struct Subject {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) changes: Vec<Change>,
+    #[serde(default)]
+    missing_secrets: Vec<String>,
     pub(crate) create: usize,
     pub(crate) update: usize,
     pub(crate) delete: usize,
@@ -127,6 +129,10 @@ pub(crate) fn show_plan(out: &Output, plan: &Plan) -> Result<(), Failure> {
         if let Some(diff) = change.diff.as_deref().filter(|_| change.action == "update") {
             show::diff(out, diff)?;
         }
+    }
+    for name in &plan.missing_secrets {
+        let line = visible_line(&format!("! secret {name} is not set: pic secrets set {name}"));
+        out.line(&out.stdout.paint(Tone::Warning, &line))?;
     }
     let Plan { create, update, delete, .. } = plan;
     out.line(&match plan.changes.is_empty() {

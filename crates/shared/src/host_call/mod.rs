@@ -5,10 +5,12 @@
 pub mod atomic;
 pub mod dead_letters;
 pub mod docs;
+pub mod http;
 pub mod invoke;
 pub mod kv;
 pub mod pubsub;
 pub mod queue;
+pub mod secrets;
 
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +95,19 @@ host_calls! {
     /// Several changes as one. [`atomic::Commit`] → [`atomic::Committed`].
     AtomicCommit = 64, "atomic.commit";
 
-    // secrets: 80 to 95. http: 96 to 111.
+    // secrets: 80 to 95.
+    /// A secret's value. [`secrets::SecretName`] → [`secrets::SecretValue`].
+    SecretsGet = 80, "secrets.get";
+    /// Sets a secret. [`secrets::SetSecret`] → `()`.
+    SecretsSet = 81, "secrets.set";
+    /// Removes a secret. [`secrets::SecretName`] → [`secrets::Existed`].
+    SecretsDelete = 82, "secrets.delete";
+    /// The names of all secrets. `()` → [`secrets::SecretNames`].
+    SecretsList = 83, "secrets.list";
+
+    // http: 96 to 111.
+    /// A request to the world. [`http::Request`] → [`http::Response`].
+    HttpSend = 96, "http.send";
 
     // queue: 112 to 119.
     /// Sends a message. [`queue::Send`] → [`queue::Accepted`].
@@ -125,7 +139,6 @@ host_calls! {
     DeadLettersReplay = 138, "dead_letters.replay";
     /// Closes one. [`dead_letters::One`] → `()`.
     DeadLettersResolve = 139, "dead_letters.resolve";
-
     // email: 144 to 159. users: 160 to 175.
 }
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use shared::fault::Code;
 
 use super::document::Beside;
+use super::schemas;
+use crate::admin::sdk::Reference;
 
 pub(super) const INTRODUCTION: &str = "\
 The admin API of PiCloud. Everything is JSON. Every failure is an RFC 9457 problem with a `code`, which \
@@ -27,6 +29,14 @@ pub(super) fn summary(id: &str) -> &'static str {
         "session_login" => "Log in with name and password, for a token or a cookie",
         "session_me" => "Who the caller is, and by which credential",
         "session_logout" => "End the session that asks",
+        "secrets_list" => "The names of an app's secrets; never their values",
+        "secrets_put" => "Set a secret",
+        "secrets_delete" => "Remove a secret",
+        "secrets_rotate" => "Seal an app's secrets with a new key, and forget the old one",
+        "secrets_rotate_master" => "Wrap the keys of all apps with another secret key",
+        "egress_show" => "Where an app's scripts may send requests",
+        "egress_set" => "Say where an app's scripts may send requests",
+        "egress_destinations" => "Where an app's scripts have sent requests, and since when",
         "account_change_password" => "Change one's password and end every other session",
         "account_sessions" => "Where one is logged in",
         "account_revoke_all" => "End all of one's sessions",
@@ -202,12 +212,13 @@ pub(super) fn place(name: &str) -> &'static str {
         "id" => "An id, as in the list; a person's name will do too.",
         "version" => "A version's number.",
         "code" => "A problem's code.",
+        "namespace" => "A namespace of the SDK with `.d.rhai` behind it, such as `json.d.rhai`.",
         _ => "",
     }
 }
 
 /// What the manager serves to everybody besides the admin API.
-pub(super) fn public_pages() -> [Beside; 4] {
+pub(super) fn public_pages() -> [Beside; 6] {
     let page = |path, id, summary, content_type, schema| Beside {
         path,
         id,
@@ -251,7 +262,21 @@ pub(super) fn public_pages() -> [Beside; 4] {
             "application/json",
             json!({ "type": "object", "required": ["openapi", "info", "paths"] }),
         ),
-        page("/api/v1/docs", "openapi_page", "This document for people", "text/html", text),
+        page("/api/v1/docs", "openapi_page", "This document for people", "text/html", text.clone()),
+        page(
+            "/api/v1/sdk.json",
+            "sdk_index",
+            "What scripts can call, for editors",
+            "application/json",
+            schemas::whole::<Reference>(),
+        ),
+        page(
+            "/api/v1/sdk/{namespace}",
+            "sdk_definitions",
+            "A namespace as a definition file of Rhai",
+            "text/plain",
+            text,
+        ),
     ]
 }
 

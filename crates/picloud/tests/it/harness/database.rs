@@ -25,6 +25,16 @@ impl TestDatabase {
         Self { server, name }
     }
 
+    /// The one text that a statement gives.
+    pub(crate) fn query(&self, sql: &str) -> String {
+        let options = PgConnectOptions::from_str(&self.url()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut conn = PgConnection::connect_with(&options).await.unwrap();
+            sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut conn).await.unwrap()
+        })
+    }
+
     /// As `DATABASE_URL` takes it.
     pub(crate) fn url(&self) -> String {
         let (address, options) = match self.server.split_once('?') {

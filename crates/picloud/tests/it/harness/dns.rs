@@ -1,35 +1,46 @@
 //! A small DNS server, so that the resolver under test asks a real one.
 
-use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, Record, RecordType};
 
-/// Texts by name, without the final dot.
-type Texts = Arc<Mutex<HashMap<String, Vec<String>>>>;
+/// What is known, by name without the final dot.
+#[derive(Default)]
+struct Zone {
+    texts: HashMap<String, Vec<String>>,
+    /// What is answered to the first question for addresses, to the second, and from the last on.
+    addresses: HashMap<String, VecDeque<Vec<IpAddr>>>,
+}
 
-/// Answers questions for text records until it is dropped.
+/// Answers questions for texts and addresses until it is dropped.
 pub(crate) struct DnsServer {
     pub(crate) address: SocketAddr,
-    texts: Texts,
+    zone: Arc<Mutex<Zone>>,
 }
 
 impl DnsServer {
     pub(crate) fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (address, texts) = (socket.local_addr().unwrap(), Texts::default());
-        let served = Arc::clone(&texts);
+        let (address, zone) = (socket.local_addr().unwrap(), Arc::<Mutex<Zone>>::default());
+        let served = Arc::clone(&zone);
         std::thread::spawn(move || serve(&socket, &served));
-        Self { address, texts }
+        Self { address, zone }
     }
 
     /// Makes the name have these texts.
     pub(crate) fn set(&self, name: &str, texts: &[&str]) {
         let texts = texts.iter().map(|&text| text.to_owned()).collect();
-        self.texts.lock().unwrap().insert(name.to_owned(), texts);
+        self.zone.lock().unwrap().texts.insert(name.to_owned(), texts);
+    }
+
+    /// Makes the name have the first addresses at the first question, then the next; for no time at all.
+    pub(crate) fn set_addresses(&self, name: &str, turns: &[&[&str]]) {
+        let turns = turns.iter().map(|turn| turn.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
+        self.zone.lock().unwrap().addresses.insert(name.to_owned(), turns);
     }
 }
 
@@ -40,22 +51,37 @@ impl Drop for DnsServer {
     }
 }
 
-fn serve(socket: &UdpSocket, texts: &Texts) {
+fn serve(socket: &UdpSocket, zone: &Mutex<Zone>) {
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
         let Ok(asked) = Message::from_vec(&buffer[..length]) else { return };
-        let _ = socket.send_to(&answer(&asked, texts).to_vec().unwrap(), from);
+        let _ = socket.send_to(&answer(&asked, &mut zone.lock().unwrap()).to_vec().unwrap(), from);
     }
 }
 
-fn answer(asked: &Message, texts: &Texts) -> Message {
+fn answer(asked: &Message, zone: &mut Zone) -> Message {
     let mut reply = Message::new(asked.metadata.id, MessageType::Response, asked.metadata.op_code);
     reply.metadata.recursion_desired = true;
     reply.metadata.recursion_available = true;
     let Some(query) = asked.queries.first() else { return reply };
     reply.add_query(query.clone());
     let name = query.name().to_ascii().trim_end_matches('.').to_lowercase();
-    match texts.lock().unwrap().get(&name) {
+    if let Some(turns) = zone.addresses.get_mut(&name) {
+        let asks_for_v4 = query.query_type() == RecordType::A;
+        for ip in &turns[0] {
+            let data = match ip {
+                IpAddr::V4(ip) if asks_for_v4 => RData::A((*ip).into()),
+                IpAddr::V6(ip) if query.query_type() == RecordType::AAAA => RData::AAAA((*ip).into()),
+                _ => continue,
+            };
+            reply.add_answer(Record::from_rdata(query.name().clone(), 0, data));
+        }
+        if asks_for_v4 && turns.len() > 1 {
+            turns.pop_front();
+        }
+        return reply;
+    }
+    match zone.texts.get(&name) {
         Some(texts) if query.query_type() == RecordType::TXT => {
             for text in texts {
                 // A record is made of strings of at most 255 bytes; a long text comes in pieces.

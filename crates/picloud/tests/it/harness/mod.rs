@@ -9,6 +9,7 @@ mod postgres;
 pub(crate) mod process;
 mod provider;
 mod server;
+mod world;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ pub(crate) use dns::DnsServer;
 pub(crate) use postgres::Postgres;
 pub(crate) use provider::{Browser, PUBLIC_URL, Provider};
 pub(crate) use server::{ADMIN, Disk, PASSWORD, SPARES, TestServer, WORKERS};
+pub(crate) use world::World;
 
 /// How long a condition may take to come true on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -45,6 +45,11 @@ impl Disk {
         self.dir.path()
     }
 
+    /// The one text that a statement gives.
+    pub(crate) fn query(&self, sql: &str) -> String {
+        self.database.query(sql)
+    }
+
     pub(crate) fn database_url(&self) -> String {
         self.database.url()
     }
@@ -86,6 +91,14 @@ impl TestServer {
     /// A server on what an earlier one left.
     pub(crate) fn start_on(disk: Arc<Disk>) -> Self {
         Self::launch(disk, &[])
+    }
+
+    /// What a server says that does not start on what an earlier one left.
+    pub(crate) fn refused_start(disk: Arc<Disk>) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picloud"));
+        command.arg("serve").env_clear().env("DATABASE_URL", disk.database.url());
+        assert!(Self::try_launch(command, Arc::clone(&disk)).is_err());
+        log_of(&disk)
     }
 
     fn launch(disk: Arc<Disk>, settings: &[(&str, &str)]) -> Self {

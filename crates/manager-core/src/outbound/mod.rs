@@ -1,0 +1,257 @@
+//! Requests of scripts to the world. Whatever a script asks for, only public addresses are spoken to,
+//! and each hop of a redirect is looked at as if it were the first.
+//!
+//! A name is looked up once; the addresses are checked, and the connection goes to what was checked:
+//! no second lookup can give another answer.
+
+mod address;
+mod body;
+mod clients;
+mod gate;
+mod resolve;
+mod seen;
+mod target;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, StatusCode};
+use shared::id::AppId;
+use tokio::time::{Instant, timeout_at};
+
+pub use self::address::Addresses;
+pub(crate) use self::address::Category;
+use self::clients::Clients;
+use self::gate::Gate;
+use self::resolve::Names;
+pub(crate) use self::seen::Destinations;
+pub(crate) use self::target::{Rules, Target};
+
+/// Longest wait for all of an exchange, redirects included.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Redirects that are followed; more is a loop or a game.
+const REDIRECTS_MAX: usize = 5;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the address is refused: {0}")]
+    Url(&'static str),
+    #[error("port {0} is refused: it is no port of the web, and the app has not been given it")]
+    Port(u16),
+    #[error("the host {0} is not among those that the app may reach")]
+    Host(String),
+    #[error("the destination is refused: {0}")]
+    Address(Category),
+    #[error("the host's name cannot be resolved")]
+    Name,
+    #[error("{0}")]
+    TooMany(&'static str),
+    #[error("too many redirects")]
+    Redirects,
+    #[error("the answer is too large")]
+    TooLarge,
+    #[error("the answer is not encoded as it says")]
+    Encoding,
+    #[error("no answer came in time")]
+    Timeout,
+    #[error("the exchange failed: {0}")]
+    Exchange(&'static str),
+}
+
+impl Refused {
+    /// What a script is told of a failure on the way: never an address.
+    fn exchange(error: &reqwest::Error) -> Self {
+        tracing::debug!(%error, "an outbound request failed");
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        Self::Exchange(if error.is_connect() {
+            "no connection"
+        } else {
+            "the other side broke off or is no web server"
+        })
+    }
+}
+
+/// A request as a script makes it, with its secrets put in.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    /// Headers that hold a secret: for the first origin alone, as are credentials.
+    pub(crate) secret_headers: Vec<HeaderName>,
+    pub(crate) body: Bytes,
+    pub(crate) follows: bool,
+    pub(crate) deadline: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// Where it came from in the end.
+    pub(crate) url: String,
+}
+
+/// Everything that requests share; a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbound(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    addresses: Addresses,
+    names: Names,
+    clients: Clients,
+    gate: Gate,
+}
+
+impl Outbound {
+    pub(crate) fn new(addresses: Addresses, dns_servers: Vec<SocketAddr>) -> Self {
+        Self(Arc::new(Shared {
+            addresses,
+            names: Names::new(dns_servers),
+            clients: Clients::default(),
+            gate: Gate::default(),
+        }))
+    }
+
+    /// Carries a request out. `visit` is told of every destination before it is spoken to.
+    pub(crate) async fn send(
+        &self,
+        app: AppId,
+        rules: &Rules,
+        mut target: Target,
+        mut request: Request,
+        visit: &mut (dyn FnMut(&Target) + Send),
+    ) -> Result<Response, Refused> {
+        let deadline = request.deadline.min(Instant::now() + PATIENCE);
+        let whole = async {
+            let _pass = self.0.gate.pass(app).await?;
+            for _ in 0..=REDIRECTS_MAX {
+                let mut answer = self.hop(&target, &request, visit).await?;
+                let Some(next) = redirected(&target, &request, &answer, rules)? else {
+                    let body = body::read(&mut answer).await?;
+                    let url = target.url.to_string();
+                    let headers = std::mem::take(answer.headers_mut());
+                    return Ok(Response { status: answer.status(), headers, body, url });
+                };
+                request.redirect(answer.status(), target.is_same_origin(&next));
+                target = next;
+            }
+            Err(Refused::Redirects)
+        };
+        timeout_at(deadline, whole).await.unwrap_or(Err(Refused::Timeout))
+    }
+
+    async fn hop(
+        &self,
+        target: &Target,
+        request: &Request,
+        visit: &mut (dyn FnMut(&Target) + Send),
+    ) -> Result<reqwest::Response, Refused> {
+        let addresses = match target.literal {
+            Some(ip) => vec![SocketAddr::new(ip, target.port)],
+            None => self.0.names.addresses(&target.host, target.port).await?,
+        };
+        // One bad address among good ones is how a check is got around: which one is used is chance.
+        if let Some(category) = addresses.iter().find_map(|address| self.0.addresses.refusal(*address)) {
+            return Err(Refused::Address(category));
+        }
+        visit(target);
+        let client = self.0.clients.to(target, addresses)?;
+        let sent = client
+            .request(request.method.clone(), target.url.clone())
+            .headers(request.headers.clone())
+            .body(request.body.clone())
+            .send();
+        sent.await.map_err(|error| Refused::exchange(&error))
+    }
+}
+
+/// Where an answer sends us on to.
+fn redirected(
+    target: &Target,
+    request: &Request,
+    answer: &reqwest::Response,
+    rules: &Rules,
+) -> Result<Option<Target>, Refused> {
+    let is_redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = answer.headers().get(header::LOCATION).filter(|_| is_redirect && request.follows);
+    let Some(location) = location else { return Ok(None) };
+    let location = location.to_str().map_err(|_| Refused::Url("a redirect cannot be read"))?;
+    target.follow(location, rules).map(Some)
+}
+
+impl Request {
+    /// Changes the request as a redirect asks; to another origin nothing secret goes along.
+    fn redirect(&mut self, status: StatusCode, is_same_origin: bool) {
+        let becomes_get = match status.as_u16() {
+            301 | 302 => self.method == Method::POST,
+            303 => self.method != Method::HEAD,
+            _ => false,
+        };
+        if becomes_get {
+            self.method = Method::GET;
+            self.body = Bytes::new();
+            for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
+                self.headers.remove(name);
+            }
+        }
+        if !is_same_origin {
+            for name in self.secret_headers.drain(..) {
+                self.headers.remove(name);
+            }
+            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
+                self.headers.remove(name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn request() -> Request {
+        let mut headers = HeaderMap::new();
+        for name in ["authorization", "cookie", "x-api-key", "x-plain", "content-type"] {
+            headers.insert(name, HeaderValue::from_static("v"));
+        }
+        Request {
+            method: Method::POST,
+            headers,
+            secret_headers: vec![HeaderName::from_static("x-api-key")],
+            body: Bytes::from_static(b"body"),
+            follows: true,
+            deadline: Instant::now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_a_redirect_to_another_origin_gets_no_secret() {
+        let mut same = request();
+        same.redirect(StatusCode::TEMPORARY_REDIRECT, true);
+        assert_eq!((same.headers.len(), same.method, same.body.len()), (5, Method::POST, 4));
+        let mut other = request();
+        other.redirect(StatusCode::TEMPORARY_REDIRECT, false);
+        let left: Vec<_> = other.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-plain", "content-type"]);
+    }
+
+    #[tokio::test]
+    async fn a_post_that_is_sent_elsewhere_becomes_a_get_without_a_body() {
+        for (status, becomes_get) in [(301, true), (302, true), (303, true), (307, false), (308, false)] {
+            let mut request = request();
+            request.redirect(StatusCode::from_u16(status).unwrap(), true);
+            assert_eq!(request.method == Method::GET, becomes_get, "{status}");
+            assert_eq!(request.body.is_empty(), becomes_get, "{status}");
+        }
+    }
+}

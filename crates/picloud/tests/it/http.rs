@@ -1,0 +1,308 @@
+//! Requests of scripts to the world: what they can do, and every way they might be used to reach what
+//! they must not. Section D of the security catalogue is here, by number.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{DnsServer, NO_LIMITS, TestApp, TestServer, World, eventually, process};
+
+/// A script that tries an address and says with which code it failed, or `reached`.
+fn attempt(url: &str) -> String {
+    let url = url.replace('\\', "\\\\").replace('"', "\\\"");
+    format!(
+        "try {{ http::get(\"{url}\"); \"reached\" }} catch (error) {{ `${{error.code}}: ${{error.message}}` }}"
+    )
+}
+
+fn outcome(app: &TestApp<'_>, url: &str) -> String {
+    run(app, &attempt(url)).as_str().unwrap().to_owned()
+}
+
+fn run(app: &TestApp<'_>, source: &str) -> Value {
+    app.deploy("asks", source, &json!({ "timeout_ms": 60_000 }));
+    app.admin("POST", "/scripts/asks/invoke", &json!({})).is(200).json()["body"].clone()
+}
+
+/// A server whose operator lets scripts reach the loopback, and a world there.
+fn open_server() -> (TestServer, World) {
+    (TestServer::start_with(&[("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8")]), World::start())
+}
+
+fn allow_port(app: &TestApp<'_>, port: u16) {
+    app.admin("PUT", "/egress", &json!({ "allow": null, "ports": [port] })).is(200);
+}
+
+#[test]
+fn attack_33_no_spelling_of_the_loopback_is_reached() {
+    let server = TestServer::shared();
+    let app = server.app();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "app.localhost",
+        "0",
+        "0.0.0.0",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::7f00:1]",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "①②⑦.⓪.⓪.①",
+        "localhost.",
+    ] {
+        let seen = outcome(&app, &format!("http://{host}:8080/"));
+        assert_eq!(seen, "forbidden: the destination is refused: loopback", "{host}");
+    }
+}
+
+#[test]
+fn attack_34_metadata_and_private_networks_are_not_reached() {
+    let server = TestServer::shared();
+    let app = server.app();
+    for host in ["169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "172.16.0.1", "100.64.0.1"]
+    {
+        let seen = outcome(&app, &format!("http://{host}/latest/meta-data/"));
+        assert!(seen.starts_with("forbidden: the destination is refused"), "{host}: {seen}");
+        assert!(!seen.contains(host.trim_matches(['[', ']'])), "{seen}");
+    }
+    for port in [22, 25, 5432, 6379] {
+        let seen = outcome(&app, &format!("http://93.184.216.34:{port}/"));
+        assert!(seen.starts_with("forbidden: port"), "{seen}");
+    }
+}
+
+#[test]
+fn attack_34_what_is_allowed_privately_never_reaches_the_server_itself() {
+    let (server, _world) = open_server();
+    let app = server.app();
+    allow_port(&app, server.port);
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let seen = outcome(&app, &format!("http://{host}:{}/", server.port));
+        assert_eq!(seen, "forbidden: the destination is refused: this server", "{host}");
+    }
+}
+
+#[test]
+fn attack_35_names_that_lead_to_private_addresses_are_refused_however_they_change() {
+    let dns = DnsServer::start();
+    let address = dns.address.to_string();
+    let server = TestServer::start_with(&[("PICLOUD_DNS_SERVERS", &address)]);
+    let app = server.app();
+    dns.set_addresses("inner.example.com", &[&["192.168.1.1"]]);
+    dns.set_addresses("mixed.example.com", &[&["93.184.216.34", "10.0.0.1"]]);
+    dns.set_addresses("six.example.com", &[&["fd00::1"]]);
+    dns.set_addresses("127.0.0.1.nip.example", &[&["127.0.0.1"]]);
+    for name in ["inner.example.com", "mixed.example.com", "six.example.com", "127.0.0.1.nip.example"] {
+        let seen = outcome(&app, &format!("http://{name}/"));
+        assert!(seen.starts_with("forbidden: the destination is refused"), "{name}: {seen}");
+    }
+    assert!(outcome(&app, "http://nowhere.example.com/").contains("cannot be resolved"));
+}
+
+#[test]
+fn attack_35_a_name_that_changes_between_check_and_connection_is_asked_once() {
+    let dns = DnsServer::start();
+    let address = dns.address.to_string();
+    // 127.0.0.2 plays the public address: nobody listens there. The second answer is the world's.
+    let settings =
+        [("PICLOUD_DNS_SERVERS", address.as_str()), ("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.2/32")];
+    let server = TestServer::start_with(&settings);
+    let (app, world) = (server.app(), World::start());
+    allow_port(&app, world.port());
+    dns.set_addresses("rebind.example.com", &[&["127.0.0.2"], &["127.0.0.1"]]);
+    let url = format!("http://rebind.example.com:{}/echo", world.port());
+    let seen = outcome(&app, &url);
+    assert!(seen.starts_with("unavailable: the exchange failed: no connection"), "{seen}");
+    assert_eq!(world.requests.load(Ordering::Relaxed), 0);
+    // By now the name leads to the loopback, which is seen.
+    assert_eq!(outcome(&app, &url), "forbidden: the destination is refused: loopback");
+}
+
+#[test]
+fn attack_35_a_resolver_that_stalls_is_given_up() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let server = TestServer::start_with(&[("PICLOUD_DNS_SERVERS", &address)]);
+    let app = server.app();
+    let begun = Instant::now();
+    assert!(outcome(&app, "http://slow.example.com/").contains("cannot be resolved"));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn attack_36_every_hop_of_a_redirect_is_looked_at() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    for to in [
+        "http://169.254.169.254/",
+        "http://192.168.0.1/",
+        "http://[::1]:8080/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+        "data:text/plain,x",
+        "http://127.0.0.1:22/",
+        "http://127.0.0.1:6379/",
+        "http://good@127.0.0.1/",
+    ] {
+        let seen = outcome(&app, &world.url(&format!("/to?{to}")));
+        assert!(seen.starts_with("forbidden:") || seen.starts_with("invalid_argument:"), "{to}: {seen}");
+    }
+    assert!(outcome(&app, &world.url("/loop")).starts_with("unavailable: too many redirects"));
+    assert_eq!(outcome(&app, &world.url("/to?/echo")), "reached");
+    for url in
+        ["http://good@127.0.0.1/", "http:\\\\127.0.0.1\\", "http://exam\tple.com/", "ftp://example.com/"]
+    {
+        assert!(outcome(&app, url).starts_with("invalid_argument:"), "{url}");
+    }
+}
+
+#[test]
+fn attack_37_headers_and_method_cannot_be_used_to_smuggle() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let url = world.url("/echo");
+    for (name, value) in [
+        ("x", "a\\r\\nhost: other"),
+        ("x\\r\\ny", "a"),
+        ("host", "other.example.com"),
+        ("Transfer-Encoding", "chunked"),
+        ("content-length", "5"),
+        ("connection", "upgrade"),
+        ("x-picloud-app", "another"),
+        ("", "a"),
+    ] {
+        let source = format!(
+            "try {{ http::get(\"{url}\", #{{ headers: #{{ \"{name}\": \"{value}\" }} }}); \"reached\" }} \
+             catch (e) {{ e.code }}"
+        );
+        assert_eq!(run(&app, &source), "invalid_argument", "{name}");
+    }
+    let source = format!(
+        "try {{ http::request(\"GET / HTTP/1.1\\r\\nx: y\", \"{url}\", (), #{{}}) }} catch (e) {{ e.code }}"
+    );
+    assert_eq!(run(&app, &source), "invalid_argument");
+    assert!(outcome(&app, &format!("{url}\\r\\nx: y")).starts_with("invalid_argument"));
+    assert_eq!(world.requests.load(Ordering::Relaxed), 0);
+}
+
+/// Catalogue B19.
+#[test]
+fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    assert_eq!(outcome(&app, &world.url("/echo")), "reached");
+    let before = process::resident_kib(server.pid());
+    for (path, seen) in [
+        ("/bomb", "too_large"),
+        ("/huge", "too_large"),
+        ("/headers", "unavailable"),
+        ("/header", "unavailable"),
+    ] {
+        let outcome = outcome(&app, &world.url(path));
+        assert!(outcome.starts_with(seen), "{path}: {outcome}");
+    }
+    for path in ["/drip", "/silent"] {
+        let source = format!(
+            "try {{ http::get(\"{}\", #{{ timeout_ms: 1500 }}) }} catch (e) {{ `${{e.code}}: ${{e.message}}` }}",
+            world.url(path)
+        );
+        assert_eq!(run(&app, &source), "unavailable: no answer came in time", "{path}");
+    }
+    let grown = process::resident_kib(server.pid()).saturating_sub(before);
+    assert!(grown < 64 << 10, "the parent grew by {grown} KiB");
+    assert!(world.sent.load(Ordering::Relaxed) < 1 << 30);
+}
+
+/// The deadline is the execution's own, and the worker goes on with others meanwhile.
+#[test]
+fn a_request_ends_with_its_execution() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let begun = Instant::now();
+    app.serve("waits", &format!("http::get(\"{}\")", world.url("/silent")), &json!({ "timeout_ms": 1000 }));
+    app.get("/waits");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_app_reaches_only_what_its_lists_allow_and_its_destinations_are_noted() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    assert_eq!(outcome(&app, &world.url("/echo")), "reached");
+    let seen = app.admin("GET", "/egress/destinations", &Value::Null).is(200).json();
+    assert_eq!(seen["items"][0]["destination"], world.address.to_string().as_str());
+    assert_eq!(seen["items"][0]["script"], "asks");
+    let rules = json!({ "allow": ["*.example.com"], "deny": ["bad.example.com"], "ports": [world.port()] });
+    assert_eq!(app.admin("PUT", "/egress", &rules).is(200).json(), rules);
+    assert!(outcome(&app, &world.url("/echo")).starts_with("forbidden: the host"));
+    assert!(outcome(&app, "http://bad.example.com/").starts_with("forbidden: the host"));
+    app.admin("PUT", "/egress", &json!({ "allow": ["not a host"] })).is(422);
+    // Another app has rules of its own.
+    let other = server.app();
+    allow_port(&other, world.port());
+    assert_eq!(outcome(&other, &world.url("/echo")), "reached");
+}
+
+#[test]
+fn a_request_says_who_asks_and_a_repeated_one_can_be_told() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let headers = run(&app, &format!("http::post(\"{}\", #{{}}).body.headers", world.url("/echo")));
+    let id = app.admin("GET", "", &Value::Null).is(200).json()["id"].clone();
+    assert_eq!(headers["x-picloud-app"], id);
+    assert!(headers["traceparent"].as_str().unwrap().starts_with("00-"));
+    assert!(headers["user-agent"].as_str().unwrap().starts_with("PiCloud/"));
+    assert!(headers["idempotency-key"].as_str().unwrap().ends_with("-1"), "{headers}");
+}
+
+#[test]
+fn an_execution_makes_fifty_requests_and_no_more() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let source = format!(
+        "let made = 0; try {{ loop {{ http::get(\"{}\"); made += 1; }} }} catch (e) {{ [made, e.code] }}",
+        world.url("/echo")
+    );
+    assert_eq!(run(&app, &source), json!([50, "budget_exhausted"]));
+}
+
+#[test]
+fn a_secret_goes_out_in_a_header_and_never_comes_in() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    app.admin("PUT", "/secrets/token", &json!({ "value": "s3cret-value-of-the-token" })).is(201);
+    let source = format!(
+        "let answer = http::get(\"{}\", #{{ headers: #{{ authorization: secrets::handle(\"token\", \"Bearer {{}}\") }} }});\n\
+         log::info(answer.body_raw);\nanswer.body.headers.authorization",
+        world.url("/echo")
+    );
+    app.serve("call", &source, &NO_LIMITS);
+    let reply = app.get("/call");
+    assert_eq!(reply.is(200).json(), "Bearer [secret]");
+    let record = app.execution_of(&reply);
+    assert!(!record.to_string().contains("s3cret-value"), "{record}");
+    // To another origin it does not go along.
+    let other = World::start();
+    app.admin("PUT", "/egress", &json!({ "allow": null, "ports": [world.port(), other.port()] })).is(200);
+    let source = format!(
+        "http::get(\"{}\", #{{ headers: #{{ \"x-key\": secrets::handle(\"token\") }} }}).body.headers",
+        world.url(&format!("/to?{}", other.url("/echo")))
+    );
+    let headers = run(&app, &source);
+    assert!(headers["user-agent"].is_string() && headers["x-key"].is_null(), "{headers}");
+    eventually("the other world was asked", || (other.requests.load(Ordering::Relaxed) > 0).then_some(()));
+}

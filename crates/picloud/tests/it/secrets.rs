@@ -1,0 +1,130 @@
+//! Secrets: who may set them, who sees them, and that nothing but a script's own use gives them away.
+
+use serde_json::{Value, json};
+
+use crate::harness::{NO_LIMITS, TestServer, process};
+
+const VALUE: &str = "a-value-that-is-nowhere-else-7f3a";
+
+#[test]
+fn a_secret_is_used_by_its_apps_scripts_and_shown_by_nobody() {
+    let server = TestServer::shared();
+    let (app, other) = (server.app(), server.app());
+    app.admin("PUT", "/secrets/api.key", &json!({ "value": VALUE })).is(201);
+    app.admin("PUT", "/secrets/api.key", &json!({ "value": VALUE })).is(200);
+    let list = app.admin("GET", "/secrets", &Value::Null).is(200).json();
+    assert_eq!(list["items"][0]["name"], "api.key");
+    assert!(!list.to_string().contains(VALUE));
+    let source = "let v = secrets::get(\"api.key\"); log::info(`got ${v}`, #{ v: v }); v.len()";
+    app.serve("use", source, &NO_LIMITS);
+    let reply = app.get("/use");
+    assert_eq!(reply.is(200).json(), VALUE.len());
+    let record = app.execution_of(&reply);
+    assert_eq!(record["logs"][0]["message"], "got [secret]", "{record}");
+    assert!(!record.to_string().contains(VALUE), "{record}");
+    app.serve("throw", "throw secrets::get(\"api.key\")", &NO_LIMITS);
+    let reply = app.get("/throw");
+    assert!(!app.execution_of(&reply).to_string().contains(VALUE));
+    // Another app has none by that name.
+    other.serve("use", "secrets::get(\"api.key\")", &NO_LIMITS);
+    assert_eq!(other.get("/use").is(200).json(), Value::Null);
+    app.admin("DELETE", "/secrets/api.key", &Value::Null).is(204);
+    app.admin("DELETE", "/secrets/api.key", &Value::Null).is(404);
+}
+
+#[test]
+fn the_database_holds_no_value_and_a_moved_one_does_not_open() {
+    let server = TestServer::shared();
+    let (app, other) = (server.app(), server.app());
+    for app in [&app, &other] {
+        app.admin("PUT", "/secrets/key", &json!({ "value": VALUE })).is(201);
+    }
+    let dump = server.disk.query("select string_agg(encode(sealed, 'escape'), ' ') from secrets");
+    assert!(!dump.contains(VALUE) && dump.len() > 100, "{dump}");
+    // Somebody who can write to the database gives one app the other's.
+    let of = |slug: &str| format!("app_id = (select id from apps where slug = '{slug}')");
+    server.disk.query(&format!(
+        "with moved as (update secrets set sealed = (select sealed from secrets where {}) where {} returning 1)
+         select count(*)::text from moved",
+        of(&app.slug),
+        of(&other.slug)
+    ));
+    other.serve("use", "try { secrets::get(\"key\") } catch (e) { e.code }", &NO_LIMITS);
+    assert_eq!(other.get("/use").is(200).json(), "internal");
+}
+
+#[test]
+fn on_a_public_route_a_script_reads_secrets_and_changes_none() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = "let seen = [];\n\
+        try { secrets::set(\"a\", \"a new value\"); } catch (e) { seen += e.code; }\n\
+        try { secrets::delete(\"a\"); } catch (e) { seen += e.code; }\n\
+        seen + secrets::list().len()";
+    app.serve("public", source, &NO_LIMITS);
+    assert_eq!(app.get("/public").is(200).json(), json!(["forbidden", "forbidden", 0]));
+    // Run by somebody who may.
+    let run = app.admin("POST", "/scripts/public/invoke", &json!({})).is(200).json();
+    assert_eq!(run["body"], json!([0]), "{run}");
+    let audit = app.admin("GET", "/audit", &Value::Null).is(200).json();
+    assert!(audit.to_string().contains("script public"), "{audit}");
+}
+
+#[test]
+fn names_and_values_out_of_bounds_are_refused() {
+    let server = TestServer::shared();
+    let app = server.app();
+    for name in ["a%2Fb", "%2e%2e", "a%00b", "%E2%80%AEx", &"n".repeat(129), "-a"] {
+        app.admin("PUT", &format!("/secrets/{name}"), &json!({ "value": "v" })).is(422);
+    }
+    app.admin("PUT", "/secrets/a", &json!({ "value": "" })).is(422);
+    app.admin("PUT", "/secrets/a", &json!({ "value": "x".repeat(32_769) })).is(422);
+    app.admin("PUT", "/secrets/a", &json!({ "value": "x".repeat(32_768) })).is(201);
+}
+
+#[test]
+fn keys_are_changed_while_everything_goes_on_and_after_a_restart() {
+    let server = TestServer::start();
+    let app = server.app();
+    app.admin("PUT", "/secrets/key", &json!({ "value": VALUE })).is(201);
+    app.serve("use", "secrets::get(\"key\")", &NO_LIMITS);
+    let key_file = server.disk.path().join("data/secret-key");
+    let first = std::fs::read_to_string(&key_file).unwrap();
+    assert_eq!(app.admin("POST", "/secrets:rotate-key", &json!({})).is(200).json()["count"], 1);
+    assert_eq!(app.get("/use").is(200).json(), VALUE);
+    assert_eq!(server.disk.query("select string_agg(version::text, ',') from app_keys"), "2");
+    assert_eq!(server.admin("POST", "/system/secrets:rotate-master", &json!({})).is(200).json()["count"], 1);
+    assert_ne!(std::fs::read_to_string(&key_file).unwrap(), first);
+    assert_eq!(app.get("/use").is(200).json(), VALUE);
+    let (disk, slug) = (server.disk.clone(), app.slug.clone());
+    drop(server);
+    let server = TestServer::start_on(disk);
+    assert_eq!(server.existing_app(&slug).get("/use").is(200).json(), VALUE);
+}
+
+#[test]
+fn a_wrong_secret_key_is_noticed_at_the_start() {
+    let server = TestServer::start();
+    let app = server.app();
+    app.admin("PUT", "/secrets/key", &json!({ "value": VALUE })).is(201);
+    let disk = server.disk.clone();
+    drop(server);
+    std::fs::write(disk.path().join("data/secret-key"), format!("{}=\n", "A".repeat(43))).unwrap();
+    let error = TestServer::refused_start(disk);
+    assert!(error.contains("the secret key is not the one"), "{error}");
+}
+
+/// Security catalogue E44, for what is new: a worker knows no key and no secret that it did not ask for.
+#[test]
+fn attack_44_workers_hold_neither_the_key_nor_other_secrets() {
+    let server = TestServer::start();
+    let app = server.app();
+    app.admin("PUT", "/secrets/unused", &json!({ "value": VALUE })).is(201);
+    app.serve("other", "secrets::list().len()", &NO_LIMITS);
+    assert_eq!(app.get("/other").is(200).json(), 1);
+    let key = std::fs::read_to_string(server.disk.path().join("data/secret-key")).unwrap();
+    for worker in process::children(server.pid()) {
+        assert_eq!(process::find_in_memory(worker, VALUE.as_bytes()), 0);
+        assert_eq!(process::find_in_memory(worker, key.trim().as_bytes()), 0);
+    }
+}

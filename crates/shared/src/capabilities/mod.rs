@@ -1,0 +1,179 @@
+//! What a script asks for, read from its source: which namespaces of the SDK it calls, where it sends
+//! requests, which secrets it names. It is shown when the script is deployed, and a later version that
+//! wants more says so.
+//!
+//! It tells people what to look at, and stops nothing: what a script may do is decided when it does it.
+//! Whatever is not plainly a literal counts as anything, `*`.
+
+mod tokens;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use self::tokens::{Token, tokens};
+use crate::script::Bundle;
+use crate::sdk;
+
+/// Stands for what only a run will tell.
+const ANY: &str = "*";
+/// Namespaces that reach nothing outside the script.
+const INWARD: [&str; 8] = ["base64", "hash", "hex", "json", "random", "regex", "time", "url"];
+
+/// What a bundle asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Capabilities {
+    /// Namespaces of the SDK that reach outside the script, such as `kv`.
+    pub namespaces: BTreeSet<String>,
+    /// Hosts that requests go to; `*` where the source does not say.
+    pub destinations: BTreeSet<String>,
+    /// Secrets by name; `*` where the source does not say.
+    pub secrets: BTreeSet<String>,
+}
+
+impl Capabilities {
+    /// Of a script with all its modules.
+    pub fn of(bundle: &Bundle) -> Self {
+        let mut found = Self::default();
+        let modules = bundle.modules.iter().map(|module| module.source.as_str());
+        for source in std::iter::once(bundle.source.as_str()).chain(modules) {
+            found.scan(source);
+        }
+        found
+    }
+
+    /// What this asks for and the other does not, in words.
+    pub fn beyond(&self, other: &Self) -> Vec<String> {
+        let more = |kind: &str, ours: &BTreeSet<String>, theirs: &BTreeSet<String>| {
+            // What asked for anything has asked for this.
+            let news = ours.iter().filter(|one| !theirs.contains(*one) && !theirs.contains(ANY));
+            news.map(|one| format!("{kind} {one}")).collect::<Vec<_>>()
+        };
+        let mut beyond = more("namespace", &self.namespaces, &other.namespaces);
+        beyond.extend(more("requests to", &self.destinations, &other.destinations));
+        beyond.extend(more("secret", &self.secrets, &other.secrets));
+        beyond
+    }
+
+    fn scan(&mut self, source: &str) {
+        let tokens = tokens(source);
+        for window in 0..tokens.len() {
+            let [Token::Word(namespace), Token::Path, Token::Word(function), Token::Open, arguments @ ..] =
+                &tokens[window..]
+            else {
+                continue;
+            };
+            if sdk::namespace(namespace).is_none() || INWARD.contains(namespace) {
+                continue;
+            }
+            self.namespaces.insert((*namespace).to_owned());
+            match (*namespace, *function) {
+                ("http", "request") => {
+                    let url = match arguments {
+                        [Token::Text { .. }, Token::Comma, url, ..] => Some(url),
+                        _ => None,
+                    };
+                    self.destinations.insert(url.map_or_else(any, destination));
+                }
+                ("http", _) => {
+                    self.destinations.insert(arguments.first().map_or_else(any, destination));
+                }
+                ("secrets", "list") => {}
+                ("secrets", _) => {
+                    self.secrets.insert(arguments.first().map_or_else(any, literal));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn any() -> String {
+    ANY.to_owned()
+}
+
+/// A name that is written out.
+fn literal(token: &Token<'_>) -> String {
+    match token {
+        Token::Text { text, is_whole: true } => (*text).to_owned(),
+        _ => any(),
+    }
+}
+
+/// The host of an address whose beginning is written out, as far as its path.
+fn destination(token: &Token<'_>) -> String {
+    let Token::Text { text, is_whole } = token else { return any() };
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return any() };
+    match rest.split_once(['/', '?', '#']) {
+        Some((host, _)) if !host.is_empty() => host.to_ascii_lowercase(),
+        None if *is_whole && !rest.is_empty() => rest.to_ascii_lowercase(),
+        _ => any(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::script::ScriptKind;
+
+    fn of(source: &str) -> Capabilities {
+        Capabilities::of(&Bundle::single(ScriptKind::Endpoint, "a", source))
+    }
+
+    fn set(items: &[&str]) -> BTreeSet<String> {
+        items.iter().map(|item| (*item).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_written_out_is_found_and_the_rest_is_anything() {
+        let found = of("let c = kv::collection(\"a\"); json::parse(\"1\");\n\
+             http::get(\"https://api.example.com/v1\"); http :: post(`https://Shop.example.com:8443/${id}`, 1);\n\
+             http::request(\"GET\", \"http://a.example.com\", (), #{}); secrets::handle(\"key\", \"Bearer {}\")");
+        assert_eq!(found.namespaces, set(&["http", "kv", "secrets"]));
+        assert_eq!(found.destinations, set(&["a.example.com", "api.example.com", "shop.example.com:8443"]));
+        assert_eq!(found.secrets, set(&["key"]));
+        for source in [
+            "http::get(url)",
+            "http::get(`https://${host}/`)",
+            "http::get(\"https://\" + host)",
+            "http::get(`https://api.exa${x}`)",
+        ] {
+            assert_eq!(of(source).destinations, set(&["*"]), "{source}");
+        }
+        assert_eq!(of("secrets::get(name)").secrets, set(&["*"]));
+    }
+
+    #[test]
+    fn comments_and_texts_ask_for_nothing_and_code_in_texts_does() {
+        for source in [
+            "// kv::collection(\"a\")",
+            "/* /* http::get(\"x\") */ kv::collection(1) */",
+            "\"kv::collection(1)\"",
+            "my_kv::collection(1)",
+            "'k'",
+        ] {
+            assert_eq!(of(source), Capabilities::default(), "{source}");
+        }
+        assert_eq!(of("`a ${ kv::collection(`b${1}`) } c`").namespaces, set(&["kv"]));
+    }
+
+    #[test]
+    fn a_version_that_wants_more_says_what() {
+        let old = of("http::get(\"https://a.example.com/\")");
+        let new = of("http::get(\"https://b.example.com/\"); kv::collection(\"a\"); secrets::get(\"k\")");
+        let words = ["namespace kv", "namespace secrets", "requests to b.example.com", "secret k"];
+        assert_eq!(new.beyond(&old), words);
+        assert_eq!(old.beyond(&of("http::get(url)")), [""; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_source_never_panics(source in "([a-z:(\"`'${}/*\\\\ #r]|kv::|http::get){0,60}") {
+            let _ = of(&source);
+        }
+    }
+}
