@@ -353,42 +353,6 @@ pub enum Refusal {
     Quarantined,
 }
 
-/// What a worker did that no worker of ours does of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misconduct {
-    /// It sent what is not the protocol.
-    Protocol,
-    /// It made a system call that is not on the list.
-    ForbiddenCall,
-    /// It crashed.
-    Crash,
-    /// It ignored a deadline, or stopped reading, and had to be killed.
-    Unresponsive,
-}
-
-impl Misconduct {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Protocol => "protocol",
-            Self::ForbiddenCall => "forbidden_call",
-            Self::Crash => "crash",
-            Self::Unresponsive => "unresponsive",
-        }
-    }
-}
-
-/// A worker misbehaved while an execution ran in it, which may be why.
-#[derive(Debug, Clone)]
-pub struct Incident {
-    pub execution: ExecutionId,
-    pub target: Arc<ScriptTarget>,
-    pub misconduct: Misconduct,
-    /// Whether the worker had run this script and no other, so that nobody else can be the reason.
-    pub is_alone: bool,
-    /// What was seen, for the instance's log and for those who may read it.
-    pub detail: Arc<str>,
-}
-
 /// One execution as it is kept.
 #[derive(Debug, Clone)]
 pub struct ExecutionRecord {

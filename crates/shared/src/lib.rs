@@ -21,6 +21,8 @@ pub mod host_call;
 pub mod http;
 pub mod id;
 #[cfg(feature = "host")]
+pub mod incident;
+#[cfg(feature = "host")]
 pub mod invocation;
 #[cfg(feature = "host")]
 pub mod json_scan;

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use shared::id::ScriptId;
-use shared::invocation::{Incident, Refusal};
+use shared::incident::Incident;
+use shared::invocation::Refusal;
 use shared::ports::IncidentSink;
 use sqlx::{Postgres, Transaction};
 use tokio::sync::mpsc;

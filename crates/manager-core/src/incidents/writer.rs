@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use shared::id::ScriptId;
-use shared::invocation::Incident;
+use shared::incident::Incident;
 use tokio::sync::mpsc;
 
 use super::INCIDENTS_MAX;

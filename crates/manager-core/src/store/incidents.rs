@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ExecutionId, IncidentId, ScriptId};
-use shared::invocation::Incident;
+use shared::incident::Incident;
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 

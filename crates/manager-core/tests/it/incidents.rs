@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use shared::id::ExecutionId;
-use shared::invocation::{ExecutionStatus, Incident, Misconduct, Refusal, ScriptTarget};
+use shared::incident::{Incident, Misconduct};
+use shared::invocation::{ExecutionStatus, Refusal, ScriptTarget};
 
 use crate::harness::{TestApi, record};
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use shared::id::{ExecutionId, ScriptId};
-use shared::invocation::{Incident, Misconduct, ScriptTarget};
+use shared::incident::{Incident, Misconduct};
+use shared::invocation::ScriptTarget;
 use shared::ports::IncidentSink;
 use shared::wire::worker::WorkerExit;
 

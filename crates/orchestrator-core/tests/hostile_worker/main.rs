@@ -13,8 +13,8 @@ mod parent;
 mod tenancy;
 mod worker;
 
+use shared::incident::Misconduct::{self, Crash, ForbiddenCall, Protocol, Unresponsive};
 use shared::invocation::ExecutionStatus::{self, Ok as Fine, Timeout, WorkerLost};
-use shared::invocation::Misconduct::{self, Crash, ForbiddenCall, Protocol, Unresponsive};
 use shared::wire::worker::WORKER_ARG;
 
 /// What is proved, how the worker behaves, what its execution comes to, and of what the execution is

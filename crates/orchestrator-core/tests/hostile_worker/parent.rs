@@ -9,9 +9,9 @@ use orchestrator_core::pool::{Pool, PoolConfig, Ports};
 use shared::call::{HostCall, Reply};
 use shared::guest_abi::GuestHttp;
 use shared::id::{AppId, ScriptId, UserId};
+use shared::incident::{Incident, Misconduct};
 use shared::invocation::{
-    ExecutionRecord, ExecutionStatus, Incident, Invocation, Misconduct, Outcome, Refusal, ScriptTarget, Work,
-    WorkResult,
+    ExecutionRecord, ExecutionStatus, Invocation, Outcome, Refusal, ScriptTarget, Work, WorkResult,
 };
 use shared::limits::ScriptLimits;
 use shared::ports::{
