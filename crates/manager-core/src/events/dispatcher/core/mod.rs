@@ -133,6 +133,7 @@ impl Core {
 
     fn lost(&mut self, shard: u8) {
         self.shards.lose(shard);
+        self.settling.doubt();
         for id in self.window.of_shard(shard) {
             // What runs, or waits to be written, is kept: perhaps the shard comes back as it was.
             match self.window.stage(id) {

@@ -32,6 +32,8 @@ pub(super) struct Settling {
     retry_pause: Duration,
     /// Nothing that waits can be written before a shard comes back.
     is_blocked: bool,
+    /// What is being written was sent by the owner of before.
+    is_in_doubt: bool,
 }
 
 impl Settling {
@@ -77,6 +79,7 @@ impl Settling {
 
     pub(super) fn done(&mut self, batch: u64) -> Option<Vec<Item>> {
         let (_, items) = self.in_flight.take_if(|(number, _)| *number == batch)?;
+        self.is_in_doubt = false;
         self.retry_at = None;
         self.retry_pause = Duration::ZERO;
         Some(items)
@@ -84,6 +87,7 @@ impl Settling {
 
     pub(super) fn failed(&mut self, now: Time, batch: u64) {
         let Some((_, items)) = self.in_flight.take_if(|(number, _)| *number == batch) else { return };
+        self.is_in_doubt = false;
         let items = if has(Bug::DropsFailedBatches) { Vec::new() } else { items };
         for item in items.into_iter().rev() {
             self.waiting.push_front(item);
@@ -101,10 +105,18 @@ impl Settling {
         }
     }
 
-    /// A shard is ours again. What was being written for it may be undone: the database was restarted,
-    /// or the owner of then is not the one of now. It is written again.
+    /// A shard is another's from now on, so what is being written may be refused, or be undone by the
+    /// restart of the database that took the shard away.
+    pub(super) fn doubt(&mut self) {
+        self.is_in_doubt = self.in_flight.is_some();
+    }
+
+    /// A shard is ours again, under another name: what was being written before is written again.
     pub(super) fn resume(&mut self) {
         self.is_blocked = false;
+        if !std::mem::take(&mut self.is_in_doubt) {
+            return;
+        }
         let Some((_, items)) = self.in_flight.take() else { return };
         for item in items.into_iter().rev() {
             self.waiting.push_front(item);
