@@ -8,6 +8,7 @@ const jobs = Number(process.argv[2]);
 const concurrentJobs = 24;
 const pool = new pg.Pool({ max: concurrentJobs + 2 });
 pool.on("error", () => {});
+pool.on("connect", (client) => client.on("error", () => {}));
 const logger = new Logger(() => () => {});
 const utils = await makeWorkerUtils({ pgPool: pool, logger });
 await utils.migrate();

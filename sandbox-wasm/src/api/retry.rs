@@ -77,7 +77,8 @@ impl Policy {
         let mut chance = [0; 4];
         host::fill_random(&mut chance);
         let spread = middle / JITTER * 2;
-        middle - middle / JITTER + (u128::from(u32::from_le_bytes(chance)) * u128::from(spread) >> 32) as u64
+        middle - middle / JITTER
+            + ((u128::from(u32::from_le_bytes(chance)) * u128::from(spread)) >> 32) as u64
     }
 }
 
@@ -85,9 +86,9 @@ impl Policy {
 /// reached.
 fn may_retry(error: &EvalAltResult) -> bool {
     match error {
-        EvalAltResult::ErrorRuntime(value, _) => !value
+        EvalAltResult::ErrorRuntime(value, _) => value
             .read_lock::<Map>()
-            .is_some_and(|map| map.get("retry").is_some_and(|retry| retry.as_bool() == Ok(false))),
+            .is_none_or(|map| map.get("retry").is_none_or(|retry| retry.as_bool() != Ok(false))),
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
             may_retry(inner)
         }

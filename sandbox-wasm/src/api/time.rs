@@ -100,10 +100,12 @@ fn parse(text: &str, pattern: &str, zone: &str) -> Result<i64> {
 }
 
 fn add(time: &Dynamic, span: &Map, zone: &str) -> Result<i64> {
-    let mut sum = Span::new();
+    // A span has one sign for all of its units.
+    let mut spans = [Span::new(), Span::new()];
     for (name, count) in span {
         let count = count.as_int().map_err(|kind| invalid(format!("{name} is {kind}, not an integer")))?;
-        sum = match name.as_str() {
+        let sum = &mut spans[usize::from(count < 0)];
+        *sum = match name.as_str() {
             "years" => sum.try_years(count),
             "months" => sum.try_months(count),
             "weeks" => sum.try_weeks(count),
@@ -116,8 +118,9 @@ fn add(time: &Dynamic, span: &Map, zone: &str) -> Result<i64> {
         }
         .map_err(unfit)?;
     }
-    let sum = zoned(time, zone)?.checked_add(sum).map_err(unfit)?;
-    Ok(sum.timestamp().as_millisecond())
+    let [forward, back] = spans;
+    let moved = zoned(time, zone)?.checked_add(forward).map_err(unfit)?.checked_add(back).map_err(unfit)?;
+    Ok(moved.timestamp().as_millisecond())
 }
 
 /// Whole units from `earlier` to `later`, as the calendar of the zone counts them.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
-use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +12,7 @@ use shared::fault::Code;
 use shared::id::{DeadLetterId, DeliveryId, ExecutionId, ScriptId, TriggerId};
 use sqlx::postgres::PgConnection;
 
+use super::later::Later;
 use super::page::{Items, Page};
 use super::problem::ApiError;
 use super::read::{Json, Params};
@@ -179,13 +179,13 @@ pub(super) async fn replay(
     app: App,
     Path((_, id)): Path<(String, String)>,
     Json(body): Json<ReplayBody>,
-) -> Result<(StatusCode, JsonBody<Replayed>), ApiError> {
+) -> Result<Later<Replayed>, ApiError> {
     let filter = Filter { id: Some(parse_id(&id)?), ..Filter::default() };
     let replayed = again(&admin, &principal, &app, Wanted::Open(filter), body.version).await?;
     if replayed.count == 0 {
         return Err(not_open(&admin, &app, &id).await?);
     }
-    Ok((StatusCode::ACCEPTED, JsonBody(replayed)))
+    Ok(Later(replayed))
 }
 
 pub(super) async fn replay_many(
@@ -193,9 +193,9 @@ pub(super) async fn replay_many(
     principal: Principal,
     app: App,
     Json(body): Json<ReplayManyBody>,
-) -> Result<(StatusCode, JsonBody<Replayed>), ApiError> {
+) -> Result<Later<Replayed>, ApiError> {
     let replayed = again(&admin, &principal, &app, Wanted::Filter(body.filter), body.version).await?;
-    Ok((StatusCode::ACCEPTED, JsonBody(replayed)))
+    Ok(Later(replayed))
 }
 
 /// One, or those of a filter that is still to be looked up.

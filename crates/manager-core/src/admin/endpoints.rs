@@ -14,8 +14,7 @@ use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
     domains, egress, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, oidc,
     outbox, queues, routes, scripts, secrets, session, switch, tail, totp, transfer, trigger_run, triggers,
-    users, verbs,
-    version_diff, versions,
+    users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 

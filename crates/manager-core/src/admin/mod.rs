@@ -30,6 +30,7 @@ mod incidents;
 mod invitations;
 mod invoke;
 mod kv;
+mod later;
 mod made_up;
 mod manifest;
 mod matching;

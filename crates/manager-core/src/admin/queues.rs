@@ -17,6 +17,7 @@ use shared::json_scan;
 use shared::limits::{MESSAGE_BYTES_MAX, QUEUE_DELAY_MS_MAX};
 use shared::name::{QueueName, ScriptName};
 
+use super::later::Later;
 use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
@@ -157,7 +158,7 @@ pub(super) async fn send(
     app: App,
     Path((_, name)): Path<(String, String)>,
     Json(body): Json<NewMessage>,
-) -> Result<(StatusCode, JsonBody<Accepted>), ApiError> {
+) -> Result<Later<Accepted>, ApiError> {
     let queue = queue(&name)?;
     let NewMessage { message, delay_ms, key, dedup } = body;
     let message = message.get();
@@ -171,7 +172,7 @@ pub(super) async fn send(
     let mut tx = admin.database.begin().await?;
     let sent = admin.queues.send(&mut tx, app.id, message, Cause::root_event).await?;
     tx.commit().await?;
-    Ok((StatusCode::ACCEPTED, JsonBody(Accepted { id: sent.tell() })))
+    Ok(Later(Accepted { id: sent.tell() }))
 }
 
 pub(super) async fn pause(

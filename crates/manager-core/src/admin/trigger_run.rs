@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Json as JsonBody;
 use axum::extract::{Path, State};
 use chrono::Utc;
-use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::fault::Code;
 use shared::limits::MESSAGE_BYTES_MAX;
 
+use super::later::Later;
 use super::problem::ApiError;
 use super::queues::Accepted;
 use super::read::Json;
@@ -40,7 +39,7 @@ pub(super) async fn run(
     app: App,
     Path((_, id)): Path<(String, String)>,
     Json(body): Json<RunBody>,
-) -> Result<(StatusCode, JsonBody<Accepted>), ApiError> {
+) -> Result<Later<Accepted>, ApiError> {
     let id = parse_id(&id)?;
     let mut tx = admin.database.begin().await?;
     let trigger = find(&mut tx, &app, id).await?;
@@ -67,7 +66,7 @@ pub(super) async fn run(
     audit::append(&mut tx, Entry::new(&principal, "trigger.run", label(&trigger)).on(app.id)).await?;
     tx.commit().await?;
     pending.hand_over();
-    Ok((StatusCode::ACCEPTED, JsonBody(accepted)))
+    Ok(Later(accepted))
 }
 
 fn checked(event: Map<String, Value>) -> Result<Value, ApiError> {

@@ -5,8 +5,8 @@ use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::secrets::{Existed, SecretName, SecretNames, SecretValue, SetSecret};
 
 use super::{Services, args, begin, note, require};
-use crate::data::failed;
 use crate::auth::Capability;
+use crate::data::failed;
 use crate::secrets::{self, PutError};
 use crate::store;
 use crate::vault::VaultError;
@@ -56,8 +56,7 @@ pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
     let principal = require(&mut tx, call, Capability::WriteSecrets).await?;
     begin(call)?;
-    let existed =
-        store::secrets::delete(&mut tx, app, name).await.map_err(|error| failed(&error))?;
+    let existed = store::secrets::delete(&mut tx, app, name).await.map_err(|error| failed(&error))?;
     if existed {
         note(&mut tx, call, &principal, "secret.delete", name).await?;
     }
@@ -66,6 +65,7 @@ pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply
 }
 
 pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let () = args(call)?;
     let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
     let names = store::secrets::names(&mut conn, call.context.app()).await;
     let names = names.map_err(|error| failed(&error))?;

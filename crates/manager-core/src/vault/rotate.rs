@@ -62,9 +62,8 @@ impl Vault {
             self.master.store(Arc::new(Masters { current: old, other: Some(new) }));
             return Err(error.into());
         }
-        match &self.keeper {
-            Some(keeper) => keeper.settle().map_err(RotateError::Keeper)?,
-            None => {}
+        if let Some(keeper) = &self.keeper {
+            keeper.settle().map_err(RotateError::Keeper)?;
         }
         Ok(count)
     }

@@ -45,8 +45,16 @@ const EXECUTE: Permission =
     Permission { method: "ANY", path: "/api/v1/execute/{script_id}", needs: Some("invoke_scripts") };
 
 /// What is served to everybody. The last two are the composition root's.
-const OPEN: [&str; 6] =
-    ["/version", "/api/v1/docs", "/api/v1/openapi.json", "/api/v1/errors/{code}", "/healthz", "/readyz"];
+const OPEN: [&str; 8] = [
+    "/version",
+    "/api/v1/docs",
+    "/api/v1/openapi.json",
+    "/api/v1/sdk.json",
+    "/api/v1/sdk/{namespace}",
+    "/api/v1/errors/{code}",
+    "/healthz",
+    "/readyz",
+];
 
 /// Those that a key for one app may have.
 const APP_SCOPES: [&str; 6] =
@@ -267,9 +275,10 @@ async fn every_role_gets_the_documented_answer_when_it_runs_a_script_directly() 
 #[tokio::test]
 async fn what_is_open_asks_nobody_who_they_are() {
     let cast = Cast::assemble().await;
-    for path in &OPEN[..4] {
+    for path in &OPEN[..6] {
+        let path = path.replace("{code}", "not_found").replace("{namespace}", "kv.d.rhai");
         for caller in &CALLERS {
-            let request = cast.request(caller, "GET", &path.replace("{code}", "not_found")).await;
+            let request = cast.request(caller, "GET", &path).await;
             cast.api.send(request).await.is(200);
         }
     }

@@ -111,8 +111,7 @@ impl Database {
 
     /// An empty database for somebody else on the same server.
     pub(crate) fn create(&self, name: &str) -> anyhow::Result<()> {
-        let sql = format!("drop database if exists {name};\ncreate database {name};\n");
-        self.psql("postgres", &sql, "unused=0").map(drop)
+        self.psql("postgres", include_str!("empty_database.sql"), &format!("name={name}")).map(drop)
     }
 
     /// The variables by which PostgreSQL's clients find the server.

@@ -32,8 +32,8 @@ fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
     let limits = json!({ "fuel": 300_000_000_000_u64, "timeout_ms": 300 });
     let sources = [
         ("loop", "loop {}"),
-        // One operation copies sixteen megabytes: few operations, much work.
-        ("copy", "let b = blob(16000000, 1); loop { let c = b; c[0] = 2; }"),
+        // One operation copies twelve megabytes: few operations, much work.
+        ("copy", "let b = blob(12000000, 1); loop { let c = b; c[0] = 2; }"),
     ];
     for (name, source) in sources {
         let before = fuel_of(&app);

@@ -77,6 +77,7 @@ fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>) -> History {
     let is_done = || app.admin("GET", "/outbox", &Value::Null).is(200).json()["items"] == json!([]);
     within(DELIVERED_WITHIN, "everything is delivered", || is_done().then_some(()));
     let mut history = History { accepted: accepted.len(), ..History::default() };
+    assert!(history.accepted > 0, "nothing was sent");
     for delivery in accepted.keys() {
         let times = app.get(&format!("/times?delivery={delivery}")).is(200).json().as_u64().unwrap();
         history.lost += usize::from(times == 0);

@@ -12,7 +12,8 @@ use crate::harness::{DnsServer, NO_LIMITS, TestApp, TestServer, World, eventuall
 fn attempt(url: &str) -> String {
     let url = url.replace('\\', "\\\\").replace('"', "\\\"");
     format!(
-        "try {{ http::get(\"{url}\"); \"reached\" }} catch (error) {{ `${{error.code}}: ${{error.message}}` }}"
+        "try {{ http::get(\"{url}\"); return \"reached\" }} \
+         catch (error) {{ return `${{error.code}}: ${{error.message}}` }}"
     )
 }
 
@@ -180,13 +181,13 @@ fn attack_37_headers_and_method_cannot_be_used_to_smuggle() {
         ("", "a"),
     ] {
         let source = format!(
-            "try {{ http::get(\"{url}\", #{{ headers: #{{ \"{name}\": \"{value}\" }} }}); \"reached\" }} \
-             catch (e) {{ e.code }}"
+            "try {{ http::get(\"{url}\", #{{ headers: #{{ \"{name}\": \"{value}\" }} }}); return \"reached\" }} \
+             catch (e) {{ return e.code }}"
         );
         assert_eq!(run(&app, &source), "invalid_argument", "{name}");
     }
     let source = format!(
-        "try {{ http::request(\"GET / HTTP/1.1\\r\\nx: y\", \"{url}\", (), #{{}}) }} catch (e) {{ e.code }}"
+        "try {{ http::request(\"GET / HTTP/1.1\\r\\nx: y\", \"{url}\", (), #{{}}) }} catch (e) {{ return e.code }}"
     );
     assert_eq!(run(&app, &source), "invalid_argument");
     assert!(outcome(&app, &format!("{url}\\r\\nx: y")).starts_with("invalid_argument"));
@@ -212,7 +213,7 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
     }
     for path in ["/drip", "/silent"] {
         let source = format!(
-            "try {{ http::get(\"{}\", #{{ timeout_ms: 1500 }}) }} catch (e) {{ `${{e.code}}: ${{e.message}}` }}",
+            "try {{ http::get(\"{}\", #{{ timeout_ms: 1500 }}) }} catch (e) {{ return `${{e.code}}: ${{e.message}}` }}",
             world.url(path)
         );
         assert_eq!(run(&app, &source), "unavailable: no answer came in time", "{path}");
@@ -273,7 +274,7 @@ fn an_execution_makes_fifty_requests_and_no_more() {
     let app = server.app();
     allow_port(&app, world.port());
     let source = format!(
-        "let made = 0; try {{ loop {{ http::get(\"{}\"); made += 1; }} }} catch (e) {{ [made, e.code] }}",
+        "let made = 0; try {{ loop {{ http::get(\"{}\"); made += 1; }} }} catch (e) {{ return [made, e.code] }}",
         world.url("/echo")
     );
     assert_eq!(run(&app, &source), json!([50, "budget_exhausted"]));

@@ -38,12 +38,12 @@ fn a_message_waits_for_a_consumer_and_is_handled_once() {
     let server = TestServer::shared();
     let app = server.app();
     app.deploy("mailer", HANDLER, &NO_LIMITS);
-    let id = app.run("send", r#"queue::send("mails", #{ to: "ada" })"#, &NO_LIMITS).is(200).text().to_owned();
+    let id = app.run("send", r#"queue::send("mails", #{ to: "ada" })"#, &NO_LIMITS).is(200).json();
     let before = level(&app, "mails");
     assert_eq!((&before["ready"], &before["consumer"]), (&json!(1), &Value::Null));
     consumer(&app, "mailer", "mails", 2);
     let told = handled(&app, "mailer", 1);
-    assert_eq!(told[0]["delivery"]["id"], id.as_str());
+    assert_eq!(told[0]["delivery"]["id"], id);
     assert_eq!(told[0]["event"]["queue"]["message"], json!({ "to": "ada" }));
     assert_eq!(told[0]["event"]["queue"]["name"], "mails");
     eventually("nothing is left", || {

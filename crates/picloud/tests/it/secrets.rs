@@ -49,7 +49,7 @@ fn the_database_holds_no_value_and_a_moved_one_does_not_open() {
         of(&app.slug),
         of(&other.slug)
     ));
-    other.serve("use", "try { secrets::get(\"key\") } catch (e) { e.code }", &NO_LIMITS);
+    other.serve("use", "try { return secrets::get(\"key\") } catch (e) { return e.code }", &NO_LIMITS);
     assert_eq!(other.get("/use").is(200).json(), "internal");
 }
 
@@ -60,7 +60,7 @@ fn on_a_public_route_a_script_reads_secrets_and_changes_none() {
     let source = "let seen = [];\n\
         try { secrets::set(\"a\", \"a new value\"); } catch (e) { seen += e.code; }\n\
         try { secrets::delete(\"a\"); } catch (e) { seen += e.code; }\n\
-        seen + secrets::list().len()";
+        seen.push(secrets::list().len()); seen";
     app.serve("public", source, &NO_LIMITS);
     assert_eq!(app.get("/public").is(200).json(), json!(["forbidden", "forbidden", 0]));
     // Run by somebody who may.

@@ -18,7 +18,7 @@ use crate::sdk;
 /// Stands for what only a run will tell.
 const ANY: &str = "*";
 /// Namespaces that reach nothing outside the script.
-const INWARD: [&str; 8] = ["base64", "hash", "hex", "json", "random", "regex", "time", "url"];
+const INWARD: [&str; 9] = ["base64", "hash", "hex", "json", "random", "regex", "retry", "time", "url"];
 
 /// What a bundle asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -23,15 +23,20 @@ pub use self::parameter::Parameter;
 const SOURCES: &[&str] = &[
     include_str!("../../../../sandbox-wasm/src/api/atomic.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/base64.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/dead_letters.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/docs.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hash.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hex.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/http.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/invoke.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/json.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/kv.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/log.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/pubsub.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/queue.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/random.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/regex.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/retry.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/secrets.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/time.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/url.d.rhai"),
@@ -65,8 +70,8 @@ pub struct Namespace {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Function {
     pub name: String,
-    /// How it is written in a script: `kv::collection(name)`, or `collection.get(key)` for what is
-    /// called on a handle.
+    /// How it is written in a script: `kv::collection(name)`, `collection.get(key)` for what is
+    /// called on a handle, or `invoke(script)` for what is called by its name alone.
     pub call: String,
     /// Its declaration: `kv::collection(name: String) -> KvCollection`.
     pub signature: String,
@@ -101,6 +106,11 @@ impl Function {
             Some((handle, _)) if handle.is_handle() => (
                 format!("{}.{name}({})", handle.name, names[1..].join(", ")),
                 format!("{}.{name}({}) -> {returns}", handle.r#type, typed[1..].join(", ")),
+            ),
+            // A function that has its namespace's name is known everywhere, with all that begin so.
+            _ if name.starts_with(namespace) => (
+                format!("{name}({})", names.join(", ")),
+                format!("{name}({}) -> {returns}", typed.join(", ")),
             ),
             _ => (
                 format!("{namespace}::{name}({})", names.join(", ")),

@@ -1,0 +1,2 @@
+drop database if exists :"name";
+create database :"name";
