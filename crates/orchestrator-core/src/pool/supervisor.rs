@@ -37,7 +37,7 @@ pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Iso
     let spare_count = if mode.parts_tenants() { SPARES } else { 1 };
     let (ready, spares) = mpsc::channel(spare_count);
     let failures = Arc::new(AtomicU32::new(0));
-    let farm = Farm { shared: shared.clone(), failures: failures.clone() };
+    let farm = Farm { shared: shared.clone(), failures: failures.clone(), _recruiter: recruiter.clone() };
     tokio::spawn(farm.hire(first, spares));
     for _ in 0..spare_count {
         tokio::spawn(keep_spare(recruiter.clone(), ready.clone(), failures.clone(), shared.clone()));
@@ -75,6 +75,9 @@ async fn keep_spare(
 struct Farm {
     shared: Arc<Shared>,
     failures: Arc<AtomicU32>,
+    /// Not used, but kept: workers die with the thread that started them, which ends with its last recruiter.
+    /// When the pool drains, those who make spares go before those who are at work.
+    _recruiter: Recruiter,
 }
 
 impl Farm {

@@ -53,6 +53,7 @@ fn sigterm_lets_what_runs_finish_and_exits_with_0() {
     assert_eq!(reply.is(200).json(), json!(1_124_999_250_000_i64));
     let status = server.wait();
     assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(!server.log().contains("worker lost"), "{}", server.log());
     eventually("all workers are gone", || {
         (!workers.iter().any(|worker| process::is_there(*worker))).then_some(())
     });
@@ -70,6 +71,7 @@ fn an_idle_server_ends_at_once_and_its_records_are_kept() {
     let begun = Instant::now();
     server.signal(Signal::SIGINT);
     assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.log().contains("worker lost"), "{}", server.log());
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     drop(server);
 
