@@ -55,9 +55,11 @@ fn is_shown(shown: &str, text: &str) -> bool {
 
 #[test]
 fn the_tour_of_the_api_shows_what_is_answered() {
-    if ["curl", "jq"].iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
-        eprintln!("SKIPPED: the tour of the API needs curl and jq");
-        return;
+    for tool in ["curl", "jq"] {
+        assert!(
+            Command::new(tool).arg("--version").output().is_ok(),
+            "the tour needs {tool}: make setup-tests"
+        );
     }
     let server = TestServer::start();
     let dir = tempfile::tempdir().unwrap();
