@@ -50,13 +50,11 @@ fn a_cron_trigger_runs_its_script_at_its_times_each_once() {
     app.admin("PATCH", &format!("/triggers/{id}"), &json!({ "enabled": false })).is(200);
     let times: Vec<_> =
         told.iter().map(|told| told["event"]["cron"]["scheduled_at"].as_str().unwrap()).collect();
-    let mut distinct = times.clone();
-    distinct.dedup();
-    assert_eq!(times, distinct, "no time comes twice");
+    assert!(times.is_sorted_by(|one, next| one < next), "each time once, in order: {times:?}");
     let first = &told[0]["event"];
     assert_eq!((&first["kind"], &first["cron"]["schedule"]), (&json!("cron"), &json!("* * * * * *")));
     assert_eq!((&first["cron"]["timezone"], &first["cron"]["missed"]), (&json!("UTC"), &json!(0)));
-    assert_eq!((&first["time"], &told[0]["delivery"]["attempt"]), (&first["time"], &json!(1)));
+    assert_eq!(told[0]["delivery"]["attempt"], 1);
     let run = &runs(&app, "tick")[0];
     assert_eq!(run["invocation_type"], "schedule");
 }
