@@ -21,6 +21,9 @@ const PATH: &str = "/event";
 const HANDLER: &str = "()";
 /// Those who send events at the same time, each with a commit for each event.
 const WRITERS: usize = 16;
+/// Connections of the bare inserts: as many as PiCloud has for its own. The small private server has room for
+/// no more beside those.
+const BARE_CONNECTIONS: usize = 8;
 const PER_SECOND_GOAL: f64 = 10_000.0;
 /// Triggers that wait while nothing happens.
 const TRIGGERS: usize = 500;
@@ -85,7 +88,7 @@ fn sustained(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     report.heading(format_args!("Events from {WRITERS} writers, a commit each"));
-    let bare = database.bare_inserts(WRITERS, bench.plan.stream)?;
+    let bare = database.bare_inserts(BARE_CONNECTIONS, bench.plan.stream)?;
     let request = Request::accepted(HOST, PATH, "{}");
     load::run(picloud.address, &request, WRITERS, bench.plan.warm_up)?;
     wait_until_done(database)?;
