@@ -19,6 +19,8 @@ pub(super) enum Bug {
     CountsOverload,
     /// What may have ended the platform runs without being written down.
     RunsSuspectsUnmarked,
+    /// There is more, and nobody looks.
+    StopsWhenFull,
     /// What will be due is not remembered.
     ForgetsTheNextDue,
     /// A row is tried until it succeeds.

@@ -133,7 +133,7 @@ impl Reading {
         self.retry_at = None;
         self.retry_pause = Duration::ZERO;
         self.apps = page.apps;
-        if page.is_full {
+        if page.is_full && !has(Bug::StopsWhenFull) {
             self.is_wanted = true;
         } else {
             self.read_until_us = Some(page.at_us);

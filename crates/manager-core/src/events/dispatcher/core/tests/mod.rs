@@ -56,6 +56,7 @@ fn every_known_mistake_is_found() {
         Bug::DropsFailedBatches,
         Bug::CountsOverload,
         Bug::RunsSuspectsUnmarked,
+        Bug::StopsWhenFull,
         Bug::ForgetsTheNextDue,
         Bug::RetriesForEver,
         Bug::RetriesHandlers,

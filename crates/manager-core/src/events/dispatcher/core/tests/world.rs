@@ -75,6 +75,9 @@ pub(super) struct World {
     checks: Checks,
     has_faults: bool,
     is_two_nodes: bool,
+    /// No row has a key, and all scripts succeed. In other worlds keys and retries make the table be read so
+    /// often that what one reading left out is found by the next.
+    is_plain: bool,
     /// Something is found only by the scan that looks for what was forgotten.
     is_patient: bool,
     last_settled: Time,
@@ -97,6 +100,7 @@ impl World {
             checks: Checks::default(),
             has_faults: !seed.is_multiple_of(4),
             is_two_nodes: seed % 3 == 1,
+            is_plain: seed.is_multiple_of(5),
             is_patient: false,
             last_settled: Time::ZERO,
             steps: 0,
@@ -243,7 +247,7 @@ impl World {
         let app = AppId::from_uuid(Uuid::from_u128(1 + u128::from(self.random()) % APPS));
         self.next_id += 1;
         let id = self.next_id;
-        let key = self.one_in(4).then(|| (self.random() % 3) as u8);
+        let key = (!self.is_plain && self.one_in(4)).then(|| (self.random() % 3) as u8);
         let is_handler = self.one_in(10);
         let is_poison = self.has_faults && self.one_in(100);
         if is_poison {
@@ -339,7 +343,7 @@ impl World {
     }
 
     fn end(&mut self, node: usize, life: u64, run: u64) {
-        let verdict = match self.below(100) {
+        let verdict = match self.below(if self.is_plain { 60 } else { 100 }) {
             0..60 => Verdict::Done,
             60..80 => Verdict::Failed { error: "no".into(), killed_worker: false },
             80..83 => Verdict::Failed { error: "gone".into(), killed_worker: true },
@@ -486,11 +490,12 @@ impl World {
         let Some(alive) = self.alive(node, life) else { return };
         alive.running.insert(run, row);
         assert!(alive.running.len() <= CAPACITY.runs, "more runs at once than there is room for");
-        // Three times with a strike, and before that once on each node: one that was deposed and does not
-        // know it yet may run what the other runs, too.
-        let most = u32::from(STRIKES_MAX) + 1 + u32::from(self.is_two_nodes);
         if let Some(times) = self.checks.poison.get_mut(&id) {
-            *times += 1;
+            // One that was deposed and does not know it yet may run what the other runs, too; the end of the
+            // run ends that. Seed 166 shows it.
+            *times += u32::from(is_owner || !self.is_two_nodes);
+            // Once, and three times with a strike.
+            let most = u32::from(STRIKES_MAX) + 1;
             assert!(*times <= most, "event {id} ends the platform again and again");
             return self.crash(node);
         }
