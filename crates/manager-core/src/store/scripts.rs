@@ -29,6 +29,20 @@ macro_rules! select_scripts {
     };
 }
 
+/// What runs of versions need: one row for each version that the rest chooses by `v.number`.
+macro_rules! select_targets {
+    ($rest:literal) => {
+        concat!(
+            "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name,
+                    v.number as live_version, v.bundle_hash, v.limits
+             from scripts s
+             join apps a on a.id = s.app_id
+             join script_versions v on v.app_id = s.app_id and v.script_id = s.id ",
+            $rest
+        )
+    };
+}
+
 /// A script as its live version makes it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Script {
@@ -103,18 +117,11 @@ pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<
 
 /// What a run of the script's live version needs, whichever app it is of.
 pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::Result<Option<ScriptTarget>> {
-    let row = sqlx::query(
-        "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name, s.live_version,
-                v.bundle_hash, v.limits
-         from scripts s
-         join apps a on a.id = s.app_id
-         join script_versions v
-           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-         where s.id = $1 and s.kind = 'endpoint'",
-    )
-    .bind(script)
-    .fetch_optional(conn)
-    .await?;
+    let row =
+        sqlx::query(select_targets!("where s.id = $1 and v.number = s.live_version and s.kind = 'endpoint'"))
+            .bind(script)
+            .fetch_optional(conn)
+            .await?;
     row.as_ref().map(target_of).transpose()
 }
 
@@ -124,18 +131,11 @@ pub(crate) async fn target_of_version(
     script: ScriptId,
     version: u32,
 ) -> sqlx::Result<Option<ScriptTarget>> {
-    let row = sqlx::query(
-        "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name, v.number as live_version,
-                v.bundle_hash, v.limits
-         from scripts s
-         join apps a on a.id = s.app_id
-         join script_versions v on v.app_id = s.app_id and v.script_id = s.id and v.number = $2
-         where s.id = $1 and s.kind = 'endpoint'",
-    )
-    .bind(script)
-    .bind(i64::from(version))
-    .fetch_optional(conn)
-    .await?;
+    let row = sqlx::query(select_targets!("where s.id = $1 and v.number = $2 and s.kind = 'endpoint'"))
+        .bind(script)
+        .bind(i64::from(version))
+        .fetch_optional(conn)
+        .await?;
     row.as_ref().map(target_of).transpose()
 }
 
@@ -159,15 +159,10 @@ pub(crate) async fn enabled_target(
     app: AppId,
     name: &ScriptName,
 ) -> sqlx::Result<Option<ScriptTarget>> {
-    let row = sqlx::query(
-        "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name, s.live_version,
-                v.bundle_hash, v.limits
-         from scripts s
-         join apps a on a.id = s.app_id
-         join script_versions v
-           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-         where s.app_id = $1 and s.name = $2 and s.kind = 'endpoint' and s.disabled_at is null",
-    )
+    let row = sqlx::query(select_targets!(
+        "where s.app_id = $1 and s.name = $2 and v.number = s.live_version
+           and s.kind = 'endpoint' and s.disabled_at is null"
+    ))
     .bind(app)
     .bind(name.as_str())
     .fetch_optional(conn)
