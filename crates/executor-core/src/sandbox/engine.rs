@@ -1,14 +1,19 @@
 //! The engine and the embedded guest, ready to be instantiated.
 
+use std::ptr::NonNull;
+use std::sync::Arc;
+
 use wasmtime::{Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
 
+use super::code::InPlace;
 use super::config::shared_config;
 use super::guard::page_bytes;
 use super::imports;
 use super::machine::GuestState;
 
-/// The guest as native code, made by `build.rs`.
-static GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest.cwasm"));
+/// The guest as native code, made by `build.rs`. It runs where it lies in this executable: all workers share
+/// its pages, and what is never run is never read.
+static GUEST: &Pages<[u8]> = &Pages(*include_bytes!(concat!(env!("OUT_DIR"), "/guest.cwasm")));
 
 /// Hash of the guest's WebAssembly: executions are pinned to it.
 pub(crate) const GUEST_SHA256: [u8; 32] = *include_bytes!(concat!(env!("OUT_DIR"), "/guest.sha256"));
@@ -19,6 +24,10 @@ const MEMORY_BYTES_MAX: usize = (shared::limits::MEMORY_MB_MAX as usize) << 20;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Bookkeeping of one instance.
 const INSTANCE_BYTES_MAX: usize = 1 << 20;
+
+/// Aligned to pages of any size a kernel may have: access rights are given by the page.
+#[repr(C, align(65536))]
+struct Pages<Bytes: ?Sized>(Bytes);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
@@ -42,9 +51,11 @@ impl Sandbox {
     /// boards with 39-bit addresses have less of it than servers.
     pub(crate) fn load(slots: u16) -> Result<Self, SandboxError> {
         let (engine, slots) = reserve(slots.max(1))?;
-        // SAFETY: the bytes are what `build.rs` got from this version of wasmtime for this target;
-        // they are part of this executable, so whoever could change them could change this code.
-        let module = unsafe { Module::deserialize(&engine, GUEST) }.map_err(SandboxError::Guest)?;
+        // SAFETY: the bytes are what `build.rs` got from this version of wasmtime for this target. They are
+        // part of this executable, so they are there to the end, and whoever could change them could change
+        // this code.
+        let module = unsafe { Module::deserialize_raw(&engine, NonNull::from(&GUEST.0)) };
+        let module = module.map_err(SandboxError::Guest)?;
         let mut linker = Linker::new(&engine);
         imports::define(&mut linker).map_err(SandboxError::Guest)?;
         let guest = linker.instantiate_pre(&module).map_err(SandboxError::Guest)?;
@@ -59,6 +70,7 @@ fn reserve(wanted: u16) -> Result<(Engine, u16), SandboxError> {
     loop {
         let mut config = shared_config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+        config.with_custom_code_memory(Some(Arc::new(InPlace)));
         match Engine::new(&config) {
             Ok(engine) => return Ok((engine, slots)),
             Err(_) if slots > 1 => slots /= 2,

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod canary;
+mod code;
 mod config;
 mod discard;
 mod engine;
