@@ -1,4 +1,4 @@
-//! Builds the guest: cargo → wizer → training → metering → Cranelift → one embedded artifact.
+//! Builds the guest: cargo → wizer → wide arguments → training → metering → Cranelift → one embedded artifact.
 //!
 //! The compiler lives only here. What ships is `guest.cwasm`, native code for the target, which the
 //! worker maps and runs.
@@ -51,9 +51,10 @@ fn main() -> Result<()> {
     check_imports(&wasm)?;
     let initialised =
         snapshot::initialise(&wasm, INIT, config::shared_config()).context("pre-initialising the guest")?;
-    let profile = training::profile(&initialised, &manifest.join("training"), config::shared_config())
+    let widened = metering::widen_arguments(&initialised).context("widening the guest's arguments")?;
+    let profile = training::profile(&widened, &manifest.join("training"), config::shared_config())
         .context("training the guest")?;
-    let metered = metering::meter(&initialised, COUNTER, &profile).context("metering the guest")?;
+    let metered = metering::meter(&widened, COUNTER, &profile).context("metering the guest")?;
     check_mutable_globals(&metered)?;
     let native = compile(&metered).context("compiling the guest")?;
 

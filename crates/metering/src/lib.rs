@@ -7,6 +7,8 @@
 //! [`plan`]), and leaves out functions too small to matter; their callers pay for them. See ADR 11 for
 //! what that saved. A [`Profile`] of typical runs tells the compiler, too, which code is seldom reached.
 //!
+//! Beside it stands [`widen_arguments`], which keeps calls from waiting for their own arguments.
+//!
 //! # What holds
 //!
 //! - No path through a function costs more than sixteen times what is counted for it (see [`plan`]).
@@ -25,6 +27,7 @@
 //! much the counter is over 0 (saturated to 31 bits), and sets the counter to what the import answers:
 //! again a negative number, or the import traps.
 
+mod arguments;
 mod body;
 mod bulk;
 mod cost;
@@ -34,6 +37,7 @@ mod profile;
 mod short;
 mod survey;
 
+pub use arguments::widen_arguments;
 pub use profile::{PROFILE, Profile, instrument};
 
 /// What module and host know the counter by.

@@ -1,6 +1,6 @@
 //! What must be known of a module before it is rewritten.
 
-use wasmparser::{Operator, Parser, Payload, TypeRef, ValType};
+use wasmparser::{ExternalKind, Operator, Parser, Payload, TypeRef, ValType};
 
 use crate::{Counter, MeterError, body, cost};
 
@@ -20,6 +20,8 @@ pub(crate) struct Survey {
     /// Module, name and type of each imported function.
     imports: Vec<(String, String, u32)>,
     exports: Vec<String>,
+    /// Functions that the host can call by a name.
+    exported_functions: Vec<u32>,
     /// Whether any function copies or fills memory.
     pub(crate) moves_bytes: bool,
     /// Units of each defined function that is light.
@@ -47,6 +49,7 @@ impl Survey {
             types: Vec::new(),
             imports: Vec::new(),
             exports: Vec::new(),
+            exported_functions: Vec::new(),
             bodies: Vec::new(),
             imported_functions: 0,
             globals: 0,
@@ -82,10 +85,13 @@ impl Survey {
                 }
                 Payload::GlobalSection(globals) => survey.globals += globals.count(),
                 Payload::ExportSection(exports) => {
-                    survey.exports = exports
-                        .into_iter()
-                        .map(|export| Ok(export?.name.to_owned()))
-                        .collect::<Result<_, MeterError>>()?;
+                    for export in exports {
+                        let export = export?;
+                        survey.exports.push(export.name.to_owned());
+                        if export.kind == ExternalKind::Func {
+                            survey.exported_functions.push(export.index);
+                        }
+                    }
                 }
                 Payload::CodeSectionEntry(body) => {
                     survey.moves_bytes |= body::moves_bytes(&body)?;
@@ -122,6 +128,24 @@ impl Survey {
     pub(crate) fn signature(&self, body: usize) -> Result<&Signature, MeterError> {
         let ty = self.bodies.get(body).and_then(|ty| self.types.get(*ty as usize));
         ty.ok_or_else(|| MeterError::Unsupported(format!("function {body} has no type")))
+    }
+
+    /// That of any function, imported or defined.
+    pub(crate) fn signature_of(&self, function: u32) -> Result<&Signature, MeterError> {
+        match function.checked_sub(self.imported_functions) {
+            Some(body) => self.signature(body as usize),
+            None => self.signature_of_type(self.imports[function as usize].2),
+        }
+    }
+
+    pub(crate) fn signature_of_type(&self, ty: u32) -> Result<&Signature, MeterError> {
+        let signature = self.types.get(ty as usize);
+        signature.ok_or_else(|| MeterError::Unsupported(format!("there is no type {ty}")))
+    }
+
+    /// The functions whose types the host knows.
+    pub(crate) fn outward_functions(&self) -> impl Iterator<Item = u32> {
+        (0..self.imported_functions).chain(self.exported_functions.iter().copied())
     }
 
     pub(crate) fn types(&self) -> u32 {
