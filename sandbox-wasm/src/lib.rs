@@ -11,6 +11,7 @@ mod ctx;
 mod engine;
 mod host;
 mod imports;
+mod known;
 mod memory;
 mod needs;
 mod outcome;
