@@ -3,7 +3,7 @@
 use std::fs;
 
 /// What a worker takes that has run scripts and waits for more, with room to spare.
-const WORKER_KIB: u64 = 32 << 10;
+const WORKER_KIB: u64 = 16 << 10;
 /// Share of the memory for workers that wait: the rest is for those that work, and for PostgreSQL.
 const SHARE: u64 = 8;
 /// More owners than this are hardly active at the same time on one machine.
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn a_small_board_keeps_few_workers_and_a_large_machine_not_thousands() {
         assert_eq!(total_kib("MemFree: 1 kB\nMemTotal:        1048576 kB\n"), Some(1 << 20));
-        assert_eq!((room(1 << 20), room(8 << 20), room(1 << 30)), (4, 32, WORKERS_MAX));
+        assert_eq!((room(1 << 20), room(4 << 20), room(1 << 30)), (8, 32, WORKERS_MAX));
         assert!(workers_max(200) == 201);
     }
 }
