@@ -198,6 +198,7 @@ impl Manager {
             vault: Arc::clone(&self.vault),
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
+            denials: Arc::clone(&self.denials),
         })
     }
 

@@ -1,11 +1,12 @@
 //! A host call as the parent sees it: who asks for what, and what they are answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::allowance::Left;
 use crate::cause::{Cause, Delivery};
 use crate::confidential::Confidential;
 use crate::host_call::{CallFailure, HostOp};
@@ -27,8 +28,8 @@ pub struct CallContext {
     pub delivery: Option<Delivery>,
     /// When the execution has to be over.
     pub deadline: Instant,
-    /// Requests to the world that it has made.
-    pub outbound: AtomicU32,
+    /// What its calls may still use up.
+    pub left: Left,
     /// Secrets that it has used.
     pub confidential: Confidential,
 }
@@ -111,6 +112,9 @@ pub enum CallCode {
     Unavailable,
     /// The platform failed.
     Internal,
+    /// The arguments are none that our guest encodes. No script hears of it: who sends them is no guest
+    /// any more, and its worker is ended.
+    Forged,
 }
 
 impl CallCode {
@@ -126,6 +130,7 @@ impl CallCode {
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
+            Self::Forged => "forged",
         }
     }
 }
@@ -148,10 +153,17 @@ impl CallError {
     }
 }
 
+/// The call did what it was asked.
+pub const SUCCESS: u8 = 0;
+/// It did not, and the script is told why.
+pub const FAILURE: u8 = 1;
+/// No guest of ours can have made it. This answer goes to nobody.
+pub const FORGED: u8 = 2;
+
 /// The answer, as it goes to the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// 0 is success.
+    /// [`SUCCESS`], [`FAILURE`] or [`FORGED`].
     pub status: u8,
     /// A postcard struct of [`crate::host_call`].
     pub body: Vec<u8>,
@@ -161,13 +173,14 @@ impl Reply {
     pub fn success<T: Serialize>(answer: &T) -> Self {
         let mut body = Vec::new();
         codec::encode_body(&mut body, answer);
-        Self { status: 0, body }
+        Self { status: SUCCESS, body }
     }
 
     pub fn failure(error: &CallError) -> Self {
         let mut body = Vec::new();
         codec::encode_body(&mut body, &CallFailure { code: error.code.as_str(), message: &error.message });
-        Self { status: 1, body }
+        let status = if error.code == CallCode::Forged { FORGED } else { FAILURE };
+        Self { status, body }
     }
 }
 

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "host")]
+pub mod allowance;
+#[cfg(feature = "host")]
 pub mod call;
 #[cfg(feature = "host")]
 pub mod capabilities;

@@ -147,6 +147,13 @@ pub const DOCS_LIST_MAX: u32 = 1_000;
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
 
+/// Rows of its app's data that one execution may read and change: a hundred full pages, and what the
+/// answers have room for at 670 bytes each.
+pub const ROWS_MAX: u32 = 100_000;
+/// Events that one execution may cause, one for each trigger that hears of it: what keeps a script that
+/// answers events with events from growing them a thousandfold at each step.
+pub const EVENTS_MAX: u32 = 1_000;
+
 /// Requests to the world that one execution may make: who asks more often polls.
 pub const OUTBOUND_REQUESTS_MAX: u32 = 50;
 /// The same of an app's executions at once, and in a minute: a neighbourly share of the line.

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use http::{Method, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
+use shared::call::HostCall;
 use shared::id::AppId;
 use shared::name::Username;
 
@@ -37,7 +38,9 @@ pub(crate) struct Denied {
     #[serde(skip)]
     number: u64,
     at: DateTime<Utc>,
-    username: Username,
+    /// Who was refused; absent where a script asked that runs for nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<Username>,
     capability: Capability,
     method: String,
     path: String,
@@ -58,7 +61,7 @@ impl Denied {
             app,
             number: 0,
             at: Utc::now(),
-            username: principal.user.username.clone(),
+            username: Some(principal.user.username.clone()),
             capability,
             method: method.to_string(),
             // As it was sent: a verb is a segment only within the router.
@@ -81,11 +84,32 @@ impl Denied {
             app,
             number: 0,
             at: Utc::now(),
-            username: principal.user.username.clone(),
+            username: Some(principal.user.username.clone()),
             capability,
             method: "*".to_owned(),
             path: "a route with auth: api_key".to_owned(),
             request_id: Arc::clone(&principal.origin.request_id),
+            denial,
+        }
+    }
+
+    /// A script that asked for what those may not for whom it runs.
+    pub(crate) fn in_a_script(
+        call: &HostCall,
+        username: Option<Username>,
+        capability: Capability,
+        denial: Denial,
+    ) -> Self {
+        let context = &call.context;
+        Self {
+            app: context.app(),
+            number: 0,
+            at: Utc::now(),
+            username,
+            capability,
+            method: call.op.as_str().to_owned(),
+            path: format!("the script {}", context.target.name),
+            request_id: Arc::clone(&context.request_id),
             denial,
         }
     }
@@ -146,7 +170,7 @@ mod tests {
             app,
             number: 0,
             at: Utc::now(),
-            username: "eve".parse().unwrap(),
+            username: Some("eve".parse().unwrap()),
             capability: Capability::ReadApp,
             method: "GET".into(),
             path: path.into(),

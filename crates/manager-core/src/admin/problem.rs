@@ -102,7 +102,7 @@ impl From<CallError> for ApiError {
             CallCode::ScriptFailed => Code::ScriptError,
             CallCode::Overloaded => Code::Overloaded,
             CallCode::Unavailable => Code::Unavailable,
-            CallCode::Internal => Code::Internal,
+            CallCode::Internal | CallCode::Forged => Code::Internal,
         };
         Self::new(code, error.message)
     }

@@ -15,7 +15,5 @@ pub(crate) use self::keys::{NewKey, generate as generate_key};
 pub(crate) use self::login::{Auth, AuthenticateError, Login, LoginError, Passport};
 pub use self::passwords::HashError;
 pub(crate) use self::principal::{Credential, Origin, Principal};
-#[cfg(test)]
-pub(crate) use self::rights::Rule;
-pub(crate) use self::rights::{Capability, Denial, Place, Scope, Standing, allows, can, outranks};
+pub(crate) use self::rights::{Capability, Denial, Place, Rule, Scope, Standing, allows, can, outranks};
 pub(crate) use self::sessions::{NoEntropy, generate_invitation, stored_invitation};

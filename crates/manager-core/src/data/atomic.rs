@@ -26,6 +26,7 @@ impl Data {
             return Err(CallError::invalid(format!("commit takes 1 to {ATOMIC_OPS_MAX} operations")));
         }
         ops.iter().try_for_each(check)?;
+        access.take_rows(ops.len())?;
         let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
         access.begin()?;
         // In one order for everybody, so that no two commits wait for each other.

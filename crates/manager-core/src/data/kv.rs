@@ -55,6 +55,7 @@ impl Data {
         key: &Key<'_>,
     ) -> Result<Option<String>, CallError> {
         check_key(key)?;
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         store::kv::get(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
@@ -65,12 +66,14 @@ impl Data {
         key: &Key<'_>,
     ) -> Result<Option<EntryRow>, CallError> {
         check_key(key)?;
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         store::kv::entry(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
     pub(crate) async fn kv_has(&self, access: &Access<'_>, key: &Key<'_>) -> Result<bool, CallError> {
         check_key(key)?;
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         store::kv::has(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
@@ -86,6 +89,7 @@ impl Data {
             return Err(CallError::invalid(format!("get_many takes {KV_LIST_MAX} keys at most")));
         }
         keys.iter().try_for_each(|key| check_key(&Key { collection, key }))?;
+        access.take_rows(keys.len())?;
         let mut conn = self.acquire().await?;
         store::kv::get_many(&mut conn, access.app, collection, keys).await.map_err(|error| failed(&error))
     }
@@ -93,6 +97,7 @@ impl Data {
     /// Carries out a change by itself.
     pub(crate) async fn kv_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         access.begin()?;
         self.kv_apply(&mut conn, access, write).await
@@ -136,12 +141,14 @@ impl Data {
         if !(1..=KV_LIST_MAX).contains(&list.limit) {
             return Err(CallError::invalid(format!("limit may be 1 to {KV_LIST_MAX}")));
         }
+        access.take_rows(list.limit as usize)?;
         let mut conn = self.acquire().await?;
         let Listed { rows: mut entries, found } =
             store::kv::list(&mut conn, access.app, list, PAGE_BYTES_MAX)
                 .await
                 .map_err(|error| failed(&error))?;
         entries.truncate(list.limit as usize);
+        access.give_back_rows(list.limit as usize - entries.len());
         Ok(Page { has_more: entries.len() < found, entries })
     }
 

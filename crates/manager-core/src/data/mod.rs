@@ -10,6 +10,7 @@ pub(crate) mod kv;
 mod name;
 mod sweep;
 
+use shared::allowance::{Allowance, Left};
 use shared::call::{CallCode, CallError, HostCall, Stage};
 use shared::id::AppId;
 use sqlx::Postgres;
@@ -31,17 +32,30 @@ pub(crate) struct Data {
 pub(crate) struct Access<'a> {
     app: AppId,
     stage: Option<&'a Stage>,
+    left: Option<&'a Left>,
 }
 
 impl<'a> Access<'a> {
     /// A script uses its own app's data.
     pub(crate) fn of_script(call: &'a HostCall) -> Self {
-        Self { app: call.context.app(), stage: Some(&call.stage) }
+        Self { app: call.context.app(), stage: Some(&call.stage), left: Some(&call.context.left) }
     }
 
     /// A person uses an app's data; that they may has been decided.
     pub(crate) const fn of_person(app: &App) -> Self {
-        Self { app: app.id, stage: None }
+        Self { app: app.id, stage: None, left: None }
+    }
+
+    /// To be told how many rows a call may come to, before it reads or changes any.
+    fn take_rows(&self, rows: usize) -> Result<(), CallError> {
+        self.left.map_or(Ok(()), |left| left.spend(Allowance::Rows, rows))
+    }
+
+    /// Those that there were not.
+    fn give_back_rows(&self, rows: usize) {
+        if let Some(left) = self.left {
+            left.give_back(Allowance::Rows, rows);
+        }
     }
 
     /// To be asked before the first change: whether it is still wanted.

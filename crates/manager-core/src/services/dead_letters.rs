@@ -2,6 +2,7 @@
 //! the app.
 
 use serde_json::{Value, json};
+use shared::allowance::Allowance;
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::dead_letters::{List, One, Shown};
 use shared::host_call::queue::Accepted;
@@ -24,7 +25,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
         return Err(CallError::invalid(format!("limit is {limit}; it may be 1 to {LIMIT_MAX}")));
     }
     let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
-    require(&mut conn, call, Capability::WriteApp).await?;
+    require(services, &mut conn, call, Capability::WriteApp).await?;
     let filter = Filter { is_unresolved: unresolved, ..Filter::default() };
     let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, limit.into()).await;
     let shown: Vec<_> = page.map_err(|error| failed(&error))?.iter().map(show).collect();
@@ -34,7 +35,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
 pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let id = id(args::<One<'_>>(call)?.id)?;
     let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
-    require(&mut conn, call, Capability::WriteApp).await?;
+    require(services, &mut conn, call, Capability::WriteApp).await?;
     let filter = Filter { id: Some(id), ..Filter::default() };
     let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, 1).await;
     // Absence is no failure.
@@ -45,8 +46,9 @@ pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, C
 pub(super) async fn replay(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let id = id(args::<One<'_>>(call)?.id)?;
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
-    require(&mut tx, call, Capability::WriteApp).await?;
+    require(services, &mut tx, call, Capability::WriteApp).await?;
     let filter = Filter { id: Some(id), is_unresolved: true, ..Filter::default() };
+    call.context.left.spend(Allowance::Events, 1)?;
     begin(call)?;
     let (app, depth) = (call.context.app(), call.context.effect().depth);
     let replay = replay_events(&mut tx, &services.outbox, app, &filter, None, depth).await;
@@ -66,7 +68,7 @@ pub(super) async fn resolve(services: &Services, call: &HostCall) -> Result<Repl
         )));
     }
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
-    require(&mut tx, call, Capability::WriteApp).await?;
+    require(services, &mut tx, call, Capability::WriteApp).await?;
     begin(call)?;
     let (app, note) = (call.context.app(), Some(reason));
     let resolved = store::dead_letters::resolve(&mut tx, app, &[id], Resolution::HandledByScript, note).await;

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, header};
+use shared::allowance::Allowance;
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::http::{BEHIND_SECRET, Request, Response, SECRET_HERE};
 use shared::http::{PairBlock, Pairs};
-use shared::limits::{OUTBOUND_REQUESTS_MAX, RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
+use shared::limits::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -31,10 +32,7 @@ const REFUSED_HEADERS: [&str; 11] = [
 
 pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let request: Request<'_> = args(call)?;
-    if call.context.outbound.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= OUTBOUND_REQUESTS_MAX {
-        let message = format!("an execution has {OUTBOUND_REQUESTS_MAX} requests at most");
-        return Err(CallError::new(CallCode::BudgetExhausted, message));
-    }
+    call.context.left.spend(Allowance::Requests, 1)?;
     let app = call.context.app();
     let rules = {
         let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::header;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared::allowance::Allowance;
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::invoke::{Form, Invoke, InvokeAsync, Returned, Wait};
 use shared::host_call::queue::Accepted;
@@ -79,8 +80,9 @@ pub(super) async fn later(services: &Services, call: &HostCall) -> Result<Reply,
     if attempts > ATTEMPTS_MAX {
         return Err(CallError::invalid(format!("attempts is {attempts}; it may be 1 to {ATTEMPTS_MAX}")));
     }
-    let target = find(services, call, script).await?;
     let context = &call.context;
+    context.left.spend(Allowance::Events, 1)?;
+    let target = find(services, call, script).await?;
     let cause = context.effect();
     let event =
         NewEvent::new(context.app(), target.script, EventKind::Function, cause, payload(call, given)?);

@@ -22,8 +22,9 @@ use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
 use sqlx::postgres::PgConnection;
 
+use crate::admin::{Denials, Denied};
 use crate::audit::{self, Actor, Entry};
-use crate::auth::{Capability, Origin, Place, Standing, allows};
+use crate::auth::{Capability, Denial, Origin, Place, Rule, Standing, allows};
 use crate::data::{Access, Data, failed};
 use crate::events::queues::Queues;
 use crate::events::topics::Ephemeral;
@@ -47,6 +48,7 @@ pub(crate) struct Services {
     pub(crate) vault: Arc<Vault>,
     pub(crate) outbound: Outbound,
     pub(crate) destinations: Arc<Destinations>,
+    pub(crate) denials: Arc<Denials>,
 }
 
 impl HostCalls for Services {
@@ -95,9 +97,10 @@ impl Services {
     }
 }
 
-/// The arguments of a call. The guest of this release encodes no others.
+/// The arguments of a call. The guest of this release encodes no others, so whoever sends others is ended.
 fn args<'a, T: Deserialize<'a>>(call: &'a HostCall) -> Result<T, CallError> {
-    codec::decode_body(&call.args).map_err(|_| CallError::invalid("the arguments are not those of the call"))
+    codec::decode_body(&call.args)
+        .map_err(|_| CallError::new(CallCode::Forged, "the arguments are not those of the call"))
 }
 
 /// Before the first lasting effect of a call.
@@ -107,13 +110,18 @@ fn begin(call: &HostCall) -> Result<(), CallError> {
 
 /// The person the execution runs for, if they may do this to its app now.
 async fn require(
+    services: &Services,
     conn: &mut PgConnection,
     call: &HostCall,
     capability: Capability,
 ) -> Result<User, CallError> {
     let forbidden = |message: String| CallError::new(CallCode::Forbidden, message);
+    let record = |username, denial| {
+        services.denials.record(Denied::in_a_script(call, username, capability, denial));
+    };
     let Some(user) = call.context.principal else {
         let message = format!("this needs somebody who may {}, and nobody is logged in", capability.as_str());
+        record(None, run_for_nobody());
         return Err(forbidden(message));
     };
     let app = call.context.app();
@@ -128,7 +136,20 @@ async fn require(
     let standing = Standing { app, owner: call.context.target.owner, role };
     match allows(&person.user, capability, Place::App(standing)) {
         Ok(()) => Ok(person.user),
-        Err(denial) => Err(forbidden(format!("{}; {}", denial.value, denial.remedy))),
+        Err(denial) => {
+            let message = format!("{}; {}", denial.value, denial.remedy);
+            record(Some(person.user.username), denial);
+            Err(forbidden(message))
+        }
+    }
+}
+
+fn run_for_nobody() -> Denial {
+    Denial {
+        rule: Rule::Principal,
+        value: "the script runs for nobody".to_owned(),
+        remedy: "run it by a trigger of somebody who may do this, or on a route that asks for their key"
+            .to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `pubsub`: messages for everybody who listens to a topic.
 
+use shared::allowance::Allowance;
 use shared::call::{CallError, HostCall, Reply};
 use shared::host_call::pubsub::{Publish, Published};
 use shared::name::{InvalidName, TopicName};
@@ -20,6 +21,7 @@ pub(super) async fn publish(services: &Services, call: &HostCall) -> Result<Repl
         tracing::debug!(%topic, "nobody listens to a topic");
         return Ok(Reply::success(&Published { receivers }));
     }
+    context.left.spend(Allowance::Events, events.len())?;
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
     begin(call)?;
     let pending = services.outbox.insert(&mut tx, events).await.map_err(not_accepted)?;
@@ -33,8 +35,10 @@ pub(super) async fn publish_ephemeral(services: &Services, call: &HostCall) -> R
     let (_, message) = checked(call)?;
     let context = &call.context;
     let cause = context.effect();
+    let triggers = services.snapshot.triggers();
+    context.left.spend(Allowance::Events, triggers.on_topic(context.app(), &message.topic).count())?;
     begin(call)?;
-    let receivers = services.ephemeral.publish(&services.snapshot.triggers(), context.app(), &message, cause);
+    let receivers = services.ephemeral.publish(&triggers, context.app(), &message, cause);
     Ok(Reply::success(&Published { receivers }))
 }
 

@@ -1,6 +1,7 @@
 //! `queue`: messages for one consumer.
 
 use chrono::Utc;
+use shared::allowance::Allowance;
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::queue::{Accepted, Named, Send, Stats};
 use shared::json_scan;
@@ -17,6 +18,7 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     let queue = name(queue)?;
     check_message(message)?;
     let message = Message { queue: &queue, message, delay_ms, key, dedup };
+    call.context.left.spend(Allowance::Events, 1)?;
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
     let context = &call.context;
     let cause = context.effect();

@@ -41,7 +41,7 @@ pub(super) async fn set(services: &Services, call: &HostCall) -> Result<Reply, C
         name.parse().map_err(|error: shared::name::InvalidName| CallError::invalid(error.to_string()))?;
     let app = call.context.app();
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
-    let principal = require(&mut tx, call, Capability::WriteSecrets).await?;
+    let principal = require(services, &mut tx, call, Capability::WriteSecrets).await?;
     begin(call)?;
     call.context.confidential.add(value);
     secrets::put(&mut tx, &services.vault, app, &name, value).await.map_err(put_failed)?;
@@ -54,7 +54,7 @@ pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply
     let SecretName { name } = args(call)?;
     let app = call.context.app();
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
-    let principal = require(&mut tx, call, Capability::WriteSecrets).await?;
+    let principal = require(services, &mut tx, call, Capability::WriteSecrets).await?;
     begin(call)?;
     let existed = store::secrets::delete(&mut tx, app, name).await.map_err(|error| failed(&error))?;
     if existed {

@@ -1,11 +1,11 @@
 //! Calls as scripts make them, without a script.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use shared::call::{CallContext, HostCall, Stage};
+use shared::allowance::Left;
+use shared::call::{CallContext, HostCall, Reply, Stage};
 use shared::cause::Cause;
 use shared::confidential::Confidential;
 use shared::host_call::{CallFailure, HostOp};
@@ -61,10 +61,16 @@ impl Script {
             cause: Cause::root(execution),
             delivery: None,
             deadline: Instant::now() + Duration::from_secs(10),
-            outbound: AtomicU32::new(0),
+            left: Left::default(),
             confidential: Confidential::default(),
         };
         Self { calls: api.manager.calls(), context: Arc::new(context) }
+    }
+
+    /// The same script, run for somebody.
+    pub(crate) fn on_behalf_of(mut self, person: UserId) -> Self {
+        Arc::get_mut(&mut self.context).unwrap().principal = Some(person);
+        self
     }
 
     /// Makes a call; a failure is its code.
@@ -80,11 +86,19 @@ impl Script {
     ) -> Result<Answer, String> {
         let mut bytes = Vec::new();
         codec::encode_body(&mut bytes, args);
-        let call = HostCall { context: self.context.clone(), number: 1, op, args: bytes, stage };
-        let reply = self.calls.call(call).await;
+        let reply = self.call_with(op, bytes, stage).await;
         if reply.status == 0 {
             return Ok(Answer(reply.body));
         }
         Err(codec::decode_body::<CallFailure<'_>>(&reply.body).unwrap().code.to_owned())
+    }
+
+    /// Makes a call with any bytes, as only a worker can that was taken over.
+    pub(crate) async fn forge(&self, op: HostOp, args: Vec<u8>) -> Reply {
+        self.call_with(op, args, Arc::default()).await
+    }
+
+    async fn call_with(&self, op: HostOp, args: Vec<u8>, stage: Arc<Stage>) -> Reply {
+        self.calls.call(HostCall { context: self.context.clone(), number: 1, op, args, stage }).await
     }
 }

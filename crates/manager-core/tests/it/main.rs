@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod allowances;
 mod api_keys;
 mod apps;
 mod assets;
@@ -17,6 +18,7 @@ mod database;
 mod docs;
 mod domains;
 mod executions;
+mod forged;
 mod harness;
 mod idempotency;
 mod incidents;

@@ -3,9 +3,9 @@
 //! Who asks is looked up here, by worker, slot and generation; a frame says nothing of it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
-use shared::call::{CallCode, CallContext, CallError, HostCall, Reply};
+use shared::allowance::Left;
+use shared::call::{CallCode, CallContext, CallError, FORGED, HostCall, Reply};
 use shared::confidential::Confidential;
 use shared::host_call::HostOp;
 use shared::limits::{HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, HOST_REPLY_BYTES_MAX};
@@ -115,17 +115,27 @@ impl Execution {
     }
 
     /// What the guest gets of an answer; nothing when it waits for none.
-    pub(super) fn answered(&mut self, reply: Reply) -> Option<Reply> {
-        self.calls.awaited.take()?;
+    pub(super) fn answered(&mut self, reply: Reply) -> Result<Option<Reply>, Violation> {
+        if self.calls.awaited.take().is_none() {
+            return Ok(None);
+        }
+        if reply.status == FORGED {
+            return Err(Violation::Forged);
+        }
+        Ok(Some(self.fitting(reply)))
+    }
+
+    /// The answer, or what is said instead of one that is too long.
+    fn fitting(&mut self, reply: Reply) -> Reply {
         let bytes = reply.body.len();
         if bytes > HOST_REPLY_BYTES_MAX {
             let message = format!("the answer is over the limit of {HOST_REPLY_BYTES_MAX} bytes");
-            return Some(Reply::failure(&CallError::new(CallCode::TooLarge, message)));
+            return Reply::failure(&CallError::new(CallCode::TooLarge, message));
         }
         if !self.budget.spend(Resource::ReplyBytes, bytes) {
-            return Some(over_budget(&format!("{HOST_CALLS_BYTES_MAX} bytes of answers")));
+            return over_budget(&format!("{HOST_CALLS_BYTES_MAX} bytes of answers"));
         }
-        Some(reply)
+        reply
     }
 
     fn context(&mut self) -> Option<Arc<CallContext>> {
@@ -142,7 +152,7 @@ impl Execution {
                 cause: invocation.cause,
                 delivery: invocation.delivery,
                 deadline,
-                outbound: AtomicU32::new(0),
+                left: Left::default(),
                 confidential: Confidential::default(),
             })
         });

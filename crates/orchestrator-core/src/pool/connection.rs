@@ -81,8 +81,8 @@ pub(super) struct Connection {
     pub(super) executed: u64,
     /// Gets no new work and ends when idle.
     pub(super) retiring: bool,
-    /// It broke the protocol and is about to be killed.
-    pub(super) condemned: bool,
+    /// It broke the protocol, and is about to be killed.
+    pub(super) violation: Option<Violation>,
     /// Somebody is hired in its place already, before it is gone.
     pub(super) is_replaced: bool,
 }
@@ -101,7 +101,7 @@ impl Connection {
             wake,
             executed: 0,
             retiring: false,
-            condemned: false,
+            violation: None,
             is_replaced: false,
         }
     }
@@ -135,7 +135,7 @@ impl Connection {
     }
 
     const fn is_leaving(&self) -> bool {
-        self.retiring || self.condemned
+        self.retiring || self.violation.is_some()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -240,16 +240,16 @@ impl Connection {
 
     /// Hands over the answer to a call. Nobody waits for it when the execution has ended.
     pub(super) fn answer(&mut self, at: Place, reply: Reply) {
-        let Some(slot) = self.slots.get_mut(usize::from(at.slot)) else {
+        let slot = self.slots.get_mut(usize::from(at.slot)).filter(|slot| slot.generation == at.generation);
+        let Some(execution) = slot.and_then(|slot| slot.execution.as_mut()) else {
             return;
         };
-        let Some(execution) = slot.execution.as_mut().filter(|_| slot.generation == at.generation) else {
-            return;
-        };
-        if let Some(reply) = execution.answered(reply) {
-            write_reply(&mut self.outbound, at.slot, at.generation, &reply);
-            self.wake.notify_one();
+        match execution.answered(reply) {
+            Ok(None) => return,
+            Ok(Some(reply)) => write_reply(&mut self.outbound, at.slot, at.generation, &reply),
+            Err(violation) => self.violation = Some(violation),
         }
+        self.wake.notify_one();
     }
 
     /// Frees the slot of an execution that has ended.

@@ -112,7 +112,7 @@ impl Conversation<'_> {
             self.outbound.clear();
             self.sent = 0;
         }
-        let deadline = self.shared.collect(self.id, &mut self.outbound);
+        let deadline = self.shared.collect(self.id, &mut self.outbound)?;
         while self.has_unsent() {
             match self.stream.try_write(&self.outbound[self.sent..]) {
                 Ok(count) => {

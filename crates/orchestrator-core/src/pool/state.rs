@@ -194,17 +194,22 @@ impl Shared {
     }
 
     /// Moves what is to be sent to worker `id` onto the end of `outbound`; answers when its
-    /// conversation must look at the clock again.
-    pub(super) fn collect(&self, id: u64, outbound: &mut Vec<u8>) -> Option<Instant> {
+    /// conversation must look at the clock again, or what the worker was found out to have done.
+    pub(super) fn collect(&self, id: u64, outbound: &mut Vec<u8>) -> Result<Option<Instant>, Violation> {
         let mut state = self.lock();
-        let at = state.position(id)?;
+        let Some(at) = state.position(id) else {
+            return Ok(None);
+        };
         let connection = &mut state.connections[at];
+        if let Some(violation) = connection.violation {
+            return Err(violation);
+        }
         if outbound.is_empty() {
             std::mem::swap(outbound, &mut connection.outbound);
         } else {
             outbound.append(&mut connection.outbound);
         }
-        connection.next_deadline()
+        Ok(connection.next_deadline())
     }
 
     /// True when a deadline has been ignored for so long that the worker must be killed.
@@ -222,7 +227,9 @@ impl Shared {
         };
         let accepted = state.accept(at, bytes, news);
         // What waits must not be started in it, to be lost and suspected a moment later.
-        state.connections[at].condemned |= accepted.is_err();
+        if let Err(violation) = &accepted {
+            state.connections[at].violation = Some(*violation);
+        }
         accepted
     }
 

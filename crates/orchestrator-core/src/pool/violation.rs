@@ -25,6 +25,8 @@ pub(super) enum Violation {
     CallFlood,
     #[error("a result of slot {0}, which waits for the answer to a host call")]
     Unanswered(u16),
+    #[error("a host call with arguments that no guest encodes")]
+    Forged,
     #[error("an answer that does not decode")]
     Answer,
     #[error(transparent)]

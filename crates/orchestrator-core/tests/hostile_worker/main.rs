@@ -47,6 +47,7 @@ const BEHAVIOURS: &[Behaviour] = &[
     ("a_second_call_before_the_answer_kills_the_worker", "call-twice", WorkerLost, Some(Protocol)),
     ("a_call_over_the_limit_kills_the_worker", "call-too-long", WorkerLost, Some(Protocol)),
     ("a_result_before_the_answer_kills_the_worker", "call-and-result", WorkerLost, Some(Protocol)),
+    ("a_call_with_forged_arguments_kills_the_worker", "call-forged", WorkerLost, Some(Protocol)),
     ("a_call_beyond_the_budget_is_refused", "call-over-budget", Fine, None),
     ("a_flood_of_calls_kills_the_worker", "call-flood", WorkerLost, Some(Protocol)),
     ("a_call_that_takes_too_long_ends_at_the_deadline", "call-for-ever", Timeout, None),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{Pool, PoolConfig, Ports};
-use shared::call::{HostCall, Reply};
+use shared::call::{FORGED, HostCall, Reply};
 use shared::guest_abi::GuestHttp;
 use shared::id::{AppId, ScriptId, UserId};
 use shared::incident::{Incident, Misconduct};
@@ -41,7 +41,7 @@ impl Permits for EverybodyMay {
     }
 }
 
-/// Answers a call with its arguments; one without any waits for ever.
+/// Answers a call with its arguments; one without any waits for ever, and what these say is forged is so.
 struct Echo;
 
 impl HostCalls for Echo {
@@ -50,7 +50,8 @@ impl HostCalls for Echo {
             if call.args.is_empty() {
                 std::future::pending::<()>().await;
             }
-            Reply { status: 0, body: call.args }
+            let status = if call.args == b"forged" { FORGED } else { 0 };
+            Reply { status, body: call.args }
         })
     }
 }

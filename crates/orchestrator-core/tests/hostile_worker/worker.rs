@@ -237,6 +237,7 @@ fn misbehave_in_calls(behaviour: &str, header: &Header, honest: Vec<u8>) -> Vec<
     match behaviour {
         "call" | "call-over-budget" | "call-flood" => call(slot, generation, KV_GET, b"x"),
         "call-for-ever" => call(slot, generation, KV_GET, b""),
+        "call-forged" => call(slot, generation, KV_GET, b"forged"),
         "call-unknown" => call(slot, generation, 0x7777, b"x"),
         "call-one-way" => call(slot, generation, 0x8001, &[1, 1, b'x', 0]),
         "call-idle-slot" => call((slot + 1) % SLOTS, generation, KV_GET, b"x"),

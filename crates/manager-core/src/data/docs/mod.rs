@@ -49,6 +49,7 @@ impl Data {
     ) -> Result<Option<DocumentRow>, CallError> {
         name::check_collection(id.collection)?;
         let Some(uuid) = parse_id(id.id)? else { return Ok(None) };
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         store::docs::get(&mut conn, access.app, id.collection, uuid).await.map_err(|error| failed(&error))
     }
@@ -60,10 +61,12 @@ impl Data {
             "" => None,
             text => Some(Cursor::decode(text, query.sort.len())?),
         };
+        access.take_rows(query.limit as usize)?;
         let mut conn = self.acquire().await?;
         let listed = store::docs::find::find(&mut conn, access.app, find.collection, &query, after.as_ref());
         let Listed { rows: mut documents, found } = listed.await.map_err(|error| refused(&error))?;
         documents.truncate(query.limit as usize);
+        access.give_back_rows(query.limit as usize - documents.len());
         let last = documents.last().filter(|_| documents.len() < found);
         let cursor = last.map(|last| {
             let data: Value = serde_json::from_str(&last.data).unwrap_or_default();
@@ -80,6 +83,7 @@ impl Data {
     ) -> Result<u64, CallError> {
         name::check_collection(collection)?;
         let query = Query::parse(query)?;
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         let count = store::docs::find::count(&mut conn, access.app, collection, &query.filter).await;
         Ok(count.map_err(|error| refused(&error))?.cast_unsigned())
@@ -99,6 +103,7 @@ impl Data {
     /// Carries out a change by itself.
     pub(crate) async fn doc_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
+        access.take_rows(1)?;
         let mut conn = self.acquire().await?;
         access.begin()?;
         self.doc_apply(&mut conn, access, write).await
