@@ -10,4 +10,4 @@ mod scheduler;
 mod turns;
 mod worker;
 
-pub use worker::{main, rehearse, serve_with};
+pub use worker::{main, rehearse, rehearse_with, serve_with};

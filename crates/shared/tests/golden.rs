@@ -71,7 +71,7 @@ fn frames_from_the_worker_are_frozen() {
     let hello = HelloParent { protocol: 3, slots: 16, guest: [0xcd; 32], layers: Layers::ALL };
     assert_eq!(
         frame(FromWorker::Hello as u8, 0, 0, &hello),
-        format!("25000000 0000 0000 00000000 03 10 {} ffff1f", "cd".repeat(32)).replace(' ', "")
+        format!("25000000 0000 0000 00000000 03 10 {} ffff3f", "cd".repeat(32)).replace(' ', "")
     );
     let call = HostCall { op: 0x8001, args: &[9] };
     assert_eq!(

@@ -50,7 +50,6 @@ fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompRule>, BackendError> 
     let conditions = arguments.iter().map(|Argument(index, test)| {
         let (operator, value) = match *test {
             Test::Is(value) => (SeccompCmpOp::Eq, value),
-            Test::OwnProcess => (SeccompCmpOp::Eq, u64::from(std::process::id())),
             Test::Bits { of, set } => (SeccompCmpOp::MaskedEq(of), set),
         };
         SeccompCondition::new(*index, SeccompCmpArgLen::Dword, operator, value)

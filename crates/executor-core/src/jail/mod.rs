@@ -6,6 +6,8 @@
 
 mod capabilities;
 mod descriptors;
+#[cfg(test)]
+mod documented;
 mod filter;
 mod identity;
 mod landlock;

@@ -64,7 +64,6 @@ fn good(rule: &Allowed) -> [u64; 6] {
     for argument in rule.arguments {
         arguments[usize::from(argument.0)] = match argument.1 {
             Test::Is(value) | Test::Bits { set: value, .. } => value,
-            Test::OwnProcess => u64::from(std::process::id()),
         };
     }
     arguments
@@ -74,7 +73,6 @@ fn good(rule: &Allowed) -> [u64; 6] {
 fn bad(test: Test) -> Vec<u64> {
     let (value, bits) = match test {
         Test::Is(value) => (value, u64::from(u32::MAX)),
-        Test::OwnProcess => (u64::from(std::process::id()), u64::from(u32::MAX)),
         Test::Bits { of, set } => (set, of & u64::from(u32::MAX)),
     };
     let single = (0..32).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);

@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use nix::unistd::geteuid;
 use shared::wire::worker::Layers;
 
-use super::{Hostile, Row, expect_all};
+use super::{Hostile, Row, Sibling, expect_all};
 
 /// What a namespace needs to be left at all, for this user.
 pub(crate) fn with_rights(layers: Layers) -> Layers {
@@ -27,6 +27,10 @@ fn an_empty_root_alone_hides_all_files() {
         row("open-passwd", "", walls, "ENOENT"),
         row("open-environment", "", walls, "ENOENT"),
         row("open-memory-of-1", "", walls, "ENOENT"),
+        row("openat2", "", Layers::NONE, "done"),
+        row("openat2", "", walls, "ENOENT"),
+        row("name-to-handle", "", Layers::NONE, "done"),
+        row("name-to-handle", "", walls, "ENOENT"),
         row("create-file", "", walls, "EROFS"),
         row("execute", "", walls, "ENOENT"),
     ]);
@@ -41,6 +45,7 @@ fn landlock_alone_denies_files_ports_and_other_processes() {
     let walls = Layers::NO_NEW_PRIVILEGES | Layers::LANDLOCK;
     expect_all(&[
         row("open-passwd", "", walls, "EACCES"),
+        row("openat2", "", walls, "EACCES"),
         row("create-file", "", walls, "EACCES"),
         row("execute", "", walls, "EACCES"),
         row("read-parent", "", walls, "EPERM"),
@@ -105,6 +110,27 @@ fn a_namespace_of_processes_alone_hides_all_others() {
     ]);
 }
 
+/// The other worker has all its walls; the hostile one has one.
+#[test]
+fn one_wall_alone_keeps_a_worker_from_the_one_beside_it() {
+    let sibling = Sibling::start();
+    let pid = sibling.pid();
+    if geteuid().is_root() {
+        expect_all(&[
+            row("signal-sibling", &pid, Layers::NONE, "done"),
+            row("read-sibling", &pid, Layers::NONE, "done"),
+            row("pidfd-of-sibling", &pid, Layers::NONE, "done"),
+        ]);
+    }
+    let own_user = Layers::OWN_USER | Layers::NO_CAPABILITIES;
+    let mut rows = Vec::new();
+    for attack in ["signal-sibling", "abort-sibling", "read-sibling", "trace-sibling"] {
+        rows.push(row(attack, &pid, own_user, "EPERM"));
+        rows.push(row(attack, &pid, with_rights(Layers::PROCESS_NAMESPACE), "ESRCH"));
+    }
+    expect_all(&rows);
+}
+
 #[test]
 fn a_user_namespace_alone_keeps_a_worker_from_tracing_its_parent() {
     expect_all(&[row("read-parent", "", Layers::USER_NAMESPACE, "EPERM")]);
@@ -149,6 +175,7 @@ fn sealed_code_alone_stays_as_it_is() {
     expect_all(&[
         row("overwrite-code", "", Layers::SEALED_CODE, "EPERM"),
         row("unmap-code", "", Layers::SEALED_CODE, "EPERM"),
+        row("move-code", "", Layers::SEALED_CODE, "EPERM"),
     ]);
 }
 

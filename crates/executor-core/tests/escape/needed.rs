@@ -12,16 +12,10 @@ use shared::wire::frame::{AddBundle, Execute, ToWorker};
 
 use super::Hostile;
 
-/// Rules that ordinary work on this machine does not reach, and what does.
-const OUT_OF_THE_ORDINARY: &[(&str, &str)] = &[
-    ("clock_gettime", "a machine whose clock cannot be read without a call"),
-    ("write", "last words"),
-    ("rt_sigprocmask", "abort"),
-    ("rt_sigaction", "abort"),
-    ("getpid", "abort"),
-    ("gettid", "abort"),
-    ("tgkill", "abort"),
-];
+/// The one rule that nothing on this machine reaches, and what does.
+const ELSEWHERE: (&str, &str) = ("clock_gettime", "a machine whose clock cannot be read without a call");
+/// The rule without which a worker works, but does not end as it should when it fails.
+const FOR_THE_END: &str = "write";
 
 /// Everyday work, one piece after the other: an answer, memory that grows and is given back, too much
 /// of it, a request and an answer that are large, an end of fuel, and a trap, as calls nest deeper
@@ -37,18 +31,30 @@ const SCRIPTS: &[&str] = &[
 const BODY_BYTES: usize = 8 << 20;
 
 #[test]
-fn a_worker_dies_of_ordinary_work_without_any_one_rule() {
+fn a_worker_dies_of_ordinary_work_or_cannot_fail_properly_without_any_one_rule() {
     assert_eq!(work_without("no rule at all"), "Exited(0)");
+    let (end, words) = fail_without("no rule at all");
+    assert_eq!((end.as_str(), words.contains("last words")), ("Exited(69)", true), "{words}");
     let mut needless = Vec::new();
-    for rule in RULES {
-        let seen = work_without(rule.name);
-        let reason = OUT_OF_THE_ORDINARY.iter().find(|(name, _)| *name == rule.name).map(|(_, why)| *why);
-        eprintln!("| without {:<15} | {seen:<10} | {} |", rule.name, reason.unwrap_or("ordinary work"));
-        if seen != "SIGSYS" && reason.is_none() {
-            needless.push(rule.name);
+    for rule in RULES.iter().map(|rule| rule.name) {
+        let (seen, reason) = match rule {
+            rule if rule == ELSEWHERE.0 => ("not reached".to_owned(), ELSEWHERE.1),
+            rule if rule == FOR_THE_END => (fail_without(rule).0, "a worker that fails"),
+            rule => (work_without(rule), "ordinary work"),
+        };
+        eprintln!("| without {rule:<15} | {seen:<11} | {reason} |");
+        if seen != "SIGSYS" && rule != ELSEWHERE.0 {
+            needless.push(rule);
         }
     }
     assert!(needless.is_empty(), "nobody needs {needless:?}");
+}
+
+/// How a worker ends that fails in its own code, and what it said.
+fn fail_without(rule: &str) -> (String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+    command.args(["dying-without", rule, &std::process::id().to_string()]).env_clear();
+    Hostile::spawn(command).end_and_words()
 }
 
 /// How a worker ends whose filter lacks this rule.

@@ -18,6 +18,11 @@ impl Sibling {
         Self { worker: Hostile::spawn(command), handle: 0 }
     }
 
+    /// Its number, for those who aim at it.
+    pub(crate) fn pid(&self) -> String {
+        self.worker.pid.to_string()
+    }
+
     /// Fails unless a script gives its answer.
     #[track_caller]
     pub(crate) fn is_well(&mut self) {

@@ -42,6 +42,7 @@ fn a_worker_that_reaches_for_files_is_killed() {
         "open-own-memory",
         "create-file",
         "openat2",
+        "name-to-handle",
         "open-by-handle",
         "more-descriptors",
         "descriptors",
@@ -56,6 +57,11 @@ fn a_worker_that_reaches_for_other_processes_is_killed() {
         "signal-parent",
         "abort-parent",
         "pidfd-of-parent",
+        "signal-sibling",
+        "read-sibling",
+        "trace-sibling",
+        "abort-sibling",
+        "pidfd-of-sibling",
         "stop-oneself",
     ]);
 }
@@ -67,7 +73,25 @@ fn a_worker_that_makes_a_process_or_becomes_another_program_is_killed() {
 
 #[test]
 fn a_worker_that_makes_code_is_killed() {
-    killed(&["map-executable", "make-executable", "overwrite-code", "change-key-of-code", "personality"]);
+    killed(&[
+        "map-executable",
+        "make-executable",
+        "overwrite-code",
+        "change-key-of-code",
+        "move-code",
+        "personality",
+    ]);
+}
+
+/// Giving memory back is on the list; code is not memory that can be given back.
+#[test]
+fn a_worker_that_unmaps_its_code_is_refused() {
+    let layers = super::Hostile::start(Layers::ALL, "nothing", "").held;
+    if !layers.contains(Layers::SEALED_CODE) {
+        eprintln!("SKIPPED: sealed code, which this machine lacks");
+        return;
+    }
+    expect_all(&[Row { attack: "unmap-code", target: "", layers, expected: "EPERM" }]);
 }
 
 #[test]

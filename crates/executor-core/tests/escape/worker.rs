@@ -15,7 +15,7 @@ use shared::wire::worker::Layers;
 /// A worker that is ready and about to attack.
 pub(crate) struct Hostile {
     /// A child of this process; in a namespace of its own it is not the one that was started.
-    pid: Pid,
+    pub(crate) pid: Pid,
     stderr: ChildStderr,
     stream: UnixStream,
     /// What it could put up of the layers it was told to.
@@ -120,14 +120,20 @@ impl Hostile {
     }
 
     /// How it ended, once it has: by which signal, or with which code.
-    pub(crate) fn end(mut self) -> String {
+    pub(crate) fn end(self) -> String {
+        self.end_and_words().0
+    }
+
+    /// The same, and what it said before.
+    pub(crate) fn end_and_words(mut self) -> (String, String) {
         let mut words = Vec::new();
         self.stderr.read_to_end(&mut words).unwrap();
-        match waitpid(self.pid, None).unwrap() {
+        let end = match waitpid(self.pid, None).unwrap() {
             WaitStatus::Signaled(_, signal, _) => signal.to_string(),
             WaitStatus::Exited(_, code) => format!("Exited({code})"),
             other => format!("{other:?}"),
-        }
+        };
+        (end, String::from_utf8_lossy(&words).into_owned())
     }
 
     pub(crate) fn kill(&self) {

@@ -43,6 +43,7 @@ pub(super) fn misconduct(over: &Over, exit: Exit) -> Option<Misconduct> {
     match (over, exit) {
         (Over::Violation(_), _) | (_, Exit::Code(PROTOCOL)) => Some(Misconduct::Protocol),
         (Over::Overdue | Over::Stalled, _) => Some(Misconduct::Unresponsive),
+        (_, Exit::Code(PANIC)) => Some(Misconduct::Crash),
         (_, Exit::Signal(Signal::SIGSYS)) => Some(Misconduct::ForbiddenCall),
         (_, Exit::Signal(signal)) if CRASHES.contains(&signal) => Some(Misconduct::Crash),
         _ => None,
@@ -50,6 +51,7 @@ pub(super) fn misconduct(over: &Over, exit: Exit) -> Option<Misconduct> {
 }
 
 const PROTOCOL: i32 = WorkerExit::Protocol as i32;
+const PANIC: i32 = WorkerExit::Panic as i32;
 /// Signals that a program brings upon itself.
 const CRASHES: [Signal; 6] =
     [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP];
@@ -89,5 +91,6 @@ mod tests {
         assert_eq!(misconduct(&Over::Closed, Exit::Signal(Signal::SIGSYS)), Some(Misconduct::ForbiddenCall));
         assert_eq!(misconduct(&Over::Closed, Exit::Signal(Signal::SIGSEGV)), Some(Misconduct::Crash));
         assert_eq!(misconduct(&Over::Closed, Exit::Code(PROTOCOL)), Some(Misconduct::Protocol));
+        assert_eq!(misconduct(&Over::Closed, Exit::Code(PANIC)), Some(Misconduct::Crash));
     }
 }

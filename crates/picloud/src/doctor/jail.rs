@@ -167,6 +167,7 @@ mod tests {
                 Layers::MOUNT_NAMESPACE,
                 Layers::EMPTY_BOUNDING_SET,
                 Layers::NO_SPECULATION,
+                Layers::OWN_CORE,
             ]
             .contains(layer);
             let checks = checks(&probe(Layers::ALL.without(*layer)), 16);

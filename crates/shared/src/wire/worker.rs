@@ -56,6 +56,8 @@ exits! {
     Protocol = 67 "did not understand its parent",
     /// The socket failed.
     Socket = 68 "lost its socket",
+    /// A fault in its own code; its words are on standard error.
+    Panic = 69 "failed in its own code",
 }
 
 macro_rules! layers {
@@ -103,6 +105,8 @@ layers! {
     SYSTEM_CALL_FILTER = 16 "system-call-filter",
     /// The processor does not run ahead where that can be switched off.
     NO_SPECULATION = 18 "no-speculation",
+    /// No other program runs at the same time on the core that it runs on.
+    OWN_CORE = 19 "own-core",
 }
 
 impl Layers {
@@ -115,7 +119,7 @@ impl Layers {
     }
 
     /// What every worker puts up. The rest costs time, and is for those who ask for it.
-    pub const USUAL: Self = Self::ALL.without(Self::NO_SPECULATION);
+    pub const USUAL: Self = Self::ALL.without(Self::NO_SPECULATION.and(Self::OWN_CORE));
 
     /// Both sets, where a constant is needed.
     pub const fn and(self, other: Self) -> Self {

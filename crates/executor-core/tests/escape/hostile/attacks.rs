@@ -3,7 +3,6 @@
 #![expect(clippy::cast_sign_loss, reason = "the kernel takes its numbers as registers, whatever their sign")]
 
 use nix::errno::Errno;
-use nix::unistd::getpid;
 
 use crate::system::{address, byte_at, call, in_child};
 use crate::{Seen, memory, surroundings};
@@ -38,13 +37,15 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
             libc::SYS_openat2,
             &[libc::AT_FDCWD as usize, address(c"/etc/passwd"), address(&[0_u8; 24]), 24],
         ),
+        "name-to-handle" => name_to_handle(c"/etc/passwd"),
         "open-by-handle" => call(libc::SYS_open_by_handle_at, &[3, address(&[0_u8; 24]), 0]),
         "trace-parent" => call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, parent]),
         "read-parent" => read_memory_of(parent),
         "signal-parent" => call(libc::SYS_kill, &[parent]),
         "abort-parent" => call(libc::SYS_tgkill, &[parent, parent, libc::SIGABRT as usize]),
         "pidfd-of-parent" => call(libc::SYS_pidfd_open, &[parent]),
-        "stop-oneself" => call(libc::SYS_kill, &[getpid().as_raw() as usize, libc::SIGSTOP as usize]),
+        // Its own group, in which it is alone.
+        "stop-oneself" => call(libc::SYS_kill, &[0, libc::SIGSTOP as usize]),
         "fork" => return in_child(|| ()).map(|_| "done".to_owned()),
         "thread" => {
             call(libc::SYS_clone, &[(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as usize])
@@ -56,6 +57,7 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "execute-from-memory" => execute_from_memory(),
         "change-key-of-code" => call(libc::SYS_pkey_mprotect, &[code(), PAGE, READ | WRITE | EXECUTE, NO_FD]),
         "overwrite-code" => call(libc::SYS_mprotect, &[code(), PAGE, READ | WRITE | EXECUTE]),
+        "move-code" => move_code(),
         "unmap-code" => call(libc::SYS_munmap, &[code(), PAGE]),
         "personality" => call(libc::SYS_personality, &[libc::READ_IMPLIES_EXEC as usize]),
         "regain-rights" => regain_rights(),
@@ -75,13 +77,40 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "run-in-real-time" => ask_scheduler(libc::SCHED_FIFO, 0, 1),
         "raise-priority" => ask_scheduler(libc::SCHED_OTHER, -1, 0),
         "time-calls" => return Ok(time_calls()),
-        _ => return Ok(format!("no attack is called {name}")),
+        name => match name.strip_suffix("-of-sibling").or_else(|| name.strip_suffix("-sibling")) {
+            Some(attack) => attack_sibling(attack, target),
+            None => return Ok(format!("no attack is called {name}")),
+        },
     };
     done.map(|_| "done".to_owned())
 }
 
+/// Another worker, whose number a worker can only guess.
+fn attack_sibling(attack: &str, target: &str) -> Result<usize, Errno> {
+    let pid: usize = target.parse().map_err(|_| Errno::EBADMSG)?;
+    match attack {
+        "trace" => call(libc::SYS_ptrace, &[libc::PTRACE_SEIZE as usize, pid]),
+        "read" => read_memory_of(pid),
+        "signal" => call(libc::SYS_kill, &[pid]),
+        "abort" => call(libc::SYS_tgkill, &[pid, pid, libc::SIGABRT as usize]),
+        "pidfd" => call(libc::SYS_pidfd_open, &[pid]),
+        _ => Err(Errno::EBADMSG),
+    }
+}
+
 fn open(path: &std::ffi::CStr, flags: i32) -> Result<usize, Errno> {
     call(libc::SYS_openat, &[libc::AT_FDCWD as usize, address(path), flags as usize, 0o600])
+}
+
+fn name_to_handle(path: &std::ffi::CStr) -> Result<usize, Errno> {
+    // Says in its first word that it has room for 128 bytes; then the handle's kind, and the room.
+    let mut handle = [0_u32; 34];
+    handle[0] = 128;
+    let mount = [0_u32];
+    call(
+        libc::SYS_name_to_handle_at,
+        &[libc::AT_FDCWD as usize, address(path), handle.as_mut_ptr().addr(), address(&mount), 0],
+    )
 }
 
 fn connect_tcp(port: &str) -> Result<usize, Errno> {
@@ -122,6 +151,12 @@ fn execute() -> Result<usize, Errno> {
 fn make_executable() -> Result<usize, Errno> {
     let page = call(libc::SYS_mmap, &[0, PAGE, READ | WRITE, PRIVATE, NO_FD])?;
     call(libc::SYS_mprotect, &[page, PAGE, READ | EXECUTE])
+}
+
+fn move_code() -> Result<usize, Errno> {
+    let to = call(libc::SYS_mmap, &[0, PAGE, READ, PRIVATE, NO_FD])?;
+    let anywhere = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as usize;
+    call(libc::SYS_mremap, &[code(), PAGE, PAGE, anywhere, to])
 }
 
 fn execute_from_memory() -> Result<usize, Errno> {
@@ -169,10 +204,8 @@ fn ask_scheduler(policy: i32, nice: i32, priority: u32) -> Result<usize, Errno> 
     call(libc::SYS_sched_setattr, &[0, address(&attributes), 0])
 }
 
-/// Deaf to all signals that can be blocked, and never done.
+/// Never done, and deaf to all signals: process 1 of a namespace hears none that it does not want to.
 fn spin() -> Result<usize, Errno> {
-    let all = u64::MAX;
-    call(libc::SYS_rt_sigprocmask, &[libc::SIG_BLOCK as usize, address(&all), 0, 8])?;
     let _ = call(libc::SYS_write, &[2, address(b"seen spinning\n"), 14]);
     loop {
         std::hint::spin_loop();

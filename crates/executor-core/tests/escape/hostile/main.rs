@@ -25,8 +25,12 @@ fn main() -> ExitCode {
         // Not hostile at all: does its work with one rule less.
         ["without", rule, parent] => {
             let Ok(parent) = parent.parse() else { return ExitCode::from(2) };
-            let rules: Vec<Allowed> = RULES.iter().filter(|allowed| allowed.name != *rule).copied().collect();
-            executor_core::serve_with(parent, &rules)
+            executor_core::serve_with(parent, &without(rule))
+        }
+        // Fails as a worker of ours would, with one rule less.
+        ["dying-without", rule, parent] => {
+            let Ok(parent) = parent.parse() else { return ExitCode::from(2) };
+            executor_core::rehearse_with(parent, Layers::ALL, &without(rule), || panic!("last words"))
         }
         // Stands for a parent with secrets in its environment and memory.
         ["become", rest @ ..] => {
@@ -44,6 +48,10 @@ fn main() -> ExitCode {
         }
         _ => ExitCode::from(2),
     }
+}
+
+fn without(rule: &str) -> Vec<Allowed> {
+    RULES.iter().filter(|allowed| allowed.name != rule).copied().collect()
 }
 
 fn parse(layers: &str) -> Option<Layers> {

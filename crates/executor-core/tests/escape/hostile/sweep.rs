@@ -1,6 +1,8 @@
 //! Every system call, behind the filter alone: those on the list with good and with bad arguments,
 //! all others as they are.
 
+use std::sync::atomic::Ordering;
+
 use executor_core::jail::{self, Allowed, RULES, Test};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -9,7 +11,7 @@ use nix::unistd::getpid;
 use shared::wire::worker::Layers;
 
 use crate::Seen;
-use crate::system::{address, call, in_child, prepare_interrupt};
+use crate::system::{INTERRUPTED, call, in_child, prepare_interrupt};
 
 /// The last number known to Linux 6.18 is 467; those above must be refused too.
 const NUMBERS: std::ops::RangeInclusive<i64> = 0..=500;
@@ -17,8 +19,6 @@ const NUMBERS: std::ops::RangeInclusive<i64> = 0..=500;
 const X32: i64 = 0x4000_0000;
 /// How a child ends that was not killed; a child that could not enter the jail ends with 0.
 const SURVIVED: usize = 7;
-/// Stands for the child's own process id, until there is a child.
-const OWN_PROCESS: usize = usize::MAX;
 
 /// Since Linux 6.13 these pass every filter on x86-64: they are what user-space probes put into
 /// programs, and whoever calls them without such a probe gets an illegal instruction or an error.
@@ -49,8 +49,6 @@ pub(crate) fn sweep() -> Seen {
             let mut bad = good;
             bad[usize::from(argument.0)] = match argument.1 {
                 Test::Is(value) => usize::try_from(value).unwrap_or(0) + 1,
-                // The one that must not be reached most of all.
-                Test::OwnProcess => getpid().as_raw().unsigned_abs() as usize,
                 // One bit too many.
                 Test::Bits { of, set } => usize::try_from(set | lowest_bit(of & !set)).unwrap_or(0),
             };
@@ -70,7 +68,6 @@ fn good_arguments(rule: &Allowed) -> [usize; 6] {
     for argument in rule.arguments {
         good[usize::from(argument.0)] = match argument.1 {
             Test::Is(value) | Test::Bits { set: value, .. } => usize::try_from(value).unwrap_or(0),
-            Test::OwnProcess => OWN_PROCESS,
         };
     }
     good
@@ -90,8 +87,7 @@ fn check(
         });
     }
     check_with(name, is_fatal, surprises, || {
-        let own = std::process::id() as usize;
-        let _ = call(number, &arguments.map(|value| if value == OWN_PROCESS { own } else { value }));
+        let _ = call(number, arguments);
     })
 }
 
@@ -116,8 +112,6 @@ fn check_with(
     let seen = match status {
         WaitStatus::Signaled(_, Signal::SIGSYS, _) => Some(true),
         WaitStatus::Exited(_, code) if code == survived => Some(false),
-        // By its own hand, as `tgkill` allows.
-        WaitStatus::Signaled(_, Signal::SIGABRT, _) => Some(false),
         _ => None,
     };
     if seen != Some(is_fatal) {
@@ -130,9 +124,10 @@ const fn lowest_bit(bits: u64) -> u64 {
     bits & bits.wrapping_neg()
 }
 
-/// Lets in the signal that waits since before the filter: its handler runs, and returns by
-/// `rt_sigreturn`.
+/// Waits for the timer that was set before the filter: its handler runs, and returns by `rt_sigreturn`.
 fn interrupt() {
-    let none = 0_u64;
-    let _ = call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as usize, address(&none), 0, 8]);
+    INTERRUPTED.store(false, Ordering::Relaxed);
+    while !INTERRUPTED.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
 }

@@ -1,5 +1,7 @@
 //! The one door to the kernel: numbers in, a number or an error out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use libc::c_long;
 use nix::errno::Errno;
 
@@ -39,14 +41,20 @@ pub(crate) fn byte_at(address: usize) -> u8 {
     unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
 }
 
-/// Sends this process a signal that waits, as it is blocked, with a handler that does nothing.
-pub(crate) fn prepare_interrupt() {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+/// Set by the handler of an interrupt.
+pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-    extern "C" fn nothing(_: libc::c_int) {}
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: a handler that does nothing may run at any time.
-    let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
-    let _ = SigSet::from(Signal::SIGUSR1).thread_block();
-    let _ = raise(Signal::SIGUSR1);
+/// Has this process interrupted from now on, every few milliseconds.
+pub(crate) fn prepare_interrupt() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+    extern "C" fn note(_: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: a handler that sets a flag may run at any time.
+    let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
+    // `struct itimerval`: every 5 ms, the first time after 20, in seconds and microseconds.
+    let times: [libc::c_long; 4] = [0, 5_000, 0, 20_000];
+    let _ = call(libc::SYS_setitimer, &[libc::ITIMER_REAL as usize, address(&times), 0]);
 }
