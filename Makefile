@@ -22,14 +22,14 @@ build: setup ## build the release binaries
 test: setup setup-tests ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
 
-# The attacks by number are in docs/attacks.md.
+# The attacks by number are in docs/attacks.md. The whole workspace each time: what `make test` built is used again.
 torture: setup ## make every attack, and print what was expected and what was seen
-	$(CARGO) test --locked -q -p executor-core --test escape -- --nocapture --test-threads=1
-	$(CARGO) test --locked -q -p orchestrator-core --test hostile_worker
-	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- attack isolation starters worker_loss --nocapture --test-threads=1
-	$(CARGO) test --locked -q -p executor-core --lib -- --ignored ten_thousand --nocapture
-	$(CARGO) test --locked -q -p manager-core --lib -- --ignored 50_000_bad_worlds --nocapture
-	.ci/with-postgres $(CARGO) test --locked -q -p picloud --test it -- --ignored torture_ --nocapture --test-threads=1
+	@printf '| %s | %s | %s |\n' attack expected seen
+	$(CARGO) test --locked -q --workspace --test escape -- --nocapture --test-threads=1
+	$(CARGO) test --locked -q --workspace --test hostile_worker
+	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- attack isolation quarantine starters worker_loss --nocapture --test-threads=1
+	$(CARGO) test --locked -q --workspace --lib -- --ignored ten_thousand 50_000_bad_worlds --nocapture
+	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- --ignored torture_ --nocapture --test-threads=1
 
 cross-check: setup ## build for ARM boards, and run what an emulator can run
 	.ci/cross-check

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestApp, TestServer};
+use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer};
 
 #[test]
 fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_nothing() {
@@ -28,7 +28,7 @@ fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_no
 #[test]
 fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
     let server = TestServer::shared();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server.client));
     let limits = json!({ "fuel": 300_000_000_000_u64, "timeout_ms": 300 });
     let sources = [
         ("loop", "loop {}"),
@@ -44,6 +44,7 @@ fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
     }
     app.admin("PUT", "/budgets", &json!({ "fuel_per_day": 1_000 })).is(200);
     app.get("/loop").is(429).is_problem("budget_exhausted");
+    canary.release();
 }
 
 fn fuel_of(app: &TestApp<'_>) -> i64 {

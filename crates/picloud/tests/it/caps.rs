@@ -64,6 +64,25 @@ fn a_memory_bomb_ends_at_its_cap() {
 }
 
 #[test]
+fn who_waits_for_a_slot_too_long_is_told_when_to_come_back() {
+    // Two workers with one slot each, of which an app has half.
+    let server = TestServer::start_with(&[("PICLOUD_SLOTS_PER_WORKER", "1")]);
+    let app = server.app();
+    app.serve("long", "loop { }", &json!({ "timeout_ms": 7_000, "fuel": MUCH_FUEL }));
+    std::thread::scope(|scope| {
+        let requests: Vec<_> = (0..3).map(|_| scope.spawn(|| app.get("/long"))).collect();
+        let replies: Vec<_> = requests.into_iter().map(|request| request.join().unwrap()).collect();
+        let refused: Vec<_> = replies.iter().filter(|reply| reply.status == 503).collect();
+        assert!(!refused.is_empty(), "{replies:?}");
+        for reply in refused {
+            let problem = reply.is_problem("overloaded");
+            assert_eq!((&problem["fault"], &problem["retry"]), (&json!("platform"), &json!("safe")));
+            assert!(reply.header("retry-after").parse::<u32>().unwrap() >= 1);
+        }
+    });
+}
+
+#[test]
 fn endless_recursion_is_the_scripts_error() {
     let server = TestServer::shared();
     let app = server.app();

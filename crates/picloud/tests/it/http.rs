@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DnsServer, NO_LIMITS, TestApp, TestServer, World, eventually, process};
+use crate::harness::{Canary, DnsServer, NO_LIMITS, TestApp, TestServer, World, eventually, process};
 
 /// A script that tries an address and says with which code it failed, or `reached`.
 fn attempt(url: &str) -> String {
@@ -201,7 +201,7 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
     let app = server.app();
     allow_port(&app, world.port());
     assert_eq!(outcome(&app, &world.url("/echo")), "reached");
-    let before = process::resident_kib(server.pid());
+    let (canary, before) = (Canary::beside(&server.client), process::resident_kib(server.pid()));
     for (path, seen) in [
         ("/bomb", "too_large"),
         ("/huge", "too_large"),
@@ -221,6 +221,7 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
     let grown = process::resident_kib(server.pid()).saturating_sub(before);
     assert!(grown < 64 << 10, "the parent grew by {grown} KiB");
     assert!(world.sent.load(Ordering::Relaxed) < 1 << 30);
+    canary.release();
 }
 
 /// The deadline is the execution's own, and the worker goes on with others meanwhile.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestApp, TestServer, process};
+use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer, process};
 
 #[test]
 fn the_walls_and_the_workers_are_shown_to_those_who_run_the_instance() {
@@ -47,7 +47,7 @@ fn attack_45_searching_a_worker_for_another_tenants_secrets() {
 
 fn search(mode: &str) {
     let server = TestServer::start_with(&[("PICLOUD_ISOLATION", mode)]);
-    let (one, two) = (server.app(), server.app());
+    let (one, two, neighbour) = (server.app(), server.app(), Canary::beside(&server.client));
     // Another owner: `pinned` keeps owners apart, `strict` apps too.
     let bob = json!({ "username": "bob", "password": "correct horse battery staple" });
     server.admin("POST", "/users", &bob).is(201);
@@ -76,6 +76,7 @@ fn search(mode: &str) {
     );
     assert!(own > 0, "the search finds nothing at all");
     assert_eq!(others, 0);
+    neighbour.release();
 }
 
 #[test]

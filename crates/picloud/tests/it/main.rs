@@ -30,6 +30,7 @@ mod modules;
 mod oidc;
 mod operation;
 mod pic;
+mod quarantine;
 mod queues;
 mod response;
 mod routes;

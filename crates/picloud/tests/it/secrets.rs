@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestServer, process};
+use crate::harness::{Canary, NO_LIMITS, TestServer, process};
 
 const VALUE: &str = "a-value-that-is-nowhere-else-7f3a";
 
@@ -122,9 +122,11 @@ fn attack_44_workers_hold_neither_the_key_nor_other_secrets() {
     app.admin("PUT", "/secrets/unused", &json!({ "value": VALUE })).is(201);
     app.serve("other", "secrets::list().len()", &NO_LIMITS);
     assert_eq!(app.get("/other").is(200).json(), 1);
+    let canary = Canary::beside(&server.client);
     let key = std::fs::read_to_string(server.disk.path().join("data/secret-key")).unwrap();
     for worker in process::children(server.pid()) {
         assert_eq!(process::find_in_memory(worker, VALUE.as_bytes()), 0);
         assert_eq!(process::find_in_memory(worker, key.trim().as_bytes()), 0);
     }
+    canary.release();
 }

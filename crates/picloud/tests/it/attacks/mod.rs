@@ -3,6 +3,8 @@
 
 mod calls;
 mod cpu;
+mod effects;
+mod held;
 mod memory;
 mod source;
 mod values;
@@ -28,7 +30,11 @@ struct Target {
 
 impl Target {
     fn new(number: &'static str) -> Self {
-        let server = TestServer::shared();
+        Self::on(number, TestServer::shared())
+    }
+
+    /// For attacks that need a server with settings of its own, or that look at its database.
+    fn on(number: &'static str, server: Arc<TestServer>) -> Self {
         let workers = server.workers();
         let canary = Canary::beside(&server.client);
         Self { number, server, workers, canary }

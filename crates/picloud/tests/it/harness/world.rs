@@ -17,6 +17,8 @@ pub(crate) struct World {
     pub(crate) sent: Arc<AtomicU64>,
     /// Requests that came in.
     pub(crate) requests: Arc<AtomicU64>,
+    /// Most of them that were on `/slow` at the same time.
+    pub(crate) most_at_once: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
 }
 
@@ -24,18 +26,25 @@ impl World {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (sent, requests, ends) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
-        let world = Self { address, sent, requests, ends };
+        let world = Self {
+            address,
+            sent: Arc::default(),
+            requests: Arc::default(),
+            most_at_once: Arc::default(),
+            ends: Arc::default(),
+        };
         let (sent, requests, ends) =
             (Arc::clone(&world.sent), Arc::clone(&world.requests), Arc::clone(&world.ends));
+        let busy = Busy { now: Arc::default(), most: Arc::clone(&world.most_at_once) };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if ends.load(Ordering::Relaxed) {
                     return;
                 }
                 let (sent, requests, ends) = (Arc::clone(&sent), Arc::clone(&requests), Arc::clone(&ends));
+                let busy = busy.clone();
                 std::thread::spawn(move || {
-                    let mut visitor = Visitor { stream, sent, ends };
+                    let mut visitor = Visitor { stream, sent, ends, busy };
                     while visitor.answer(&requests).is_some() {}
                     let _ = visitor.stream.shutdown(Shutdown::Both);
                 });
@@ -60,11 +69,29 @@ impl Drop for World {
     }
 }
 
+/// How many requests are being thought about.
+#[derive(Clone)]
+struct Busy {
+    now: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+impl Busy {
+    /// As long as it takes to see who comes at the same time.
+    fn think(&self) {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(10));
+        self.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection.
 struct Visitor {
     stream: TcpStream,
     sent: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
+    busy: Busy,
 }
 
 impl Visitor {
@@ -94,6 +121,10 @@ impl Visitor {
             }
             "/to" => {
                 self.write(&format!("HTTP/1.1 302 Found\r\nlocation: {query}\r\ncontent-length: 0\r\n\r\n"))
+            }
+            "/slow" => {
+                self.busy.think();
+                self.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             }
             "/loop" => self.write("HTTP/1.1 302 Found\r\nlocation: /loop\r\ncontent-length: 0\r\n\r\n"),
             "/bomb" => self.bomb(),
