@@ -1,4 +1,4 @@
-//! How many workers this machine's memory has room for.
+//! How many workers this machine's memory has room for, and how much of it one may take.
 
 use std::fs;
 
@@ -15,6 +15,13 @@ const ASSUMED_KIB: u64 = 1 << 20;
 pub fn workers_max(always: usize) -> usize {
     let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_kib(&text));
     room(total.unwrap_or(ASSUMED_KIB)).max(always + 1)
+}
+
+/// Most memory of one worker, where something holds it to that: half of the machine's. What its guests may
+/// have together can be more than a small machine has at all.
+pub fn worker_bytes_max() -> u64 {
+    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_kib(&text));
+    total.unwrap_or(ASSUMED_KIB) * 1024 / 2
 }
 
 fn room(total_kib: u64) -> usize {

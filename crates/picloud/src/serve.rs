@@ -23,6 +23,7 @@ use crate::api;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::health;
+use crate::memory;
 use crate::metrics;
 use crate::owner::{self, InitialPassword};
 use crate::postgres::EmbeddedPostgres;
@@ -70,6 +71,7 @@ async fn serve_with(
     };
     let pool_config = PoolConfig {
         tenant_workers: config.workers_max,
+        group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
         ..PoolConfig::new(program, config.workers, config.slots_per_worker)
     };
     let pool_config = pool_config.isolated(config.isolation);

@@ -10,6 +10,7 @@ mod complaints;
 mod connection;
 mod conversation;
 mod drain;
+mod groups;
 mod job;
 mod library;
 mod mode;
@@ -35,6 +36,7 @@ use shared::invocation::{Refusal, Work, WorkResult};
 use shared::ports::{BoxFuture, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink};
 use tokio::sync::oneshot;
 
+pub use self::groups::{Delegated, Ungrouped};
 use self::job::{Job, Submitted};
 use self::library::Images;
 pub use self::mode::{Mode, UnknownMode};

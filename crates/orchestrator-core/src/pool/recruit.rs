@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::complaints::Complaints;
+use super::groups::{Delegated, Group, Groups, Ungrouped};
 use super::mode::Mode;
 use super::process::{Process, Program, Spawned, Spawner};
 use super::verify::{self, Isolation, VerifyError};
@@ -38,6 +39,9 @@ pub struct PoolConfig {
     pub queue_max: usize,
     /// Executions after which a worker is replaced, so that nothing it may have leaked adds up.
     pub recycle_after: u64,
+    /// Most memory of a worker whatever it does, where the machine has given PiCloud a control group to
+    /// divide up; without a number it is left alone.
+    pub group_memory_bytes: Option<u64>,
 }
 
 impl PoolConfig {
@@ -51,6 +55,7 @@ impl PoolConfig {
             image_cache_bytes: 8 << 20,
             queue_max: 1024,
             recycle_after: 250_000,
+            group_memory_bytes: None,
         }
     }
 
@@ -102,6 +107,8 @@ pub(super) struct ReadyWorker {
     pub(super) stream: UnixStream,
     pub(super) slots: u16,
     pub(super) isolation: Isolation,
+    /// Gone after the process.
+    pub(super) group: Option<Group>,
 }
 
 /// Makes workers.
@@ -110,13 +117,15 @@ pub(super) struct Recruiter {
     config: PoolConfig,
     spawner: Spawner,
     complaints: Arc<Complaints>,
+    groups: Option<Arc<Groups>>,
 }
 
 impl Recruiter {
     pub(super) fn new(config: PoolConfig) -> Result<Self, StartError> {
         let program = Program { path: config.program.clone(), mode: config.mode };
         let spawner = Spawner::start(program).map_err(StartError::Spawn)?;
-        Ok(Self { config, spawner, complaints: Arc::default() })
+        let groups = config.group_memory_bytes.and_then(divide).map(Arc::new);
+        Ok(Self { config, spawner, complaints: Arc::default(), groups })
     }
 
     pub(super) async fn make_ready(&self) -> Result<ReadyWorker, StartError> {
@@ -128,6 +137,8 @@ impl Recruiter {
         let mut stream = UnixStream::from_std(stream).map_err(StartError::Spawn)?;
         let deadline = tokio::time::Instant::now() + HELLO_PATIENCE;
         let process = Process::meet(child, deadline).await.map_err(HelloError::Silent)?;
+        // Before it has loaded anything, and long before it runs a stranger's script.
+        let group = self.groups.as_deref().and_then(|groups| enclose(groups, process.id()));
         let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config)).await;
         let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
             // The process is ours until it is waited for, so this is about no other.
@@ -135,11 +146,48 @@ impl Recruiter {
             Ok((hello.slots.min(self.config.slots_per_worker), isolation))
         });
         match verified {
-            Ok((slots, isolation)) => Ok(ReadyWorker { process, stream, slots, isolation }),
+            Ok((slots, isolation)) => Ok(ReadyWorker { process, stream, slots, isolation, group }),
             Err(error) => {
                 process.end().await;
                 Err(error.into())
             }
+        }
+    }
+}
+
+/// The groups that workers will be in; none where the machine gives none, as the doctor says.
+fn divide(memory_bytes: u64) -> Option<Groups> {
+    let delegated = match Delegated::look() {
+        Ok(delegated) => delegated,
+        Err(why @ (Ungrouped::None | Ungrouped::Root)) => {
+            tracing::debug!("workers are in no control groups of their own: {why}");
+            return None;
+        }
+        Err(why) => {
+            tracing::info!("workers are in no control groups of their own: {why}");
+            return None;
+        }
+    };
+    match Groups::make(delegated, memory_bytes) {
+        Ok(groups) => Some(groups),
+        Err(error) => {
+            tracing::warn!(%error, "workers are in no control groups of their own");
+            None
+        }
+    }
+}
+
+/// The group of one worker. Without it the worker's own limits hold, so it may work all the same.
+fn enclose(groups: &Groups, pid: u32) -> Option<Group> {
+    match groups.add(pid) {
+        Ok(group) if group.holds(pid) => Some(group),
+        Ok(_) => {
+            tracing::warn!(worker.pid = pid, "the kernel did not put a worker into its control group");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, worker.pid = pid, "a worker is in no control group of its own");
+            None
         }
     }
 }

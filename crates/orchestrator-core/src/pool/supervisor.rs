@@ -116,6 +116,8 @@ impl Farm {
         }
         drop(worker.stream);
         let exit = worker.process.end().await;
+        // Only an empty one can be removed.
+        drop(worker.group);
         if matches!(over, Over::Closed) && exit.is_clean() && lost_count == 0 {
             tracing::debug!(worker.pid = pid, "worker ended");
             // It started and did its work; what went wrong with others before is over.

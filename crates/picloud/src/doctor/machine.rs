@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
+use orchestrator_core::pool::Delegated;
 
 use super::{Check, Verdict};
 
@@ -47,21 +48,22 @@ fn address_bits() -> Option<u32> {
     Some(u64::BITS - u64::from_str_radix(end, 16).ok()?.leading_zeros())
 }
 
-/// Nothing depends on them yet: memory is limited by the kernel's limits of a process, CPU by fuel.
+/// As `serve` will find them: it moves itself and its workers about only within a group that is its own.
 pub(super) fn control_groups() -> Check {
     const NAME: &str = "control groups";
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::")) else {
-        return Check::new(NAME, Verdict::Note, "this machine has no control groups of version 2");
-    };
-    let dir = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let is_ours = access(&dir.join("cgroup.procs"), AccessFlags::W_OK).is_ok();
-    let controllers = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-    if is_ours && controllers.split_whitespace().any(|name| name == "memory") {
-        return Check::new(NAME, Verdict::Holds, format!("delegated, with {}", controllers.trim()));
+    match Delegated::look() {
+        Ok(delegated) => {
+            let found =
+                format!("each worker is in a group of its own, which the kernel limits by {delegated}");
+            Check::new(NAME, Verdict::Holds, found)
+        }
+        Err(why) => {
+            let found = format!("{why}; workers are limited by their own limits alone");
+            Check::new(NAME, Verdict::Note, found).advise(
+                "under systemd 254 or newer: Delegate=memory pids cpu and DelegateSubgroup=supervisor in the unit",
+            )
+        }
     }
-    Check::new(NAME, Verdict::Note, "not delegated to PiCloud; workers are limited by their own limits alone")
-        .advise("nothing is lost; under systemd, Delegate=yes in the unit would delegate them")
 }
 
 pub(super) fn clock() -> Check {
