@@ -61,7 +61,9 @@ impl<'a> PathSegments<'a> {
     pub fn capture(&self, pattern: &PathPattern) -> Option<Captured> {
         let wanted = pattern.segments();
         let given = self.decoded.len();
-        let fits = if pattern.is_prefix() { given >= wanted.len() } else { given == wanted.len() };
+        // What is below `/files/` is not `/files` itself; of `/*` everything is below.
+        let is_below = given > wanted.len() || wanted.is_empty();
+        let fits = if pattern.is_prefix() { is_below } else { given == wanted.len() };
         if !fits {
             return None;
         }
@@ -139,9 +141,12 @@ mod tests {
                 Segment::Literal(literal) => literal == given,
                 Segment::Param(_) => !given.is_empty(),
             };
-            let is_match = given.len() >= pattern.segments().len()
-                && (is_prefix || given.len() == pattern.segments().len())
-                && pattern.segments().iter().zip(given).all(fits);
+            let wanted = pattern.segments();
+            let is_long_enough = match is_prefix {
+                true => given.len() > wanted.len() || wanted.is_empty(),
+                false => given.len() == wanted.len(),
+            };
+            let is_match = is_long_enough && wanted.iter().zip(given).all(fits);
             prop_assert_eq!(segments.capture(&pattern).is_some(), is_match);
         }
     }
@@ -182,7 +187,9 @@ mod tests {
             assert_eq!(taken("/u/:id", miss), None, "{miss}");
         }
         assert_eq!(taken("/u/:id", "/u/100%"), Some((pairs(&[("id", "100%")]), String::new())));
-        assert_eq!(taken("/f/*", "/f"), Some((vec![], String::new())));
+        assert_eq!(taken("/f/*", "/f"), None);
+        assert_eq!(taken("/f/*", "/f/"), Some((vec![], String::new())));
+        assert_eq!(taken("/f/:a/*", "/f/x"), None);
         assert_eq!(taken("/f/*", "/f/a/b"), Some((vec![], "a/b".to_owned())));
         assert_eq!(taken("/*", "/"), Some((vec![], String::new())));
     }

@@ -3,7 +3,7 @@
 //! How a request finds its route is the router's business; what a pattern means is said here once,
 //! because the admin API refuses conflicting patterns by the same rules.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::fmt;
 use std::str::FromStr;
 
@@ -114,13 +114,16 @@ impl PathPattern {
     }
 
     /// Which of two patterns that both match a path is asked first: `Less` goes first. Exact comes
-    /// before parameters before prefix; then more literal segments; then the longer pattern.
+    /// before parameters before prefix; then more literal segments; then more of them at the
+    /// beginning; then the longer pattern.
     pub fn precedence(&self, other: &Self) -> Ordering {
         let key = |pattern: &Self| {
-            let literals = pattern.segments.iter().filter(|s| matches!(s, Segment::Literal(_))).count();
+            let is_literal = |segment: &&Segment| matches!(segment, Segment::Literal(_));
+            let literals = pattern.segments.iter().filter(is_literal).count();
+            let leading = pattern.segments.iter().take_while(is_literal).count();
             let has_params = literals < pattern.segments.len();
             let class: u8 = if pattern.is_prefix { 2 } else { has_params.into() };
-            (class, std::cmp::Reverse(literals), std::cmp::Reverse(pattern.segments.len()))
+            (class, Reverse(literals), Reverse(leading), Reverse(pattern.segments.len()))
         };
         key(self).cmp(&key(other)).then_with(|| self.shape().cmp(&other.shape()))
     }
@@ -261,10 +264,10 @@ mod tests {
     #[test]
     fn exact_goes_before_param_before_prefix() {
         let mut patterns: Vec<_> =
-            ["/*", "/a/*", "/:x", "/a/:x", "/a/b", "/a/:x/c"].iter().map(|t| parse(t).unwrap()).collect();
+            ["/*", "/a/*", "/:x", "/:x/b", "/a/:x", "/a/b", "/a/:x/c"].map(|t| parse(t).unwrap()).to_vec();
         patterns.sort_by(PathPattern::precedence);
         let order: Vec<_> = patterns.iter().map(ToString::to_string).collect();
-        assert_eq!(order, ["/a/b", "/a/:x/c", "/a/:x", "/:x", "/a/*", "/*"]);
+        assert_eq!(order, ["/a/b", "/a/:x/c", "/a/:x", "/:x/b", "/:x", "/a/*", "/*"]);
     }
 
     proptest! {
