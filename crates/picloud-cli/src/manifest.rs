@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use shared::limits::{LimitsPatch, SOURCE_BYTES_MAX};
-use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTrigger};
+use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTopic, ManifestTrigger};
 use shared::name::{AppSlug, ScriptName, SecretName};
 use shared::script::ScriptKind;
 
@@ -41,6 +41,8 @@ struct Toml {
     routes: Vec<ManifestRoute>,
     #[serde(default)]
     triggers: Vec<ManifestTrigger>,
+    #[serde(default)]
+    topics: Vec<ManifestTopic>,
     #[serde(default)]
     secrets: Vec<SecretName>,
 }
@@ -87,8 +89,8 @@ impl Folder {
             wanted.insert(name.clone(), ManifestScript { source, kind, limits, description });
             files.insert(name, file);
         }
-        let Toml { app, name, description, routes, triggers, secrets, .. } = toml;
-        let manifest = Manifest { name, description, scripts: wanted, routes, triggers, secrets };
+        let Toml { app, name, description, routes, triggers, topics, secrets, .. } = toml;
+        let manifest = Manifest { name, description, scripts: wanted, routes, triggers, topics, secrets };
         Ok(Self { app, manifest, files })
     }
 }
@@ -135,6 +137,8 @@ fn read_text(path: &Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use shared::topic::TopicAuth;
+
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Folder, Failure>) {
@@ -150,7 +154,7 @@ mod tests {
     #[test]
     fn a_folder_is_its_manifest_and_the_scripts_beside_it() {
         let toml = "app = 'blog'\n[scripts.base]\nfile = 'lib/base.rhai'\nkind = 'module'\n[scripts.page.limits]\n\
-                    fuel = 5\n[[routes]]\npath = '/'\nscript = 'page'\n";
+                    fuel = 5\n[[routes]]\npath = '/'\nscript = 'page'\n[[topics]]\nname = 'news.local'\nexternal = true\n";
         let (_dir, read) = folder(&[
             (FILE, toml),
             ("lib/base.rhai", "fn f() {}"),
@@ -166,6 +170,11 @@ mod tests {
         assert_eq!(manifest.scripts["base"].kind, ScriptKind::Module);
         assert_eq!(manifest.scripts["page"].limits.fuel, Some(5));
         assert_eq!((manifest.routes.len(), files.len()), (1, 3));
+        let topic = &manifest.topics[0];
+        assert_eq!(
+            (topic.name.as_str(), topic.external, topic.auth_mode),
+            ("news.local", true, TopicAuth::Token)
+        );
     }
 
     #[test]

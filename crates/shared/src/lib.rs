@@ -41,6 +41,8 @@ pub mod script;
 #[cfg(feature = "host")]
 pub mod sdk;
 #[cfg(feature = "host")]
+pub mod topic;
+#[cfg(feature = "host")]
 pub mod trace;
 pub mod wire;
 

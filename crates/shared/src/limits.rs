@@ -80,6 +80,9 @@ pub const MANIFEST_ROUTES_MAX: usize = 10_000;
 
 /// Triggers of an app: each change of its data is compared with all of them, at under a microsecond.
 pub const TRIGGERS_MAX: usize = 1_000;
+
+/// Topics that an app registers: a table that people read.
+pub const TOPICS_MAX: usize = 1_000;
 /// What a trigger is set to, as JSON.
 pub const TRIGGER_CONFIG_BYTES_MAX: usize = 16 << 10;
 /// Times that an event may be tried.

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::limits::LimitsPatch;
-use crate::name::{ScriptName, SecretName, TriggerName};
+use crate::name::{ScriptName, SecretName, TopicName, TriggerName};
 use crate::route::{Cors, RateLimit, RouteAuth};
 use crate::script::ScriptKind;
+use crate::topic::TopicAuth;
 
 /// Everything an app is to have. What is not in it, the app will not have either; only its settings,
 /// domains, members and budgets are no part of it.
@@ -28,6 +29,8 @@ pub struct Manifest {
     pub routes: Vec<ManifestRoute>,
     #[serde(default)]
     pub triggers: Vec<ManifestTrigger>,
+    #[serde(default)]
+    pub topics: Vec<ManifestTopic>,
     /// Secrets that the app must have, by name: their values are no part of a manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretName>,
@@ -95,6 +98,22 @@ pub struct ManifestTrigger {
     pub enabled: bool,
 }
 
+/// A topic as it is to be registered. What is absent has its default, not what it had before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ManifestTopic {
+    pub name: TopicName,
+    /// Whether somebody outside may listen.
+    #[serde(default)]
+    pub external: bool,
+    /// What they need for it.
+    #[serde(default)]
+    pub auth_mode: TopicAuth,
+    #[serde(default)]
+    pub description: String,
+}
+
 const fn yes() -> bool {
     true
 }
@@ -107,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        for key in ["topics", "indexes", "script"] {
+        for key in ["indexes", "queues", "script"] {
             let error = serde_json::from_str::<Manifest>(&format!("{{\"{key}\": []}}")).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(&format!("unknown field `{key}`")) && text.contains("`routes`"), "{text}");
@@ -120,6 +139,9 @@ mod tests {
         fn a_manifest_is_read_as_it_was_written(
             scripts in proptest::collection::btree_map("[a-z]{1,3}", ".{0,9}", 0..4),
             routes in proptest::collection::vec(("(/[a-z:]{1,3}){1,2}", "[a-z]{1,3}", any::<bool>()), 0..4),
+            topics in proptest::collection::vec(("[a-z]{1,3}(\\.[a-z]{1,3}){0,2}", any::<[bool; 2]>()), 0..4),
+            triggers in proptest::collection::vec((".{0,5}", "[a-z]{1,3}", any::<u16>()), 0..4),
+            secrets in proptest::collection::vec("[a-z][a-z.-]{0,5}", 0..4),
         ) {
             let script = |(name, source): (String, String)| {
                 let kind = ScriptKind::default();
@@ -139,10 +161,28 @@ mod tests {
                 rate_limit: None,
                 cache_control: None,
             };
+            let topic = |(name, [external, is_public]): (String, [bool; 2])| ManifestTopic {
+                name: name.parse().unwrap(),
+                external,
+                auth_mode: if is_public { TopicAuth::Public } else { TopicAuth::Token },
+                description: String::new(),
+            };
+            let trigger = |(kind, script, attempts): (String, String, u16)| ManifestTrigger {
+                name: None,
+                kind: kind.clone(),
+                script: script.parse().unwrap(),
+                config: Map::from_iter([(kind, attempts.into())]),
+                retry: Map::from_iter([("max_attempts".to_owned(), attempts.into())]),
+                enabled: attempts % 2 == 0,
+            };
             let manifest = Manifest {
+                name: None,
+                description: Some("x".to_owned()),
                 scripts: scripts.into_iter().map(script).collect(),
                 routes: routes.into_iter().map(route).collect(),
-                ..Manifest::default()
+                triggers: triggers.into_iter().map(trigger).collect(),
+                topics: topics.into_iter().map(topic).collect(),
+                secrets: secrets.into_iter().map(|name| name.parse().unwrap()).collect(),
             };
             let text = serde_json::to_string(&manifest).unwrap();
             prop_assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);

@@ -45,10 +45,10 @@ pub(super) struct PlanAnswer {
 }
 
 /// The tag of all of the app that a manifest can change.
-struct AppTag(String);
+pub(super) struct AppTag(String);
 
 impl AppTag {
-    fn of(current: &Current) -> Self {
+    pub(super) fn of(current: &Current) -> Self {
         Self(etag_of(&current.state()))
     }
 }
@@ -149,7 +149,7 @@ impl From<KindChanges> for ApiError {
 }
 
 /// The app as of one commit.
-async fn read(admin: &Admin, app: &App) -> Result<Current, ApiError> {
+pub(super) async fn read(admin: &Admin, app: &App) -> Result<Current, ApiError> {
     let mut tx = admin.database.begin_snapshot().await?;
     let current = current(&mut tx, app).await?;
     tx.commit().await?;
@@ -169,7 +169,8 @@ async fn current(conn: &mut PgConnection, app: &App) -> Result<Current, ApiError
     let scripts = scripts.collect();
     let routes = store::routes::of_app(conn, app.id).await?;
     let triggers = store::triggers::of_app(conn, app.id).await?;
-    Ok(Current { app, scripts, routes, triggers })
+    let topics = store::topics::of_app(conn, app.id).await?;
+    Ok(Current { app, scripts, routes, triggers, topics })
 }
 
 async fn refuse_strange_hosts(
@@ -209,7 +210,7 @@ fn refuse_missing_secrets(missing: Vec<SecretName>) -> Result<(), ApiError> {
 /// Routes and triggers that go make room first; scripts that go, go when nothing leads to them any more.
 fn ordered(changes: &[Change]) -> Vec<&Change> {
     let rank = |change: &&Change| match change.step {
-        Step::RemoveRoute(_) | Step::RemoveTrigger(_) => 0,
+        Step::RemoveRoute(_) | Step::RemoveTrigger(_) | Step::RemoveTopic(_) => 0,
         Step::Deploy(_) => 1,
         Step::MakeRoute(_) | Step::ChangeRoute(..) => 2,
         Step::MakeTrigger(_) | Step::ChangeTrigger(..) => 2,
@@ -227,6 +228,7 @@ async fn make(
     wanted: &Wanted,
     step: &Step,
     by: UserId,
+        Step::MakeTopic(_) | Step::ChangeTopic(_) => 2,
 ) -> Result<(), ApiError> {
     match step {
         Step::RemoveRoute(id) => {
@@ -267,6 +269,9 @@ async fn make_trigger(
     conn: &mut PgConnection,
     app: &App,
     wanted: &WantedTrigger,
+        Step::MakeTopic(at) => store::topics::create(conn, app.id, &wanted.topics[*at]).await?,
+        Step::ChangeTopic(at) => store::topics::update(conn, app.id, &wanted.topics[*at]).await?,
+        Step::RemoveTopic(name) => store::topics::delete(conn, app.id, name).await?,
     is: Option<TriggerId>,
     by: UserId,
 ) -> Result<(), ApiError> {
@@ -313,6 +318,9 @@ async fn with_diffs(current: Current, wanted: Wanted, changes: Vec<Change>) -> R
                 _ => continue,
             };
             let old = current.scripts.get(name).map(|script| script.source.text.as_str());
+        Step::MakeTopic(_) => "topic.create",
+        Step::ChangeTopic(_) => "topic.update",
+        Step::RemoveTopic(_) => "topic.delete",
             let new = wanted.scripts.get(name).map(|script| script.bundle.source.as_str());
             let diff = diff::of_file(&diff::file_name(name.as_str()), old, new, until);
             change.diff = Some(diff).filter(|diff| !diff.is_empty());

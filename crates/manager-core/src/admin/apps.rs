@@ -226,15 +226,15 @@ pub(super) async fn delete(
 
 /// Names what would be lost, so that it is lost knowingly.
 fn not_empty(app: &App, contents: &Contents) -> ApiError {
-    let Contents { scripts, versions, routes, executions, .. } = contents;
+    let counts = serde_json::to_value(contents).unwrap_or_default();
+    let named = counts.as_object().into_iter().flatten().filter(|(_, count)| **count != 0);
+    let named: Vec<_> = named.map(|(what, count)| format!("{count} {}", what.replace('_', " "))).collect();
     let detail = format!(
-        "the app {} has {scripts} scripts with {versions} versions, {routes} routes and {executions} records \
-         of executions; repeat with ?force=true to remove all of it for good",
-        app.slug
+        "the app {} has {}; repeat with ?force=true to remove all of it for good",
+        app.slug,
+        named.join(", ")
     );
-    ApiError::new(Code::Conflict, detail)
-        .with("scripts", contents.scripts)
-        .with("contents", serde_json::to_value(contents).unwrap_or_default())
+    ApiError::new(Code::Conflict, detail).with("scripts", contents.scripts).with("contents", counts)
 }
 
 fn slug(text: &str, config: &ManagerConfig) -> Result<AppSlug, ApiError> {

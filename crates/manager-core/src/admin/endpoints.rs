@@ -12,9 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
-    domains, egress, executions, gate, guard, incidents, invitations, invoke, kv, matching, members, oidc,
-    outbox, queues, routes, scripts, secrets, session, switch, tail, totp, transfer, trigger_run, triggers,
-    users, verbs, version_diff, versions,
+    domains, egress, executions, export, gate, guard, incidents, invitations, invoke, kv, matching, members,
+    oidc, outbox, queues, routes, scripts, secrets, session, switch, tail, topics, totp, transfer,
+    trigger_run, triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -86,6 +86,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
         delete("/apps/{app}", AdministerApp, apps::delete),
         post("/apps/{app}:plan", WriteApp, apply::plan),
         post("/apps/{app}:apply", WriteApp, apply::apply),
+        get("/apps/{app}/manifest", ReadApp, export::show),
         post("/apps/{app}:transfer", TransferApp, transfer::transfer),
         get("/apps/{app}/transfer", ReadApp, transfer::show),
         delete("/apps/{app}/transfer", TransferApp, transfer::withdraw),
@@ -158,6 +159,11 @@ pub(crate) fn table() -> Vec<Endpoint> {
         delete("/apps/{app}/triggers/{id}", WriteApp, triggers::delete),
         post("/apps/{app}/triggers/{id}:take-over", WriteApp, triggers::take_over),
         post("/apps/{app}/triggers/{id}:run", InvokeScripts, trigger_run::run),
+        get("/apps/{app}/topics", ReadApp, topics::list),
+        post("/apps/{app}/topics", WriteApp, topics::create),
+        get("/apps/{app}/topics/{name}", ReadApp, topics::show),
+        patch("/apps/{app}/topics/{name}", WriteApp, topics::update),
+        delete("/apps/{app}/topics/{name}", WriteApp, topics::delete),
         get("/apps/{app}/queues", ReadData, queues::list),
         get("/apps/{app}/queues/{name}/messages", ReadData, queues::peek),
         post("/apps/{app}/queues/{name}/messages", WriteData, queues::send),

@@ -8,18 +8,19 @@ use std::time::Duration;
 use shared::fault::Code;
 use shared::limits::{
     BODY_BYTES_DEFAULT, MANIFEST_ROUTES_MAX, MANIFEST_SCRIPTS_MAX, REBUNDLE_BYTES_MAX, ScriptLimits,
-    TRIGGERS_MAX,
+    TOPICS_MAX, TRIGGERS_MAX,
 };
-use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTrigger};
+use shared::manifest::{Manifest, ManifestRoute, ManifestScript, ManifestTopic, ManifestTrigger};
 use shared::name::ScriptName;
 use shared::route::RoutePolicy;
 use shared::script::{Bundle, Import, ScriptKind};
 
 use super::compile::{Verified, unresolved};
 use super::problem::ApiError;
-use super::{Admin, apps, routes, scripts, triggers};
+use super::{Admin, apps, routes, scripts, topics, triggers};
 use crate::events::triggers::{Kind, RetryPatch, RetryPolicy};
 use crate::modules::{PlanError, graph};
+use crate::plan::topics::twins as topic_twins;
 use crate::plan::triggers::{WantedTrigger, twins as trigger_twins};
 use crate::plan::{Current, CurrentScript, Wanted, WantedRoute, WantedScript, twins};
 use crate::store::modules::Source;
@@ -53,12 +54,20 @@ pub(super) async fn resolve(
 }
 
 async fn resolve_all(admin: &Admin, current: &Current, manifest: Manifest) -> Result<Wanted, ApiError> {
-    let Manifest { name, description, scripts, routes, triggers, .. } = manifest;
+    let Manifest { name, description, scripts, routes, triggers, topics, .. } = manifest;
     let name = name.map(apps::name).transpose()?;
     let description = description.map(apps::description).transpose()?;
-    check_counts(scripts.len(), routes.len(), triggers.len())?;
+    for (field, count, most) in [
+        ("scripts", scripts.len(), MANIFEST_SCRIPTS_MAX),
+        ("routes", routes.len(), MANIFEST_ROUTES_MAX),
+        ("triggers", triggers.len(), TRIGGERS_MAX),
+        ("topics", topics.len(), TOPICS_MAX),
+    ] {
+        check_count(field, count, most)?;
+    }
     let routes = wanted_routes(&scripts, routes)?;
     let triggers = wanted_triggers(&scripts, triggers)?;
+    let topics = wanted_topics(topics)?;
     let mut verified = Verified::default();
     let mut drafts = BTreeMap::new();
     for (name, script) in scripts {
@@ -66,19 +75,13 @@ async fn resolve_all(admin: &Admin, current: &Current, manifest: Manifest) -> Re
         drafts.insert(name, draft);
     }
     let scripts = bundles(admin, current, &mut verified, drafts).await?;
-    Ok(Wanted { name, description, scripts, routes, triggers })
+    Ok(Wanted { name, description, scripts, routes, triggers, topics })
 }
 
-fn check_counts(scripts: usize, routes: usize, triggers: usize) -> Result<(), ApiError> {
-    for (field, count, most) in [
-        ("scripts", scripts, MANIFEST_SCRIPTS_MAX),
-        ("routes", routes, MANIFEST_ROUTES_MAX),
-        ("triggers", triggers, TRIGGERS_MAX),
-    ] {
-        if count > most {
-            let detail = format!("the manifest has {count} {field}; at most {most} are allowed");
-            return Err(ApiError::invalid(detail).with("field", field));
-        }
+fn check_count(field: &str, count: usize, most: usize) -> Result<(), ApiError> {
+    if count > most {
+        let detail = format!("the manifest has {count} {field}; at most {most} are allowed");
+        return Err(ApiError::invalid(detail).with("field", field));
     }
     Ok(())
 }
@@ -156,6 +159,19 @@ fn wanted_trigger(
     let config = triggers::config(kind, &config.into())?;
     let retry = triggers::retry(retry, RetryPolicy::default())?;
     Ok(WantedTrigger { name, script, config, retry, enabled })
+}
+
+fn wanted_topics(topics: Vec<ManifestTopic>) -> Result<Vec<ManifestTopic>, ApiError> {
+    let mut wanted = Vec::with_capacity(topics.len());
+    for (at, topic) in topics.into_iter().enumerate() {
+        let topic = topics::checked(topic);
+        wanted.push(topic.map_err(|error| within(&format!("topics[{at}]"), error))?);
+    }
+    if let Some((first, second)) = topic_twins(&wanted) {
+        let detail = format!("topics[{first}] and topics[{second}] have the same name");
+        return Err(ApiError::invalid(detail).with("field", format!("topics[{second}].name")));
+    }
+    Ok(wanted)
 }
 
 /// Only an endpoint of the manifest can run by itself.

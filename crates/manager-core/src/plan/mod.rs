@@ -2,6 +2,7 @@
 //! database here, and no compiler.
 
 pub(crate) mod fields;
+pub(crate) mod topics;
 pub(crate) mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,8 @@ use serde_json::{Map, Value};
 use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId, TriggerId};
 use shared::limits::ScriptLimits;
-use shared::name::ScriptName;
+use shared::manifest::ManifestTopic;
+use shared::name::{ScriptName, TopicName};
 use shared::route::{DispatchMode, PathPattern, RoutePolicy};
 use shared::script::{Bundle, ScriptKind};
 
@@ -22,6 +24,7 @@ use crate::store::apps::App;
 use crate::store::modules::Source;
 use crate::store::routes::{RouteSpec, StoredRoute};
 use crate::store::scripts::Script;
+use crate::store::topics::Topic;
 use crate::store::triggers::StoredTrigger;
 
 /// An app as it is.
@@ -31,6 +34,7 @@ pub(crate) struct Current {
     pub(crate) scripts: BTreeMap<ScriptName, CurrentScript>,
     pub(crate) routes: Vec<StoredRoute>,
     pub(crate) triggers: Vec<StoredTrigger>,
+    pub(crate) topics: Vec<Topic>,
 }
 
 #[derive(Debug)]
@@ -45,12 +49,15 @@ pub(crate) struct State<'a> {
     app: &'a App,
     scripts: Vec<&'a Script>,
     routes: &'a [StoredRoute],
+    triggers: &'a [StoredTrigger],
+    topics: &'a [Topic],
 }
 
 impl Current {
     pub(crate) fn state(&self) -> State<'_> {
         let scripts = self.scripts.values().map(|current| &current.script).collect();
-        State { app: &self.app, scripts, routes: &self.routes }
+        let Self { app, routes, triggers, topics, .. } = self;
+        State { app, scripts, routes, triggers, topics }
     }
 }
 
@@ -62,6 +69,7 @@ pub(crate) struct Wanted {
     pub(crate) scripts: BTreeMap<ScriptName, WantedScript>,
     pub(crate) routes: Vec<WantedRoute>,
     pub(crate) triggers: Vec<WantedTrigger>,
+    pub(crate) topics: Vec<ManifestTopic>,
 }
 
 #[derive(Debug)]
@@ -94,7 +102,8 @@ impl WantedRoute {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Change {
     pub(crate) kind: Kind,
-    /// The app's slug, the script's name, the route as `GET host/path`, or the trigger as `cron nightly`.
+    /// The app's slug, the name of the script or topic, the route as `GET host/path`, or the trigger as
+    /// `cron nightly`.
     pub(crate) name: String,
     pub(crate) action: Action,
     /// `{field: {from, to}}` of what changes of something that is there; a source is not among them.
@@ -122,6 +131,7 @@ pub(crate) enum Kind {
     Script,
     Route,
     Trigger,
+    Topic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -146,6 +156,10 @@ pub(crate) enum Step {
     MakeTrigger(usize),
     ChangeTrigger(TriggerId, usize),
     RemoveTrigger(TriggerId),
+    /// By its place in the manifest.
+    MakeTopic(usize),
+    ChangeTopic(usize),
+    RemoveTopic(TopicName),
 }
 
 /// A script is to become of another kind, which none can.
@@ -170,6 +184,7 @@ pub(crate) fn changes(current: &Current, wanted: &Wanted) -> Result<Vec<Change>,
     }
     changes.extend(route_changes(&current.routes, &wanted.routes));
     changes.extend(triggers::changes(&current.triggers, &wanted.triggers));
+    changes.extend(topics::changes(&current.topics, &wanted.topics));
     Ok(changes)
 }
 

@@ -211,9 +211,20 @@ pub(crate) struct Contents {
     pub(crate) scripts: i64,
     pub(crate) versions: i64,
     pub(crate) routes: i64,
-    pub(crate) executions: i64,
+    pub(crate) triggers: i64,
+    pub(crate) topics: i64,
     pub(crate) domains: i64,
     pub(crate) assets: i64,
+    pub(crate) secrets: i64,
+    /// Values that scripts keep by key.
+    pub(crate) values: i64,
+    pub(crate) documents: i64,
+    /// Messages that wait in queues.
+    pub(crate) messages: i64,
+    /// Events that are on their way to scripts.
+    pub(crate) events: i64,
+    pub(crate) dead_letters: i64,
+    pub(crate) executions: i64,
     /// The owner included.
     pub(crate) members: i64,
     /// Keys that are good for this app alone.
@@ -222,10 +233,13 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Whether nothing is lost with the app that its maker put there. Its members do not count: it
-    /// always has one.
+    /// Whether nothing is lost with the app that somebody put there or that waits to be done. Its members
+    /// do not count: it always has one. Nor do records of executions: they are about what was.
     pub(crate) fn is_nothing(&self) -> bool {
-        [self.scripts, self.routes, self.domains, self.assets] == [0; 4]
+        let code = [self.scripts, self.routes, self.triggers, self.topics, self.domains, self.assets];
+        let data = [self.secrets, self.values, self.documents];
+        let work = [self.messages, self.events, self.dead_letters];
+        code == [0; 6] && data == [0; 3] && work == [0; 3]
     }
 }
 
@@ -234,9 +248,17 @@ pub(crate) async fn contents(conn: &mut PgConnection, id: AppId) -> sqlx::Result
         "select (select count(*) from scripts where app_id = $1) as scripts,
                 (select count(*) from script_versions where app_id = $1) as versions,
                 (select count(*) from routes where app_id = $1) as routes,
-                (select count(*) from executions where app_id = $1) as executions,
+                (select count(*) from triggers where app_id = $1) as triggers,
+                (select count(*) from topics where app_id = $1) as topics,
                 (select count(*) from app_domains where app_id = $1) as domains,
                 (select count(*) from app_assets where app_id = $1) as assets,
+                (select count(*) from secrets where app_id = $1) as secrets,
+                (select count(*) from kv where app_id = $1) as \"values\",
+                (select count(*) from docs where app_id = $1) as documents,
+                (select count(*) from queue_messages where app_id = $1) as messages,
+                (select count(*) from outbox where app_id = $1) as events,
+                (select count(*) from dead_letters where app_id = $1) as dead_letters,
+                (select count(*) from executions where app_id = $1) as executions,
                 (select count(*) from app_members where app_id = $1) as members,
                 (select count(*) from api_keys where app_id = $1) as api_keys,
                 (select count(*) from app_former_slugs where app_id = $1) as former_slugs",

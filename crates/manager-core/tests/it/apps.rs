@@ -44,13 +44,42 @@ async fn an_app_with_scripts_is_removed_only_by_force() {
     let refused = api.call("DELETE", "/apps/default", None).await;
     let problem = refused.is_problem("conflict");
     assert_eq!(problem["scripts"], 1);
-    let contents = json!({ "scripts": 1, "versions": 1, "routes": 2, "executions": 0, "domains": 0, "assets": 0, "members": 1,
-                           "api_keys": 0, "former_slugs": 0 });
+    let contents = json!({ "scripts": 1, "versions": 1, "routes": 2, "triggers": 0, "topics": 0, "domains": 0, "assets": 0,
+                           "secrets": 0, "values": 0, "documents": 0, "messages": 0, "events": 0, "dead_letters": 0,
+                           "executions": 0, "members": 1, "api_keys": 0, "former_slugs": 0 });
     assert_eq!(problem["contents"], contents);
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains("1 scripts") && detail.contains("2 routes"), "{detail}");
+    assert!(detail.contains("1 scripts") && detail.contains("2 routes") && !detail.contains('0'), "{detail}");
     assert_eq!(api.call("DELETE", "/apps/default?force=true", None).await.status, 204);
     for table in ["apps", "scripts", "script_versions", "bundles", "routes"] {
+        let count: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
+        assert_eq!(count, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_with_anything_that_somebody_put_there_is_removed_only_by_force() {
+    let api = TestApi::start().await;
+    let value = json!({ "value": 1 });
+    for (what, method, path, body) in [
+        ("secrets", "PUT", "/secrets/key", json!({ "value": "s" })),
+        ("values", "PUT", "/kv/things/one", value.clone()),
+        ("documents", "POST", "/docs/things", json!({ "data": {} })),
+        ("messages", "POST", "/queues/later/messages", json!({ "message": 1 })),
+        ("topics", "POST", "/topics", json!({ "name": "news" })),
+        ("domains", "POST", "/domains", json!({ "domain": "shop.example.org" })),
+    ] {
+        api.post("/apps", json!({ "slug": "shop" })).await.is(201);
+        let put = api.call(method, &format!("/apps/shop{path}"), Some(body)).await;
+        assert!(put.status.is_success(), "{what}: {put:?}");
+        let refused = api.call("DELETE", "/apps/shop", None).await;
+        let problem = refused.is_problem("conflict");
+        assert_eq!(problem["contents"][what], 1, "{problem}");
+        let named = format!("1 {what}");
+        assert!(problem["detail"].as_str().unwrap().contains(&named), "{problem}");
+        assert_eq!(api.call("DELETE", "/apps/shop?force=true", None).await.status, 204);
+    }
+    for table in ["secrets", "kv", "docs", "queue_messages", "topics", "app_domains"] {
         let count: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
         assert_eq!(count, 0, "{table}");
     }

@@ -42,6 +42,7 @@ mod snapshot;
 mod system;
 mod tail;
 mod totp;
+mod topics;
 mod transfers;
 mod triggers;
 mod users;

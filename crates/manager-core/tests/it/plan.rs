@@ -134,7 +134,7 @@ async fn a_manifest_that_cannot_be_is_refused_whole_with_the_place() {
         manifest
     };
     for (manifest, field, reason) in [
-        (json!({ "topics": [] }), "topics", "unknown field `topics`"),
+        (json!({ "queues": [] }), "queues", "unknown field `queues`"),
         (with_routes(json!([{ "path": "/", "script": "page", "colour": 1 }])), "routes[0]", "unknown field"),
         (with_routes(json!([{ "path": "x", "script": "page" }])), "routes[0].path", "begins with '/'"),
         (with_routes(json!([{ "path": "/", "script": "nobody" }])), "routes[0].script", "has no script"),
@@ -145,6 +145,19 @@ async fn a_manifest_that_cannot_be_is_refused_whole_with_the_place() {
             "routes[1].path",
             "routes[0] and routes[1] answer the same",
         ),
+        (json!({ "topics": [{ "name": "a b" }] }), "topics[0].name", "use words"),
+        (
+            json!({ "topics": [{ "name": "a", "auth_mode": "user" }] }),
+            "topics[0].auth_mode",
+            "unknown variant",
+        ),
+        (json!({ "topics": [{ "name": "a" }, { "name": "a" }] }), "topics[1].name", "have the same name"),
+        (
+            json!({ "topics": [{ "name": "a", "description": "x".repeat(2_001) }] }),
+            "topics[0].description",
+            "at most 2000",
+        ),
+        (json!({ "secrets": ["../x"] }), "secrets[0]", "is not valid"),
     ] {
         for reply in [plan(&api, &manifest).await, apply(&api, &manifest).await] {
             let problem = reply.is_problem("invalid_input");
@@ -165,6 +178,85 @@ async fn a_manifest_that_cannot_be_is_refused_whole_with_the_place() {
     other_kind["routes"] = json!([]);
     apply(&api, &other_kind).await.is_problem("conflict");
     assert_eq!(lines(&plan(&api, &first()).await), [""; 0], "nothing of what was refused is there");
+}
+
+#[tokio::test]
+async fn a_manifest_registers_changes_and_lets_go_of_topics() {
+    let api = blog().await;
+    let with = |topics: Value| json!({ "topics": topics });
+    let two =
+        with(json!([{ "name": "news", "external": true, "auth_mode": "public" }, { "name": "inner.work" }]));
+    let planned = plan(&api, &two).await;
+    assert_eq!(lines(&planned), ["create topic news", "create topic inner.work"]);
+    assert_eq!(lines(&apply(&api, &two).await), lines(&planned));
+    let shown = api.all_pages("/apps/blog/topics", 1).await;
+    let shown: Vec<_> =
+        shown.iter().map(|topic| json!([topic["name"], topic["external"], topic["auth_mode"]])).collect();
+    assert_eq!(shown, [json!(["inner.work", false, "token"]), json!(["news", true, "public"])]);
+    assert_eq!(lines(&apply(&api, &two).await), [""; 0]);
+
+    let one = with(json!([{ "name": "news", "description": "What is new" }]));
+    let changed = apply(&api, &one).await;
+    assert_eq!(lines(&changed), ["update topic news", "delete topic inner.work"]);
+    let fields = &changed.json["changes"][0]["fields"];
+    assert_eq!(fields["external"], json!({ "from": true, "to": false }));
+    assert_eq!(fields["auth_mode"], json!({ "from": "public", "to": "token" }));
+    assert_eq!(lines(&apply(&api, &one).await), [""; 0]);
+    let audit = api.get("/apps/blog/audit?action=topic.delete").await;
+    assert_eq!(audit.is(200)["items"][0]["target"], "inner.work");
+}
+
+#[tokio::test]
+async fn a_manifest_is_applied_only_when_the_secrets_it_needs_are_set() {
+    let api = blog().await;
+    let mut manifest = first();
+    manifest["secrets"] = json!(["mail.key", "pay.key"]);
+    let set = async |name: &str| {
+        let body = Some(json!({ "value": "s3cret" }));
+        api.call("PUT", &format!("/apps/blog/secrets/{name}"), body).await.is(201);
+    };
+    set("pay.key").await;
+    assert_eq!(plan(&api, &manifest).await.is(200)["missing_secrets"], json!(["mail.key"]));
+    let refused = apply(&api, &manifest).await;
+    let problem = refused.is_problem("conflict");
+    assert_eq!(problem["missing_secrets"], json!(["mail.key"]));
+    assert!(problem["detail"].as_str().unwrap().contains("mail.key"), "{problem}");
+    api.get("/apps/blog/scripts/page").await.is_problem("not_found");
+
+    set("mail.key").await;
+    let planned = plan(&api, &manifest).await;
+    assert_eq!(planned.is(200)["missing_secrets"], json!([]));
+    let applied = apply(&api, &manifest).await;
+    assert_eq!(lines(&applied), lines(&planned), "what an app needs is no change of it");
+    assert_eq!(lines(&apply(&api, &manifest).await), [""; 0]);
+    assert!(!applied.text.contains("s3cret"));
+}
+
+#[tokio::test]
+async fn an_exported_app_applied_to_another_makes_the_same_app() {
+    let api = blog().await;
+    api.post("/apps", json!({ "slug": "copy" })).await.is(201);
+    let mut manifest = first();
+    manifest["description"] = "What we think".into();
+    manifest["routes"][1]["cors"] = json!({ "origins": ["https://a.example"] });
+    manifest["routes"][1]["rate_limit"] = json!({ "requests": 5, "per_s": 60 });
+    manifest["routes"][1]["dispatch_mode"] = "async".into();
+    manifest["topics"] = json!([{ "name": "news", "external": true, "description": "d" }]);
+    manifest["triggers"] = json!([
+        { "kind": "pubsub", "script": "page", "config": { "topic": "news" }, "retry": { "max_attempts": 2 } },
+        { "kind": "queue", "name": "w", "script": "page", "config": { "queue": "work" }, "enabled": false },
+    ]);
+    apply(&api, &manifest).await.is(200);
+    for app in ["blog", "copy"] {
+        let body = Some(json!({ "value": "s" }));
+        api.call("PUT", &format!("/apps/{app}/secrets/key"), body).await.is(201);
+    }
+    let exported = api.get("/apps/blog/manifest").await.is(200).clone();
+    assert_eq!(exported["secrets"], json!(["key"]));
+    assert_eq!(lines(&apply(&api, &exported).await), [""; 0]);
+    let copied = api.post("/apps/copy:apply", exported.clone()).await;
+    assert_eq!(copied.is(200)["create"], 7);
+    assert_eq!(*api.get("/apps/copy/manifest").await.is(200), exported);
 }
 
 #[tokio::test]
@@ -191,7 +283,10 @@ async fn applying_any_manifest_twice_changes_nothing_the_second_time() {
     let routes = proptest::collection::vec((method, path, 0..3_usize, 0..2_u32), 0..5);
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     for _ in 0..25 {
-        let (scripts, routes) = (&scripts, &routes).new_tree(&mut runner).unwrap().current();
+        let any_app = (&scripts, &routes, &topics, &triggers);
+        let (scripts, routes, topics, triggers) = any_app.new_tree(&mut runner).unwrap().current();
+    let topics = proptest::collection::btree_map("[ab]", (any::<bool>(), 0..2_u8), 0..3);
+    let triggers = proptest::collection::btree_map("[xy]", (0..3_usize, 1..3_u32, any::<bool>()), 0..3);
         let names: Vec<_> = scripts.keys().cloned().collect();
         let shape = |path: &str| path.replace(":b", ":a");
         let mut seen = BTreeSet::new();
@@ -212,11 +307,32 @@ async fn applying_any_manifest_twice_changes_nothing_the_second_time() {
                 (name, script)
             })
             .collect();
-        let manifest = json!({ "scripts": scripts, "routes": routes });
+        let topics: Vec<_> = topics
+            .into_iter()
+            .map(|(name, (external, text))| {
+                json!({ "name": name, "external": external, "description": format!("{text}") })
+            })
+            .collect();
+        let triggers: Vec<_> = triggers
+            .into_iter()
+            .filter(|_| !names.is_empty())
+            .map(|(name, (at, attempts, enabled))| {
+                let script = &names[at % names.len()];
+                let config = json!({ "topic": format!("{name}.*") });
+                json!({ "name": name, "kind": "pubsub", "script": script, "config": config,
+                        "retry": { "max_attempts": attempts }, "enabled": enabled })
+            })
+            .collect();
+        let manifest =
+            json!({ "scripts": scripts, "routes": routes, "topics": topics, "triggers": triggers });
         let planned = lines(&plan(&api, &manifest).await);
         assert_eq!(lines(&apply(&api, &manifest).await), planned, "{manifest}");
         assert_eq!(lines(&apply(&api, &manifest).await), [""; 0], "{manifest}");
-        let kept = api.all_pages("/apps/blog/routes", 50).await;
-        assert_eq!(kept.len(), manifest["routes"].as_array().unwrap().len());
+        for part in ["routes", "topics", "triggers"] {
+            let kept = api.all_pages(&format!("/apps/blog/{part}"), 50).await;
+            assert_eq!(kept.len(), manifest[part].as_array().unwrap().len(), "{part} of {manifest}");
+        }
+        let exported = api.get("/apps/blog/manifest").await.is(200).clone();
+        assert_eq!(lines(&apply(&api, &exported).await), [""; 0], "{exported}");
     }
 }
