@@ -10,16 +10,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::host_call::docs::{Create, Find, Id, Mode, Update};
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::Admin;
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
 use crate::data::Access;
 use crate::data::docs::{Write, Wrote, check_write};
+use crate::store;
 use crate::store::apps::App;
 use crate::store::docs::DocumentRow;
 
@@ -41,11 +44,35 @@ pub(super) struct Document {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct DocumentMade {
     id: Uuid,
+    /// What is there now.
+    #[serde(skip)]
+    document: Document,
 }
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct DocumentWritten {
     version: u64,
+    /// What is there now.
+    #[serde(skip)]
+    document: Document,
+}
+
+impl Resource for Document {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
+impl Resource for DocumentMade {
+    fn state(&self) -> &impl Serialize {
+        self.document.state()
+    }
+}
+
+impl Resource for DocumentWritten {
+    fn state(&self) -> &impl Serialize {
+        self.document.state()
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -117,10 +144,10 @@ pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     app: App,
     Path((_, collection, id)): Path<(String, String, String)>,
-) -> Result<JsonBody<Document>, ApiError> {
+) -> Result<Tagged<Document>, ApiError> {
     let id = Id { collection: &collection, id: &id };
     let row = admin.data.doc_get(&Access::of_person(&app), &id).await?;
-    row.map(|row| JsonBody(view(row))).ok_or_else(missing)
+    row.map(|row| Tagged(view(row))).ok_or_else(missing)
 }
 
 pub(super) async fn create(
@@ -129,13 +156,12 @@ pub(super) async fn create(
     app: App,
     Path((_, collection)): Path<(String, String)>,
     Json(body): Json<CreateBody>,
-) -> Result<(StatusCode, JsonBody<DocumentMade>), ApiError> {
+) -> Result<(StatusCode, Tagged<DocumentMade>), ApiError> {
     let data = Value::Object(body.data).to_string();
     let write = Write::Create(Create { collection: &collection, data: &data });
-    match change(&admin, &principal, &app, "docs.create", &write).await? {
-        Wrote::Created(id) => Ok((StatusCode::CREATED, JsonBody(DocumentMade { id }))),
-        Wrote::Updated(_) | Wrote::Deleted(_) => Err(missing()),
-    }
+    let made = change(&admin, (&principal, &app), &Preconditions::default(), "docs.create", &write).await?;
+    let document = made.ok_or_else(missing)?;
+    Ok((StatusCode::CREATED, Tagged(DocumentMade { id: document.id, document })))
 }
 
 pub(super) async fn replace(
@@ -143,9 +169,10 @@ pub(super) async fn replace(
     principal: Principal,
     app: App,
     Path((_, collection, id)): Path<(String, String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<UpdateBody>,
-) -> Result<JsonBody<DocumentWritten>, ApiError> {
-    update(&admin, &principal, &app, (&collection, &id), body, Mode::Replace).await
+) -> Result<Tagged<DocumentWritten>, ApiError> {
+    update(&admin, (&principal, &app), (&collection, &id), &preconditions, body, Mode::Replace).await
 }
 
 /// Members of `data` are set; those that are null are removed.
@@ -154,25 +181,25 @@ pub(super) async fn patch(
     principal: Principal,
     app: App,
     Path((_, collection, id)): Path<(String, String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<UpdateBody>,
-) -> Result<JsonBody<DocumentWritten>, ApiError> {
-    update(&admin, &principal, &app, (&collection, &id), body, Mode::Merge).await
+) -> Result<Tagged<DocumentWritten>, ApiError> {
+    update(&admin, (&principal, &app), (&collection, &id), &preconditions, body, Mode::Merge).await
 }
 
 async fn update(
     admin: &Admin,
-    principal: &Principal,
-    app: &App,
+    caller: (&Principal, &App),
     (collection, id): (&str, &str),
+    preconditions: &Preconditions,
     body: UpdateBody,
     mode: Mode,
-) -> Result<JsonBody<DocumentWritten>, ApiError> {
+) -> Result<Tagged<DocumentWritten>, ApiError> {
     let data = Value::Object(body.data).to_string();
     let write = Write::Update(Update { collection, id, data: &data, mode, if_version: body.if_version });
-    match change(admin, principal, app, "docs.update", &write).await? {
-        Wrote::Updated(Some(version)) => Ok(JsonBody(DocumentWritten { version: version.cast_unsigned() })),
-        _ => Err(missing()),
-    }
+    let changed = change(admin, caller, preconditions, "docs.update", &write).await?;
+    let document = changed.ok_or_else(missing)?;
+    Ok(Tagged(DocumentWritten { version: document.version, document }))
 }
 
 pub(super) async fn delete(
@@ -180,37 +207,58 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Path((_, collection, id)): Path<(String, String, String)>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let write = Write::Delete(Id { collection: &collection, id: &id });
-    match change(&admin, &principal, &app, "docs.delete", &write).await? {
-        Wrote::Deleted(true) => Ok(StatusCode::NO_CONTENT),
-        _ => Err(missing()),
-    }
+    change(&admin, (&principal, &app), &preconditions, "docs.delete", &write).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// A change by a person, with its line in the audit log; the data is nobody's business there.
+/// A change by a person, with its line in the audit log; the data is nobody's business there. Answers
+/// the document as it is then; one that is removed is no more.
 async fn change(
     admin: &Admin,
-    principal: &Principal,
-    app: &App,
+    (principal, app): (&Principal, &App),
+    preconditions: &Preconditions,
     action: &'static str,
     write: &Write<'_>,
-) -> Result<Wrote, ApiError> {
+) -> Result<Option<Document>, ApiError> {
     check_write(write)?;
     let mut tx = admin.database.begin().await?;
-    let wrote = admin.data.doc_apply(&mut tx, &Access::of_person(app), write).await?;
-    if matches!(wrote, Wrote::Updated(None) | Wrote::Deleted(false)) {
-        return Err(missing());
-    }
-    let target = match (write, wrote) {
-        (Write::Create(create), Wrote::Created(id)) => format!("{}/{id}", create.collection),
-        (Write::Create(create), _) => create.collection.to_owned(),
-        (Write::Update(update), _) => format!("{}/{}", update.collection, update.id),
-        (Write::Delete(id), _) => format!("{}/{}", id.collection, id.id),
+    let (collection, old) = match write {
+        Write::Create(create) => (create.collection, None),
+        Write::Update(update) => (update.collection, Some(update.id)),
+        Write::Delete(id) => (id.collection, Some(id.id)),
     };
+    if let Some(id) = old {
+        let before = locked(&mut tx, app, collection, id).await?;
+        preconditions.check(Some(&before))?;
+    }
+    let id = match admin.data.doc_apply(&mut tx, &Access::of_person(app), write).await? {
+        Wrote::Created(id) => id.to_string(),
+        Wrote::Updated(None) | Wrote::Deleted(false) => return Err(missing()),
+        Wrote::Updated(Some(_)) | Wrote::Deleted(true) => old.unwrap_or_default().to_owned(),
+    };
+    let now = match id.parse() {
+        Ok(id) => store::docs::get(&mut tx, app.id, collection, id).await?,
+        Err(_) => None,
+    };
+    let target = format!("{collection}/{id}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
     tx.commit().await?;
-    Ok(wrote)
+    Ok(now.map(view))
+}
+
+/// A document that nobody changes until the transaction ends.
+async fn locked(
+    conn: &mut PgConnection,
+    app: &App,
+    collection: &str,
+    id: &str,
+) -> Result<Document, ApiError> {
+    let id: Uuid = id.parse().map_err(|_| missing())?;
+    store::docs::lock(conn, app.id, collection, id).await?.ok_or_else(missing)?;
+    store::docs::get(conn, app.id, collection, id).await?.map(view).ok_or_else(missing)
 }
 
 fn view(row: DocumentRow) -> Document {

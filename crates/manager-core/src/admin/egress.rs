@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use shared::host::HostPattern;
 
 use super::page::{Items, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access};
@@ -38,6 +39,12 @@ pub(super) struct EgressRules {
     ports: Vec<u16>,
 }
 
+impl Resource for EgressRules {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
 impl From<Rules> for EgressRules {
     fn from(rules: Rules) -> Self {
         let texts = |patterns: Vec<HostPattern>| patterns.iter().map(ToString::to_string).collect();
@@ -45,31 +52,30 @@ impl From<Rules> for EgressRules {
     }
 }
 
-pub(super) async fn show(
-    State(admin): State<Arc<Admin>>,
-    app: App,
-) -> Result<JsonBody<EgressRules>, ApiError> {
+pub(super) async fn show(State(admin): State<Arc<Admin>>, app: App) -> Result<Tagged<EgressRules>, ApiError> {
     let mut conn = admin.database.acquire().await?;
-    Ok(JsonBody(store::egress::rules(&mut conn, app.id).await?.into()))
+    Ok(Tagged(store::egress::rules(&mut conn, app.id).await?.into()))
 }
 
 pub(super) async fn set(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
     app: App,
+    preconditions: Preconditions,
     Json(body): Json<EgressRules>,
-) -> Result<JsonBody<EgressRules>, ApiError> {
+) -> Result<Tagged<EgressRules>, ApiError> {
     let rules = checked(body)?;
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let before = EgressRules::from(store::egress::rules(&mut tx, app.id).await?);
+    preconditions.check(Some(&before))?;
     store::egress::set_rules(&mut tx, app.id, &rules).await?;
     let after = EgressRules::from(rules);
     let entry =
         Entry::new(&principal, "egress.set", app.slug.as_str()).on(app.id).before(&before).after(&after);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok(JsonBody(after))
+    Ok(Tagged(after))
 }
 
 pub(super) async fn destinations(

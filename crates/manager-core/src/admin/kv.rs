@@ -10,15 +10,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::host_call::kv::{Condition, Key, List, Set};
+use sqlx::postgres::PgConnection;
 
 use super::Admin;
 use super::page::{Items, Page, PageParams};
+use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
 use crate::data::Access;
 use crate::data::kv::{Write, Wrote, check_write};
+use crate::store;
 use crate::store::apps::App;
 use crate::store::kv::EntryRow;
 
@@ -40,6 +43,21 @@ pub(super) struct KvEntry {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct KvWritten {
     version: u64,
+    /// What is there now.
+    #[serde(skip)]
+    entry: KvEntry,
+}
+
+impl Resource for KvEntry {
+    fn state(&self) -> &impl Serialize {
+        self
+    }
+}
+
+impl Resource for KvWritten {
+    fn state(&self) -> &impl Serialize {
+        self.entry.state()
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -102,10 +120,10 @@ pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     app: App,
     Path((_, collection, key)): Path<(String, String, String)>,
-) -> Result<JsonBody<KvEntry>, ApiError> {
+) -> Result<Tagged<KvEntry>, ApiError> {
     let key = Key { collection: &collection, key: &key };
     let entry = admin.data.kv_entry(&Access::of_person(&app), &key).await?;
-    entry.map(|row| JsonBody(view(row))).ok_or_else(missing)
+    entry.map(|row| Tagged(view(row))).ok_or_else(missing)
 }
 
 pub(super) async fn set(
@@ -113,21 +131,26 @@ pub(super) async fn set(
     principal: Principal,
     app: App,
     Path((_, collection, key)): Path<(String, String, String)>,
+    preconditions: Preconditions,
     Json(body): Json<SetBody>,
-) -> Result<JsonBody<KvWritten>, ApiError> {
+) -> Result<Tagged<KvWritten>, ApiError> {
     let condition = match (body.if_version, body.if_absent) {
         (Some(_), true) => return Err(ApiError::invalid("if_version and if_absent exclude each other")),
         (Some(version), false) => Condition::Version(version),
         (None, true) => Condition::Absent,
+        // Somebody else may be the first between the look and the write.
+        (None, false) if preconditions.ask_for_new() => Condition::Absent,
         (None, false) => Condition::None,
     };
     let value = body.value.to_string();
     let ttl_ms = u64::from(body.ttl.unwrap_or(0)) * 1000;
     let write = Write::Set(Set { collection: &collection, key: &key, value: &value, ttl_ms, condition });
-    match change(&admin, &principal, &app, "kv.set", &write).await? {
-        Wrote::Version(version) => Ok(JsonBody(KvWritten { version })),
-        Wrote::Removed(_) | Wrote::Sum(_) => Err(missing()),
-    }
+    let mut tx = admin.database.begin().await?;
+    change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.set", &write).await?;
+    let now = store::kv::entry(&mut tx, app.id, &write.key()).await?.ok_or_else(missing)?;
+    tx.commit().await?;
+    let entry = view(now);
+    Ok(Tagged(KvWritten { version: entry.version, entry }))
 }
 
 pub(super) async fn delete(
@@ -135,33 +158,40 @@ pub(super) async fn delete(
     principal: Principal,
     app: App,
     Path((_, collection, key)): Path<(String, String, String)>,
+    preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let write = Write::Delete(Key { collection: &collection, key: &key });
-    match change(&admin, &principal, &app, "kv.delete", &write).await? {
-        Wrote::Removed(_) => Ok(StatusCode::NO_CONTENT),
-        Wrote::Version(_) | Wrote::Sum(_) => Err(missing()),
-    }
+    let mut tx = admin.database.begin().await?;
+    change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.delete", &write).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A change by a person, with its line in the audit log; the value is nobody's business there.
 async fn change(
+    conn: &mut PgConnection,
     admin: &Admin,
-    principal: &Principal,
-    app: &App,
+    (principal, app): (&Principal, &App),
+    preconditions: &Preconditions,
     action: &'static str,
     write: &Write<'_>,
-) -> Result<Wrote, ApiError> {
+) -> Result<(), ApiError> {
     check_write(write)?;
-    let mut tx = admin.database.begin().await?;
-    let wrote = admin.data.kv_apply(&mut tx, &Access::of_person(app), write).await?;
-    if wrote == Wrote::Removed(false) {
+    let before = match store::kv::lock(conn, app.id, &write.key()).await? {
+        Some(_) => store::kv::entry(conn, app.id, &write.key()).await?.map(view),
+        None => None,
+    };
+    if before.is_none() && matches!(write, Write::Delete(_)) {
+        return Err(missing());
+    }
+    preconditions.check(before.as_ref())?;
+    if admin.data.kv_apply(conn, &Access::of_person(app), write).await? == Wrote::Removed(false) {
         return Err(missing());
     }
     let Key { collection, key } = write.key();
     let target = format!("{collection}/{key}");
-    audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
-    tx.commit().await?;
-    Ok(wrote)
+    audit::append(conn, Entry::new(principal, action, &target).on(app.id)).await?;
+    Ok(())
 }
 
 fn view(row: EntryRow) -> KvEntry {

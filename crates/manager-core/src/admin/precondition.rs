@@ -97,6 +97,11 @@ impl Preconditions {
         Err(ApiError::new(Code::PreconditionFailed, detail).with("etag", tag))
     }
 
+    /// Whether there must be nothing yet.
+    pub(super) const fn ask_for_new(&self) -> bool {
+        self.must_be_new
+    }
+
     fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
         let mut wanted = Self::default();
         if let Some(text) = joined(headers, &header::IF_MATCH)? {

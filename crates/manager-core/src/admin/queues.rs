@@ -59,15 +59,14 @@ struct ConsumerView {
     concurrency: u16,
 }
 
-/// A list that is short.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct QueueList {
-    items: Vec<QueueView>,
-    next_cursor: Option<String>,
-}
-
-/// The queues that have messages, a consumer, or are paused.
-pub(super) async fn list(State(admin): State<Arc<Admin>>, app: App) -> Result<JsonBody<QueueList>, ApiError> {
+/// The queues that have messages, a consumer, or are paused, by name.
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    app: App,
+    Params(params): Params<PageParams>,
+) -> Result<JsonBody<Items<QueueView>>, ApiError> {
+    let page = params.page::<String>()?;
+    let rows = usize::try_from(page.rows()).unwrap_or_default();
     let table = admin.snapshot.triggers();
     let consumers: BTreeMap<&str, &Trigger> = table
         .of_kind(Kind::Queue)
@@ -89,13 +88,15 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, app: App) -> Result<Js
     }
     let items = levels
         .into_iter()
+        .filter(|(name, _)| page.after.as_ref().is_none_or(|after| name > after))
+        .take(rows)
         .map(|(name, level)| {
             let consumer = consumers.get(name.as_str()).copied();
             let in_flight = consumer.and_then(|consumer| in_flight.get(&consumer.id)).copied();
             QueueView::new(name, level, consumer, in_flight.unwrap_or_default())
         })
         .collect();
-    Ok(JsonBody(QueueList { items, next_cursor: None }))
+    Ok(JsonBody(page.items(items, |queue: &QueueView| queue.name.clone())))
 }
 
 impl QueueView {

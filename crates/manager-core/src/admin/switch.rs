@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 
-use super::precondition::Tagged;
+use super::precondition::{Preconditions, Tagged};
 use super::problem::ApiError;
 use super::{Admin, access};
 use crate::audit::{self, Entry};
@@ -18,8 +18,9 @@ pub(super) async fn enable(
     principal: Principal,
     app: App,
     Path((_, name)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<Tagged<Script>, ApiError> {
-    turn(&admin, &principal, &app, &name, true).await
+    turn(&admin, (&principal, &app), &name, &preconditions, true).await
 }
 
 /// Routes to the script stay and answer 503; test runs go on working.
@@ -28,20 +29,22 @@ pub(super) async fn disable(
     principal: Principal,
     app: App,
     Path((_, name)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<Tagged<Script>, ApiError> {
-    turn(&admin, &principal, &app, &name, false).await
+    turn(&admin, (&principal, &app), &name, &preconditions, false).await
 }
 
 async fn turn(
     admin: &Arc<Admin>,
-    principal: &Principal,
-    app: &App,
+    (principal, app): (&Principal, &App),
     name: &str,
+    preconditions: &Preconditions,
     on: bool,
 ) -> Result<Tagged<Script>, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, app).await?;
     let before = access::script(&mut tx, app, name).await?;
+    preconditions.check(Some(&before))?;
     if !store::scripts::switch(&mut tx, app.id, before.id, on).await? {
         // It is as it should be already.
         return Ok(Tagged(before));

@@ -218,10 +218,12 @@ pub(super) async fn take_over(
     principal: Principal,
     app: App,
     Path((_, id)): Path<(String, String)>,
+    preconditions: Preconditions,
 ) -> Result<Tagged<TriggerView>, ApiError> {
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, parse_id(&id)?).await?;
+    preconditions.check(Some(&old))?;
     store::triggers::register(&mut tx, app.id, old.id, principal.user.id).await?;
     let trigger = find(&mut tx, &app, old.id).await?;
     let entry = Entry::new(&principal, "trigger.take_over", label(&trigger)).on(app.id);

@@ -57,7 +57,59 @@ async fn a_change_of_what_somebody_else_changed_is_refused() {
     is_guarded(&api, "/apps/blog/members/bob", "PATCH", roles).await;
     let budgets = [json!({ "fuel_per_day": 1_000_000 }), json!({ "fuel_per_day": 2_000_000 })];
     is_guarded(&api, "/apps/blog/budgets", "PUT", budgets).await;
+    let egress = [json!({ "allow": ["a.example"] }), json!({ "allow": null })];
+    is_guarded(&api, "/apps/blog/egress", "PUT", egress).await;
+    api.post("/apps/blog/topics", json!({ "name": "news" })).await.is(201);
+    let external = [json!({ "external": true }), json!({ "external": false })];
+    is_guarded(&api, "/apps/blog/topics/news", "PATCH", external).await;
+    let cron = json!({ "kind": "cron", "script": "hello", "config": { "schedule": "0 3 * * *" } });
+    let trigger = api.post("/apps/blog/triggers", cron).await;
+    let trigger = format!("/apps/blog/triggers/{}", trigger.is(201)["id"].as_str().unwrap());
+    let switched = [json!({ "enabled": false }), json!({ "enabled": true })];
+    is_guarded(&api, &trigger, "PATCH", switched).await;
+    api.call("PUT", "/apps/blog/kv/things/one", Some(json!({ "value": 0 }))).await.is(200);
+    let values = [json!({ "value": 1 }), json!({ "value": 2 })];
+    is_guarded(&api, "/apps/blog/kv/things/one", "PUT", values).await;
+    let document = api.post("/apps/blog/docs/things", json!({ "data": {} })).await;
+    let document = format!("/apps/blog/docs/things/{}", document.is(201)["id"].as_str().unwrap());
+    let data = [json!({ "data": { "a": 1 } }), json!({ "data": { "a": 2 } })];
+    is_guarded(&api, &document, "PUT", data.clone()).await;
+    is_guarded(&api, &document, "PATCH", data).await;
     is_guarded(&api, "/users/bob", "PATCH", [json!({ "role": "admin" }), json!({ "role": "member" })]).await;
+}
+
+#[tokio::test]
+async fn a_value_is_written_first_by_one_alone() {
+    let api = TestApi::start().await;
+    let put = |value: u32| {
+        let body = Some(json!({ "value": value }));
+        when(&api, "PUT", "/apps/default/kv/locks/door", body, (IF_NONE_MATCH, "*"))
+    };
+    let all = [put(1), put(2), put(3), put(4)];
+    let [a, b, c, d] = all;
+    let replies: [Reply; 4] = tokio::join!(a, b, c, d).into();
+    let first = replies.iter().filter(|reply| reply.status == 200).count();
+    let told = replies.iter().filter(|reply| reply.status == 412 || reply.status == 409).count();
+    assert_eq!((first, told), (1, 3), "{replies:?}");
+    let gone = when(&api, "PUT", "/apps/default/kv/locks/none", Some(json!({ "value": 1 })), (IF_MATCH, "*"));
+    gone.await.is_problem("precondition_failed");
+}
+
+#[tokio::test]
+async fn a_switch_and_a_take_over_are_of_what_was_seen() {
+    let api = TestApi::start().await;
+    let script = "/apps/default/scripts/hello";
+    let seen = tag(&api.get(script).await);
+    let off = when(&api, "POST", &format!("{script}:disable"), None, (IF_MATCH, &seen)).await;
+    off.is(200);
+    let late = when(&api, "POST", &format!("{script}:enable"), None, (IF_MATCH, &seen)).await;
+    assert_eq!(late.is_problem("precondition_failed")["etag"], tag(&off).as_str());
+    let cron = json!({ "kind": "cron", "script": "hello", "config": { "schedule": "0 3 * * *" } });
+    let made = api.post("/apps/default/triggers", cron).await;
+    let trigger = format!("/apps/default/triggers/{}", made.is(201)["id"].as_str().unwrap());
+    api.call("PATCH", &trigger, Some(json!({ "name": "nightly" }))).await.is(200);
+    let late = when(&api, "POST", &format!("{trigger}:take-over"), None, (IF_MATCH, &tag(&made))).await;
+    late.is_problem("precondition_failed");
 }
 
 #[tokio::test]
@@ -135,8 +187,23 @@ async fn what_was_planned_is_applied_only_to_the_app_it_was_planned_for() {
     api.deploy("blog", "other", "2").await.is(201);
     let late = when(&api, "POST", "/apps/blog:apply", manifest("1"), (IF_MATCH, &tag(&plan))).await;
     let now = late.is_problem("precondition_failed")["etag"].as_str().unwrap().to_owned();
+    // A trigger and a topic are parts of an app too.
+    let topic = api.post("/apps/blog/topics", json!({ "name": "news" })).await;
+    topic.is(201);
+    let cron = json!({ "kind": "cron", "script": "other", "config": { "schedule": "0 3 * * *" } });
+    let trigger = api.post("/apps/blog/triggers", cron).await;
+    let mut tags = vec![now];
+    for path in ["/topics/news".to_owned(), format!("/triggers/{}", trigger.is(201)["id"].as_str().unwrap())]
+    {
+        tags.push(tag(&api.call("POST", "/apps/blog:plan", manifest("1")).await));
+        assert_eq!(api.call("DELETE", &format!("/apps/blog{path}"), None).await.status, 204);
+    }
+    let now = tags[0].clone();
+    tags.dedup();
+    assert_eq!(tags.len(), 3, "each change has another tag");
     let plan = api.call("POST", "/apps/blog:plan", manifest("1")).await;
     assert_eq!(tag(&plan), now);
+    assert_eq!(tag(&api.get("/apps/blog/manifest").await), now);
     let applied = when(&api, "POST", "/apps/blog:apply", manifest("1"), (IF_MATCH, &now)).await;
     applied.is(200);
     assert_ne!(tag(&applied), now);

@@ -117,6 +117,25 @@ async fn a_queue_has_one_consumer() {
 }
 
 #[tokio::test]
+async fn queues_with_and_without_a_consumer_are_listed_by_name_in_pages() {
+    let api = TestApi::start().await;
+    for queue in ["b", "d"] {
+        let config = json!({ "queue": queue });
+        create(&api, json!({ "kind": "queue", "script": "hello", "config": config, "enabled": false }))
+            .await
+            .is(201);
+    }
+    for queue in ["c", "a", "e"] {
+        api.post(&format!("/apps/default/queues/{queue}/messages"), json!({ "message": 1 })).await.is(202);
+    }
+    let queues = api.all_pages("/apps/default/queues", 2).await;
+    let names: Vec<_> = queues.iter().map(|queue| queue["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
+    assert_eq!((&queues[0]["ready"], &queues[1]["ready"]), (&json!(1), &json!(0)));
+    assert!(queues[0]["consumer"].is_null());
+}
+
+#[tokio::test]
 async fn who_changes_what_runs_stands_behind_it_and_who_switches_it_off_does_not() {
     let api = TestApi::start().await;
     let path = path(&create(&api, nightly()).await);

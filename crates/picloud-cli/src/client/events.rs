@@ -35,7 +35,7 @@ impl Client {
     }
 
     pub(crate) fn queues(&self, app: &str) -> Result<Value, Failure> {
-        self.get(&format!("/apps/{app}/queues"))
+        self.list(&format!("/apps/{app}/queues"), &[], usize::MAX)
     }
 
     pub(crate) fn queue_messages(&self, app: &str, queue: &str, limit: usize) -> Result<Value, Failure> {
