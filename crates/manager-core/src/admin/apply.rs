@@ -13,6 +13,7 @@ use shared::manifest::Manifest;
 use shared::name::SecretName;
 use sqlx::postgres::PgConnection;
 
+use super::denials::Denied;
 use super::precondition::{Preconditions, Resource, Tagged, etag_of};
 use super::problem::ApiError;
 use super::read::Json;
@@ -116,7 +117,7 @@ pub(super) async fn apply(
     let changes = changes(&current, &wanted)?;
     // Whoever may deploy may not rename.
     if changes.iter().any(|change| matches!(change.step, Step::SetApp)) {
-        access::decide(&principal, Capability::AdministerApp, standing).map_err(access::refusal)?;
+        refuse_renaming(&admin, &principal, standing, &app)?;
     }
     if changes.is_empty() {
         return Ok(Tagged(PlanAnswer::new(changes, true, tag)));
@@ -185,6 +186,19 @@ async fn refuse_strange_hosts(
     Ok(())
 }
 
+fn refuse_renaming(
+    admin: &Admin,
+    principal: &Principal,
+    standing: Standing,
+    app: &App,
+) -> Result<(), ApiError> {
+    let needed = Capability::AdministerApp;
+    access::decide(principal, needed, standing).map_err(|denial| {
+        admin.denials.record(Denied::of_a_body(app, principal, needed, "apply", denial.clone()));
+        access::refusal(denial)
+    })
+}
+
 /// Those of the secrets that the app does not have.
 async fn missing_secrets(
     conn: &mut PgConnection,
@@ -214,6 +228,7 @@ fn ordered(changes: &[Change]) -> Vec<&Change> {
         Step::Deploy(_) => 1,
         Step::MakeRoute(_) | Step::ChangeRoute(..) => 2,
         Step::MakeTrigger(_) | Step::ChangeTrigger(..) => 2,
+        Step::MakeTopic(_) | Step::ChangeTopic(_) => 2,
         Step::RemoveScript(..) => 3,
         Step::SetApp => 4,
     };
@@ -228,7 +243,6 @@ async fn make(
     wanted: &Wanted,
     step: &Step,
     by: UserId,
-        Step::MakeTopic(_) | Step::ChangeTopic(_) => 2,
 ) -> Result<(), ApiError> {
     match step {
         Step::RemoveRoute(id) => {
@@ -255,6 +269,9 @@ async fn make(
         }
         Step::MakeTrigger(at) => make_trigger(conn, app, &wanted.triggers[*at], None, by).await?,
         Step::ChangeTrigger(id, at) => make_trigger(conn, app, &wanted.triggers[*at], Some(*id), by).await?,
+        Step::MakeTopic(at) => store::topics::create(conn, app.id, &wanted.topics[*at]).await?,
+        Step::ChangeTopic(at) => store::topics::update(conn, app.id, &wanted.topics[*at]).await?,
+        Step::RemoveTopic(name) => store::topics::delete(conn, app.id, name).await?,
         Step::SetApp => {
             let (name, description) = (wanted.name.as_deref(), wanted.description.as_deref());
             let change = store::apps::Change { slug: None, name, description };
@@ -269,9 +286,6 @@ async fn make_trigger(
     conn: &mut PgConnection,
     app: &App,
     wanted: &WantedTrigger,
-        Step::MakeTopic(at) => store::topics::create(conn, app.id, &wanted.topics[*at]).await?,
-        Step::ChangeTopic(at) => store::topics::update(conn, app.id, &wanted.topics[*at]).await?,
-        Step::RemoveTopic(name) => store::topics::delete(conn, app.id, name).await?,
     is: Option<TriggerId>,
     by: UserId,
 ) -> Result<(), ApiError> {
@@ -304,6 +318,9 @@ const fn action_name(change: &Change) -> &'static str {
         Step::MakeTrigger(_) => "trigger.create",
         Step::ChangeTrigger(..) => "trigger.update",
         Step::RemoveTrigger(_) => "trigger.delete",
+        Step::MakeTopic(_) => "topic.create",
+        Step::ChangeTopic(_) => "topic.update",
+        Step::RemoveTopic(_) => "topic.delete",
     }
 }
 
@@ -318,9 +335,6 @@ async fn with_diffs(current: Current, wanted: Wanted, changes: Vec<Change>) -> R
                 _ => continue,
             };
             let old = current.scripts.get(name).map(|script| script.source.text.as_str());
-        Step::MakeTopic(_) => "topic.create",
-        Step::ChangeTopic(_) => "topic.update",
-        Step::RemoveTopic(_) => "topic.delete",
             let new = wanted.scripts.get(name).map(|script| script.bundle.source.as_str());
             let diff = diff::of_file(&diff::file_name(name.as_str()), old, new, until);
             change.diff = Some(diff).filter(|diff| !diff.is_empty());

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use http::{Method, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
-use shared::call::HostCall;
+use shared::call::CallContext;
 use shared::id::AppId;
 use shared::name::Username;
 
@@ -38,8 +38,7 @@ pub(crate) struct Denied {
     #[serde(skip)]
     number: u64,
     at: DateTime<Utc>,
-    /// Who was refused; absent where a script asked that runs for nobody.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Absent when a script asked that ran on behalf of nobody.
     username: Option<Username>,
     capability: Capability,
     method: String,
@@ -50,6 +49,7 @@ pub(crate) struct Denied {
 }
 
 impl Denied {
+    /// A request that the gate stopped.
     pub(super) fn new(
         app: AppId,
         principal: &Principal,
@@ -57,22 +57,23 @@ impl Denied {
         (method, uri): (&Method, &Uri),
         denial: Denial,
     ) -> Self {
-        Self {
-            app,
-            number: 0,
-            at: Utc::now(),
-            username: Some(principal.user.username.clone()),
-            capability,
-            method: method.to_string(),
-            // As it was sent: a verb is a segment only within the router.
-            path: uri.path().replace("/~", ":").chars().take(PATH_CHARS_MAX).collect(),
-            request_id: Arc::clone(&principal.origin.request_id),
-            denial,
-        }
+        // As it was sent: a verb is a segment only within the router.
+        let path = uri.path().replace("/~", ":");
+        Self::of_person(app, principal, capability, (method.as_str(), &path), denial)
     }
-}
 
-impl Denied {
+    /// A request of which only the body said that it needs more than the gate asks for.
+    pub(super) fn of_a_body(
+        app: &App,
+        principal: &Principal,
+        capability: Capability,
+        verb: &str,
+        denial: Denial,
+    ) -> Self {
+        let path = format!("/apps/{}:{verb}", app.slug);
+        Self::of_person(app.id, principal, capability, ("POST", &path), denial)
+    }
+
     /// A caller whose key a route did not take. The ingress says nothing of the request but the key.
     pub(crate) fn on_a_route(
         app: AppId,
@@ -80,36 +81,48 @@ impl Denied {
         capability: Capability,
         denial: Denial,
     ) -> Self {
-        Self {
-            app,
-            number: 0,
-            at: Utc::now(),
-            username: Some(principal.user.username.clone()),
-            capability,
-            method: "*".to_owned(),
-            path: "a route with auth: api_key".to_owned(),
-            request_id: Arc::clone(&principal.origin.request_id),
-            denial,
-        }
+        Self::of_person(app, principal, capability, ("*", "a route with auth: api_key"), denial)
     }
 
-    /// A script that asked for what those may not for whom it runs.
+    /// A call of a script, which may do to its app what the person may it runs on behalf of.
     pub(crate) fn in_a_script(
-        call: &HostCall,
+        context: &CallContext,
         username: Option<Username>,
         capability: Capability,
         denial: Denial,
     ) -> Self {
-        let context = &call.context;
+        let path = format!("the script {}", context.target.name);
+        let request_id = Arc::clone(&context.request_id);
+        Self::noted(context.app(), (username, request_id), capability, ("*", &path), denial)
+    }
+
+    fn of_person(
+        app: AppId,
+        principal: &Principal,
+        capability: Capability,
+        what: (&str, &str),
+        denial: Denial,
+    ) -> Self {
+        let who = (Some(principal.user.username.clone()), Arc::clone(&principal.origin.request_id));
+        Self::noted(app, who, capability, what, denial)
+    }
+
+    fn noted(
+        app: AppId,
+        (username, request_id): (Option<Username>, Arc<str>),
+        capability: Capability,
+        (method, path): (&str, &str),
+        denial: Denial,
+    ) -> Self {
         Self {
-            app: context.app(),
+            app,
             number: 0,
             at: Utc::now(),
             username,
             capability,
-            method: call.op.as_str().to_owned(),
-            path: format!("the script {}", context.target.name),
-            request_id: Arc::clone(&context.request_id),
+            method: method.to_owned(),
+            path: path.chars().take(PATH_CHARS_MAX).collect(),
+            request_id,
             denial,
         }
     }
@@ -166,17 +179,9 @@ mod tests {
     use crate::auth::Rule;
 
     fn denied(app: AppId, path: &str) -> Denied {
-        Denied {
-            app,
-            number: 0,
-            at: Utc::now(),
-            username: Some("eve".parse().unwrap()),
-            capability: Capability::ReadApp,
-            method: "GET".into(),
-            path: path.into(),
-            request_id: "r".into(),
-            denial: Denial { rule: Rule::Membership, value: String::new(), remedy: String::new() },
-        }
+        let denial = Denial { rule: Rule::Membership, value: String::new(), remedy: String::new() };
+        let who = (Some("eve".parse().unwrap()), "r".into());
+        Denied::noted(app, who, Capability::ReadApp, ("GET", path), denial)
     }
 
     #[test]

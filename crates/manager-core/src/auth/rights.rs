@@ -119,8 +119,8 @@ pub(crate) enum Rule {
     KeyApp,
     /// The account is managed from a session, never by a key.
     SessionOnly,
-    /// A script asked for it that runs for nobody.
-    Principal,
+    /// A script manages its app only on behalf of somebody, and runs for nobody.
+    NobodyLoggedIn,
 }
 
 /// What a capability asks of a person.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::HostOp;
+use shared::name::Username;
 use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
 use sqlx::postgres::PgConnection;
@@ -48,6 +49,7 @@ pub(crate) struct Services {
     pub(crate) vault: Arc<Vault>,
     pub(crate) outbound: Outbound,
     pub(crate) destinations: Arc<Destinations>,
+    /// Where the app's people find what a script was refused, and why.
     pub(crate) denials: Arc<Denials>,
 }
 
@@ -108,21 +110,28 @@ fn begin(call: &HostCall) -> Result<(), CallError> {
     Access::of_script(call).begin()
 }
 
-/// The person the execution runs for, if they may do this to its app now.
+/// The person the execution runs for, if they may do this to its app now. Who is refused, and why, the
+/// app's people find among its denials.
 async fn require(
     services: &Services,
     conn: &mut PgConnection,
     call: &HostCall,
     capability: Capability,
 ) -> Result<User, CallError> {
-    let forbidden = |message: String| CallError::new(CallCode::Forbidden, message);
-    let record = |username, denial| {
-        services.denials.record(Denied::in_a_script(call, username, capability, denial));
+    let forbidden = |username: Option<Username>, denial: Denial| {
+        let message = format!("{}; {}", denial.value, denial.remedy);
+        services.denials.record(Denied::in_a_script(&call.context, username, capability, denial));
+        CallError::new(CallCode::Forbidden, message)
     };
     let Some(user) = call.context.principal else {
-        let message = format!("this needs somebody who may {}, and nobody is logged in", capability.as_str());
-        record(None, run_for_nobody());
-        return Err(forbidden(message));
+        let needed = capability.as_str();
+        let denial = Denial {
+            rule: Rule::NobodyLoggedIn,
+            value: format!("this needs somebody who may {needed}, and nobody is logged in"),
+            remedy: "let the route ask for an API key (auth: api_key), or let a trigger run the script"
+                .into(),
+        };
+        return Err(forbidden(None, denial));
     };
     let app = call.context.app();
     let found = async {
@@ -131,25 +140,18 @@ async fn require(
         Ok((person.filter(|person| person.disabled_at.is_none()), role))
     };
     let (person, role) = found.await.map_err(|error| failed(&error))?;
-    let person =
-        person.ok_or_else(|| forbidden("whom the script runs for may nothing any more".to_owned()))?;
+    let person = person.ok_or_else(|| {
+        let denial = Denial {
+            rule: Rule::NobodyLoggedIn,
+            value: "the account that the script runs for is disabled or gone".into(),
+            remedy: "let somebody else take the trigger over, or enable the account".into(),
+        };
+        forbidden(None, denial)
+    })?;
     let standing = Standing { app, owner: call.context.target.owner, role };
     match allows(&person.user, capability, Place::App(standing)) {
         Ok(()) => Ok(person.user),
-        Err(denial) => {
-            let message = format!("{}; {}", denial.value, denial.remedy);
-            record(Some(person.user.username), denial);
-            Err(forbidden(message))
-        }
-    }
-}
-
-fn run_for_nobody() -> Denial {
-    Denial {
-        rule: Rule::Principal,
-        value: "the script runs for nobody".to_owned(),
-        remedy: "run it by a trigger of somebody who may do this, or on a route that asks for their key"
-            .to_owned(),
+        Err(denial) => Err(forbidden(Some(person.user.username.clone()), denial)),
     }
 }
 

@@ -266,6 +266,9 @@ async fn attack_an_editor_cannot_rename_the_app_by_a_manifest() {
     api.post("/apps/blog/members", json!({ "user": "eve", "role": "editor" })).await.is(201);
     let refused = apply(&editor, &first()).await;
     assert_eq!(refused.is_problem("forbidden")["rule"], "app_role");
+    let denied = api.get("/apps/blog/denials").await.is(200)["items"][0].clone();
+    assert_eq!((&denied["username"], &denied["path"]), (&json!("eve"), &json!("/apps/blog:apply")));
+    assert_eq!(denied["remedy"], "give eve the role app_admin on the app");
     let mut manifest = first();
     manifest["name"] = Value::Null;
     apply(&editor, &manifest).await.is(200);
@@ -281,12 +284,12 @@ async fn applying_any_manifest_twice_changes_nothing_the_second_time() {
     let path = prop_oneof![Just("/"), Just("/x"), Just("/:a"), Just("/:b"), Just("/x/*")];
     let method = prop_oneof![Just("ANY"), Just("GET")];
     let routes = proptest::collection::vec((method, path, 0..3_usize, 0..2_u32), 0..5);
+    let topics = proptest::collection::btree_map("[ab]", (any::<bool>(), 0..2_u8), 0..3);
+    let triggers = proptest::collection::btree_map("[xy]", (0..3_usize, 1..3_u32, any::<bool>()), 0..3);
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     for _ in 0..25 {
         let any_app = (&scripts, &routes, &topics, &triggers);
         let (scripts, routes, topics, triggers) = any_app.new_tree(&mut runner).unwrap().current();
-    let topics = proptest::collection::btree_map("[ab]", (any::<bool>(), 0..2_u8), 0..3);
-    let triggers = proptest::collection::btree_map("[xy]", (0..3_usize, 1..3_u32, any::<bool>()), 0..3);
         let names: Vec<_> = scripts.keys().cloned().collect();
         let shape = |path: &str| path.replace(":b", ":a");
         let mut seen = BTreeSet::new();

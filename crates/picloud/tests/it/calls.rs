@@ -100,6 +100,11 @@ fn dead_letters_are_forbidden_to_a_script_that_runs_on_behalf_of_nobody() {
     let app = server.app();
     let source = r#"let seen = (); try { dead_letters::list(); } catch (error) { seen = error.code; } seen"#;
     assert_eq!(app.run("public", source, &NO_LIMITS).is(200).json(), "forbidden");
+    let denials = app.admin("GET", "/denials", &Value::Null).is(200).json();
+    let denied = &denials["items"][0];
+    assert_eq!((&denied["username"], &denied["path"]), (&Value::Null, &json!("the script public")));
+    assert_eq!((&denied["rule"], &denied["capability"]), (&json!("nobody_logged_in"), &json!("write_app")));
+    assert!(denied["remedy"].as_str().unwrap().contains("auth: api_key"), "{denied}");
     // A trigger runs on behalf of who registered it.
     app.deploy("fails", r#"throw retry::fatal("no");"#, &NO_LIMITS);
     app.deploy(

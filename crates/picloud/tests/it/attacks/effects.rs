@@ -138,6 +138,6 @@ fn attack_48_calls_that_a_public_route_may_not_make() {
     let denials = app.admin("GET", "/denials", &Value::Null).is(200).json();
     let items = denials["items"].as_array().unwrap();
     assert_eq!(items.len(), calls.len(), "{denials}");
-    assert!(items.iter().all(|denied| denied["rule"] == "principal"), "{denials}");
+    assert!(items.iter().all(|denied| denied["rule"] == "nobody_logged_in"), "{denials}");
     target.ends_unharmed();
 }
