@@ -12,7 +12,7 @@ use shared::ports::{
 };
 use sqlx::postgres::PgConnectOptions;
 
-use crate::admin::{self, Admin, Beside, Denials, Rates};
+use crate::admin::{self, Admin, Beside, Denials, IsTls, Rates};
 use crate::assets::Assets;
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
@@ -253,12 +253,16 @@ impl Manager {
     /// Lets only those who run the instance through to a part of the admin API that is about the
     /// machine, which the manager knows nothing of.
     pub fn guarded(&self, router: Router) -> Router {
-        admin::guarded(Arc::clone(&self.auth), router)
+        admin::guarded(Arc::clone(&self.auth), self.is_tls(), router)
     }
 
     /// The same for parts that everybody may ask.
     pub fn open_to_all(&self, router: Router) -> Router {
-        admin::open(router)
+        admin::open(self.is_tls(), router)
+    }
+
+    fn is_tls(&self) -> IsTls {
+        IsTls::of(&self.config.public_url)
     }
 
     /// Begins to deliver events through the pool, which has so many slots.

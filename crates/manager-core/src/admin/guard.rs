@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 
-use super::problem::{self, ApiError};
+use super::problem::{self, ApiError, IsTls};
 use super::{access, gate};
 use crate::auth::{Auth, Capability};
 
@@ -17,13 +17,13 @@ pub(super) const ADDRESSES: [&str; 3] =
     ["/api/v1/admin/system/isolation", "/api/v1/admin/system/workers", "/metrics"];
 pub(super) const NEEDS: Capability = Capability::ReadSystem;
 
-pub(crate) fn guarded(auth: Arc<Auth>, router: Router) -> Router {
-    router.layer(from_fn_with_state(auth, check)).layer(from_fn(problem::render))
+pub(crate) fn guarded(auth: Arc<Auth>, is_tls: IsTls, router: Router) -> Router {
+    open(is_tls, router.layer(from_fn_with_state(auth, check)))
 }
 
 /// The same for what everybody may ask: errors and headers are those of the admin API.
-pub(crate) fn open(router: Router) -> Router {
-    router.layer(from_fn(problem::render))
+pub(crate) fn open(is_tls: IsTls, router: Router) -> Router {
+    router.layer(from_fn_with_state(is_tls, problem::render))
 }
 
 async fn check(

@@ -71,7 +71,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{from_fn, from_fn_with_state, map_request};
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::{any, get};
 use shared::ports::Invoke;
 use tower::Layer;
@@ -82,6 +82,7 @@ pub use self::endpoints::{Permission, permissions, permissions_beside};
 pub(crate) use self::guard::{guarded, open};
 pub use self::openapi::{Beside, openapi};
 use self::problem::ApiError;
+pub(crate) use self::problem::IsTls;
 pub(crate) use self::rate::Rates;
 use self::verbs::Verbs;
 use crate::assets::Assets;
@@ -125,6 +126,7 @@ const ROOT: &str = "/api/v1/admin";
 
 /// The admin API and what belongs to it. Its document describes `beside` too.
 pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
+    let is_tls = IsTls::of(&admin.config.public_url);
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
     let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass_to_script));
@@ -137,7 +139,7 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
         .route("/version", get(system::version))
         .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
-        .layer(from_fn(problem::render))
+        .layer(from_fn_with_state(is_tls, problem::render))
         .with_state(admin);
     let verbs = Arc::new(Verbs::of(endpoints::table().iter().map(|endpoint| endpoint.path)));
     // Around the router, because within it the address has been looked up already.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -131,9 +131,27 @@ const POLICY: (HeaderName, HeaderValue) =
 const NO_REFERRER: (HeaderName, HeaderValue) =
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// Another site's page neither holds on to a window of this one nor embeds what it answers.
+const OPENER: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+const RESOURCE: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+/// A year, which is what OWASP ASVS asks for. Of this host alone: those below it are the apps'.
+const ONLY_TLS: (HeaderName, HeaderValue) =
+    (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+
+/// Whether people reach the server by TLS, so that browsers may be told never to come without it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IsTls(bool);
+
+impl IsTls {
+    pub(crate) fn of(public_url: &str) -> Self {
+        Self(public_url.starts_with("https://"))
+    }
+}
 
 /// Gives every request an id and every error its body.
-pub(crate) async fn render(mut request: Request, next: Next) -> Response {
+pub(crate) async fn render(State(IsTls(is_tls)): State<IsTls>, mut request: Request, next: Next) -> Response {
     let id = match request.extensions().get::<RequestId>() {
         Some(id) => id.clone(),
         None => RequestId(Arc::from(uuid::Uuid::now_v7().to_string())),
@@ -152,7 +170,8 @@ pub(crate) async fn render(mut request: Request, next: Next) -> Response {
         response = problem(&error, &id.0, old);
     }
     let headers: &mut HeaderMap = response.headers_mut();
-    for (name, value) in [NOSNIFF, POLICY, NO_REFERRER, NO_STORE] {
+    let safe = [NOSNIFF, POLICY, NO_REFERRER, NO_STORE, OPENER, RESOURCE];
+    for (name, value) in safe.into_iter().chain(is_tls.then_some(ONLY_TLS)) {
         headers.entry(name).or_insert(value);
     }
     response

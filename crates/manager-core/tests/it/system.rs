@@ -1,8 +1,9 @@
 use axum::body::Body;
 use http::Request;
+use manager_core::ManagerConfig;
 use shared::fault::Code;
 
-use crate::harness::TestApi;
+use crate::harness::{TestApi, config};
 
 async fn get(api: &TestApi, path: &str) -> crate::harness::Reply {
     api.send(Request::get(path).body(Body::empty()).unwrap()).await
@@ -37,6 +38,17 @@ async fn what_is_not_in_the_table_does_not_get_through_the_guard() {
     let request =
         Request::get("/unknown-to-the-guard").header("authorization", format!("Bearer {}", api.token));
     api.send(request.body(Body::empty()).unwrap()).await.is_problem("not_found");
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_come_by_tls_only_where_people_do() {
+    let https = ManagerConfig { public_url: "https://pi.example".into(), ..config() };
+    let [plain, tls] = [TestApi::start().await, TestApi::start_with(https).await];
+    for path in ["/version", "/api/v1/admin/apps", "/nothing"] {
+        let name = "strict-transport-security";
+        assert_eq!(get(&plain, path).await.headers.get(name), None, "{path}");
+        assert_eq!(get(&tls, path).await.headers[name], "max-age=31536000", "{path}");
+    }
 }
 
 #[tokio::test]

@@ -200,6 +200,10 @@ fn answers_of_the_platform_are_safe_in_a_browser() {
         assert_eq!(reply.header("cache-control"), "no-store", "{path}");
         assert_eq!(reply.header("referrer-policy"), "no-referrer", "{path}");
         assert!(reply.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+        assert_eq!(reply.header("cross-origin-opener-policy"), "same-origin", "{path}");
+        assert_eq!(reply.header("cross-origin-resource-policy"), "same-origin", "{path}");
+        // Only where people come by TLS: over http it may not be sent.
+        assert_eq!(reply.header("strict-transport-security"), "", "{path}");
         assert!(!reply.headers.keys().any(|name| name.as_str().starts_with("access-control-")), "{path}");
         assert!(!reply.header("x-request-id").is_empty(), "{path}");
     }
