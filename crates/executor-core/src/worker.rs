@@ -188,6 +188,11 @@ fn serve(worker: Worker) -> Result<(), WorkerError> {
         if stopping && scheduler.is_idle() {
             return Ok(());
         }
+        // What others wait for is sent. Unless somebody short is left, they may act on it before those who run
+        // for long go on.
+        if scheduler.next_class().is_some_and(|class| class.is_long()) {
+            priority.rest();
+        }
         channel.receive(scheduler.runnable() == 0)?;
         let mut outbound = std::mem::take(&mut channel.outbound);
         while let Some((header, body)) = channel.next_frame()? {

@@ -3,6 +3,7 @@
 
 use libc::{c_long, c_ulong};
 use nix::errno::Errno;
+use nix::sched::sched_yield;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What is added to the process's nice value while guests run for long. A tenth of the weight is enough
@@ -10,9 +11,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// answers requests.
 const LONG_NICE: i32 = 10;
 const NICE_MAX: i32 = 19;
-/// What it asks to run at a stretch then: the most there is. Since Linux 6.12, whoever asks for less,
-/// and that is everybody else, interrupts it when waking up.
-const LONG_STRETCH_NS: u64 = 100_000_000;
+/// What it asks to run at a stretch then: the least there is.
+const LONG_STRETCH_NS: u64 = 100_000;
+/// The same where its nice value has to stay. It rests after each look at its socket, when it has run for some
+/// 50 µs, and Linux (6.18 and newer) lets it forfeit the rest of its stretch. So others that want to run get
+/// ten times as much of a CPU. Longer, and a request that comes meanwhile would wait for the end of the rest.
+const LONG_STRETCH_AT_SAME_NICE_NS: u64 = 500_000;
 /// No wish of its own: the scheduler's default.
 const DEFAULT_STRETCH_NS: u64 = 0;
 /// A limit on nice values is written as this less the value.
@@ -29,6 +33,7 @@ pub(super) fn allow_return() {
 pub(crate) struct Priority {
     nice: i32,
     long_nice: i32,
+    long_stretch_ns: u64,
     gives_way: bool,
 }
 
@@ -39,9 +44,13 @@ impl Priority {
         let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         let limit = getrlimit(Resource::RLIMIT_NICE).map_or(0, |(soft, _)| soft);
         let may_return = i64::try_from(limit).is_ok_and(|limit| limit >= i64::from(20 - nice));
-        // Who could not come back stays, and only changes what it asks for at a stretch.
-        let long_nice = if may_return { (nice + LONG_NICE).min(NICE_MAX) } else { nice };
-        Self { nice, long_nice, gives_way: false }
+        // Who could not come back stays: in most containers, and where the parent is not root.
+        let (long_nice, long_stretch_ns) = if may_return {
+            ((nice + LONG_NICE).min(NICE_MAX), LONG_STRETCH_NS)
+        } else {
+            (nice, LONG_STRETCH_AT_SAME_NICE_NS)
+        };
+        Self { nice, long_nice, long_stretch_ns, gives_way: false }
     }
 
     /// Lets everybody go first, or no longer. Where the machine refuses, neighbours notice more of
@@ -50,10 +59,18 @@ impl Priority {
         if self.gives_way != gives_way {
             self.gives_way = gives_way;
             let _ = if gives_way {
-                set(self.long_nice, LONG_STRETCH_NS)
+                set(self.long_nice, self.long_stretch_ns)
             } else {
                 set(self.nice, DEFAULT_STRETCH_NS)
             };
+        }
+    }
+
+    /// While it gives way: lets whoever is waiting for this CPU go first, once.
+    pub(crate) fn rest(&self) {
+        if self.gives_way {
+            // It cannot fail on Linux.
+            let _ = sched_yield();
         }
     }
 }
