@@ -23,11 +23,11 @@ test: setup setup-tests ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
 
 # The attacks by number are in docs/attacks.md. The whole workspace each time: what `make test` built is used again.
-torture: setup ## make every attack, and print what was expected and what was seen
+torture: setup ## make every attack and every fault, and print what came of it
 	@printf '| %s | %s | %s |\n' attack expected seen
 	$(CARGO) test --locked -q --workspace --test escape -- --nocapture --test-threads=1
 	$(CARGO) test --locked -q --workspace --test hostile_worker
-	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- attack isolation quarantine starters worker_loss --nocapture --test-threads=1
+	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- attack isolation quarantine starters worker_loss crashes --nocapture --test-threads=1
 	$(CARGO) test --locked -q --workspace --lib -- --ignored ten_thousand 50_000_bad_worlds --nocapture
 	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- --ignored torture_ --nocapture --test-threads=1
 

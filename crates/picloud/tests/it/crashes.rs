@@ -20,6 +20,9 @@ const IN_FLIGHT_MAX: usize = 64;
 /// What was tried in vain during several outages waits for half a minute and more before it is tried again.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
+/// From the end of the platform, or the return of its database, until requests are accepted and run again.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Sends numbered requests until told to stop; remembers which were accepted.
 #[derive(Default)]
 struct Producer {
@@ -60,6 +63,31 @@ struct History {
     accepted: usize,
     lost: usize,
     duplicated: usize,
+    /// From a fault until a request that came after it has run, the longest.
+    recovered_in: Duration,
+}
+
+impl History {
+    /// A row of the table that `make torture` prints.
+    fn row(&self, fault: &str, injected: usize) {
+        let Self { accepted, lost, duplicated, recovered_in } = self;
+        eprintln!(
+            "| {fault:<30} | {injected:>8} | {accepted:>8} | {lost:>4} | {duplicated:>10} | {recovered_in:>12.2?} |"
+        );
+    }
+
+    fn head() {
+        let [fault, injected, accepted] = ["fault", "injected", "accepted"];
+        eprintln!(
+            "\n| {fault:<30} | {injected} | {accepted} | lost | duplicated | recovered in |\n|{}|{}|{}|{}|{}|{}|",
+            "-".repeat(32),
+            "-".repeat(10),
+            "-".repeat(10),
+            "-".repeat(6),
+            "-".repeat(12),
+            "-".repeat(14),
+        );
+    }
 }
 
 /// An app whose script counts each of its runs in the database.
@@ -72,14 +100,30 @@ fn counting_app(server: &TestServer) -> TestApp<'_> {
     app
 }
 
+/// How often a delivery ran; nothing while nobody can say.
+fn times(app: &TestApp<'_>, delivery: &str) -> Option<u64> {
+    let path = format!("/times?delivery={delivery}");
+    let reply = app.client().try_send("GET", &app.host, &path, &[], b"").ok()?;
+    (reply.status == 200).then(|| reply.json().as_u64()).flatten()
+}
+
+/// Until a request is accepted, and has run.
+fn probe(app: &TestApp<'_>) {
+    let id = eventually("a request is accepted", || {
+        let sent = app.client().try_send("POST", &app.host, "/count", &[], b"probe").ok()?;
+        (sent.status == 202).then(|| sent.json()["execution_id"].as_str().unwrap().to_owned())
+    });
+    eventually("it has run", || times(app, &id).filter(|times| *times > 0));
+}
+
 /// Compares what was accepted with what ran.
-fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>) -> History {
+fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>, recovered_in: Duration) -> History {
     let is_done = || app.admin("GET", "/outbox", &Value::Null).is(200).json()["items"] == json!([]);
     within(DELIVERED_WITHIN, "everything is delivered", || is_done().then_some(()));
-    let mut history = History { accepted: accepted.len(), ..History::default() };
+    let mut history = History { accepted: accepted.len(), recovered_in, ..History::default() };
     assert!(history.accepted > 0, "nothing was sent");
     for delivery in accepted.keys() {
-        let times = app.get(&format!("/times?delivery={delivery}")).is(200).json().as_u64().unwrap();
+        let times = eventually("somebody says how often it ran", || times(app, delivery));
         history.lost += usize::from(times == 0);
         history.duplicated += usize::from(times > 1);
     }
@@ -90,15 +134,13 @@ fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>) -> History {
 fn kill_under_load(rounds: u32, signal: Signal) -> History {
     let disk = Arc::new(Disk::new());
     let producer = Producer::default();
-    let mut slug = String::new();
+    let mut server = TestServer::start_on(Arc::clone(&disk));
+    let slug = counting_app(&server).slug;
+    let mut slowest = Duration::ZERO;
     for round in 0..rounds {
-        let mut server = TestServer::start_on(Arc::clone(&disk));
-        if round == 0 {
-            slug = counting_app(&server).slug;
-        }
         producer.is_stopped.store(false, Ordering::Relaxed);
         let app = server.existing_app(&slug);
-        std::thread::scope(|scope| {
+        let fell = std::thread::scope(|scope| {
             let (producer, app) = (&producer, &app);
             for thread in 0..PRODUCERS {
                 let from = (round * PRODUCERS + thread) * 1_000_000;
@@ -108,19 +150,21 @@ fn kill_under_load(rounds: u32, signal: Signal) -> History {
             producer.wait_for(usize::try_from(20 + round * 7 % 40).unwrap());
             app.server.signal(signal);
             producer.stop();
+            Instant::now()
         });
         server.wait();
+        server = TestServer::start_on(Arc::clone(&disk));
+        probe(&server.existing_app(&slug));
+        slowest = slowest.max(fell.elapsed());
     }
-    let server = TestServer::start_on(disk);
-    let accepted = producer.accepted.into_inner().unwrap();
-    let began = Instant::now();
-    let history = check(&server.existing_app(&slug), &accepted);
-    eprintln!("{signal} × {rounds}: {history:?}, all delivered {:?} after the last start", began.elapsed());
+    let history = check(&server.existing_app(&slug), &producer.accepted.into_inner().unwrap(), slowest);
+    history.row(&format!("{signal} of the platform"), rounds.try_into().unwrap());
     history
 }
 
 /// Restarts the database so often under load, in each of these ways, and checks what became of it all.
-fn restart_database_under_load(rounds: usize, signals: &[Signal]) -> History {
+/// It recovers when the database is back.
+fn restart_database_under_load(fault: &str, rounds: usize, signals: &[Signal]) -> History {
     let mut postgres = Postgres::start();
     let server = TestServer::start_on(Arc::new(Disk::on(&postgres)));
     let app = counting_app(&server);
@@ -135,16 +179,23 @@ fn restart_database_under_load(rounds: usize, signals: &[Signal]) -> History {
             producer.wait_for(20);
             postgres.restart(*signal);
             let ready = Instant::now();
-            producer.wait_for(1);
+            probe(app);
             slowest = slowest.max(ready.elapsed());
         }
         producer.wait_for(20);
         producer.stop();
     });
-    let history = check(&app, &producer.accepted.into_inner().unwrap());
-    eprintln!("PostgreSQL restarted × {rounds}: {history:?}, taking requests again within {slowest:?}");
+    let history = check(&app, &producer.accepted.into_inner().unwrap(), slowest);
+    history.row(fault, rounds);
     history
 }
+
+/// How PostgreSQL may end: fast and immediate are two ways of telling it to.
+const ENDS: [(&str, Signal); 3] = [
+    ("PostgreSQL restarted, fast", Signal::SIGINT),
+    ("PostgreSQL restarted, immediate", Signal::SIGQUIT),
+    ("SIGKILL of PostgreSQL", Signal::SIGKILL),
+];
 
 #[test]
 fn nothing_that_was_accepted_is_lost_when_the_platform_is_killed() {
@@ -162,20 +213,25 @@ fn nothing_runs_twice_when_the_platform_is_asked_to_stop() {
 
 #[test]
 fn nothing_that_was_accepted_is_lost_when_postgresql_is_restarted() {
-    let history = restart_database_under_load(3, &[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL]);
+    let history =
+        restart_database_under_load("PostgreSQL restarted, each way", 3, &ENDS.map(|(_, signal)| signal));
     assert_eq!(history.lost, 0, "{history:?}");
 }
 
 #[test]
 #[ignore = "takes minutes: part of make torture"]
-fn torture_nothing_that_was_accepted_is_lost_in_50_kills() {
-    let history = kill_under_load(50, Signal::SIGKILL);
-    assert_eq!(history.lost, 0, "{history:?}");
-}
-
-#[test]
-#[ignore = "takes a minute: part of make torture"]
-fn torture_nothing_that_was_accepted_is_lost_in_10_restarts_of_postgresql() {
-    let history = restart_database_under_load(10, &[Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL]);
-    assert_eq!(history.lost, 0, "{history:?}");
+fn torture_nothing_that_was_accepted_is_lost_whatever_ends_and_all_is_soon_back() {
+    History::head();
+    let mut histories = vec![(50, kill_under_load(50, Signal::SIGKILL))];
+    let stopped = kill_under_load(10, Signal::SIGTERM);
+    assert_eq!(stopped.duplicated, 0, "{stopped:?}");
+    histories.push((10, stopped));
+    for (fault, signal) in ENDS {
+        histories.push((10, restart_database_under_load(fault, 10, &[signal])));
+    }
+    for (faults, history) in histories {
+        assert_eq!(history.lost, 0, "{history:?}");
+        assert!(history.duplicated <= faults * IN_FLIGHT_MAX, "{history:?}");
+        assert!(history.recovered_in < RECOVERED_WITHIN, "{history:?}");
+    }
 }
