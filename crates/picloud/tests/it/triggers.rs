@@ -1,13 +1,15 @@
 //! Every kind of trigger, until the handler has run: real workers, real database.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::harness::{NO_LIMITS, TestApp, TestServer, eventually};
 
 /// Logs what it was told, for the tests to read.
-const HANDLER: &str = r#"log::info("event", #{ event: ctx.event, delivery: ctx.delivery });"#;
+pub(crate) const HANDLER: &str = r#"log::info("event", #{ event: ctx.event, delivery: ctx.delivery });"#;
 
-fn trigger(app: &TestApp<'_>, kind: &str, script: &str, config: Value) -> String {
+pub(crate) fn trigger(app: &TestApp<'_>, kind: &str, script: &str, config: Value) -> String {
     let body = json!({ "kind": kind, "script": script, "config": config });
     trigger_of(app, &body)
 }
@@ -18,7 +20,7 @@ fn trigger_of(app: &TestApp<'_>, body: &Value) -> String {
 }
 
 /// The executions of a script that are recorded, the first first.
-fn runs(app: &TestApp<'_>, script: &str) -> Vec<Value> {
+pub(crate) fn runs(app: &TestApp<'_>, script: &str) -> Vec<Value> {
     let list =
         app.admin("GET", &format!("/executions?script={script}&limit=200"), &Value::Null).is(200).json();
     let mut items = list["items"].as_array().unwrap().clone();
@@ -27,7 +29,7 @@ fn runs(app: &TestApp<'_>, script: &str) -> Vec<Value> {
 }
 
 /// What the handler was told each time, when it has run at least so often.
-fn told(app: &TestApp<'_>, script: &str, times: usize) -> Vec<Value> {
+pub(crate) fn told(app: &TestApp<'_>, script: &str, times: usize) -> Vec<Value> {
     let runs = eventually(&format!("{script} ran {times} times"), || {
         let runs = runs(app, script);
         (runs.iter().filter(|run| run["status"] == "ok").count() >= times).then_some(runs)
@@ -57,6 +59,38 @@ fn a_cron_trigger_runs_its_script_at_its_times_each_once() {
     assert_eq!(told[0]["delivery"]["attempt"], 1);
     let run = &runs(&app, "tick")[0];
     assert_eq!(run["invocation_type"], "schedule");
+}
+
+#[test]
+fn two_nodes_on_one_database_run_each_time_once_and_either_goes_on_without_the_other() {
+    let first = TestServer::start();
+    let slug = {
+        let app = first.app();
+        app.deploy("tick", HANDLER, &NO_LIMITS);
+        trigger(&app, "cron", "tick", json!({ "schedule": "* * * * * *", "missed": "all" }));
+        app.slug
+    };
+    let second = TestServer::start_beside(&first);
+    let app = second.existing_app(&slug);
+    let while_both = told(&app, "tick", 3).len();
+    // Asked to stop, it waits for what runs.
+    drop(first);
+    let told = told(&app, "tick", while_both + 3);
+    let seconds: Vec<_> =
+        told.iter().map(|told| second_of_day(&told["event"]["cron"]["scheduled_at"])).collect();
+    // Counted from the first, half a day on: midnight may be among them.
+    let seconds: BTreeSet<_> =
+        seconds.iter().map(|second| (second - seconds[0] + 43_200).rem_euclid(86_400)).collect();
+    assert_eq!(seconds.len(), told.len(), "each time once: {told:?}");
+    // What came last may have overtaken what is not recorded yet.
+    let seconds: Vec<_> = seconds.into_iter().take(told.len() - 2).collect();
+    assert!(seconds.windows(2).all(|pair| pair[1] == pair[0] + 1), "none is left out: {told:?}");
+}
+
+/// Of a time such as `2026-11-26T14:00:07Z`.
+fn second_of_day(time: &Value) -> i64 {
+    let part = |at: usize| time.as_str().unwrap()[at..at + 2].parse::<i64>().unwrap();
+    (part(11) * 60 + part(14)) * 60 + part(17)
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) const WORKERS: usize = 2;
 /// Workers that wait to replace others, where owners are kept apart.
 pub(crate) const SPARES: usize = 2;
 
+const DATA_DIR: &str = "PICLOUD_DATA_DIR";
+
 static SHARED: Mutex<Weak<TestServer>> = Mutex::new(Weak::new());
 
 /// What outlives a server process: its data directory and its database.
@@ -93,6 +95,14 @@ impl TestServer {
         Self::launch(disk, &[])
     }
 
+    /// Another node on the same database, with a data directory of its own and the same secret key.
+    pub(crate) fn start_beside(node: &Self) -> Self {
+        let disk = Arc::clone(&node.disk);
+        let key = fs::read_to_string(disk.path().join("data/secret-key")).unwrap();
+        let dir = disk.path().join("data-beside");
+        Self::launch(disk, &[("PICLOUD_SECRET_KEY", key.trim()), (DATA_DIR, dir.to_str().unwrap())])
+    }
+
     /// What a server says that does not start on what an earlier one left.
     pub(crate) fn refused_start(disk: Arc<Disk>) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_picloud"));
@@ -113,9 +123,11 @@ impl TestServer {
     /// it ended if it never was ready.
     pub(crate) fn try_launch(mut command: Command, disk: Arc<Disk>) -> Result<Self, ExitStatus> {
         let log = File::options().create(true).append(true).open(disk.path().join("log")).unwrap();
+        if command.get_envs().all(|(name, _)| name != DATA_DIR) {
+            command.env(DATA_DIR, disk.path().join("data"));
+        }
         let mut child = command
             .env("PICLOUD_BIND", "127.0.0.1:0")
-            .env("PICLOUD_DATA_DIR", disk.path().join("data"))
             .env("PICLOUD_ADMIN_USERNAME", ADMIN)
             .env("PICLOUD_ADMIN_PASSWORD", PASSWORD)
             // Tests ask faster than people.
