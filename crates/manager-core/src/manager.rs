@@ -22,6 +22,7 @@ use crate::callers::Callers;
 use crate::data::Data;
 use crate::domains::Dns;
 use crate::events::topics::Ephemeral;
+use crate::events::webhooks::Webhooks;
 use crate::events::{Acceptor, Dispatching, EventCounters, Keepers, LateInvoke};
 use crate::incidents::Incidents;
 use crate::oidc::{Oidc, OidcSettings};
@@ -221,7 +222,8 @@ impl Manager {
         self.database.counters()
     }
 
-    /// The admin API with its description, `/version`, `/api/v1/execute` and `/api/v1/errors`.
+    /// The admin API with its description, `/version`, `/api/v1/execute`, `/api/v1/hooks` and
+    /// `/api/v1/errors`.
     pub fn admin_router(&self, invoke: Arc<dyn Invoke>) -> Router {
         self.admin_router_beside(invoke, &[])
     }
@@ -241,6 +243,7 @@ impl Manager {
             data: self.data.clone(),
             outbox: self.events.outbox.clone(),
             queues: self.keepers.queues.clone(),
+            webhooks: Webhooks::new(Arc::clone(&self.vault), self.events.outbox.clone()),
             vault: Arc::clone(&self.vault),
             invoke,
             dns: Dns::new(self.config.dns_servers.clone()),

@@ -44,6 +44,20 @@ pub(crate) async fn put(
     Ok((secret, is_new))
 }
 
+/// Those of the names that the app has no secret of.
+pub(crate) async fn missing(
+    conn: &mut PgConnection,
+    app: AppId,
+    wanted: &[SecretName],
+) -> sqlx::Result<Vec<SecretName>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = store::secrets::names(conn, app).await?;
+    let is_missing = |name: &&SecretName| !names.iter().any(|known| known == name.as_str());
+    Ok(wanted.iter().filter(is_missing).cloned().collect())
+}
+
 /// Where a secret is sealed.
 pub(crate) fn place(app: AppId, name: &str) -> Place<'_> {
     Place { app, table: store::secrets::TABLE, name }

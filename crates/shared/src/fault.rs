@@ -64,6 +64,8 @@ codes! {
     BadRequest           "bad_request"            400 Caller   safe   "The request is malformed";
     Unauthenticated      "unauthenticated"        401 Caller   safe   "A valid credential is needed";
     SecondFactorRequired "second_factor_required" 401 Caller  safe   "A code from the second factor is needed";
+    SignatureInvalid     "signature_invalid"      401 Caller   safe   "The request is not signed as the webhook asks";
+    SignatureExpired     "signature_expired"      401 Caller   safe   "The request was signed too long ago";
     Forbidden            "forbidden"              403 Caller   safe   "This credential may not do that";
     NotFound             "not_found"              404 Caller   safe   "There is nothing here";
     UnknownHost          "unknown_host"           404 Caller   safe   "No app answers on this host";
@@ -94,6 +96,7 @@ codes! {
     AppFrozen            "app_frozen"             503 Script   safe   "The app is frozen";
     ScriptQuarantined    "script_quarantined"     503 Script   safe   "The script is quarantined";
     ScriptDisabled       "script_disabled"        503 Script   safe   "The script is switched off";
+    WebhookNotReady      "webhook_not_ready"      503 Script   safe   "The webhook has no secret to check signatures with";
     DnsUnavailable       "dns_unavailable"        503 Platform safe   "The DNS cannot be asked";
     Unavailable          "unavailable"            503 Platform safe   "The database cannot be reached";
     Timeout              "timeout"                504 Script   unsafe "The script took longer than its time limit";

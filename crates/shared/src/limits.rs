@@ -96,6 +96,17 @@ pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
 /// Executions that a queue's consumer may have at once: no more than two workers have slots.
 pub const QUEUE_CONCURRENCY_MAX: u16 = 32;
 
+/// Secrets that one webhook's requests may be signed with: the new one, the old one, and two to spare.
+pub const WEBHOOK_SECRETS_MAX: usize = 4;
+/// How far, in seconds, the signed time of a webhook's request may be from the server's clock: as
+/// Standard Webhooks and Stripe advise, and at most half a day. It may be dated so far ahead and come again
+/// so long after, and all that time its id is remembered, which is a day.
+pub const WEBHOOK_TOLERANCE_S_DEFAULT: u32 = 300;
+pub const WEBHOOK_TOLERANCE_S_MAX: u32 = 12 * 60 * 60;
+/// Signed requests that a webhook takes in a minute: one a second in the long run; and at most 100 a second.
+pub const WEBHOOK_PER_MINUTE_DEFAULT: u32 = 60;
+pub const WEBHOOK_PER_MINUTE_MAX: u32 = 6_000;
+
 /// One static file of an app: a page with its pictures, not a film.
 pub const ASSET_BYTES_MAX: usize = 5 << 20;
 /// Static files of an app together, and how many.

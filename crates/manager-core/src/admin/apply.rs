@@ -25,8 +25,8 @@ use crate::deploy::{Deploy, deploy};
 use crate::diff;
 use crate::plan::triggers::WantedTrigger;
 use crate::plan::{Action, Change, Current, CurrentScript, KindChanges, Step, Wanted, changes};
-use crate::store;
 use crate::store::apps::App;
+use crate::{secrets, store};
 
 type ManifestBody = Json<Manifest, MANIFEST_BYTES_MAX>;
 
@@ -83,13 +83,13 @@ pub(super) async fn plan(
     let current = read(&admin, &app).await?;
     let tag = AppTag::of(&current);
     preconditions.check(Some(&tag))?;
-    let secrets = manifest.secrets.clone();
+    let needed = manifest.secrets.clone();
     let wanted = manifest::resolve(&admin, &current, manifest).await?;
     let changes = changes(&current, &wanted)?;
     let missing = {
         let mut conn = admin.database.acquire().await?;
         refuse_strange_hosts(&mut conn, &admin, &app, &wanted).await?;
-        missing_secrets(&mut conn, &app, secrets).await?
+        secrets::missing(&mut conn, app.id, &needed).await?
     };
     let changes = with_diffs(current, wanted, changes).await?;
     Ok(Tagged(PlanAnswer { missing_secrets: missing, ..PlanAnswer::new(changes, false, tag) }))
@@ -105,7 +105,7 @@ pub(super) async fn apply(
 ) -> Result<Tagged<PlanAnswer>, ApiError> {
     // Compiled before anything is locked; what is live by then is looked at again under the lock.
     let before = read(&admin, &app).await?;
-    let secrets = manifest.secrets.clone();
+    let needed = manifest.secrets.clone();
     let wanted = manifest::resolve(&admin, &before, manifest).await?;
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
@@ -113,7 +113,7 @@ pub(super) async fn apply(
     let tag = AppTag::of(&current);
     preconditions.check(Some(&tag))?;
     refuse_strange_hosts(&mut tx, &admin, &app, &wanted).await?;
-    refuse_missing_secrets(missing_secrets(&mut tx, &app, secrets).await?)?;
+    refuse_missing_secrets(secrets::missing(&mut tx, app.id, &needed).await?)?;
     let changes = changes(&current, &wanted)?;
     // Whoever may deploy may not rename.
     if changes.iter().any(|change| matches!(change.step, Step::SetApp)) {
@@ -197,19 +197,6 @@ fn refuse_renaming(
         admin.denials.record(Denied::of_a_body(app, principal, needed, "apply", denial.clone()));
         access::refusal(denial)
     })
-}
-
-/// Those of the secrets that the app does not have.
-async fn missing_secrets(
-    conn: &mut PgConnection,
-    app: &App,
-    mut wanted: Vec<SecretName>,
-) -> Result<Vec<SecretName>, ApiError> {
-    if !wanted.is_empty() {
-        let names = store::secrets::names(conn, app.id).await?;
-        wanted.retain(|name| !names.iter().any(|known| known == name.as_str()));
-    }
-    Ok(wanted)
 }
 
 /// A script without a key it needs would fail at its first request, and not here.

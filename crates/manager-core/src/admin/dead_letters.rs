@@ -19,7 +19,7 @@ use super::read::{Json, Params};
 use super::{Admin, access};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
-use crate::events::{self, EmitError, Payload};
+use crate::events::{self, Payload};
 use crate::store;
 use crate::store::apps::App;
 use crate::store::dead_letters::{DeadLetter, Filter, Resolution};
@@ -352,13 +352,4 @@ fn parse_id(text: &str) -> Result<DeadLetterId, ApiError> {
 
 fn missing() -> ApiError {
     ApiError::not_found("the app has no such dead letter")
-}
-
-impl From<EmitError> for ApiError {
-    fn from(error: EmitError) -> Self {
-        match error {
-            EmitError::Full => Self::new(Code::OutboxFull, error.to_string()),
-            EmitError::Database(error) => error.into(),
-        }
-    }
 }

@@ -38,9 +38,10 @@ pub(crate) struct Denied {
     #[serde(skip)]
     number: u64,
     at: DateTime<Utc>,
-    /// Absent when a script asked that ran on behalf of nobody.
+    /// Absent when a script asked that ran on behalf of nobody, and for requests to webhooks.
     username: Option<Username>,
-    capability: Capability,
+    /// Absent for requests to webhooks, which strangers send.
+    capability: Option<Capability>,
     method: String,
     path: String,
     request_id: Arc<str>,
@@ -93,7 +94,7 @@ impl Denied {
     ) -> Self {
         let path = format!("the script {}", context.target.name);
         let request_id = Arc::clone(&context.request_id);
-        Self::noted(context.app(), (username, request_id), capability, ("*", &path), denial)
+        Self::noted(context.app(), (username, request_id), Some(capability), ("*", &path), denial)
     }
 
     fn of_person(
@@ -104,13 +105,13 @@ impl Denied {
         denial: Denial,
     ) -> Self {
         let who = (Some(principal.user.username.clone()), Arc::clone(&principal.origin.request_id));
-        Self::noted(app, who, capability, what, denial)
+        Self::noted(app, who, Some(capability), what, denial)
     }
 
     fn noted(
         app: AppId,
         (username, request_id): (Option<Username>, Arc<str>),
-        capability: Capability,
+        capability: Option<Capability>,
         (method, path): (&str, &str),
         denial: Denial,
     ) -> Self {
@@ -125,6 +126,18 @@ impl Denied {
             request_id,
             denial,
         }
+    }
+
+    /// A stranger whose request a webhook did not believe.
+    pub(super) fn on_a_webhook(app: AppId, path: &str, request_id: Arc<str>, denial: Denial) -> Self {
+        Self::noted(app, (None, request_id), None, ("POST", path), denial)
+    }
+
+    /// Of strangers the last one at each address is kept: they may be many, and push out nobody else.
+    fn replaces(&self, other: &Self) -> bool {
+        self.capability.is_none()
+            && other.capability.is_none()
+            && (self.app, &self.path) == (other.app, &other.path)
     }
 }
 
@@ -144,6 +157,7 @@ impl Denials {
         kept.recorded += 1;
         denied.number = kept.recorded;
         let all = &mut kept.last;
+        all.retain(|other| !denied.replaces(other));
         let same_app = |other: &Denied| other.app == denied.app;
         if all.iter().filter(|other| same_app(other)).count() >= PER_APP_MAX {
             let oldest = all.iter().position(same_app);
@@ -181,7 +195,7 @@ mod tests {
     fn denied(app: AppId, path: &str) -> Denied {
         let denial = Denial { rule: Rule::Membership, value: String::new(), remedy: String::new() };
         let who = (Some("eve".parse().unwrap()), "r".into());
-        Denied::noted(app, who, Capability::ReadApp, ("GET", path), denial)
+        Denied::noted(app, who, Some(Capability::ReadApp), ("GET", path), denial)
     }
 
     #[test]
@@ -194,6 +208,19 @@ mod tests {
         let loud = denials.of(loud, None, 1_000);
         assert_eq!((loud.len(), loud[0].path.as_str()), (PER_APP_MAX, "59"));
         assert_eq!(denials.of(quiet, None, 1_000).len(), 1);
+    }
+
+    #[test]
+    fn many_requests_that_a_webhook_does_not_believe_are_one_denial() {
+        let (denials, app) = (Denials::default(), AppId::new());
+        denials.record(denied(app, "/by-eve"));
+        for _ in 0..PER_APP_MAX + 10 {
+            for path in ["/one", "/other"] {
+                denials.record(Denied { capability: None, ..denied(app, path) });
+            }
+        }
+        let paths: Vec<_> = denials.of(app, None, 1_000).into_iter().map(|denied| denied.path).collect();
+        assert_eq!(paths, ["/other", "/one", "/by-eve"]);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use crate::events::EmitError;
 /// When to try again: a full outbox is worked off in minutes.
 const RETRY_AFTER_S: u32 = 60;
 
-pub(super) fn refused(error: EmitError) -> ApiError {
-    match error {
-        EmitError::Full => ApiError::new(Code::TooManyRequests, error.to_string()).retry_after(RETRY_AFTER_S),
-        EmitError::Database(error) => error.into(),
+impl From<EmitError> for ApiError {
+    fn from(error: EmitError) -> Self {
+        match error {
+            EmitError::Full => Self::new(Code::OutboxFull, error.to_string()).retry_after(RETRY_AFTER_S),
+            EmitError::Database(error) => error.into(),
+        }
     }
 }

@@ -26,6 +26,7 @@ mod executions;
 mod export;
 mod gate;
 mod guard;
+mod hooks;
 mod idempotency;
 mod incidents;
 mod invitations;
@@ -72,7 +73,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn_with_state, map_request};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use shared::ports::Invoke;
 use tower::Layer;
 
@@ -92,6 +93,7 @@ use crate::data::Data;
 use crate::domains::Dns;
 use crate::events::Outbox;
 use crate::events::queues::Queues;
+use crate::events::webhooks::Webhooks;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::oidc::Oidc;
@@ -114,6 +116,7 @@ pub(crate) struct Admin {
     pub(crate) data: Data,
     pub(crate) outbox: Outbox,
     pub(crate) queues: Queues,
+    pub(crate) webhooks: Webhooks,
     pub(crate) vault: Arc<Vault>,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) dns: Dns,
@@ -133,6 +136,7 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
     let platform = Router::new()
         .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)
+        .route(hooks::PATH, post(hooks::receive))
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/api/v1/sdk.json", get(sdk::reference))
         .route("/api/v1/sdk/{namespace}", get(sdk::definitions))

@@ -195,8 +195,13 @@ fn problem(error: &ApiError, request_id: &str, mut old: HeaderMap) -> Response {
     if let Some(seconds) = error.retry_after_s {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
-    if error.code == Code::Unauthenticated {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    let scheme = match error.code {
+        Code::Unauthenticated => Some("Bearer"),
+        Code::SignatureInvalid | Code::SignatureExpired => Some("Signature"),
+        _ => None,
+    };
+    if let Some(scheme) = scheme {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
     }
     response
 }

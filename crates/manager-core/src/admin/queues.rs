@@ -17,11 +17,11 @@ use shared::json_scan;
 use shared::limits::{MESSAGE_BYTES_MAX, QUEUE_DELAY_MS_MAX};
 use shared::name::{QueueName, ScriptName};
 
+use super::Admin;
 use super::later::Later;
 use super::page::{Items, PageParams};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::{Admin, emitted};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
 use crate::events::queues::{Message, SendError};
@@ -259,8 +259,7 @@ pub(super) async fn redrive(
     })?;
     let filter = Filter { is_unresolved: true, trigger: Some(consumer), ..Filter::default() };
     let mut tx = admin.database.begin().await?;
-    let replayed = replay(&mut tx, &admin.outbox, app.id, &filter, None, 0).await;
-    let replayed = replayed.map_err(emitted::refused)?;
+    let replayed = replay(&mut tx, &admin.outbox, app.id, &filter, None, 0).await?;
     let messages = replayed.deliveries.len() as u64;
     if messages > 0 {
         audit::append(&mut tx, Entry::new(&principal, "queue.redrive", &queue).on(app.id)).await?;

@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 use shared::fault::Code;
 use shared::limits::MESSAGE_BYTES_MAX;
 
+use super::Admin;
 use super::later::Later;
 use super::problem::ApiError;
 use super::queues::Accepted;
 use super::read::Json;
 use super::triggers::{find, label, parse_id};
-use super::{Admin, emitted};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
 use crate::events::cron::About;
@@ -62,7 +62,7 @@ pub(super) async fn run(
     let event = NewEvent::first(app.id, trigger.script_id, kind, payload);
     let event = NewEvent { trigger: Some(trigger.id), retry: trigger.retry.into(), ..event };
     let accepted = Accepted { id: event.delivery };
-    let pending = admin.outbox.insert(&mut tx, vec![event]).await.map_err(emitted::refused)?;
+    let pending = admin.outbox.insert(&mut tx, vec![event]).await?;
     audit::append(&mut tx, Entry::new(&principal, "trigger.run", label(&trigger)).on(app.id)).await?;
     tx.commit().await?;
     pending.hand_over();

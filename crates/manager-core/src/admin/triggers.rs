@@ -12,21 +12,21 @@ use serde_json::Value;
 use shared::fault::Code;
 use shared::id::TriggerId;
 use shared::limits::TRIGGERS_MAX;
-use shared::name::{ScriptName, TriggerName};
+use shared::name::{ScriptName, SecretName, TriggerName};
 use sqlx::postgres::PgConnection;
 
 use super::page::{Items, Page};
 use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::{Admin, access, read, routes};
+use super::{Admin, access, hooks, read, routes};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
 use crate::events::triggers::cron::CronConfig;
 use crate::events::triggers::{InvalidConfig, Kind, RetryPatch, RetryPolicy, TriggerConfig};
-use crate::store;
 use crate::store::apps::App;
 use crate::store::triggers::{CONSUMER_KEY, NAME_KEY, StoredTrigger, TriggerSpec};
+use crate::{secrets, store};
 
 /// Coming times that are shown: three weeks of a daily run, with the days on which clocks change.
 const UPCOMING: usize = 20;
@@ -52,7 +52,7 @@ pub(super) struct TriggerBody {
     enabled: Option<bool>,
 }
 
-/// A trigger, and of a cron trigger when it comes next.
+/// A trigger, and what its kind has besides.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct TriggerView {
     #[serde(flatten)]
@@ -60,15 +60,31 @@ pub(super) struct TriggerView {
     /// The next 20 times of a cron trigger.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upcoming: Vec<DateTime<Utc>>,
+    /// Where the sender of a webhook is to send its requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// Secrets that a webhook names and the app does not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_secrets: Vec<SecretName>,
 }
 
-impl From<StoredTrigger> for TriggerView {
-    fn from(trigger: StoredTrigger) -> Self {
-        let upcoming = match &trigger.config {
-            TriggerConfig::Cron(config) => upcoming(config).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        Self { trigger, upcoming }
+impl TriggerView {
+    async fn of(
+        admin: &Admin,
+        conn: &mut PgConnection,
+        app: &App,
+        trigger: StoredTrigger,
+    ) -> sqlx::Result<Self> {
+        let mut view = Self { trigger, upcoming: Vec::new(), url: None, missing_secrets: Vec::new() };
+        match &view.trigger.config {
+            TriggerConfig::Cron(config) => view.upcoming = upcoming(config).unwrap_or_default(),
+            TriggerConfig::Webhook(config) => {
+                view.url = Some(hooks::address(&admin.config.public_url, view.trigger.id));
+                view.missing_secrets = secrets::missing(conn, app.id, &config.secrets).await?;
+            }
+            _ => {}
+        }
+        Ok(view)
     }
 }
 
@@ -138,8 +154,9 @@ pub(super) async fn create(
     let trigger = find(&mut tx, &app, id).await?;
     let entry = Entry::new(&principal, "trigger.create", label(&trigger)).on(app.id).after(&trigger);
     audit::append(&mut tx, entry).await?;
+    let view = TriggerView::of(&admin, &mut tx, &app, trigger).await?;
     admin.snapshot.publish(tx).await?;
-    Ok((StatusCode::CREATED, Tagged(trigger.into())))
+    Ok((StatusCode::CREATED, Tagged(view)))
 }
 
 pub(super) async fn show(
@@ -149,7 +166,7 @@ pub(super) async fn show(
 ) -> Result<Tagged<TriggerView>, ApiError> {
     let mut conn = admin.database.acquire().await?;
     let trigger = find(&mut conn, &app, parse_id(&id)?).await?;
-    Ok(Tagged(trigger.into()))
+    Ok(Tagged(TriggerView::of(&admin, &mut conn, &app, trigger).await?))
 }
 
 /// Who changes what runs, or when, stands behind it from then on: nobody makes others' rights do
@@ -190,8 +207,9 @@ pub(super) async fn update(
     let trigger = find(&mut tx, &app, old.id).await?;
     let entry = Entry::new(&principal, "trigger.update", label(&trigger)).on(app.id);
     audit::append(&mut tx, entry.before(&old).after(&trigger)).await?;
+    let view = TriggerView::of(&admin, &mut tx, &app, trigger).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(Tagged(trigger.into()))
+    Ok(Tagged(view))
 }
 
 pub(super) async fn delete(
@@ -228,8 +246,9 @@ pub(super) async fn take_over(
     let trigger = find(&mut tx, &app, old.id).await?;
     let entry = Entry::new(&principal, "trigger.take_over", label(&trigger)).on(app.id);
     audit::append(&mut tx, entry.before(&old).after(&trigger)).await?;
+    let view = TriggerView::of(&admin, &mut tx, &app, trigger).await?;
     admin.snapshot.publish(tx).await?;
-    Ok(Tagged(trigger.into()))
+    Ok(Tagged(view))
 }
 
 /// The times that a schedule would come.

@@ -101,7 +101,7 @@ pub(crate) struct Denial {
     pub(crate) remedy: String,
 }
 
-/// The rules by which [`can`] refuses.
+/// The rules by which [`can`] refuses, and webhooks do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Rule {
@@ -121,6 +121,8 @@ pub(crate) enum Rule {
     SessionOnly,
     /// A script manages its app only on behalf of somebody, and runs for nobody.
     NobodyLoggedIn,
+    /// The request is not signed as its webhook asks.
+    Signature,
 }
 
 /// What a capability asks of a person.

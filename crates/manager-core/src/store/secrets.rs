@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::AppId;
+use shared::name::SecretName;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 
@@ -82,6 +83,20 @@ pub(crate) async fn sealed_by_name(
         .bind(app)
         .bind(name)
         .fetch_optional(conn)
+        .await
+}
+
+/// Those of the names that are set.
+pub(crate) async fn sealed_by_names(
+    conn: &mut PgConnection,
+    app: AppId,
+    names: &[SecretName],
+) -> sqlx::Result<Vec<SealedSecret>> {
+    let names: Vec<&str> = names.iter().map(SecretName::as_str).collect();
+    sqlx::query_as("select name, sealed from secrets where app_id = $1 and name = any($2)")
+        .bind(app)
+        .bind(names)
+        .fetch_all(conn)
         .await
 }
 

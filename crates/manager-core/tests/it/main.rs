@@ -47,3 +47,4 @@ mod totp;
 mod transfers;
 mod triggers;
 mod users;
+mod webhooks;

@@ -41,6 +41,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         app: AppArg,
     },
+    /// Change what a trigger waits for, field by field: `pic triggers set ID secrets='["NEW", "OLD"]'`.
+    Set {
+        id: String,
+        /// As for `add`; `null` takes a field away.
+        #[arg(required = true, value_name = "FIELD=VALUE", value_parser = setting)]
+        config: Vec<(String, Value)>,
+        #[command(flatten)]
+        app: AppArg,
+    },
     /// Switch a trigger on.
     Enable {
         id: String,
@@ -95,6 +104,10 @@ struct Trigger {
     paused: Option<String>,
     #[serde(default)]
     upcoming: Vec<String>,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    missing_secrets: Vec<String>,
 }
 
 pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
@@ -111,7 +124,15 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
                 body["retry"] = json!({ "max_attempts": attempts });
             }
             let answer = client.create_trigger(app.as_str(), &body)?;
-            out.done(&answer, &format!("{script} runs on {kind} from now on."))
+            out.done(&answer, &format!("{script} runs on {kind} from now on."))?;
+            show_webhook(context, &answer)
+        }
+        Command::Set { id, config, app } => {
+            let trigger: Trigger = api::read(&client.trigger(app.as_str(), id)?)?;
+            let change = json!({ "config": changed(trigger.config, config) });
+            let answer = client.update_trigger(app.as_str(), id, &change)?;
+            out.done(&answer, &format!("Changed trigger {id}, which runs with your rights from now on."))?;
+            show_webhook(context, &answer)
         }
         Command::Show { id, app } => show(context, &client.trigger(app.as_str(), id)?),
         Command::Enable { id, app } => {
@@ -180,7 +201,29 @@ fn show(context: &Context, answer: &Value) -> Result<(), Failure> {
     for time in &trigger.upcoming {
         out.line(&visible_line(time))?;
     }
+    show_webhook(context, answer)
+}
+
+/// For people: where a webhook's sender is to send, and what it still needs.
+fn show_webhook(context: &Context, answer: &Value) -> Result<(), Failure> {
+    let out = &context.out;
+    let trigger: Trigger = api::read(answer)?;
+    let (Some(url), false) = (&trigger.url, out.is_json()) else { return Ok(()) };
+    out.line(&visible_line(&format!("Its address: POST {url}")))?;
+    for secret in &trigger.missing_secrets {
+        out.warn(&format!("its secret {secret} is not set: pic secrets set {secret}"));
+    }
     Ok(())
+}
+
+fn changed(mut config: Map<String, Value>, changes: &[(String, Value)]) -> Map<String, Value> {
+    for (field, value) in changes {
+        match value {
+            Value::Null => drop(config.remove(field)),
+            value => drop(config.insert(field.clone(), value.clone())),
+        }
+    }
+    config
 }
 
 impl Trigger {
@@ -222,6 +265,13 @@ fn object(text: &str) -> Result<Map<String, Value>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_are_made_field_by_field_and_null_takes_one_away() {
+        let config = json!({ "provider": "hmac", "header": "a", "prefix": "b" }).as_object().unwrap().clone();
+        let changes = [("header".to_owned(), json!("c")), ("prefix".to_owned(), Value::Null)];
+        assert_eq!(Value::from(changed(config, &changes)), json!({ "provider": "hmac", "header": "c" }));
+    }
 
     #[test]
     fn a_setting_is_json_or_else_text() {

@@ -41,4 +41,5 @@ mod tour;
 mod tracing;
 mod triggers;
 mod versions;
+mod webhooks;
 mod worker_loss;

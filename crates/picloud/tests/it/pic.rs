@@ -337,3 +337,26 @@ fn logs_are_followed_live() {
     follower.wait().unwrap();
     assert!(line.unwrap().contains("talk"));
 }
+
+#[test]
+fn a_webhook_is_made_shown_and_given_another_secret() {
+    let server = TestServer::shared();
+    let me = Person::logged_in(&server);
+    let app = server.app();
+    let slug = app.slug.as_str();
+    app.deploy("hook", "1", &crate::harness::NO_LIMITS);
+    let add =
+        ["triggers", "add", "webhook", "hook", "provider=github", "secrets=[\"OLD\"]", "--name", "push"];
+    let added = me.pic(&[&add[..], &["--app", slug]].concat(), "");
+    added.is(0).says(&["hook runs on webhook", "Its address: POST http", "/api/v1/hooks/"]);
+    assert!(added.stderr.contains("its secret OLD is not set: pic secrets set OLD"), "{}", added.stderr);
+    let url = added.stdout.split("POST ").nth(1).unwrap().trim();
+    let id = url.rsplit('/').next().unwrap();
+    let set = ["triggers", "set", id, "secrets=[\"NEW\", \"OLD\"]", "--app", slug];
+    me.pic(&set, "").is(0).says(&["Changed trigger", url]);
+    let shown = me.pic(&["triggers", "show", id, "--app", slug, "--output", "json"], "");
+    let shown: serde_json::Value = serde_json::from_str(&shown.is(0).stdout).unwrap();
+    assert_eq!(shown["config"]["secrets"], serde_json::json!(["NEW", "OLD"]));
+    assert_eq!((shown["config"]["provider"].as_str(), shown["url"].as_str()), (Some("github"), Some(url)));
+    me.pic(&["triggers", "set", id, "secrets=[]", "--app", slug], "").is(1);
+}

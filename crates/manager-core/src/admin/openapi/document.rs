@@ -8,7 +8,7 @@ use super::operation::Operation;
 use super::schemas::{self, Schemas};
 use super::words;
 use crate::admin::endpoints::{self, Endpoint, Needs};
-use crate::admin::{guard, idempotency};
+use crate::admin::{guard, hooks, idempotency};
 
 /// An operation that the composition root serves beside the manager, in its words.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ pub fn openapi(beside: &[Beside]) -> Value {
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
         add("/api/v1/execute/{script_id}".to_owned(), method, execute(method, &mut schemas));
     }
+    add(hooks::PATH.to_owned(), "POST", hook(&mut schemas));
     for extra in words::public_pages().iter().chain(beside) {
         add(extra.path.to_owned(), "GET", of_extra(extra, &mut schemas));
     }
@@ -156,6 +157,23 @@ fn execute(method: &'static str, schemas: &mut Schemas) -> Map<String, Value> {
     json.insert("tags".into(), json!(["execute"]));
     json.insert("security".into(), security(true));
     json.insert("x-capability".into(), "invoke_scripts".into());
+    json
+}
+
+/// What its sender sends is the sender's affair.
+fn hook(schemas: &mut Schemas) -> Map<String, Value> {
+    let mut operation = Operation::new("POST", schemas);
+    operation.parameter(json!({
+        "name": "trigger_id", "in": "path", "required": true, "description": "The id of a trigger of the kind webhook.",
+        "schema": { "type": "string", "format": "uuid" },
+    }));
+    hooks::describe(&mut operation);
+    operation.problems(&OF_ANY_ADDRESS);
+    let mut json = operation.into_json();
+    json.insert("operationId".into(), "webhooks_receive".into());
+    json.insert("summary".into(), "Where a trigger of the kind webhook takes signed requests".into());
+    json.insert("tags".into(), json!(["webhooks"]));
+    json.insert("security".into(), security(false));
     json
 }
 
