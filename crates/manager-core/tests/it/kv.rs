@@ -196,11 +196,11 @@ async fn a_call_that_was_given_up_changes_nothing() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_none_are_refused() {
+async fn arguments_that_are_none_are_taken_for_forged() {
     let api = TestApi::start().await;
     let script = Script::of(&api, "default").await;
     for op in HostOp::ALL {
-        assert_eq!(script.call(*op, &[0xff_u8; 32]).await, Err("invalid_argument".into()), "{op:?}");
+        assert_eq!(script.call(*op, &[0xff_u8; 32]).await, Err("forged".into()), "{op:?}");
     }
 }
 

@@ -311,6 +311,8 @@ fn matrix() -> String {
     for path in OPEN {
         writeln!(page, "| `GET {path}` |").unwrap();
     }
+    // Whom it believes is said above.
+    writeln!(page, "| `POST /api/v1/hooks/{{trigger_id}}` |").unwrap();
     page
 }
 

@@ -121,9 +121,7 @@ async fn queues_with_and_without_a_consumer_are_listed_by_name_in_pages() {
     let api = TestApi::start().await;
     for queue in ["b", "d"] {
         let config = json!({ "queue": queue });
-        create(&api, json!({ "kind": "queue", "script": "hello", "config": config, "enabled": false }))
-            .await
-            .is(201);
+        create(&api, json!({ "kind": "queue", "script": "hello", "config": config })).await.is(201);
     }
     for queue in ["c", "a", "e"] {
         api.post(&format!("/apps/default/queues/{queue}/messages"), json!({ "message": 1 })).await.is(202);

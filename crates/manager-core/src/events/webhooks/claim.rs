@@ -148,10 +148,14 @@ fn is_ambiguous(signed: &str, id: &str) -> bool {
     parting.into_iter().any(|parting| id.contains(parting))
 }
 
-/// At least one signature, and not too many.
+/// At least one signature, none of them empty, and not too many.
 fn some(signatures: impl Iterator<Item = Vec<u8>>, header: &str) -> Result<Vec<Vec<u8>>, Refused> {
     let signatures: Vec<_> = signatures.take(SIGNATURES_MAX).collect();
-    if signatures.is_empty() { Err(Refused::unreadable(header)) } else { Ok(signatures) }
+    if signatures.is_empty() || signatures.iter().any(Vec::is_empty) {
+        Err(Refused::unreadable(header))
+    } else {
+        Ok(signatures)
+    }
 }
 
 /// A header that is there.
