@@ -20,6 +20,8 @@ use crate::budgets::Budgets;
 use crate::bundles::Bundles;
 use crate::callers::Callers;
 use crate::data::Data;
+use crate::data::files::blobs::FileStorage;
+use crate::data::files::orphans::OrphanSweep;
 use crate::domains::Dns;
 use crate::events::topics::Ephemeral;
 use crate::events::{Acceptor, Dispatching, EventCounters, Keepers, LateInvoke};
@@ -28,7 +30,7 @@ use crate::oidc::{Oidc, OidcSettings};
 use crate::outbound::{Addresses, Destinations, Outbound};
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
-use crate::services::Services;
+use crate::services::{Services, Uploads};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database, DatabaseCounters};
@@ -53,6 +55,10 @@ pub struct ManagerConfig {
     pub api_requests_per_minute: u32,
     /// Identity providers by which people may log in; checked by [`OidcSettings::check`].
     pub oidc: Vec<OidcSettings>,
+    /// Where the content of files goes.
+    pub files: FileStorage,
+    /// When what is left of files is looked for there.
+    pub orphans: OrphanSweep,
 }
 
 /// A password could not be compared.
@@ -104,7 +110,8 @@ impl Manager {
             Arc::new(opened.map_err(OpenError::Load)??)
         };
         let scripts = Database::for_scripts(options);
-        let data = Data::new(scripts.clone());
+        let data = Data::open(scripts.clone(), (&config.files, config.orphans), Arc::clone(&vault))
+            .map_err(OpenError::Files)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone(), config.retention),
@@ -198,6 +205,8 @@ impl Manager {
             vault: Arc::clone(&self.vault),
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
+            uploads: Uploads::default(),
+            public_url: self.config.public_url.as_str().into(),
         })
     }
 

@@ -147,6 +147,21 @@ pub const DOCS_LIST_MAX: u32 = 1_000;
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
 
+/// A file.
+pub const FILE_BYTES_MAX: u64 = 5 << 30;
+/// Name of a file, as most file systems have it.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// All files of an app.
+pub const FILES_BYTES_MAX: i64 = 20 << 30;
+/// Files of one page.
+pub const FILES_LIST_MAX: u32 = 1_000;
+/// Contents that one execution sends in pieces at a time; and all executions together: each has up
+/// to a megabyte in memory.
+pub const FILE_UPLOADS_MAX: usize = 4;
+pub const FILES_UPLOADS_MAX: usize = 256;
+/// Longest time for which a link to a file is good: a week, in seconds.
+pub const FILE_LINK_S_MAX: u32 = 7 * 24 * 60 * 60;
+
 /// Requests to the world that one execution may make: who asks more often polls.
 pub const OUTBOUND_REQUESTS_MAX: u32 = 50;
 /// The same of an app's executions at once, and in a minute: a neighbourly share of the line.

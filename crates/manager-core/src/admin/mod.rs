@@ -13,6 +13,7 @@ mod audit;
 mod budgets;
 mod causation;
 mod compile;
+mod content;
 mod cookie;
 mod dead_letters;
 mod denials;
@@ -23,6 +24,7 @@ mod emitted;
 mod endpoints;
 mod execute;
 mod executions;
+mod files;
 mod gate;
 mod guard;
 mod idempotency;
@@ -132,6 +134,7 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/api/v1/sdk.json", get(sdk::reference))
         .route("/api/v1/sdk/{namespace}", get(sdk::definitions))
+        .route("/api/v1/files/{token}", get(files::linked))
         .route("/version", get(system::version))
         .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))

@@ -6,24 +6,36 @@
 
 pub(crate) mod atomic;
 pub(crate) mod docs;
+pub(crate) mod files;
 pub(crate) mod kv;
 mod name;
 mod sweep;
+
+use std::sync::Arc;
 
 use shared::call::{CallCode, CallError, HostCall, Stage};
 use shared::id::AppId;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
+use tokio::task::AbortHandle;
 
+use self::files::blobs::{Blobs, FileStorage, StorageError};
+use self::files::orphans::{self, OrphanSweep};
 use self::sweep::Sweeper;
 use crate::store::apps::App;
 use crate::store::{self, Database};
+use crate::vault::Vault;
 
 /// The data of all apps, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Data {
     database: Database,
     sweeper: Sweeper,
+    blobs: Blobs,
+    /// Seals links to files.
+    vault: Arc<Vault>,
+    /// Looks for content that belongs to no file.
+    orphans: AbortHandle,
 }
 
 /// Whose data is used, and for whom.
@@ -55,12 +67,20 @@ impl<'a> Access<'a> {
 
 impl Data {
     /// `database` is for this alone: scripts may use all of its connections.
-    pub(crate) fn new(database: Database) -> Self {
-        Self { sweeper: Sweeper::start(database.clone()), database }
+    pub(crate) fn open(
+        database: Database,
+        (storage, plan): (&FileStorage, OrphanSweep),
+        vault: Arc<Vault>,
+    ) -> Result<Self, StorageError> {
+        let blobs = Blobs::open(storage)?;
+        let orphans = tokio::spawn(orphans::run(blobs.clone(), database.clone(), plan)).abort_handle();
+        let sweeper = Sweeper::start(database.clone());
+        Ok(Self { database, sweeper, blobs, vault, orphans })
     }
 
     pub(crate) async fn close(&self) {
         self.sweeper.end();
+        self.orphans.abort();
         self.database.close().await;
     }
 

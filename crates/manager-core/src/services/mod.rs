@@ -6,6 +6,7 @@
 mod atomic;
 mod dead_letters;
 mod docs;
+mod files;
 mod http;
 mod invoke;
 mod kv;
@@ -22,6 +23,7 @@ use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
 use sqlx::postgres::PgConnection;
 
+pub(crate) use self::files::Uploads;
 use crate::audit::{self, Actor, Entry};
 use crate::auth::{Capability, Origin, Place, Standing, allows};
 use crate::data::{Access, Data, failed};
@@ -47,6 +49,9 @@ pub(crate) struct Services {
     pub(crate) vault: Arc<Vault>,
     pub(crate) outbound: Outbound,
     pub(crate) destinations: Arc<Destinations>,
+    pub(crate) uploads: Uploads,
+    /// Where people reach this server, for links.
+    pub(crate) public_url: Arc<str>,
 }
 
 impl HostCalls for Services {
@@ -89,6 +94,14 @@ impl Services {
             HostOp::SecretsDelete => secrets::delete(self, call).await,
             HostOp::SecretsList => secrets::list(self, call).await,
             HostOp::HttpSend => http::send(self, call).await,
+            HostOp::FilesCreate => files::create(self, call).await,
+            HostOp::FilesAppend => files::append(self, call).await,
+            HostOp::FilesHead => files::head(self, call).await,
+            HostOp::FilesRead => files::read(self, call).await,
+            HostOp::FilesUpdate => files::update(self, call).await,
+            HostOp::FilesDelete => files::delete(self, call).await,
+            HostOp::FilesList => files::list(self, call).await,
+            HostOp::FilesUrl => files::url(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }

@@ -17,6 +17,7 @@ pub(crate) mod docs;
 pub(crate) mod domains;
 pub(crate) mod egress;
 pub(crate) mod executions;
+pub(crate) mod files;
 pub(crate) mod former_slugs;
 pub(crate) mod idempotency;
 pub(crate) mod identities;

@@ -29,6 +29,10 @@ pub(crate) struct Script {
 pub(crate) struct Answer(Vec<u8>);
 
 impl Answer {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self) -> T {
         codec::decode_body(&self.0).unwrap()
     }
@@ -80,6 +84,15 @@ impl Script {
     ) -> Result<Answer, String> {
         let mut bytes = Vec::new();
         codec::encode_body(&mut bytes, args);
+        self.send(op, bytes, stage).await
+    }
+
+    /// A call with arguments as they come.
+    pub(crate) async fn call_bytes(&self, op: HostOp, args: Vec<u8>) -> Result<Answer, String> {
+        self.send(op, args, Arc::default()).await
+    }
+
+    async fn send(&self, op: HostOp, bytes: Vec<u8>, stage: Arc<Stage>) -> Result<Answer, String> {
         let call = HostCall { context: self.context.clone(), number: 1, op, args: bytes, stage };
         let reply = self.calls.call(call).await;
         if reply.status == 0 {

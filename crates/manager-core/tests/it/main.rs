@@ -17,6 +17,7 @@ mod database;
 mod docs;
 mod domains;
 mod executions;
+mod files;
 mod harness;
 mod idempotency;
 mod incidents;

@@ -8,6 +8,7 @@ pub(crate) mod deploy;
 pub(crate) mod docs;
 pub(crate) mod domains;
 pub(crate) mod executions;
+pub(crate) mod files;
 pub(crate) mod invoke;
 pub(crate) mod keys;
 pub(crate) mod kv;

@@ -19,6 +19,7 @@ mod deliveries;
 mod docs;
 mod domains;
 mod executions;
+mod files;
 mod harness;
 mod hello;
 mod http;
