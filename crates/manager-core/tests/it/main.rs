@@ -22,6 +22,7 @@ mod harness;
 mod idempotency;
 mod incidents;
 mod invoke;
+mod isolation;
 mod kv;
 mod logins;
 mod members;
