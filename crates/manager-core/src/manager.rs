@@ -19,9 +19,9 @@ use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
 use crate::bundles::Bundles;
 use crate::callers::Callers;
-use crate::data::Data;
 use crate::data::files::blobs::FileStorage;
 use crate::data::files::orphans::OrphanSweep;
+use crate::data::{Data, Watch};
 use crate::domains::Dns;
 use crate::events::topics::Ephemeral;
 use crate::events::{Acceptor, Dispatching, EventCounters, Keepers, LateInvoke};
@@ -110,7 +110,9 @@ impl Manager {
             Arc::new(opened.map_err(OpenError::Load)??)
         };
         let scripts = Database::for_scripts(options);
-        let data = Data::open(scripts.clone(), (&config.files, config.orphans), Arc::clone(&vault))
+        let events = Dispatching::new();
+        let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
+        let data = Data::open(scripts.clone(), (&config.files, config.orphans), Arc::clone(&vault), watch)
             .map_err(OpenError::Files)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
@@ -123,7 +125,7 @@ impl Manager {
             outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
             destinations: Arc::default(),
             tally: Arc::default(),
-            events: Dispatching::new(),
+            events,
             denials: Arc::default(),
             keepers: Keepers::new(),
             invoke: LateInvoke::default(),

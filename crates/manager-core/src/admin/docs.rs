@@ -18,8 +18,8 @@ use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
-use crate::data::Access;
 use crate::data::docs::{Write, Wrote, check_write};
+use crate::data::{Access, Told};
 use crate::store::apps::App;
 use crate::store::docs::DocumentRow;
 
@@ -198,7 +198,8 @@ async fn change(
 ) -> Result<Wrote, ApiError> {
     check_write(write)?;
     let mut tx = admin.database.begin().await?;
-    let wrote = admin.data.doc_apply(&mut tx, &Access::of_person(app), write).await?;
+    let mut told = Told::default();
+    let wrote = admin.data.doc_apply(&mut tx, &Access::of_person(app), write, &mut told).await?;
     if matches!(wrote, Wrote::Updated(None) | Wrote::Deleted(false)) {
         return Err(missing());
     }
@@ -210,6 +211,7 @@ async fn change(
     };
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
     tx.commit().await?;
+    told.hand_over();
     Ok(wrote)
 }
 

@@ -22,8 +22,8 @@ use super::read::Params;
 use super::{Admin, assets, content};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
-use crate::data::Access;
 use crate::data::files::{Labels, Write};
+use crate::data::{Access, Told};
 use crate::store::apps::App;
 use crate::store::files::{FileRow, Stored};
 
@@ -190,11 +190,13 @@ async fn change(
     (collection, write): (&str, &Write<'_>),
 ) -> Result<FileRow, ApiError> {
     let mut tx = admin.database.begin().await?;
-    let wrote = admin.data.file_apply(&mut tx, &Access::of_person(app), write).await?;
+    let mut told = Told::default();
+    let wrote = admin.data.file_apply(&mut tx, &Access::of_person(app), write, &mut told).await?;
     let id = wrote.file().ok_or_else(missing)?.id;
     let target = format!("{collection}/{id}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
     tx.commit().await?;
+    told.hand_over();
     admin.data.file_done(wrote).ok_or_else(missing)
 }
 

@@ -17,8 +17,8 @@ use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
-use crate::data::Access;
 use crate::data::kv::{Write, Wrote, check_write};
+use crate::data::{Access, Told};
 use crate::store::apps::App;
 use crate::store::kv::EntryRow;
 
@@ -153,7 +153,8 @@ async fn change(
 ) -> Result<Wrote, ApiError> {
     check_write(write)?;
     let mut tx = admin.database.begin().await?;
-    let wrote = admin.data.kv_apply(&mut tx, &Access::of_person(app), write).await?;
+    let mut told = Told::default();
+    let wrote = admin.data.kv_apply(&mut tx, &Access::of_person(app), write, &mut told).await?;
     if wrote == Wrote::Removed(false) {
         return Err(missing());
     }
@@ -161,6 +162,7 @@ async fn change(
     let target = format!("{collection}/{key}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
     tx.commit().await?;
+    told.hand_over();
     Ok(wrote)
 }
 

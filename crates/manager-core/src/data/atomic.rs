@@ -8,7 +8,7 @@ use shared::limits::ATOMIC_OPS_MAX;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{Access, Data, docs, failed, kv};
+use super::{Access, Data, Told, docs, failed, kv};
 use crate::store;
 
 /// What an operation came to.
@@ -34,10 +34,12 @@ impl Data {
         names.dedup();
         store::locks::take(&mut tx, &names).await.map_err(|error| failed(&error))?;
         let mut done = Vec::with_capacity(ops.len());
+        let mut told = Told::default();
         for op in ops {
-            done.push(self.apply(&mut tx, access, op).await?);
+            done.push(self.apply(&mut tx, access, op, &mut told).await?);
         }
         tx.commit().await.map_err(|error| failed(&error))?;
+        told.hand_over();
         Ok(done)
     }
 
@@ -46,6 +48,7 @@ impl Data {
         conn: &mut PgConnection,
         access: &Access<'_>,
         op: &Op<'_>,
+        told: &mut Told,
     ) -> Result<Done, CallError> {
         match *op {
             Op::KvCheck(key, wanted) => {
@@ -59,19 +62,33 @@ impl Data {
                 };
                 check_version("document", found.map_err(|error| failed(&error))?, wanted)
             }
-            Op::KvSet(set) => self.kv_apply(conn, access, &kv::Write::Set(set)).await.map(Done::Kv),
-            Op::KvDelete(key) => self.kv_apply(conn, access, &kv::Write::Delete(key)).await.map(Done::Kv),
-            Op::KvIncr(incr) => self.kv_apply(conn, access, &kv::Write::Incr(incr)).await.map(Done::Kv),
-            Op::DocsCreate(create) => {
-                self.doc_apply(conn, access, &docs::Write::Create(create)).await.map(Done::Docs)
-            }
-            Op::DocsUpdate(update) => {
-                self.doc_apply(conn, access, &docs::Write::Update(update)).await.map(Done::Docs)
-            }
-            Op::DocsDelete(id) => {
-                self.doc_apply(conn, access, &docs::Write::Delete(id)).await.map(Done::Docs)
-            }
+            Op::KvSet(set) => self.kv_op(conn, access, &kv::Write::Set(set), told).await,
+            Op::KvDelete(key) => self.kv_op(conn, access, &kv::Write::Delete(key), told).await,
+            Op::KvIncr(incr) => self.kv_op(conn, access, &kv::Write::Incr(incr), told).await,
+            Op::DocsCreate(create) => self.docs_op(conn, access, &docs::Write::Create(create), told).await,
+            Op::DocsUpdate(update) => self.docs_op(conn, access, &docs::Write::Update(update), told).await,
+            Op::DocsDelete(id) => self.docs_op(conn, access, &docs::Write::Delete(id), told).await,
         }
+    }
+
+    async fn kv_op(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &kv::Write<'_>,
+        told: &mut Told,
+    ) -> Result<Done, CallError> {
+        self.kv_apply(conn, access, write, told).await.map(Done::Kv)
+    }
+
+    async fn docs_op(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &docs::Write<'_>,
+        told: &mut Told,
+    ) -> Result<Done, CallError> {
+        self.doc_apply(conn, access, write, told).await.map(Done::Docs)
     }
 }
 
@@ -107,7 +124,7 @@ fn lock_name(access: &Access<'_>, op: &Op<'_>) -> Option<i64> {
 }
 
 /// A number that hardly anything else has; who shares it waits a moment for nothing.
-fn lock_of(access: &Access<'_>, kind: &str, collection: &str, name: &str) -> i64 {
+pub(super) fn lock_of(access: &Access<'_>, kind: &str, collection: &str, name: &str) -> i64 {
     let mut hash = Sha256::new();
     hash.update(access.app.to_bytes());
     for part in [kind, collection, name] {

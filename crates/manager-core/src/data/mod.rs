@@ -10,10 +10,12 @@ pub(crate) mod files;
 pub(crate) mod kv;
 mod name;
 mod sweep;
+mod watch;
 
 use std::sync::Arc;
 
 use shared::call::{CallCode, CallError, HostCall, Stage};
+use shared::cause::Cause;
 use shared::id::AppId;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
@@ -22,6 +24,7 @@ use tokio::task::AbortHandle;
 use self::files::blobs::{Blobs, FileStorage, StorageError};
 use self::files::orphans::{self, OrphanSweep};
 use self::sweep::Sweeper;
+pub(crate) use self::watch::{Told, Watch};
 use crate::store::apps::App;
 use crate::store::{self, Database};
 use crate::vault::Vault;
@@ -34,6 +37,7 @@ pub(crate) struct Data {
     blobs: Blobs,
     /// Seals links to files.
     vault: Arc<Vault>,
+    watch: Watch,
     /// Looks for content that belongs to no file.
     orphans: AbortHandle,
 }
@@ -43,17 +47,19 @@ pub(crate) struct Data {
 pub(crate) struct Access<'a> {
     app: AppId,
     stage: Option<&'a Stage>,
+    /// Why something runs that a change brings about; none for what begins a chain.
+    cause: Option<Cause>,
 }
 
 impl<'a> Access<'a> {
     /// A script uses its own app's data.
     pub(crate) fn of_script(call: &'a HostCall) -> Self {
-        Self { app: call.context.app(), stage: Some(&call.stage) }
+        Self { app: call.context.app(), stage: Some(&call.stage), cause: Some(call.context.effect()) }
     }
 
     /// A person uses an app's data; that they may has been decided.
     pub(crate) const fn of_person(app: &App) -> Self {
-        Self { app: app.id, stage: None }
+        Self { app: app.id, stage: None, cause: None }
     }
 
     /// To be asked before the first change: whether it is still wanted.
@@ -71,11 +77,12 @@ impl Data {
         database: Database,
         (storage, plan): (&FileStorage, OrphanSweep),
         vault: Arc<Vault>,
+        watch: Watch,
     ) -> Result<Self, StorageError> {
         let blobs = Blobs::open(storage)?;
         let orphans = tokio::spawn(orphans::run(blobs.clone(), database.clone(), plan)).abort_handle();
         let sweeper = Sweeper::start(database.clone());
-        Ok(Self { database, sweeper, blobs, vault, orphans })
+        Ok(Self { database, sweeper, blobs, vault, watch, orphans })
     }
 
     pub(crate) async fn close(&self) {

@@ -140,7 +140,6 @@ pub(crate) enum Due {
     Now,
     After(Duration),
     /// Not before its trigger, which is paused, is resumed.
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     Held,
 }
 

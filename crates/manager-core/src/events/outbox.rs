@@ -189,7 +189,6 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Adds what else was written in the same transaction.
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     pub(crate) fn join(&mut self, mut other: Self) {
         self.rows.append(&mut other.rows);
         self.next_due = [self.next_due, other.next_due.take()].into_iter().flatten().min();

@@ -13,6 +13,7 @@ mod bad_input;
 mod budgets;
 mod calls;
 mod caps;
+mod changes;
 mod context;
 mod crashes;
 mod deliveries;

@@ -6,13 +6,16 @@ pub(crate) mod orphans;
 pub(crate) mod read;
 pub(crate) mod upload;
 
+use serde_json::json;
 use shared::call::{CallCode, CallError};
 use shared::limits::{FILE_NAME_BYTES_MAX, FILES_BYTES_MAX, FILES_LIST_MAX};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use self::upload::Upload;
-use super::{Access, Data, failed, name};
+use super::watch::Change;
+use super::{Access, Data, Told, failed, name};
+use crate::events::triggers::changes::{Operation, Service};
 use crate::store;
 use crate::store::files::{FileRow, Stored};
 
@@ -58,12 +61,14 @@ impl Write<'_> {
 pub(crate) struct Wrote {
     /// The file as it is now, or as it was before it was removed; nothing when there was none.
     file: Option<FileRow>,
-    /// What it was, whose content no row names any more.
-    unused: Option<FileRow>,
+    /// What it was.
+    before: Option<FileRow>,
+    /// Whether no row names the content any more that it had.
+    is_content_unused: bool,
 }
 
 impl Wrote {
-    const NOTHING: Self = Self { file: None, unused: None };
+    const NOTHING: Self = Self { file: None, before: None, is_content_unused: false };
 
     pub(crate) const fn file(&self) -> Option<&FileRow> {
         self.file.as_ref()
@@ -143,20 +148,23 @@ impl Data {
     ) -> Result<Option<FileRow>, CallError> {
         let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
         access.begin()?;
-        let wrote = self.file_apply(&mut tx, access, write).await?;
+        let mut told = Told::default();
+        let wrote = self.file_apply(&mut tx, access, write, &mut told).await?;
         tx.commit().await.map_err(|error| failed(&error))?;
+        told.hand_over();
         Ok(self.file_done(wrote))
     }
 
-    /// Carries out a change as a part of a transaction, behind whose commit [`Self::file_done`] is to be
-    /// called.
+    /// Carries out a change as a part of a transaction, behind whose commit what is told is to be handed
+    /// over and [`Self::file_done`] to be called.
     pub(crate) async fn file_apply(
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
         write: &Write<'_>,
+        told: &mut Told,
     ) -> Result<Wrote, CallError> {
-        let applied = apply(conn, access, write).await;
+        let applied = self.file_apply_and_tell(conn, access, write, told).await;
         let has_file = applied.as_ref().is_ok_and(|wrote| wrote.file.is_some());
         if let Some(content) = write.content().filter(|_| !has_file) {
             self.blobs.remove_later(content.blob, content.chunks.len() / 32);
@@ -164,10 +172,37 @@ impl Data {
         applied
     }
 
+    async fn file_apply_and_tell(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &Write<'_>,
+        told: &mut Told,
+    ) -> Result<Wrote, CallError> {
+        let wrote = apply(conn, access, write).await?;
+        let Some(file) = &wrote.file else { return Ok(wrote) };
+        let id = file.id.to_string();
+        let operation = match write {
+            Write::Create { .. } => Operation::Create,
+            Write::Update { .. } => Operation::Update,
+            Write::Delete { .. } => Operation::Delete,
+        };
+        let collection = write.collection();
+        let change = Change { app: access.app, service: Service::Files, operation, collection, name: &id };
+        let watchers = self.watch.watchers(&change);
+        if !watchers.is_empty() {
+            let now = (operation != Operation::Delete).then(|| about(file));
+            let before = wrote.before.as_ref().map(about);
+            let values = (now.as_deref(), before.as_deref());
+            self.watch.tell(conn, (&change, access.cause), &watchers, values, told).await?;
+        }
+        Ok(wrote)
+    }
+
     /// To be called when a change has been committed: removes the content that no row names any more, and
     /// answers the file, as it is or was.
     pub(crate) fn file_done(&self, wrote: Wrote) -> Option<FileRow> {
-        if let Some(old) = wrote.unused {
+        if let Some(old) = wrote.before.filter(|_| wrote.is_content_unused) {
             self.blobs.remove_later(old.blob, old.chunks.len() / 32);
         }
         wrote.file
@@ -186,7 +221,7 @@ async fn apply(conn: &mut PgConnection, access: &Access<'_>, write: &Write<'_>) 
                 .await
                 .map_err(|error| failed(&error))?;
             count(conn, access, content.size, 1).await?;
-            Ok(Wrote { file: Some(row), unused: None })
+            Ok(Wrote { file: Some(row), ..Wrote::NOTHING })
         }
         Write::Update { collection, id, labels, content } => {
             check_labels(*labels)?;
@@ -200,7 +235,7 @@ async fn apply(conn: &mut PgConnection, access: &Access<'_>, write: &Write<'_>) 
             if let Some(old) = &old {
                 count(conn, access, -old.size, -1).await?;
             }
-            Ok(Wrote { file: old.clone(), unused: old })
+            Ok(Wrote { file: old.clone(), before: old, is_content_unused: true })
         }
     }
 }
@@ -221,7 +256,23 @@ async fn update(
         .await
         .map_err(|error| failed(&error))?;
     count(conn, access, stored.size - old.size, 0).await?;
-    Ok(Wrote { file: Some(row), unused: content.and(Some(old)) })
+    Ok(Wrote { file: Some(row), before: Some(old), is_content_unused: content.is_some() })
+}
+
+/// What a handler sees of a file, as JSON text.
+fn about(row: &FileRow) -> String {
+    let checksum: String = row.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "id": row.id,
+        "name": row.name,
+        "content_type": row.content_type,
+        "size": row.size,
+        "checksum": checksum,
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    })
+    .to_string()
 }
 
 fn content_of(row: &FileRow) -> Stored {
