@@ -19,6 +19,7 @@ use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
 use crate::bundles::Bundles;
 use crate::callers::Callers;
+use crate::data::docs::indexer::Indexer;
 use crate::data::files::blobs::FileStorage;
 use crate::data::files::orphans::OrphanSweep;
 use crate::data::{Data, Watch};
@@ -87,6 +88,7 @@ pub struct Manager {
     /// For what scripts ask for, so that they keep nobody else waiting.
     scripts: Database,
     data: Data,
+    indexer: Indexer,
     outbound: Outbound,
     destinations: Arc<Destinations>,
     tally: Arc<Tally>,
@@ -121,6 +123,7 @@ impl Manager {
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
             data,
+            indexer: Indexer::start(database.clone()),
             scripts,
             outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
             destinations: Arc::default(),
@@ -249,6 +252,7 @@ impl Manager {
             incidents: self.incidents.clone(),
             assets: self.assets.clone(),
             data: self.data.clone(),
+            indexer: self.indexer.clone(),
             outbox: self.events.outbox.clone(),
             queues: self.keepers.queues.clone(),
             vault: Arc::clone(&self.vault),
@@ -314,6 +318,7 @@ impl Manager {
         self.recorder.close().await;
         self.incidents.close().await;
         self.budgets.close().await;
+        self.indexer.end();
         self.data.close().await;
         self.database.close().await;
     }

@@ -144,6 +144,11 @@ pub const DOC_BYTES_MAX: usize = 256 << 10;
 /// Documents of one page.
 pub const DOCS_LIST_MAX: u32 = 1_000;
 
+/// Indexes of documents: of an app, and of all apps, because every write of a document asks each whether it
+/// is meant.
+pub const DOC_INDEXES_MAX: i64 = 8;
+pub const DOC_INDEXES_ALL_MAX: i64 = 256;
+
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
 

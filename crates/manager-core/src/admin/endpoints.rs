@@ -11,9 +11,10 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::openapi::{Described, Operation};
 use super::{
-    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
-    domains, egress, executions, files, gate, guard, incidents, invitations, invoke, kv, matching, members,
-    oidc, outbox, queues, routes, scripts, secrets, session, switch, tail, totp, transfer, trigger_run,
+    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials,
+    doc_indexes, docs, domains, egress, executions, files, gate, guard, incidents, invitations, invoke, kv,
+    matching, members, oidc, outbox, queues, routes, scripts, secrets, session, switch, tail, totp, transfer,
+    trigger_run,
     triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
@@ -113,6 +114,9 @@ pub(crate) fn table() -> Vec<Endpoint> {
         put("/apps/{app}/docs/{collection}/{id}", WriteData, docs::replace),
         patch("/apps/{app}/docs/{collection}/{id}", WriteData, docs::patch),
         delete("/apps/{app}/docs/{collection}/{id}", WriteData, docs::delete),
+        get("/apps/{app}/doc-indexes", ReadApp, doc_indexes::list),
+        post("/apps/{app}/doc-indexes", WriteApp, doc_indexes::create),
+        delete("/apps/{app}/doc-indexes/{id}", WriteApp, doc_indexes::delete),
         get("/apps/{app}/files", ReadData, files::collections),
         get("/apps/{app}/files/{collection}", ReadData, files::list),
         post("/apps/{app}/files/{collection}", WriteData, files::create),

@@ -17,6 +17,7 @@ mod content;
 mod cookie;
 mod dead_letters;
 mod denials;
+mod doc_indexes;
 mod docs;
 mod domains;
 mod egress;
@@ -88,6 +89,7 @@ use crate::assets::Assets;
 use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
 use crate::data::Data;
+use crate::data::docs::indexer::Indexer;
 use crate::domains::Dns;
 use crate::events::Outbox;
 use crate::events::queues::Queues;
@@ -111,6 +113,7 @@ pub(crate) struct Admin {
     pub(crate) incidents: Incidents,
     pub(crate) assets: Assets,
     pub(crate) data: Data,
+    pub(crate) indexer: Indexer,
     pub(crate) outbox: Outbox,
     pub(crate) queues: Queues,
     pub(crate) vault: Arc<Vault>,

@@ -14,6 +14,7 @@ mod budgets;
 mod calls;
 mod cookies;
 mod database;
+mod doc_indexes;
 mod docs;
 mod domains;
 mod executions;

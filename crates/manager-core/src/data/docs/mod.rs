@@ -1,6 +1,7 @@
 //! Documents: JSON by collection and id, and questions about them.
 
 pub(crate) mod cursor;
+pub(crate) mod indexer;
 pub(crate) mod query;
 
 use serde_json::Value;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use self::cursor::Cursor;
 use self::query::Query;
+pub(crate) use super::name::check_collection;
 use super::watch::Change;
 use super::{Access, Data, Told, failed, name};
 use crate::events::triggers::changes::{Operation, Service};

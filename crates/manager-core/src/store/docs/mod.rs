@@ -1,6 +1,7 @@
 //! Documents: JSON by collection and id.
 
 pub(crate) mod find;
+pub(crate) mod indexes;
 
 use chrono::{DateTime, Utc};
 use shared::host_call::docs::Mode;
