@@ -114,7 +114,8 @@ impl Manager {
         let scripts = Database::for_scripts(options);
         let events = Dispatching::new();
         let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
-        let data = Data::open(scripts.clone(), (&config.files, config.orphans), Arc::clone(&vault), watch)
+        let files = (&config.files, config.orphans);
+        let data = Data::open(scripts.clone(), files, Arc::clone(&vault), watch, Arc::clone(&snapshot))
             .map_err(OpenError::Files)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),

@@ -149,6 +149,12 @@ pub const DOCS_LIST_MAX: u32 = 1_000;
 pub const DOC_INDEXES_MAX: i64 = 8;
 pub const DOC_INDEXES_ALL_MAX: i64 = 256;
 
+/// Schemas of documents: of an app; bytes of one as JSON; and its parts, each reference counted as what it
+/// leads to, because a document is compared with each.
+pub const DOC_SCHEMAS_MAX: i64 = 100;
+pub const DOC_SCHEMA_BYTES_MAX: usize = 32 << 10;
+pub const DOC_SCHEMA_NODES_MAX: usize = 500;
+
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
 

@@ -12,10 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials,
-    doc_indexes, docs, domains, egress, executions, files, gate, guard, incidents, invitations, invoke, kv,
-    matching, members, oidc, outbox, queues, routes, scripts, secrets, session, switch, tail, totp, transfer,
-    trigger_run,
-    triggers, users, verbs, version_diff, versions,
+    doc_indexes, doc_schemas, docs, domains, egress, executions, files, gate, guard, incidents, invitations,
+    invoke, kv, matching, members, oidc, outbox, queues, routes, scripts, secrets, session, switch, tail,
+    totp, transfer, trigger_run, triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -117,6 +116,9 @@ pub(crate) fn table() -> Vec<Endpoint> {
         get("/apps/{app}/doc-indexes", ReadApp, doc_indexes::list),
         post("/apps/{app}/doc-indexes", WriteApp, doc_indexes::create),
         delete("/apps/{app}/doc-indexes/{id}", WriteApp, doc_indexes::delete),
+        get("/apps/{app}/doc-schemas", ReadApp, doc_schemas::list),
+        put("/apps/{app}/doc-schemas/{collection}", WriteApp, doc_schemas::put),
+        delete("/apps/{app}/doc-schemas/{collection}", WriteApp, doc_schemas::delete),
         get("/apps/{app}/files", ReadData, files::collections),
         get("/apps/{app}/files/{collection}", ReadData, files::list),
         post("/apps/{app}/files/{collection}", WriteData, files::create),

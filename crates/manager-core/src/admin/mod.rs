@@ -18,6 +18,7 @@ mod cookie;
 mod dead_letters;
 mod denials;
 mod doc_indexes;
+mod doc_schemas;
 mod docs;
 mod domains;
 mod egress;

@@ -21,10 +21,12 @@ use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use tokio::task::AbortHandle;
 
+use self::docs::schema::Schemas;
 use self::files::blobs::{Blobs, FileStorage, StorageError};
 use self::files::orphans::{self, OrphanSweep};
 use self::sweep::Sweeper;
 pub(crate) use self::watch::{Told, Watch};
+use crate::snapshot::Snapshot;
 use crate::store::apps::App;
 use crate::store::{self, Database};
 use crate::vault::Vault;
@@ -38,6 +40,8 @@ pub(crate) struct Data {
     /// Seals links to files.
     vault: Arc<Vault>,
     watch: Watch,
+    snapshot: Arc<Snapshot>,
+    schemas: Arc<Schemas>,
     /// Looks for content that belongs to no file.
     orphans: AbortHandle,
 }
@@ -78,11 +82,12 @@ impl Data {
         (storage, plan): (&FileStorage, OrphanSweep),
         vault: Arc<Vault>,
         watch: Watch,
+        snapshot: Arc<Snapshot>,
     ) -> Result<Self, StorageError> {
         let blobs = Blobs::open(storage)?;
         let orphans = tokio::spawn(orphans::run(blobs.clone(), database.clone(), plan)).abort_handle();
         let sweeper = Sweeper::start(database.clone());
-        Ok(Self { database, sweeper, blobs, vault, watch, orphans })
+        Ok(Self { database, sweeper, blobs, vault, watch, snapshot, schemas: Arc::default(), orphans })
     }
 
     pub(crate) async fn close(&self) {

@@ -15,6 +15,7 @@ mod calls;
 mod cookies;
 mod database;
 mod doc_indexes;
+mod doc_schemas;
 mod docs;
 mod domains;
 mod executions;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::{self, Page};
 use crate::client::segment;
-use crate::commands::doc_indexes;
+use crate::commands::{doc_indexes, doc_schemas};
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
 use crate::json_arg::JsonArg;
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// List, declare and remove indexes.
     #[command(subcommand)]
     Index(doc_indexes::Command),
+    /// List, set and remove what documents must be like.
+    #[command(subcommand)]
+    Schema(doc_schemas::Command),
     /// Remove a document.
     Rm {
         collection: String,
@@ -136,6 +139,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             out.done(&answer, &format!("Changed {id}."))
         }
         Command::Index(command) => doc_indexes::run(context, command),
+        Command::Schema(command) => doc_schemas::run(context, command),
         Command::Rm { collection, id, app } => {
             let answer = client.delete(&one(app, collection, id))?;
             out.done(&answer, &format!("Removed {id}."))

@@ -6,6 +6,7 @@ pub(crate) mod assets;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod doc_indexes;
+pub(crate) mod doc_schemas;
 pub(crate) mod docs;
 pub(crate) mod domains;
 pub(crate) mod executions;

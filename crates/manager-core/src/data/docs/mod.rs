@@ -3,6 +3,7 @@
 pub(crate) mod cursor;
 pub(crate) mod indexer;
 pub(crate) mod query;
+pub(crate) mod schema;
 
 use serde_json::Value;
 use shared::call::{CallCode, CallError};
@@ -103,8 +104,8 @@ impl Data {
     /// Carries out a change by itself.
     pub(crate) async fn doc_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
-        let watchers = self.watch.watchers(&change(access, write, ""));
-        if watchers.is_empty() {
+        let meant = change(access, write, "");
+        if self.watch.watchers(&meant).is_empty() && !self.has_schema(access.app, meant.collection) {
             let mut conn = self.acquire().await?;
             access.begin()?;
             return Ok(carry_out(&mut conn, access, write).await?.wrote);
@@ -118,8 +119,8 @@ impl Data {
         Ok(wrote)
     }
 
-    /// Carries out a checked change as a part of a transaction. What is told is to be handed over after
-    /// its commit.
+    /// Carries out a checked change as a part of a transaction, which a document that does not fit its
+    /// collection's schema must end. What is told is to be handed over after its commit.
     pub(crate) async fn doc_apply(
         &self,
         conn: &mut PgConnection,
@@ -131,6 +132,9 @@ impl Data {
         let Some(id) = id else { return Ok(wrote) };
         let id = id.to_string();
         let change = change(access, write, &id);
+        if let Some(data) = &data {
+            self.check_schema(access.app, change.collection, data).await?;
+        }
         let watchers = self.watch.watchers(&change);
         if !watchers.is_empty() {
             let values = (data.as_deref(), prev.as_deref());

@@ -2,6 +2,7 @@
 
 pub(crate) mod find;
 pub(crate) mod indexes;
+pub(crate) mod schemas;
 
 use chrono::{DateTime, Utc};
 use shared::host_call::docs::Mode;
