@@ -26,7 +26,7 @@ impl Data {
             return Err(CallError::invalid(format!("commit takes 1 to {ATOMIC_OPS_MAX} operations")));
         }
         ops.iter().try_for_each(check)?;
-        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let mut tx = self.begin(access).await?;
         access.begin()?;
         // In one order for everybody, so that no two commits wait for each other.
         let mut names: Vec<i64> = ops.iter().filter_map(|op| lock_name(access, op)).collect();
@@ -38,8 +38,7 @@ impl Data {
         for op in ops {
             done.push(self.apply(&mut tx, access, op, &mut told).await?);
         }
-        tx.commit().await.map_err(|error| failed(&error))?;
-        told.hand_over();
+        tx.commit(told).await?;
         Ok(done)
     }
 

@@ -60,7 +60,7 @@ impl Data {
         key: &Key<'_>,
     ) -> Result<Option<String>, CallError> {
         check_key(key)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::get(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
@@ -70,13 +70,13 @@ impl Data {
         key: &Key<'_>,
     ) -> Result<Option<EntryRow>, CallError> {
         check_key(key)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::entry(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
     pub(crate) async fn kv_has(&self, access: &Access<'_>, key: &Key<'_>) -> Result<bool, CallError> {
         check_key(key)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::has(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
@@ -91,25 +91,24 @@ impl Data {
             return Err(CallError::invalid(format!("get_many takes {KV_LIST_MAX} keys at most")));
         }
         keys.iter().try_for_each(|key| check_key(&Key { collection, key }))?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::get_many(&mut conn, access.app, collection, keys).await.map_err(|error| failed(&error))
     }
 
     /// Carries out a change by itself.
     pub(crate) async fn kv_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
-        let watchers = self.watch.watchers(&change(access, write));
-        if watchers.is_empty() {
-            let mut conn = self.acquire().await?;
+        let is_watched = !self.watch.watchers(&change(access, write)).is_empty();
+        if !is_watched && access.rehearsal.is_none() {
+            let mut conn = self.acquire(access).await?;
             access.begin()?;
             return self.kv_change(&mut conn, access, write).await;
         }
-        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let mut tx = self.begin(access).await?;
         access.begin()?;
         let mut told = Told::default();
-        let wrote = self.kv_change_and_tell(&mut tx, access, write, &watchers, &mut told).await?;
-        tx.commit().await.map_err(|error| failed(&error))?;
-        told.hand_over();
+        let wrote = self.kv_apply(&mut tx, access, write, &mut told).await?;
+        tx.commit(told).await?;
         Ok(wrote)
     }
 
@@ -196,7 +195,7 @@ impl Data {
         if !(1..=KV_LIST_MAX).contains(&list.limit) {
             return Err(CallError::invalid(format!("limit may be 1 to {KV_LIST_MAX}")));
         }
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let Listed { rows: mut entries, found } =
             store::kv::list(&mut conn, access.app, list, PAGE_BYTES_MAX)
                 .await
@@ -212,7 +211,7 @@ impl Data {
         after: &str,
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
     }
 }

@@ -9,7 +9,9 @@ pub(crate) mod docs;
 pub(crate) mod files;
 pub(crate) mod kv;
 mod name;
+pub(crate) mod rehearsal;
 mod sweep;
+mod told;
 mod watch;
 
 use std::sync::Arc;
@@ -24,8 +26,10 @@ use tokio::task::AbortHandle;
 use self::docs::schema::Schemas;
 use self::files::blobs::{Blobs, FileStorage, StorageError};
 use self::files::orphans::{self, OrphanSweep};
+use self::rehearsal::Rehearsal;
 use self::sweep::Sweeper;
-pub(crate) use self::watch::{Told, Watch};
+pub(crate) use self::told::Told;
+pub(crate) use self::watch::Watch;
 use crate::snapshot::Snapshot;
 use crate::store::apps::App;
 use crate::store::{self, Database};
@@ -42,6 +46,7 @@ pub(crate) struct Data {
     watch: Watch,
     snapshot: Arc<Snapshot>,
     schemas: Arc<Schemas>,
+    stage: rehearsal::Stage,
     /// Looks for content that belongs to no file.
     orphans: AbortHandle,
 }
@@ -53,17 +58,23 @@ pub(crate) struct Access<'a> {
     stage: Option<&'a Stage>,
     /// Why something runs that a change brings about; none for what begins a chain.
     cause: Option<Cause>,
+    rehearsal: Option<&'a Rehearsal>,
 }
 
 impl<'a> Access<'a> {
     /// A script uses its own app's data.
     pub(crate) fn of_script(call: &'a HostCall) -> Self {
-        Self { app: call.context.app(), stage: Some(&call.stage), cause: Some(call.context.effect()) }
+        Self {
+            app: call.context.app(),
+            stage: Some(&call.stage),
+            cause: Some(call.context.effect()),
+            rehearsal: Rehearsal::of(call),
+        }
     }
 
     /// A person uses an app's data; that they may has been decided.
     pub(crate) const fn of_person(app: &App) -> Self {
-        Self { app: app.id, stage: None, cause: None }
+        Self { app: app.id, stage: None, cause: None, rehearsal: None }
     }
 
     /// To be asked before the first change: whether it is still wanted.
@@ -87,7 +98,17 @@ impl Data {
         let blobs = Blobs::open(storage)?;
         let orphans = tokio::spawn(orphans::run(blobs.clone(), database.clone(), plan)).abort_handle();
         let sweeper = Sweeper::start(database.clone());
-        Ok(Self { database, sweeper, blobs, vault, watch, snapshot, schemas: Arc::default(), orphans })
+        Ok(Self {
+            database,
+            sweeper,
+            blobs,
+            vault,
+            watch,
+            snapshot,
+            schemas: Arc::default(),
+            stage: rehearsal::Stage::default(),
+            orphans,
+        })
     }
 
     pub(crate) async fn close(&self) {
@@ -96,8 +117,7 @@ impl Data {
         self.database.close().await;
     }
 
-    /// A connection for one statement.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, CallError> {
+    async fn acquire_own(&self) -> Result<PoolConnection<Postgres>, CallError> {
         self.database.acquire().await.map_err(|error| failed(&error))
     }
 }

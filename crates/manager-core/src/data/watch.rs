@@ -10,10 +10,10 @@ use shared::cause::Cause;
 use shared::id::AppId;
 use sqlx::postgres::PgConnection;
 
-use super::failed;
+use super::{Told, failed};
 use crate::events::triggers::changes::{Operation, Service};
 use crate::events::triggers::{Trigger, TriggerConfig};
-use crate::events::{Due, EmitError, EventKind, NewEvent, Outbox, Payload, Pending};
+use crate::events::{Due, EmitError, EventKind, NewEvent, Outbox, Payload};
 use crate::snapshot::Snapshot;
 
 /// The door from changes to events, as a cheap handle.
@@ -32,27 +32,6 @@ pub(super) struct Change<'a> {
     pub(super) collection: &'a str,
     /// The key or the id.
     pub(super) name: &'a str,
-}
-
-/// Events that are written and not committed yet.
-#[must_use = "events that are not handed over are found only later"]
-#[derive(Debug, Default)]
-pub(crate) struct Told(Option<Pending>);
-
-impl Told {
-    fn add(&mut self, pending: Pending) {
-        match &mut self.0 {
-            Some(told) => told.join(pending),
-            None => self.0 = Some(pending),
-        }
-    }
-
-    /// Lets the events run. Only after the commit.
-    pub(crate) fn hand_over(self) {
-        if let Some(pending) = self.0 {
-            pending.hand_over();
-        }
-    }
 }
 
 impl Watch {

@@ -197,6 +197,12 @@ impl Pending {
         }
     }
 
+    /// Lets the events be, because their transaction is rolled back; answers how many there were.
+    pub(crate) fn forget(mut self) -> usize {
+        self.next_due = None;
+        std::mem::take(&mut self.rows).len()
+    }
+
     /// Gives the events to the dispatcher. Only after the commit.
     pub(crate) fn hand_over(mut self) {
         for (app, count) in self.counts.drain() {

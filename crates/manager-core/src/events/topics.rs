@@ -54,6 +54,15 @@ pub(crate) fn events(
     Ok(receivers.map(event).collect())
 }
 
+/// Those who listen and could run now.
+pub(crate) fn ready<'a>(
+    table: &'a TriggerTable,
+    app: AppId,
+    topic: &'a TopicName,
+) -> impl Iterator<Item = &'a Arc<Trigger>> {
+    table.on_topic(app, topic).filter(|trigger| trigger.may_run() && !trigger.is_script_disabled)
+}
+
 fn payload(message: &Message<'_>) -> serde_json::Result<Payload> {
     let now = Utc::now();
     let about = About {
@@ -89,8 +98,7 @@ impl Ephemeral {
             return 0;
         }
         let mut started = 0;
-        let may_run = |trigger: &&Arc<Trigger>| trigger.may_run() && !trigger.is_script_disabled;
-        for trigger in table.on_topic(app, &message.topic).filter(may_run) {
+        for trigger in ready(table, app, &message.topic) {
             let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
                 tracing::debug!(app.id = %app, "ephemeral messages are dropped: too many are being handled");
                 break;

@@ -5,6 +5,7 @@
 
 mod atomic;
 mod dead_letters;
+mod deeds;
 mod docs;
 mod files;
 mod http;
@@ -26,6 +27,7 @@ use sqlx::postgres::PgConnection;
 pub(crate) use self::files::Uploads;
 use crate::audit::{self, Actor, Entry};
 use crate::auth::{Capability, Origin, Place, Standing, allows};
+use crate::data::rehearsal::Rehearsal;
 use crate::data::{Access, Data, failed};
 use crate::events::queues::Queues;
 use crate::events::topics::Ephemeral;
@@ -56,11 +58,24 @@ pub(crate) struct Services {
 
 impl HostCalls for Services {
     fn call(&self, call: HostCall) -> BoxFuture<'_, Reply> {
-        Box::pin(async move { self.carry_out(&call).await.into() })
+        Box::pin(async move {
+            match Rehearsal::of(&call) {
+                None => self.carry_out(&call).await.into(),
+                Some(rehearsal) => self.try_out(&call, rehearsal).await.into(),
+            }
+        })
     }
 }
 
 impl Services {
+    /// The same in a dry run, which takes all of it back.
+    async fn try_out(&self, call: &HostCall, rehearsal: &Rehearsal) -> Result<Reply, CallError> {
+        deeds::check(call.op)?;
+        let reply = self.carry_out(call).await?;
+        deeds::note(rehearsal, call)?;
+        Ok(reply)
+    }
+
     async fn carry_out(&self, call: &HostCall) -> Result<Reply, CallError> {
         match call.op {
             HostOp::KvGet => kv::get(self, call).await,

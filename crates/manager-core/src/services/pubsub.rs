@@ -6,7 +6,8 @@ use shared::name::{InvalidName, TopicName};
 
 use super::queue::check_message;
 use super::{Services, args, begin, not_accepted};
-use crate::data::failed;
+use crate::data::Access;
+use crate::data::rehearsal::Rehearsal;
 use crate::events::topics::{self, Message};
 
 /// Kept until every trigger has handled it.
@@ -20,21 +21,24 @@ pub(super) async fn publish(services: &Services, call: &HostCall) -> Result<Repl
         tracing::debug!(%topic, "nobody listens to a topic");
         return Ok(Reply::success(&Published { receivers }));
     }
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     begin(call)?;
     let pending = services.outbox.insert(&mut tx, events).await.map_err(not_accepted)?;
-    tx.commit().await.map_err(|error| failed(&error))?;
-    pending.hand_over();
+    tx.commit(pending.into()).await?;
     Ok(Reply::success(&Published { receivers }))
 }
 
 /// Told to who can take it now, and then forgotten.
 pub(super) async fn publish_ephemeral(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
-    let (_, message) = checked(call)?;
+    let (topic, message) = checked(call)?;
     let context = &call.context;
-    let cause = context.effect();
+    let (table, app, cause) = (services.snapshot.triggers(), context.app(), context.effect());
     begin(call)?;
-    let receivers = services.ephemeral.publish(&services.snapshot.triggers(), context.app(), &message, cause);
+    let receivers = match Rehearsal::of(call) {
+        None => services.ephemeral.publish(&table, app, &message, cause),
+        // Nobody is told; it is said who would be.
+        Some(_) => u32::try_from(topics::ready(&table, app, &topic).count()).unwrap_or(u32::MAX),
+    };
     Ok(Reply::success(&Published { receivers }))
 }
 

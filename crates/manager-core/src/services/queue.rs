@@ -8,7 +8,7 @@ use shared::limits::MESSAGE_BYTES_MAX;
 use shared::name::QueueName;
 
 use super::{Services, args, begin};
-use crate::data::failed;
+use crate::data::{Access, failed};
 use crate::events::queues::{Message, SendError};
 use crate::store;
 
@@ -17,21 +17,22 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     let queue = name(queue)?;
     check_message(message)?;
     let message = Message { queue: &queue, message, delay_ms, key, dedup };
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     let context = &call.context;
     let cause = context.effect();
     begin(call)?;
     let sent = services.queues.send(&mut tx, context.app(), message, |_| cause).await.map_err(refused)?;
-    tx.commit().await.map_err(|error| failed(&error))?;
-    Ok(Reply::success(&Accepted { id: sent.tell().to_bytes() }))
+    let delivery = sent.delivery;
+    tx.commit(sent.into()).await?;
+    Ok(Reply::success(&Accepted { id: delivery.to_bytes() }))
 }
 
 pub(super) async fn stats(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let queue = name(args::<Named<'_>>(call)?.queue)?;
     let app = call.context.app();
     let consumer = services.snapshot.triggers().consumer(app, &queue).map(|consumer| consumer.id);
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let read = async {
-        let mut conn = services.database.acquire().await?;
         let level = store::queues::levels(&mut conn, app, Some(&queue)).await?.pop();
         let in_flight = match consumer {
             Some(consumer) => store::queues::in_flight(&mut conn, app, &[consumer]).await?,

@@ -32,6 +32,7 @@ pub(crate) mod outbox;
 pub(crate) mod queues;
 pub(crate) mod routes;
 pub(crate) mod routing;
+pub(crate) mod savepoints;
 pub(crate) mod scripts;
 pub(crate) mod second_factors;
 pub(crate) mod secrets;

@@ -67,6 +67,7 @@ impl Script {
             deadline: Instant::now() + Duration::from_secs(10),
             outbound: AtomicU32::new(0),
             confidential: Confidential::default(),
+            companion: None,
         };
         Self { calls: api.manager.calls(), context: Arc::new(context) }
     }

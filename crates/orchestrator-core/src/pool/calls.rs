@@ -144,6 +144,7 @@ impl Execution {
                 deadline,
                 outbound: AtomicU32::new(0),
                 confidential: Confidential::default(),
+                companion: invocation.companion.clone(),
             })
         });
         Some(context.clone())

@@ -192,8 +192,15 @@ impl Client {
         self.post(&format!("/apps/{app}/scripts/{name}/rollback"), &json!({ "version": version }))
     }
 
-    pub(crate) fn invoke(&self, app: &str, name: &str, request: &Value) -> Result<Value, Failure> {
-        self.post(&format!("/apps/{app}/scripts/{name}/invoke"), request)
+    pub(crate) fn invoke(
+        &self,
+        app: &str,
+        name: &str,
+        request: &Value,
+        is_dry_run: bool,
+    ) -> Result<Value, Failure> {
+        let query = if is_dry_run { "?dry_run=true" } else { "" };
+        self.post(&format!("/apps/{app}/scripts/{name}/invoke{query}"), request)
     }
 
     pub(crate) fn routes(&self, app: &str) -> Result<Value, Failure> {

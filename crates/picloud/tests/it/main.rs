@@ -19,6 +19,7 @@ mod crashes;
 mod deliveries;
 mod docs;
 mod domains;
+mod dry_run;
 mod executions;
 mod files;
 mod harness;

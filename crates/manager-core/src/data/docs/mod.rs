@@ -54,7 +54,7 @@ impl Data {
     ) -> Result<Option<DocumentRow>, CallError> {
         name::check_collection(id.collection)?;
         let Some(uuid) = parse_id(id.id)? else { return Ok(None) };
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::docs::get(&mut conn, access.app, id.collection, uuid).await.map_err(|error| failed(&error))
     }
 
@@ -65,7 +65,7 @@ impl Data {
             "" => None,
             text => Some(Cursor::decode(text, query.sort.len())?),
         };
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let listed = store::docs::find::find(&mut conn, access.app, find.collection, &query, after.as_ref());
         let Listed { rows: mut documents, found } = listed.await.map_err(|error| refused(&error))?;
         documents.truncate(query.limit as usize);
@@ -85,7 +85,7 @@ impl Data {
     ) -> Result<u64, CallError> {
         name::check_collection(collection)?;
         let query = Query::parse(query)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let count = store::docs::find::count(&mut conn, access.app, collection, &query.filter).await;
         Ok(count.map_err(|error| refused(&error))?.cast_unsigned())
     }
@@ -97,7 +97,7 @@ impl Data {
         after: &str,
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::docs::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
     }
 
@@ -105,17 +105,19 @@ impl Data {
     pub(crate) async fn doc_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
         let meant = change(access, write, "");
-        if self.watch.watchers(&meant).is_empty() && !self.has_schema(access.app, meant.collection) {
-            let mut conn = self.acquire().await?;
+        let is_plain = self.watch.watchers(&meant).is_empty()
+            && !self.has_schema(access.app, meant.collection)
+            && access.rehearsal.is_none();
+        if is_plain {
+            let mut conn = self.acquire(access).await?;
             access.begin()?;
             return Ok(carry_out(&mut conn, access, write).await?.wrote);
         }
-        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let mut tx = self.begin(access).await?;
         access.begin()?;
         let mut told = Told::default();
         let wrote = self.doc_apply(&mut tx, access, write, &mut told).await?;
-        tx.commit().await.map_err(|error| failed(&error))?;
-        told.hand_over();
+        tx.commit(told).await?;
         Ok(wrote)
     }
 

@@ -12,7 +12,7 @@ use shared::limits::FILE_LINK_S_MAX;
 use shared::wire::codec;
 use uuid::Uuid;
 
-use super::{Access, Data, FileRow, failed};
+use super::{Access, Data, FileRow, Told, failed};
 use crate::store;
 use crate::vault::{Place, VaultError};
 
@@ -49,9 +49,9 @@ impl Data {
         let mut plain = Vec::new();
         codec::encode_body(&mut plain, &claim);
         // The app's first key may be made by this, so it is a transaction.
-        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let mut tx = self.begin(access).await?;
         let sealed = self.vault.seal(&mut tx, place(access.app), &plain).await.map_err(vault_failed)?;
-        tx.commit().await.map_err(|error| failed(&error))?;
+        tx.commit(Told::default()).await?;
         let mut token = access.app.to_bytes().to_vec();
         token.extend_from_slice(&sealed);
         Ok(URL_SAFE_NO_PAD.encode(token))
@@ -65,7 +65,7 @@ impl Data {
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(token) else { return Ok(None) };
         let Some((app, sealed)) = bytes.split_first_chunk::<APP_BYTES>() else { return Ok(None) };
         let app = AppId::from_uuid(Uuid::from_bytes(*app));
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire_own().await?;
         let plain = match self.vault.unseal(&mut conn, place(app), sealed).await {
             Ok(plain) => plain,
             Err(VaultError::Unopenable) => return Ok(None),

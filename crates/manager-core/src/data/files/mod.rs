@@ -85,7 +85,7 @@ impl Data {
     /// Begins to take in a content, as far as the app has room.
     pub(crate) async fn upload(&self, access: &Access<'_>) -> Result<Upload, CallError> {
         let used = {
-            let mut conn = self.acquire().await?;
+            let mut conn = self.acquire(access).await?;
             store::files::usage(&mut conn, access.app).await.map_err(|error| failed(&error))?
         };
         let room = u64::try_from(FILES_BYTES_MAX.saturating_sub(used)).unwrap_or(0);
@@ -100,7 +100,7 @@ impl Data {
     ) -> Result<Option<FileRow>, CallError> {
         name::check_collection(collection)?;
         let Ok(id) = Uuid::parse_str(id) else { return Ok(None) };
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::files::get(&mut conn, access.app, collection, id).await.map_err(|error| failed(&error))
     }
 
@@ -121,7 +121,7 @@ impl Data {
                 Uuid::parse_str(id).map_err(|_| CallError::invalid("the cursor is not one of this list"))?,
             ),
         };
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let mut files = store::files::page(&mut conn, access.app, collection, after, i64::from(limit) + 1)
             .await
             .map_err(|error| failed(&error))?;
@@ -136,7 +136,7 @@ impl Data {
         after: &str,
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::files::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
     }
 
@@ -146,12 +146,18 @@ impl Data {
         access: &Access<'_>,
         write: &Write<'_>,
     ) -> Result<Option<FileRow>, CallError> {
-        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let mut tx = self.begin(access).await?;
         access.begin()?;
         let mut told = Told::default();
         let wrote = self.file_apply(&mut tx, access, write, &mut told).await?;
-        tx.commit().await.map_err(|error| failed(&error))?;
-        told.hand_over();
+        tx.commit(told).await?;
+        if let Some(rehearsal) = access.rehearsal {
+            // Taken back in the end: what the file had before it keeps, and what it has now goes.
+            if let Some(content) = write.content() {
+                rehearsal.note_content(content.blob, content.chunks.len() / 32);
+            }
+            return Ok(wrote.file);
+        }
         Ok(self.file_done(wrote))
     }
 
