@@ -91,6 +91,7 @@ pub struct Manager {
     indexer: Indexer,
     outbound: Outbound,
     destinations: Arc<Destinations>,
+    uploads: Uploads,
     tally: Arc<Tally>,
     events: Dispatching,
     denials: Arc<Denials>,
@@ -112,10 +113,11 @@ impl Manager {
             Arc::new(opened.map_err(OpenError::Load)??)
         };
         let scripts = Database::for_scripts(options);
-        let events = Dispatching::new();
+        let (events, keepers) = (Dispatching::new(), Keepers::new());
         let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
         let files = (&config.files, config.orphans);
-        let data = Data::open(scripts.clone(), files, Arc::clone(&vault), watch, Arc::clone(&snapshot))
+        let doors = (watch, keepers.queues.clone());
+        let data = Data::open(scripts.clone(), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
             .map_err(OpenError::Files)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
@@ -128,10 +130,11 @@ impl Manager {
             scripts,
             outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
             destinations: Arc::default(),
+            uploads: Uploads::default(),
             tally: Arc::default(),
             events,
             denials: Arc::default(),
-            keepers: Keepers::new(),
+            keepers,
             invoke: LateInvoke::default(),
             vault,
             database,
@@ -205,13 +208,12 @@ impl Manager {
             database: self.scripts.clone(),
             snapshot: Arc::clone(&self.snapshot),
             outbox: self.events.outbox.clone(),
-            queues: self.keepers.queues.clone(),
             ephemeral: Ephemeral::new(self.invoke.clone()),
             invoke: self.invoke.clone(),
             vault: Arc::clone(&self.vault),
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
-            uploads: Uploads::default(),
+            uploads: self.uploads.clone(),
             public_url: self.config.public_url.as_str().into(),
         })
     }

@@ -90,6 +90,9 @@ impl Config {
     }
 
     fn resolve(file: File, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let data_dir = env("PICLOUD_DATA_DIR").map(PathBuf::from).or_else(|| file.data_dir.clone());
+        let data_dir = data_dir.unwrap_or_else(|| PathBuf::from("picloud-data"));
+        let files = files(&file, &data_dir, env)?;
         let bind = env("PICLOUD_BIND").or(file.bind).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let bind = parse::<SocketAddr>("PICLOUD_BIND", &bind, "an address and port such as 127.0.0.1:8080")?;
         let workers = number("PICLOUD_WORKERS", env)?.or(file.workers).unwrap_or_else(default_workers);
@@ -127,14 +130,10 @@ impl Config {
             .or(file.public_url)
             .unwrap_or_else(|| format!("http://{base_domain}:{}", bind.port()));
         let dns_servers = list("PICLOUD_DNS_SERVERS", file.dns_servers, env);
-        let data_dir = env("PICLOUD_DATA_DIR")
-            .map(PathBuf::from)
-            .or(file.data_dir.clone())
-            .unwrap_or_else(|| PathBuf::from("picloud-data"));
         let otlp = otlp(file.otlp_endpoint, file.otlp_headers, file.otlp_sample_percent, env)?;
         Ok(Self {
-            files: files(&file, &data_dir, env)?,
             data_dir,
+            files,
             bind,
             database_url: env("DATABASE_URL").map(SecretString::from).or(file.database_url),
             workers,
@@ -179,16 +178,16 @@ pub fn warn_of_misspelt_variables() {
 
 /// A bucket, if one is named, else a directory.
 fn files(file: &File, data_dir: &Path, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<FileStorage> {
-    let Some(bucket) = env("PICLOUD_FILES_S3_BUCKET").or(file.files_s3_bucket.clone()) else {
-        let directory = env("PICLOUD_FILES_DIR").map(PathBuf::from).or(file.files_dir.clone());
+    let Some(bucket) = env("PICLOUD_FILES_S3_BUCKET").or_else(|| file.files_s3_bucket.clone()) else {
+        let directory = env("PICLOUD_FILES_DIR").map(PathBuf::from).or_else(|| file.files_dir.clone());
         return Ok(FileStorage::Directory(directory.unwrap_or_else(|| data_dir.join("files"))));
     };
     let secret = |name: &str| env(name).with_context(|| format!("a bucket for files needs {name}"));
     Ok(FileStorage::S3(S3Bucket {
         bucket,
-        endpoint: env("PICLOUD_FILES_S3_ENDPOINT").or(file.files_s3_endpoint.clone()),
+        endpoint: env("PICLOUD_FILES_S3_ENDPOINT").or_else(|| file.files_s3_endpoint.clone()),
         region: env("PICLOUD_FILES_S3_REGION")
-            .or(file.files_s3_region.clone())
+            .or_else(|| file.files_s3_region.clone())
             .unwrap_or_else(|| "us-east-1".to_owned()),
         access_key_id: secret("PICLOUD_FILES_S3_ACCESS_KEY_ID")?,
         secret_access_key: secret("PICLOUD_FILES_S3_SECRET_ACCESS_KEY")?,

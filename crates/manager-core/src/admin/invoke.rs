@@ -52,6 +52,7 @@ pub(super) struct TestParams {
     dry_run: bool,
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is a part of the request, which axum hands over")]
 pub(super) async fn test(
     State(admin): State<Arc<Admin>>,
     principal: Principal,

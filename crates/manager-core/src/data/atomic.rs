@@ -1,14 +1,15 @@
-//! Several changes as one: all of them happen, or none.
+//! Several changes, and messages about them, as one: all of them happen, or none.
 
 use sha2::{Digest, Sha256};
 use shared::call::{CallCode, CallError};
 use shared::host_call::atomic::Op;
 use shared::host_call::docs::Id;
+use shared::id::DeliveryId;
 use shared::limits::ATOMIC_OPS_MAX;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{Access, Data, Told, docs, failed, kv};
+use super::{Access, Data, Told, docs, failed, kv, messages};
 use crate::store;
 
 /// What an operation came to.
@@ -17,6 +18,9 @@ pub(crate) enum Done {
     Checked,
     Kv(kv::Wrote),
     Docs(docs::Wrote),
+    Sent(DeliveryId),
+    /// To so many.
+    Published(u32),
 }
 
 impl Data {
@@ -67,6 +71,10 @@ impl Data {
             Op::DocsCreate(create) => self.docs_op(conn, access, &docs::Write::Create(create), told).await,
             Op::DocsUpdate(update) => self.docs_op(conn, access, &docs::Write::Update(update), told).await,
             Op::DocsDelete(id) => self.docs_op(conn, access, &docs::Write::Delete(id), told).await,
+            Op::QueueSend(send) => self.send_apply(conn, access, &send, told).await.map(Done::Sent),
+            Op::PubsubPublish(publish) => {
+                self.publish_apply(conn, access, &publish, told).await.map(Done::Published)
+            }
         }
     }
 
@@ -99,6 +107,8 @@ fn check(op: &Op<'_>) -> Result<(), CallError> {
         Op::DocsCheck(id, _) | Op::DocsDelete(id) => docs::check_write(&docs::Write::Delete(id)),
         Op::DocsCreate(create) => docs::check_write(&docs::Write::Create(create)),
         Op::DocsUpdate(update) => docs::check_write(&docs::Write::Update(update)),
+        Op::QueueSend(send) => messages::check_send(&send),
+        Op::PubsubPublish(publish) => messages::check_publish(&publish).map(drop),
     }
 }
 
@@ -117,7 +127,9 @@ fn lock_name(access: &Access<'_>, op: &Op<'_>) -> Option<i64> {
         Op::KvIncr(incr) => ("kv", incr.collection, incr.key),
         Op::DocsCheck(id, _) | Op::DocsDelete(id) => ("docs", id.collection, id.id),
         Op::DocsUpdate(update) => ("docs", update.collection, update.id),
-        Op::DocsCreate(_) => return None,
+        // The word under which it is taken once.
+        Op::QueueSend(send) => ("queue", send.queue, send.dedup?),
+        Op::DocsCreate(_) | Op::PubsubPublish(_) => return None,
     };
     Some(lock_of(access, kind, collection, name))
 }

@@ -8,6 +8,7 @@ pub(crate) mod atomic;
 pub(crate) mod docs;
 pub(crate) mod files;
 pub(crate) mod kv;
+pub(crate) mod messages;
 mod name;
 pub(crate) mod rehearsal;
 mod sweep;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use shared::call::{CallCode, CallError, HostCall, Stage};
 use shared::cause::Cause;
-use shared::id::AppId;
+use shared::id::{AppId, DeliveryId};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use tokio::task::AbortHandle;
@@ -30,6 +31,7 @@ use self::rehearsal::Rehearsal;
 use self::sweep::Sweeper;
 pub(crate) use self::told::Told;
 pub(crate) use self::watch::Watch;
+use crate::events::queues::Queues;
 use crate::snapshot::Snapshot;
 use crate::store::apps::App;
 use crate::store::{self, Database};
@@ -44,6 +46,7 @@ pub(crate) struct Data {
     /// Seals links to files.
     vault: Arc<Vault>,
     watch: Watch,
+    queues: Queues,
     snapshot: Arc<Snapshot>,
     schemas: Arc<Schemas>,
     stage: rehearsal::Stage,
@@ -77,6 +80,11 @@ impl<'a> Access<'a> {
         Self { app: app.id, stage: None, cause: None, rehearsal: None }
     }
 
+    /// Why the event with this delivery happens.
+    fn cause_of(&self, delivery: DeliveryId) -> Cause {
+        self.cause.unwrap_or_else(|| Cause::root_event(delivery))
+    }
+
     /// To be asked before the first change: whether it is still wanted.
     pub(crate) fn begin(&self) -> Result<(), CallError> {
         if self.stage.is_none_or(Stage::begin) {
@@ -92,7 +100,7 @@ impl Data {
         database: Database,
         (storage, plan): (&FileStorage, OrphanSweep),
         vault: Arc<Vault>,
-        watch: Watch,
+        (watch, queues): (Watch, Queues),
         snapshot: Arc<Snapshot>,
     ) -> Result<Self, StorageError> {
         let blobs = Blobs::open(storage)?;
@@ -104,6 +112,7 @@ impl Data {
             blobs,
             vault,
             watch,
+            queues,
             snapshot,
             schemas: Arc::default(),
             stage: rehearsal::Stage::default(),

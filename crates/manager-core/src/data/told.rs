@@ -14,11 +14,16 @@ pub(crate) struct Told {
 
 impl Told {
     /// Adds events that were written in the same transaction.
-    pub(crate) fn add(&mut self, pending: Pending) {
+    pub(super) fn add(&mut self, pending: Pending) {
         match &mut self.events {
             Some(events) => events.join(pending),
             None => self.events = Some(pending),
         }
+    }
+
+    /// The same with a message.
+    pub(super) fn add_message(&mut self, sent: Sent) {
+        self.messages.push(sent);
     }
 
     /// Lets the events run. Only after the commit.
@@ -39,11 +44,5 @@ impl Told {
 impl From<Pending> for Told {
     fn from(pending: Pending) -> Self {
         Self { events: Some(pending), messages: Vec::new() }
-    }
-}
-
-impl From<Sent> for Told {
-    fn from(sent: Sent) -> Self {
-        Self { events: None, messages: vec![sent] }
     }
 }

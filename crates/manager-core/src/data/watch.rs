@@ -10,10 +10,11 @@ use shared::cause::Cause;
 use shared::id::AppId;
 use sqlx::postgres::PgConnection;
 
-use super::{Told, failed};
+use super::Told;
+use super::messages::not_accepted;
 use crate::events::triggers::changes::{Operation, Service};
 use crate::events::triggers::{Trigger, TriggerConfig};
-use crate::events::{Due, EmitError, EventKind, NewEvent, Outbox, Payload};
+use crate::events::{EventKind, NewEvent, Outbox, Payload, Pending};
 use crate::snapshot::Snapshot;
 
 /// The door from changes to events, as a cheap handle.
@@ -60,26 +61,26 @@ impl Watch {
             CallError::new(CallCode::Internal, "the platform failed")
         })?;
         let event = |trigger: &Arc<Trigger>| {
-            let (app, script) = (change.app, trigger.target.script);
-            let event = match cause {
-                Some(cause) => NewEvent::new(app, script, kind, cause, payload.clone()),
-                None => NewEvent::first(app, script, kind, payload.clone()),
-            };
+            let event = NewEvent::first(change.app, trigger.target.script, kind, payload.clone());
             NewEvent {
                 trigger: Some(trigger.id),
-                due: if trigger.may_run() { Due::Now } else { Due::Held },
+                cause: cause.unwrap_or(event.cause),
                 retry: trigger.retry.into(),
                 order_key: is_ordered(trigger).then(|| order_key(change)),
                 ..event
             }
         };
-        let events = watchers.iter().map(event).collect();
-        let pending = self.outbox.insert(conn, events).await.map_err(|error| match error {
-            EmitError::Full => CallError::new(CallCode::BudgetExhausted, error.to_string()),
-            EmitError::Database(error) => failed(&error),
-        })?;
-        told.add(pending);
+        told.add(self.emit(conn, watchers.iter().map(event).collect()).await?);
         Ok(())
+    }
+
+    /// Writes events.
+    pub(super) async fn emit(
+        &self,
+        conn: &mut PgConnection,
+        events: Vec<NewEvent>,
+    ) -> Result<Pending, CallError> {
+        self.outbox.insert(conn, events).await.map_err(not_accepted)
     }
 }
 

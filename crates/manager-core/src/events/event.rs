@@ -139,8 +139,6 @@ impl fmt::Debug for Payload {
 pub(crate) enum Due {
     Now,
     After(Duration),
-    /// Not before its trigger, which is paused, is resumed.
-    Held,
 }
 
 /// An event for one script, to be written in the transaction of what caused it.

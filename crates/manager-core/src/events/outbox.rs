@@ -109,7 +109,7 @@ impl Outbox {
         let counts = counts(&events);
         let delays = events.iter().filter_map(|event| match event.due {
             Due::After(delay) => Some(delay),
-            Due::Now | Due::Held => None,
+            Due::Now => None,
         });
         let next_due = delays.min();
         let rows = match events.is_empty() {

@@ -7,7 +7,7 @@ use chrono::{SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::cause::Cause;
-use shared::id::{AppId, ExecutionId};
+use shared::id::{AppId, DeliveryId, ExecutionId};
 use shared::invocation::{Invocation, Occasion, Work};
 use shared::name::TopicName;
 use tokio::sync::Semaphore;
@@ -40,7 +40,7 @@ pub(crate) fn events(
     table: &TriggerTable,
     app: AppId,
     message: &Message<'_>,
-    cause: impl Fn() -> Cause,
+    cause: impl Fn(DeliveryId) -> Cause,
 ) -> serde_json::Result<Vec<NewEvent>> {
     let mut receivers = table.on_topic(app, &message.topic).peekable();
     if receivers.peek().is_none() {
@@ -48,8 +48,9 @@ pub(crate) fn events(
     }
     let payload = payload(message)?;
     let event = |trigger: &Arc<Trigger>| {
-        let event = NewEvent::new(app, trigger.target.script, EventKind::Pubsub, cause(), payload.clone());
-        NewEvent { trigger: Some(trigger.id), retry: trigger.retry.into(), ..event }
+        let event = NewEvent::first(app, trigger.target.script, EventKind::Pubsub, payload.clone());
+        let cause = cause(event.delivery);
+        NewEvent { trigger: Some(trigger.id), retry: trigger.retry.into(), cause, ..event }
     };
     Ok(receivers.map(event).collect())
 }

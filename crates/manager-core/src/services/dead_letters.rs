@@ -7,8 +7,9 @@ use shared::host_call::dead_letters::{List, One, Shown};
 use shared::host_call::queue::Accepted;
 use shared::id::DeadLetterId;
 
-use super::{Services, args, begin, not_accepted, require};
+use super::{Services, args, begin, require};
 use crate::auth::Capability;
+use crate::data::messages::not_accepted;
 use crate::data::{Access, Told, failed};
 use crate::events::{Payload, replay as replay_events};
 use crate::store;

@@ -80,6 +80,8 @@ fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
         HostOp::DocsCreate => Op::DocsCreate(args(call)?),
         HostOp::DocsUpdate => Op::DocsUpdate(args(call)?),
         HostOp::DocsDelete => Op::DocsDelete(args(call)?),
+        HostOp::QueueSend => Op::QueueSend(args(call)?),
+        HostOp::PubsubPublish => Op::PubsubPublish(args(call)?),
         HostOp::FilesCreate => {
             let files::Create { collection, name, .. } = args(call)?;
             return Ok(Some(deed("files.create", format!("{collection}/{name}"), None)));
@@ -106,11 +108,7 @@ fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
 fn of_event(call: &HostCall) -> Result<Option<Deed>, CallError> {
     let name = call.op.as_str();
     Ok(Some(match call.op {
-        HostOp::QueueSend => {
-            let queue::Send { queue, message, .. } = args(call)?;
-            deed(name, queue.to_owned(), Some(message))
-        }
-        HostOp::PubsubPublish | HostOp::PubsubPublishEphemeral => {
+        HostOp::PubsubPublishEphemeral => {
             let pubsub::Publish { topic, message } = args(call)?;
             deed(name, topic.to_owned(), Some(message))
         }
@@ -146,6 +144,12 @@ fn of_op(op: &Op<'_>) -> Option<Deed> {
             of_docs(call, docs::Id { collection, id }, Some(data))
         }
         Op::DocsDelete(id) => of_docs("docs.delete", id, None),
+        Op::QueueSend(queue::Send { queue, message, .. }) => {
+            deed("queue.send", queue.to_owned(), Some(message))
+        }
+        Op::PubsubPublish(pubsub::Publish { topic, message }) => {
+            deed("pubsub.publish", topic.to_owned(), Some(message))
+        }
     })
 }
 

@@ -16,8 +16,8 @@ use shared::invocation::{
 use shared::limits::{ATTEMPTS_MAX, QUEUE_DELAY_MS_MAX, TIMEOUT_MS_MIN};
 use shared::name::ScriptName;
 
-use super::queue::check_message;
-use super::{Services, args, begin, not_accepted};
+use super::{Services, args, begin};
+use crate::data::messages::{check_message, not_accepted};
 use crate::data::{Access, failed};
 use crate::events::{DEPTH_MAX, Due, EventKind, NewEvent, Payload, RetryPolicy};
 use crate::store;

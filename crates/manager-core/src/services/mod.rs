@@ -29,9 +29,8 @@ use crate::audit::{self, Actor, Entry};
 use crate::auth::{Capability, Origin, Place, Standing, allows};
 use crate::data::rehearsal::Rehearsal;
 use crate::data::{Access, Data, failed};
-use crate::events::queues::Queues;
 use crate::events::topics::Ephemeral;
-use crate::events::{EmitError, LateInvoke, Outbox};
+use crate::events::{LateInvoke, Outbox};
 use crate::outbound::{Destinations, Outbound};
 use crate::snapshot::Snapshot;
 use crate::store::users::User;
@@ -45,7 +44,6 @@ pub(crate) struct Services {
     pub(crate) database: Database,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) outbox: Outbox,
-    pub(crate) queues: Queues,
     pub(crate) ephemeral: Ephemeral,
     pub(crate) invoke: LateInvoke,
     pub(crate) vault: Arc<Vault>,
@@ -173,12 +171,4 @@ async fn note(
     let actor = Actor::person(user, &format!("script {}", context.target.name), &origin);
     let entry = Entry::new(actor, action, target).on(context.app());
     audit::append(conn, entry).await.map_err(|error| failed(&error))
-}
-
-/// What a script is told when its events were not accepted.
-fn not_accepted(error: EmitError) -> CallError {
-    match error {
-        EmitError::Full => CallError::new(CallCode::BudgetExhausted, error.to_string()),
-        EmitError::Database(error) => failed(&error),
-    }
 }

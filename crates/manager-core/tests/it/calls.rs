@@ -72,6 +72,14 @@ impl Script {
         Self { calls: api.manager.calls(), context: Arc::new(context) }
     }
 
+    /// One that runs for this person.
+    pub(crate) fn on_behalf_of(api: &TestApi, app: AppId, slug: &str, user: UserId) -> Self {
+        let Self { calls, context } = Self::of_app(api, app, slug);
+        let mut context = Arc::into_inner(context).expect("nobody else has it yet");
+        context.principal = Some(user);
+        Self { calls, context: Arc::new(context) }
+    }
+
     /// Makes a call; a failure is its code.
     pub(crate) async fn call<T: Serialize>(&self, op: HostOp, args: &T) -> Result<Answer, String> {
         self.call_at(op, args, Arc::default()).await

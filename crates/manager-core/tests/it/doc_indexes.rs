@@ -44,7 +44,7 @@ async fn fill(api: &TestApi, script: &Script, collection: &str) {
          select count(*) from made",
         collection.replace('\'', "''")
     );
-    assert_eq!(api.database.scalar(&sql).await, 5000_i64);
+    assert_eq!(api.database.scalar::<i64>(&sql).await, 5000);
 }
 
 #[tokio::test]

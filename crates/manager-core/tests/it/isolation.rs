@@ -5,7 +5,7 @@
 use serde::Serialize;
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
-use shared::host_call::{docs, files, http, kv, secrets};
+use shared::host_call::{dead_letters, docs, files, http, invoke, kv, pubsub, queue, secrets};
 use shared::http::PairBlock;
 use shared::wire::codec;
 
@@ -18,10 +18,11 @@ struct Belongings {
     file: String,
     /// Of a content that is still being sent.
     upload: u32,
+    dead_letter: uuid::Uuid,
 }
 
 /// The calls that give out what an app keeps.
-const READS: [HostOp; 11] = [
+const READS: [HostOp; 13] = [
     HostOp::KvGet,
     HostOp::KvEntry,
     HostOp::KvList,
@@ -33,7 +34,16 @@ const READS: [HostOp; 11] = [
     HostOp::FilesList,
     HostOp::SecretsGet,
     HostOp::SecretsList,
+    HostOp::DeadLettersList,
+    HostOp::DeadLettersGet,
 ];
+
+/// The calls that fail unless the app has what they name.
+const IMPOSSIBLE: [HostOp; 4] =
+    [HostOp::Invoke, HostOp::InvokeAsync, HostOp::DeadLettersReplay, HostOp::DeadLettersResolve];
+
+/// Name of a script that only one of the apps has.
+const SCRIPT: &str = "only-here";
 
 /// What appears in whatever an app keeps, and nowhere else.
 const MARK: &str = "belongs-to-the-other-app";
@@ -58,7 +68,28 @@ impl Belongings {
         let begun =
             script.call(HostOp::FilesAppend, &files::Append { upload: 0, data: b"begun" }).await.unwrap();
         let upload = begun.read::<files::Appended>().upload;
-        Self { document, file, upload }
+        let send = queue::Send { queue: "q", message: &value, delay_ms: 0, key: None, dedup: Some("once") };
+        script.call(HostOp::QueueSend, &send).await.unwrap();
+        api.deploy(app, SCRIPT, "1").await.is(201);
+        let trigger = serde_json::json!({ "kind": "pubsub", "script": SCRIPT, "config": { "topic": "t" } });
+        api.post(&format!("/apps/{app}/triggers"), trigger).await.is(201);
+        let dead_letter = Self::give_up(api, app).await;
+        Self { document, file, upload, dead_letter }
+    }
+
+    /// An event that was given up.
+    async fn give_up(api: &TestApi, app: &str) -> uuid::Uuid {
+        let (app, id) = (api.app_id(app).await, uuid::Uuid::now_v7());
+        api.database
+            .execute(&format!(
+                "insert into dead_letters (app_id, id, delivery_id, kind, script_id, reason, attempts, errors, root_id,
+                    depth, max_attempts, base_ms, cap_ms, payload, enqueued_at)
+                 select app_id, '{id}', '{id}', 'function', id, 'exhausted', 1,
+                    '[{{\"attempt\": 1, \"message\": \"{MARK}\"}}]', '{id}', 0, 1, 0, 0, '1', now()
+                 from scripts where app_id = '{app}' and name = '{SCRIPT}'"
+            ))
+            .await;
+        id
     }
 
     /// The call, aimed at these belongings.
@@ -89,7 +120,16 @@ impl Belongings {
             }
             HostOp::AtomicCommit => {
                 let key = kv::Key { collection, key };
-                let ops = vec![Op::KvDelete(key), Op::DocsDelete(docs::Id { collection, id })];
+                let message = "\"theirs\"";
+                let send = queue::Send { queue: "q", message, delay_ms: 0, key: None, dedup: Some("once") };
+                let publish = pubsub::Publish { topic: "t", message };
+                let document = docs::Id { collection, id };
+                let ops = vec![
+                    Op::KvDelete(key),
+                    Op::DocsDelete(document),
+                    Op::QueueSend(send),
+                    Op::PubsubPublish(publish),
+                ];
                 bytes(&Commit { ops })
             }
             HostOp::FilesCreate => {
@@ -113,6 +153,23 @@ impl Belongings {
             HostOp::SecretsGet | HostOp::SecretsDelete => bytes(&secrets::SecretName { name: MARK }),
             HostOp::SecretsSet => bytes(&secrets::SetSecret { name: MARK, value: "theirs" }),
             HostOp::SecretsList => bytes(&()),
+            HostOp::QueueSend => {
+                let (message, dedup) = ("\"theirs\"", Some("once"));
+                bytes(&queue::Send { queue: "q", message, delay_ms: 0, key: None, dedup })
+            }
+            HostOp::QueueStats => bytes(&queue::Named { queue: "q" }),
+            HostOp::PubsubPublish | HostOp::PubsubPublishEphemeral => {
+                bytes(&pubsub::Publish { topic: "t", message: "\"theirs\"" })
+            }
+            HostOp::Invoke => bytes(&invoke::Invoke { script: SCRIPT, args: "1" }),
+            HostOp::InvokeAsync => {
+                bytes(&invoke::InvokeAsync { script: SCRIPT, args: "1", delay_ms: 0, attempts: 0 })
+            }
+            HostOp::RetryWait => bytes(&invoke::Wait { ms: 0 }),
+            HostOp::DeadLettersList => bytes(&dead_letters::List { unresolved: false, limit: 100 }),
+            HostOp::DeadLettersGet | HostOp::DeadLettersReplay | HostOp::DeadLettersResolve => {
+                bytes(&dead_letters::One { id: &self.dead_letter.to_string(), reason: "theirs" })
+            }
             HostOp::HttpSend => {
                 let mut with_secret = PairBlock::default();
                 with_secret.push(b"authorization", format!("{MARK}\0{{}}").as_bytes());
@@ -143,6 +200,13 @@ impl Belongings {
         assert_eq!(secret.read::<secrets::SecretValue<'_>>().value, Some(MARK));
         let more = files::Append { upload: self.upload, data: b"more" };
         script.call(HostOp::FilesAppend, &more).await.unwrap();
+        let stats = script.call(HostOp::QueueStats, &queue::Named { queue: "q" }).await.unwrap();
+        assert_eq!(stats.read::<queue::Stats>().ready, 1);
+        let letter =
+            script.call_bytes(HostOp::DeadLettersGet, self.aim(HostOp::DeadLettersGet)).await.unwrap();
+        let letter: serde_json::Value =
+            serde_json::from_str(letter.read::<dead_letters::Shown<'_>>().json).unwrap();
+        assert_eq!(letter["resolution"], serde_json::Value::Null, "{letter}");
     }
 }
 
@@ -152,36 +216,66 @@ fn bytes<T: Serialize>(args: &T) -> Vec<u8> {
     bytes
 }
 
+/// A script of the app that runs for somebody who may do everything to that app, and to no other.
+async fn of_administrator(api: &TestApi, app: &str, name: &str) -> (TestApi, Script) {
+    let person = api.person(name, "member").await;
+    api.post(&format!("/apps/{app}/members"), serde_json::json!({ "user": name, "role": "app_admin" }))
+        .await
+        .is(201);
+    let user = person.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap();
+    let script = Script::on_behalf_of(api, api.app_id(app).await, app, user);
+    (person, script)
+}
+
 #[tokio::test]
 async fn no_call_reaches_what_another_app_keeps() {
     let api = TestApi::start().await;
     api.post("/apps", serde_json::json!({ "slug": "other" })).await.is(201);
-    let (owner, thief) = (Script::of(&api, "default").await, Script::of(&api, "other").await);
+    let (_, owner) = of_administrator(&api, "default", "alice").await;
+    let (bob, thief) = of_administrator(&api, "other", "bob").await;
     let belongings = Belongings::of(&api, "default", &owner).await;
     for op in HostOp::ALL {
         let answer = thief.call_bytes(*op, belongings.aim(*op)).await;
-        if let Ok(answer) = &answer {
-            let text = String::from_utf8_lossy(answer.as_bytes());
-            assert!(!text.contains(MARK), "{op:?} answers {text:?}");
+        match &answer {
+            Ok(answer) => {
+                let text = String::from_utf8_lossy(answer.as_bytes());
+                assert!(!text.contains(MARK), "{op:?} answers {text:?}");
+                assert!(!IMPOSSIBLE.contains(op), "{op:?} answers {text:?}");
+            }
+            Err(code) => assert!(!IMPOSSIBLE.contains(op) || code == "not_found", "{op:?}: {code}"),
+        }
+        if let (HostOp::PubsubPublish | HostOp::PubsubPublishEphemeral, Ok(answer)) = (op, &answer) {
+            assert_eq!(answer.read::<pubsub::Published>().receivers, 0, "{op:?}");
         }
         belongings.are_untouched(&owner).await;
     }
-    // The aim was right: to the app itself, what only reads shows all of it.
+    assert_eq!(api.database.scalar::<i64>("select count(*) from outbox").await, 0);
+    // The aim was right: to the app itself, what only reads shows all of it, and what makes something
+    // happen finds what it is to happen to.
     for op in READS {
         let answer = owner.call_bytes(op, belongings.aim(op)).await.unwrap();
         assert!(String::from_utf8_lossy(answer.as_bytes()).contains(MARK), "{op:?}");
     }
-    // The same by the admin API, by somebody who may do everything to one of the apps.
-    let bob = api.person("bob", "member").await;
-    api.post("/apps/other/members", serde_json::json!({ "user": "bob", "role": "app_admin" })).await.is(201);
+    let published = owner.call_bytes(HostOp::PubsubPublish, belongings.aim(HostOp::PubsubPublish)).await;
+    assert_eq!(published.unwrap().read::<pubsub::Published>().receivers, 1);
+    owner.call_bytes(HostOp::InvokeAsync, belongings.aim(HostOp::InvokeAsync)).await.unwrap();
+    // No pool is there yet to run it in.
+    let invoked = owner.call_bytes(HostOp::Invoke, belongings.aim(HostOp::Invoke)).await;
+    assert_eq!(invoked.unwrap_err(), "unavailable");
+    // The same by the admin API.
     for path in [
         "kv/c/k".to_owned(),
         format!("docs/c/{}", belongings.document),
         format!("files/c/{}", belongings.file),
         format!("files/c/{}/content", belongings.file),
+        format!("dead-letters/{}", belongings.dead_letter),
+        "queues/q/messages".to_owned(),
     ] {
         bob.get(&format!("/apps/default/{path}")).await.is_problem("not_found");
     }
+    let dead_letter = format!("/apps/other/dead-letters/{}", belongings.dead_letter);
+    bob.get(&dead_letter).await.is_problem("not_found");
+    bob.post(&format!("{dead_letter}:replay"), serde_json::json!({})).await.is_problem("not_found");
     for path in [format!("docs/c/{}", belongings.document), format!("files/c/{}", belongings.file)] {
         bob.get(&format!("/apps/other/{path}")).await.is_problem("not_found");
         bob.call("DELETE", &format!("/apps/other/{path}"), None).await.is_problem("not_found");
@@ -193,10 +287,10 @@ async fn no_call_reaches_what_another_app_keeps() {
 async fn what_an_app_kept_goes_with_it() {
     let api = TestApi::start().await;
     api.post("/apps", serde_json::json!({ "slug": "other" })).await.is(201);
-    let script = Script::of(&api, "other").await;
+    let (_, script) = of_administrator(&api, "other", "bob").await;
     Belongings::of(&api, "other", &script).await;
     assert_eq!(api.call("DELETE", "/apps/other?force=true", None).await.status, 204);
-    for table in ["kv", "docs", "files", "files_usage", "secrets"] {
+    for table in ["kv", "docs", "files", "files_usage", "secrets", "queue_messages", "dead_letters"] {
         let rows: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
         assert_eq!(rows, 0, "{table}");
     }

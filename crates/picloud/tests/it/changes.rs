@@ -145,6 +145,21 @@ fn what_people_change_is_told_too() {
     assert_eq!(told(&app, "kv", 1)[0]["value"], "dark");
 }
 
+#[test]
+fn changes_wait_for_a_trigger_that_is_switched_off() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("handler", HANDLER, &NO_LIMITS);
+    let body =
+        json!({ "kind": "kv", "script": "handler", "config": { "collection": "c" }, "enabled": false });
+    let id = app.admin("POST", "/triggers", &body).is(201).json()["id"].as_str().unwrap().to_owned();
+    app.run("write", "kv::collection(\"c\").set(\"k\", 1)", &NO_LIMITS).is(200);
+    let waiting = app.admin("GET", "/outbox", &Value::Null).is(200).json()["items"].clone();
+    assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
+    app.admin("PATCH", &format!("/triggers/{id}"), &json!({ "enabled": true })).is(200);
+    assert_eq!(told(&app, "kv", 1)[0]["value"], 1);
+}
+
 /// A handler that changes what it watches is ended after eight rounds, and its chain is there to be seen.
 #[test]
 fn attack_17_a_handler_that_causes_itself_ends() {

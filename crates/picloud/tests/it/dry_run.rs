@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestApp, TestServer, World};
+use crate::harness::{NO_LIMITS, TestApp, TestServer, World, eventually};
 
 fn dry_run(app: &TestApp<'_>, source: &str) -> Value {
     app.deploy("try", source, &NO_LIMITS);
@@ -48,6 +48,53 @@ fn a_dry_run_reads_what_it_wrote_and_leaves_nothing() {
     let answer = app.admin("POST", "/scripts/try/invoke", &json!({})).is(200).json();
     assert_eq!(answer["body"][0], 7);
     assert!(answer.get("dry_run").is_none());
+}
+
+#[test]
+fn a_dry_run_sends_no_messages_and_says_which_it_would() {
+    let server = TestServer::start();
+    let app = server.app();
+    app.deploy("handler", "kv::collection(\"told\").set(\"k\", 1)", &NO_LIMITS);
+    app.deploy("callee", "kv::collection(\"c\").set(\"callee\", ctx.args); ctx.args + 1", &NO_LIMITS);
+    for (kind, config) in [("queue", json!({ "queue": "q" })), ("pubsub", json!({ "topic": "t.*" }))] {
+        let trigger = json!({ "kind": kind, "script": "handler", "config": config });
+        app.admin("POST", "/triggers", &trigger).is(201);
+    }
+    let source = r#"
+        queue::send("q", #{ n: 1 });
+        let heard = [pubsub::publish("t.a", 2), pubsub::publish_ephemeral("t.b", 3)];
+        invoke_async("callee", 4);
+        let answered = invoke("callee", 5);
+        [queue::stats("q").ready, heard, answered, kv::collection("c").get("callee")]
+    "#;
+    let answer = dry_run(&app, source);
+    assert_eq!(answer["body"], json!([1, [1, 1], 6, 5]), "{answer}");
+    let would = &answer["dry_run"];
+    let deeds: Vec<_> = would["deeds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|deed| json!([deed["call"], deed["target"], deed["value"]]))
+        .collect();
+    let expected = json!([
+        ["queue.send", "q", { "n": 1 }],
+        ["pubsub.publish", "t.a", 2],
+        ["pubsub.publish_ephemeral", "t.b", 3],
+        ["invoke_async", "callee", 4],
+        ["kv.set", "c/callee", 5],
+    ]);
+    assert_eq!(Value::from(deeds), expected, "{would}");
+    assert_eq!(would["events"], 2, "{would}");
+    assert_eq!(server.disk.query("select count(*)::text from outbox"), "0");
+    assert_eq!(server.disk.query("select count(*)::text from queue_messages"), "0");
+    // What is sent for real now is the first that the handler hears of.
+    app.run("send", "queue::send(\"q\", 1)", &NO_LIMITS).is(200);
+    let runs = eventually("the handler ran", || {
+        let list = app.admin("GET", "/executions?script=handler", &Value::Null).is(200).json();
+        let items = list["items"].as_array().unwrap().clone();
+        (!items.is_empty()).then_some(items)
+    });
+    assert_eq!(runs.len(), 1, "{runs:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! patterns take linear time, and how much work it is with a document is known before it is done.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
@@ -111,10 +111,13 @@ fn is_harmless(depth: usize, name: &str, value: &Value) -> bool {
     depth == 0 && (name == "$schema" && is_draft()) || !value.is_string()
 }
 
+/// Schemas by app and collection, each with its version.
+type Kept = HashMap<(AppId, String), (i64, Arc<Schema>)>;
+
 /// The schemas that were compiled, and turns at comparing.
 #[derive(Debug)]
 pub(crate) struct Schemas {
-    kept: Mutex<HashMap<(AppId, String), (i64, Arc<Schema>)>>,
+    kept: Mutex<Kept>,
     turns: Semaphore,
 }
 
@@ -125,7 +128,7 @@ impl Default for Schemas {
 }
 
 impl Schemas {
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<(AppId, String), (i64, Arc<Schema>)>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

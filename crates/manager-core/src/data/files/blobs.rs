@@ -54,7 +54,7 @@ pub enum StorageError {
 const REMOVALS_AT_ONCE: usize = 8;
 
 #[derive(Debug, Clone)]
-pub(super) struct Blobs {
+pub(crate) struct Blobs {
     store: Arc<dyn ObjectStore>,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Listed {
 }
 
 impl Blobs {
-    pub(super) fn open(storage: &FileStorage) -> Result<Self, StorageError> {
+    pub(crate) fn open(storage: &FileStorage) -> Result<Self, StorageError> {
         let store: Arc<dyn ObjectStore> = match storage {
             FileStorage::Directory(directory) => {
                 std::fs::create_dir_all(directory)
@@ -107,7 +107,7 @@ impl Blobs {
     }
 
     /// Removes the chunks of a blob that is nobody's. What it does not get to, the sweep does.
-    pub(super) fn remove_later(&self, blob: Uuid, chunks: usize) {
+    pub(crate) fn remove_later(&self, blob: Uuid, chunks: usize) {
         // Without a runtime the process is about to end.
         if let (1.., Ok(runtime)) = (chunks, tokio::runtime::Handle::try_current()) {
             let blobs = self.clone();
