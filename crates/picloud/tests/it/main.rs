@@ -14,6 +14,7 @@ mod budgets;
 mod calls;
 mod caps;
 mod changes;
+mod changes_and_crashes;
 mod context;
 mod crashes;
 mod deliveries;
