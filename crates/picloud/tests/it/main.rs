@@ -21,6 +21,7 @@ mod deliveries;
 mod docs;
 mod domains;
 mod dry_run;
+mod examples;
 mod executions;
 mod files;
 mod harness;
