@@ -42,6 +42,8 @@ mod vault;
 pub use crate::admin::{Beside, Permission, openapi, permissions, permissions_beside};
 pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
+pub use crate::data::files::blobs::{FileStorage, S3Bucket, StorageError};
+pub use crate::data::files::orphans::OrphanSweep;
 pub use crate::events::EventCounters;
 pub use crate::manager::{Manager, ManagerConfig, OpenDeadLetters, PasswordError};
 pub use crate::oidc::{NewRole, OidcSettings};

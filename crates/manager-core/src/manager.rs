@@ -19,7 +19,10 @@ use crate::bootstrap::{self, BootstrapError, FirstOwner};
 use crate::budgets::Budgets;
 use crate::bundles::Bundles;
 use crate::callers::Callers;
-use crate::data::Data;
+use crate::data::docs::indexer::Indexer;
+use crate::data::files::blobs::FileStorage;
+use crate::data::files::orphans::OrphanSweep;
+use crate::data::{Data, Watch};
 use crate::domains::Dns;
 use crate::events::topics::Ephemeral;
 use crate::events::webhooks::Webhooks;
@@ -29,7 +32,7 @@ use crate::oidc::{Oidc, OidcSettings};
 use crate::outbound::{Addresses, Destinations, Outbound};
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
-use crate::services::Services;
+use crate::services::{Services, Uploads};
 use crate::snapshot::Snapshot;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database, DatabaseCounters};
@@ -54,6 +57,10 @@ pub struct ManagerConfig {
     pub api_requests_per_minute: u32,
     /// Identity providers by which people may log in; checked by [`OidcSettings::check`].
     pub oidc: Vec<OidcSettings>,
+    /// Where the content of files goes.
+    pub files: FileStorage,
+    /// When what is left of files is looked for there.
+    pub orphans: OrphanSweep,
 }
 
 /// A password could not be compared.
@@ -82,8 +89,10 @@ pub struct Manager {
     /// For what scripts ask for, so that they keep nobody else waiting.
     scripts: Database,
     data: Data,
+    indexer: Indexer,
     outbound: Outbound,
     destinations: Arc<Destinations>,
+    uploads: Uploads,
     tally: Arc<Tally>,
     events: Dispatching,
     denials: Arc<Denials>,
@@ -105,7 +114,12 @@ impl Manager {
             Arc::new(opened.map_err(OpenError::Load)??)
         };
         let scripts = Database::for_scripts(options);
-        let data = Data::new(scripts.clone());
+        let (events, keepers) = (Dispatching::new(), Keepers::new());
+        let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
+        let files = (&config.files, config.orphans);
+        let doors = (watch, keepers.queues.clone());
+        let data = Data::open(scripts.clone(), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
+            .map_err(OpenError::Files)?;
         Ok(Self {
             auth: Arc::new(Auth::new(database.clone())),
             recorder: Recorder::start(database.clone(), config.retention),
@@ -113,13 +127,15 @@ impl Manager {
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
             data,
+            indexer: Indexer::start(database.clone()),
             scripts,
             outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
             destinations: Arc::default(),
+            uploads: Uploads::default(),
             tally: Arc::default(),
-            events: Dispatching::new(),
+            events,
             denials: Arc::default(),
-            keepers: Keepers::new(),
+            keepers,
             invoke: LateInvoke::default(),
             vault,
             database,
@@ -193,13 +209,14 @@ impl Manager {
             database: self.scripts.clone(),
             snapshot: Arc::clone(&self.snapshot),
             outbox: self.events.outbox.clone(),
-            queues: self.keepers.queues.clone(),
             ephemeral: Ephemeral::new(self.invoke.clone()),
             invoke: self.invoke.clone(),
             vault: Arc::clone(&self.vault),
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
             denials: Arc::clone(&self.denials),
+            uploads: self.uploads.clone(),
+            public_url: self.config.public_url.as_str().into(),
         })
     }
 
@@ -241,6 +258,7 @@ impl Manager {
             incidents: self.incidents.clone(),
             assets: self.assets.clone(),
             data: self.data.clone(),
+            indexer: self.indexer.clone(),
             outbox: self.events.outbox.clone(),
             queues: self.keepers.queues.clone(),
             webhooks: Webhooks::new(Arc::clone(&self.vault), self.events.outbox.clone()),
@@ -311,6 +329,7 @@ impl Manager {
         self.recorder.close().await;
         self.incidents.close().await;
         self.budgets.close().await;
+        self.indexer.end();
         self.data.close().await;
         self.database.close().await;
     }

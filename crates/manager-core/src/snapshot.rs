@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use shared::id::AppId;
 use shared::ports::RouteSource;
 use shared::route::RoutingTable;
 use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
 
 use crate::events::triggers::TriggerTable;
+use crate::store::docs::schemas::Versions;
 use crate::store::{self, Database};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -23,6 +25,7 @@ pub(crate) struct Snapshot {
     base_domain: String,
     table: ArcSwap<RoutingTable>,
     triggers: ArcSwap<TriggerTable>,
+    schemas: ArcSwap<Versions>,
     changed: watch::Sender<()>,
     /// One reads at a time, each after the one before, so that an older table never replaces a newer.
     reading: tokio::sync::Mutex<()>,
@@ -36,6 +39,7 @@ impl Snapshot {
             base_domain,
             table: ArcSwap::default(),
             triggers: ArcSwap::default(),
+            schemas: ArcSwap::default(),
             changed: watch::Sender::default(),
             reading: tokio::sync::Mutex::default(),
             is_catching_up: AtomicBool::new(false),
@@ -47,6 +51,11 @@ impl Snapshot {
     /// The triggers as of the last commit.
     pub(crate) fn triggers(&self) -> Arc<TriggerTable> {
         self.triggers.load_full()
+    }
+
+    /// Which version of a schema a collection's documents must fit, if they must fit any.
+    pub(crate) fn schema_version(&self, app: AppId, collection: &str) -> Option<i64> {
+        self.schemas.load().get(&app)?.get(collection).copied()
     }
 
     /// Tells of every change that is shown.
@@ -82,8 +91,10 @@ impl Snapshot {
         let mut tx = self.database.begin_snapshot().await?;
         let table = store::routing::table(&mut tx, &self.base_domain).await?;
         let triggers = store::triggers::table(&mut tx).await?;
+        let schemas = store::docs::schemas::versions(&mut tx).await?;
         tx.commit().await?;
         self.triggers.store(Arc::new(triggers));
+        self.schemas.store(Arc::new(schemas));
         self.table.store(Arc::new(table));
         self.changed.send_replace(());
         Ok(())

@@ -54,6 +54,8 @@ enum Measurement {
     Breakdown,
     /// CPU-bound scripts
     Cpu,
+    /// Values that scripts keep
+    Data,
     /// Hello with and without the walls around workers
     Jail,
     /// An app beside one that burns all the CPU it can get
@@ -81,13 +83,16 @@ enum Command {
     Baseline {
         #[arg(value_enum)]
         kind: baseline::Kind,
+        /// Where the database is, for the one that asks it
+        #[arg(long)]
+        database: Option<String>,
     },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Baseline { kind }) = cli.command {
-        return finish(baseline::serve(kind).map(|()| true));
+    if let Some(Command::Baseline { kind, database }) = &cli.command {
+        return finish(baseline::serve(*kind, database.as_deref()).map(|()| true));
     }
     finish(run(&cli))
 }
@@ -135,6 +140,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Cpu) {
         measure::cpu::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Data) {
+        measure::data::run(&bench, &mut report)?;
     }
     if wants(Measurement::Jail) {
         measure::jail::run(&bench, &mut report)?;

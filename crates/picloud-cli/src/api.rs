@@ -128,6 +128,23 @@ pub(crate) struct Invoked {
     #[serde(default)]
     pub(crate) body: Value,
     pub(crate) execution: Execution,
+    /// There after a dry run.
+    pub(crate) dry_run: Option<Would>,
+}
+
+/// What a script would have done.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Would {
+    pub(crate) deeds: Vec<Deed>,
+    pub(crate) more: usize,
+    pub(crate) events: usize,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Deed {
+    pub(crate) call: String,
+    pub(crate) target: String,
+    pub(crate) value: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -24,8 +24,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, apps, assets, completions, deploy, docs, domains, executions, invoke, keys, kv, login, logout,
-    logs, members, plan, queues, rollback, routes, scripts, secrets, sessions, transfers, triggers, whoami,
+    apply, apps, assets, completions, deploy, docs, domains, executions, files, invoke, keys, kv, login,
+    logout, logs, members, plan, queues, rollback, routes, scripts, secrets, sessions, transfers, triggers,
+    whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -103,6 +104,9 @@ enum Command {
     /// List, read and change the documents that scripts keep.
     #[command(subcommand)]
     Docs(docs::Command),
+    /// List, upload, download and remove the files that scripts keep.
+    #[command(subcommand)]
+    Files(files::Command),
     /// List, claim, prove and let go of an app's domains.
     #[command(subcommand)]
     Domains(domains::Command),
@@ -158,6 +162,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Assets(command) => assets::run(&context()?, &command),
         Command::Kv(command) => kv::run(&context()?, &command),
         Command::Docs(command) => docs::run(&context()?, &command),
+        Command::Files(command) => files::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
         Command::Secrets(command) => secrets::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use manager_core::{MasterKey, OidcSettings};
+use manager_core::{FileStorage, MasterKey, OidcSettings, S3Bucket};
 use orchestrator_core::pool::Mode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -45,6 +45,8 @@ pub struct Config {
     /// Networks that scripts may reach although they are private, and those they may not although public.
     pub http_allow_private: Vec<IpNet>,
     pub http_deny: Vec<IpNet>,
+    /// Where the content of files goes.
+    pub files: FileStorage,
     /// Execution records are kept for so many days, and so many for one app.
     pub retention_days: u32,
     pub retention_executions: u32,
@@ -88,6 +90,9 @@ impl Config {
     }
 
     fn resolve(file: File, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let data_dir = env("PICLOUD_DATA_DIR").map(PathBuf::from).or_else(|| file.data_dir.clone());
+        let data_dir = data_dir.unwrap_or_else(|| PathBuf::from("picloud-data"));
+        let files = files(&file, &data_dir, env)?;
         let bind = env("PICLOUD_BIND").or(file.bind).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let bind = parse::<SocketAddr>("PICLOUD_BIND", &bind, "an address and port such as 127.0.0.1:8080")?;
         let workers = number("PICLOUD_WORKERS", env)?.or(file.workers).unwrap_or_else(default_workers);
@@ -127,10 +132,8 @@ impl Config {
         let dns_servers = list("PICLOUD_DNS_SERVERS", file.dns_servers, env);
         let otlp = otlp(file.otlp_endpoint, file.otlp_headers, file.otlp_sample_percent, env)?;
         Ok(Self {
-            data_dir: env("PICLOUD_DATA_DIR")
-                .map(PathBuf::from)
-                .or(file.data_dir)
-                .unwrap_or_else(|| PathBuf::from("picloud-data")),
+            data_dir,
+            files,
             bind,
             database_url: env("DATABASE_URL").map(SecretString::from).or(file.database_url),
             workers,
@@ -171,6 +174,24 @@ pub fn warn_of_misspelt_variables() {
     for warning in settings::unknown_variables(variables()) {
         tracing::warn!("{warning}");
     }
+}
+
+/// A bucket, if one is named, else a directory.
+fn files(file: &File, data_dir: &Path, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<FileStorage> {
+    let Some(bucket) = env("PICLOUD_FILES_S3_BUCKET").or_else(|| file.files_s3_bucket.clone()) else {
+        let directory = env("PICLOUD_FILES_DIR").map(PathBuf::from).or_else(|| file.files_dir.clone());
+        return Ok(FileStorage::Directory(directory.unwrap_or_else(|| data_dir.join("files"))));
+    };
+    let secret = |name: &str| env(name).with_context(|| format!("a bucket for files needs {name}"));
+    Ok(FileStorage::S3(S3Bucket {
+        bucket,
+        endpoint: env("PICLOUD_FILES_S3_ENDPOINT").or_else(|| file.files_s3_endpoint.clone()),
+        region: env("PICLOUD_FILES_S3_REGION")
+            .or_else(|| file.files_s3_region.clone())
+            .unwrap_or_else(|| "us-east-1".to_owned()),
+        access_key_id: secret("PICLOUD_FILES_S3_ACCESS_KEY_ID")?,
+        secret_access_key: secret("PICLOUD_FILES_S3_SECRET_ACCESS_KEY")?,
+    }))
 }
 
 /// Names of the environment's variables; one that is no text is no setting.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use manager_core::{Addresses, Manager, ManagerConfig, MasterKeys, Retention};
+use manager_core::{Addresses, Manager, ManagerConfig, MasterKeys, OrphanSweep, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Mode, Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
@@ -151,6 +151,8 @@ fn manager_config(config: &Config, addresses: Addresses, secret_keys: MasterKeys
         dns_servers: config.dns_servers.clone(),
         api_requests_per_minute: config.api_requests_per_minute,
         oidc: config.oidc.clone(),
+        files: config.files.clone(),
+        orphans: OrphanSweep::default(),
     }
 }
 

@@ -63,6 +63,14 @@ settings! {
     dns_servers: Vec<String>, "PICLOUD_DNS_SERVERS", "the machine's own",
         "DNS servers, by address, with a port unless it is 53, to ask who owns a domain; between commas in the \
          environment, a list in the file.";
+    files_dir: PathBuf, "PICLOUD_FILES_DIR", "`files` in `data_dir`",
+        "Directory of what scripts keep with `files`, unless there is a bucket.";
+    files_s3_bucket: String, "PICLOUD_FILES_S3_BUCKET", "none",
+        "Bucket of a server that speaks S3, for what scripts keep with `files`.";
+    files_s3_endpoint: String, "PICLOUD_FILES_S3_ENDPOINT", "Amazon's",
+        "Address of that server, such as `http://minio:9000`.";
+    files_s3_region: String, "PICLOUD_FILES_S3_REGION", "`us-east-1`",
+        "Region of the bucket.";
     oidc: Vec<OidcSettings>, "PICLOUD_OIDC", "none",
         "Identity providers by which people log in: a list of tables, in the environment too, written as in TOML. \
          See [people](people.md#logging-in-with-an-identity-provider).";
@@ -105,6 +113,18 @@ pub const ONLY_VARIABLES: &[Setting] = &[
         default: "made up and kept in `secret-key` of the data directory",
         meaning: "What apps' secrets are sealed with: 32 bytes in base64, as `openssl rand -base64 32` prints. \
                   Without it, a database or a backup keeps its secrets to itself; so keep a copy elsewhere.",
+    },
+    Setting {
+        key: "",
+        variable: "PICLOUD_FILES_S3_ACCESS_KEY_ID",
+        default: "none",
+        meaning: "Credential for the bucket of `files_s3_bucket`.",
+    },
+    Setting {
+        key: "",
+        variable: "PICLOUD_FILES_S3_SECRET_ACCESS_KEY",
+        default: "none",
+        meaning: "The credential's secret.",
     },
     Setting {
         key: "",

@@ -1,5 +1,7 @@
 //! A host call as the parent sees it: who asks for what, and what they are answered.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -32,6 +34,28 @@ pub struct CallContext {
     pub left: Left,
     /// Secrets that it has used.
     pub confidential: Confidential,
+    /// What those who answer gave it to take along.
+    pub companion: Option<Companion>,
+}
+
+/// Something of whoever answers calls that goes along with an execution. Nobody between knows what it is.
+#[derive(Clone)]
+pub struct Companion(Arc<dyn Any + Send + Sync>);
+
+impl Companion {
+    pub fn new<T: Any + Send + Sync>(companion: Arc<T>) -> Self {
+        Self(companion)
+    }
+
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Companion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Companion")
+    }
 }
 
 impl CallContext {

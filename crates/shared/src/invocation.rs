@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::call::Companion;
 use crate::cause::{Cause, Delivery};
 use crate::fault::Code;
 use crate::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser, InvocationType};
@@ -68,6 +69,8 @@ pub struct Invocation {
     pub cause: Cause,
     /// The delivery that this is an attempt of, where an event is why it runs.
     pub delivery: Option<Delivery>,
+    /// Goes along to those who answer the execution's calls.
+    pub companion: Option<Companion>,
     /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
     pub input: Vec<u8>,
 }
@@ -142,6 +145,7 @@ impl Invocation {
             principal,
             is_test: false,
             is_nested: false,
+            companion: None,
             cause,
             delivery,
             input,
@@ -156,6 +160,12 @@ impl Invocation {
     /// The same, as a test run.
     pub fn as_test(self) -> Self {
         Self { is_test: true, ..self }
+    }
+
+    /// The same, with something for those who answer its calls.
+    #[must_use]
+    pub fn with(self, companion: Companion) -> Self {
+        Self { companion: Some(companion), ..self }
     }
 }
 

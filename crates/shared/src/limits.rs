@@ -158,6 +158,17 @@ pub const DOC_BYTES_MAX: usize = 256 << 10;
 /// Documents of one page.
 pub const DOCS_LIST_MAX: u32 = 1_000;
 
+/// Indexes of documents: of an app, and of all apps, because every write of a document asks each whether it
+/// is meant.
+pub const DOC_INDEXES_MAX: i64 = 8;
+pub const DOC_INDEXES_ALL_MAX: i64 = 256;
+
+/// Schemas of documents: of an app; bytes of one as JSON; and its parts, each reference counted as what it
+/// leads to, because a document is compared with each.
+pub const DOC_SCHEMAS_MAX: i64 = 100;
+pub const DOC_SCHEMA_BYTES_MAX: usize = 32 << 10;
+pub const DOC_SCHEMA_NODES_MAX: usize = 500;
+
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
 
@@ -167,6 +178,21 @@ pub const ROWS_MAX: u32 = 100_000;
 /// Events that one execution may cause, one for each trigger that hears of it: what keeps a script that
 /// answers events with events from growing them a thousandfold at each step.
 pub const EVENTS_MAX: u32 = 1_000;
+
+/// A file.
+pub const FILE_BYTES_MAX: u64 = 5 << 30;
+/// Name of a file, as most file systems have it.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// All files of an app.
+pub const FILES_BYTES_MAX: i64 = 20 << 30;
+/// Files of one page.
+pub const FILES_LIST_MAX: u32 = 1_000;
+/// Contents that one execution sends in pieces at a time; and all executions together: each has up
+/// to a megabyte in memory.
+pub const FILE_UPLOADS_MAX: usize = 4;
+pub const FILES_UPLOADS_MAX: usize = 256;
+/// Longest time for which a link to a file is good: a week, in seconds.
+pub const FILE_LINK_S_MAX: u32 = 7 * 24 * 60 * 60;
 
 /// Requests to the world that one execution may make: who asks more often polls.
 pub const OUTBOUND_REQUESTS_MAX: u32 = 50;

@@ -1,19 +1,22 @@
 //! `atomic::commit`: several changes as one.
 //!
 //! Each operation is a map: `#{kv: "c", key: "k", set: 1}`, `#{docs: "c", id: id, patch: #{…}}`,
-//! `#{kv: "c", key: "k", check: version}`.
+//! `#{kv: "c", key: "k", check: version}`, `#{queue: "q", send: message}`, `#{pubsub: "t", publish: message}`.
 
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map, Module};
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Committed, Done, Op};
 use shared::host_call::docs::{Create, Id, Mode, Update};
 use shared::host_call::kv::{Condition, Incr, Key, Set};
+use shared::host_call::pubsub::Publish;
+use shared::host_call::queue::Send;
 
 use super::options::Options;
 use super::{Result, failure, kv};
 use crate::{convert, host};
 
-const WORDS: &str = "an operation is kv or docs with one of set, delete, incr, check, create, update, patch";
+const WORDS: &str = "an operation is kv or docs with one of set, delete, incr, check, create, update, patch; \
+                     or queue with send, or pubsub with publish";
 
 pub(super) fn register(engine: &mut Engine) {
     let mut module = Module::new();
@@ -36,17 +39,31 @@ fn value(done: Done<'_>) -> Dynamic {
         Done::Sum(sum) => sum.into(),
         Done::Existed(existed) => existed.into(),
         Done::Id(id) => id.into(),
+        Done::Receivers(number) => i64::from(number).into(),
     }
 }
 
 /// An operation with the texts that it is made of.
 struct Step {
-    collection: ImmutableString,
+    /// A collection, a queue or a topic.
+    place: ImmutableString,
     /// A key or an id.
     name: ImmutableString,
     data: String,
     act: Act,
 }
+
+/// Where an operation does something, by the word that names the place.
+#[derive(Clone, Copy)]
+enum Service {
+    Kv,
+    Docs,
+    Queue,
+    Pubsub,
+}
+
+const SERVICES: [(&str, Service); 4] =
+    [("kv", Service::Kv), ("docs", Service::Docs), ("queue", Service::Queue), ("pubsub", Service::Pubsub)];
 
 enum Act {
     KvCheck(Option<u64>),
@@ -57,6 +74,8 @@ enum Act {
     DocsCreate,
     DocsUpdate(Mode, Option<u64>),
     DocsDelete,
+    QueueSend { delay_ms: u64, key: Option<ImmutableString>, dedup: Option<ImmutableString> },
+    PubsubPublish,
 }
 
 impl Step {
@@ -64,34 +83,51 @@ impl Step {
         let wrong = || failure("invalid_argument", WORDS);
         let map = op.read_lock::<Map>().ok_or_else(wrong)?;
         let mut options = Options::new("commit", &map);
-        let (is_kv, collection) = match (options.text("kv")?, options.text("docs")?) {
-            (Some(collection), None) => (true, collection),
-            (None, Some(collection)) => (false, collection),
-            _ => return Err(wrong()),
+        let mut found = None;
+        for (word, service) in SERVICES {
+            let Some(place) = options.text(word)? else { continue };
+            if found.replace((service, place)).is_some() {
+                return Err(wrong());
+            }
+        }
+        let (service, place) = found.ok_or_else(wrong)?;
+        let (name, (data, act)) = match service {
+            Service::Kv => (options.text("key")?, kv_act(&map, &mut options)?),
+            Service::Docs => (options.text("id")?, docs_act(&map, &mut options)?),
+            Service::Queue => (None, queue_act(&map, &mut options)?),
+            Service::Pubsub => (None, pubsub_act(&map, &mut options)?),
         };
-        let name = options.text(if is_kv { "key" } else { "id" })?.unwrap_or_default();
-        let (data, act) = if is_kv { kv_act(&map, &mut options)? } else { docs_act(&map, &mut options)? };
         options.finish()?;
-        Ok(Self { collection, name, data, act })
+        Ok(Self { place, name: name.unwrap_or_default(), data, act })
     }
 
     fn op(&self) -> Op<'_> {
-        let collection = self.collection.as_str();
+        let collection = self.place.as_str();
         let key = Key { collection, key: &self.name };
         let id = Id { collection, id: &self.name };
-        match self.act {
-            Act::KvCheck(version) => Op::KvCheck(key, version),
+        match &self.act {
+            Act::KvCheck(version) => Op::KvCheck(key, *version),
             Act::KvSet(ttl_ms, condition) => {
+                let (ttl_ms, condition) = (*ttl_ms, *condition);
                 Op::KvSet(Set { collection, key: &self.name, value: &self.data, ttl_ms, condition })
             }
             Act::KvDelete => Op::KvDelete(key),
-            Act::KvIncr(by) => Op::KvIncr(Incr { collection, key: &self.name, by }),
-            Act::DocsCheck(version) => Op::DocsCheck(id, version),
+            Act::KvIncr(by) => Op::KvIncr(Incr { collection, key: &self.name, by: *by }),
+            Act::DocsCheck(version) => Op::DocsCheck(id, *version),
             Act::DocsCreate => Op::DocsCreate(Create { collection, data: &self.data }),
             Act::DocsUpdate(mode, if_version) => {
+                let (mode, if_version) = (*mode, *if_version);
                 Op::DocsUpdate(Update { collection, id: &self.name, data: &self.data, mode, if_version })
             }
             Act::DocsDelete => Op::DocsDelete(id),
+            Act::QueueSend { delay_ms, key, dedup } => Op::QueueSend(Send {
+                queue: collection,
+                message: &self.data,
+                delay_ms: *delay_ms,
+                key: key.as_deref(),
+                dedup: dedup.as_deref(),
+            }),
+            Act::PubsubPublish => Op::PubsubPublish(Publish { topic: collection, message: &self.data }),
         }
     }
 }
@@ -132,4 +168,19 @@ fn docs_act(map: &Map, options: &mut Options<'_>) -> Result<(String, Act)> {
         return Ok((String::new(), Act::DocsDelete));
     }
     Err(failure("invalid_argument", WORDS))
+}
+
+/// A message can be `()`, so that it counts whether the word is there.
+fn queue_act(map: &Map, options: &mut Options<'_>) -> Result<(String, Act)> {
+    let message = map.get("send").ok_or_else(|| failure("invalid_argument", WORDS))?;
+    options.value("send");
+    let delay_ms = options.seconds("delay")?.unwrap_or(0);
+    let (key, dedup) = (options.text("key")?, options.text("dedup")?);
+    Ok((convert::json_text(message)?, Act::QueueSend { delay_ms, key, dedup }))
+}
+
+fn pubsub_act(map: &Map, options: &mut Options<'_>) -> Result<(String, Act)> {
+    let message = map.get("publish").ok_or_else(|| failure("invalid_argument", WORDS))?;
+    options.value("publish");
+    Ok((convert::json_text(message)?, Act::PubsubPublish))
 }

@@ -4,6 +4,7 @@ mod atomic;
 mod base64;
 mod dead_letters;
 mod docs;
+mod files;
 mod hash;
 mod hex;
 mod http;
@@ -30,6 +31,7 @@ pub(crate) fn register(engine: &mut Engine) {
     base64::register(engine);
     dead_letters::register(engine);
     docs::register(engine);
+    files::register(engine);
     hash::register(engine);
     hex::register(engine);
     http::register(engine);

@@ -137,7 +137,8 @@ fn check_path(path: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn content_type(headers: &HeaderMap, path: &str) -> Result<String, ApiError> {
+/// What the request says, or else what the name does.
+pub(super) fn content_type(headers: &HeaderMap, path: &str) -> Result<String, ApiError> {
     let given = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str).transpose();
     let wrong =
         || ApiError::invalid("content-type is no media type such as text/css").with("field", "content-type");

@@ -20,8 +20,8 @@ use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
-use crate::data::Access;
 use crate::data::docs::{Write, Wrote, check_write};
+use crate::data::{Access, Told};
 use crate::store;
 use crate::store::apps::App;
 use crate::store::docs::DocumentRow;
@@ -234,7 +234,8 @@ async fn change(
         let before = locked(&mut tx, app, collection, id).await?;
         preconditions.check(Some(&before))?;
     }
-    let id = match admin.data.doc_apply(&mut tx, &Access::of_person(app), write).await? {
+    let mut told = Told::default();
+    let id = match admin.data.doc_apply(&mut tx, &Access::of_person(app), write, &mut told).await? {
         Wrote::Created(id) => id.to_string(),
         Wrote::Updated(None) | Wrote::Deleted(false) => return Err(missing()),
         Wrote::Updated(Some(_)) | Wrote::Deleted(true) => old.unwrap_or_default().to_owned(),
@@ -246,6 +247,7 @@ async fn change(
     let target = format!("{collection}/{id}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
     tx.commit().await?;
+    told.hand_over();
     Ok(now.map(view))
 }
 

@@ -11,10 +11,10 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::openapi::{Described, Operation};
 use super::{
-    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials, docs,
-    domains, egress, executions, export, gate, guard, incidents, invitations, invoke, kv, matching, members,
-    oidc, outbox, queues, routes, scripts, secrets, session, switch, tail, topics, totp, transfer,
-    trigger_run, triggers, users, verbs, version_diff, versions,
+    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials,
+    doc_indexes, doc_schemas, docs, domains, egress, executions, export, files, gate, guard, incidents,
+    invitations, invoke, kv, matching, members, oidc, outbox, queues, routes, scripts, secrets, session,
+    switch, tail, topics, totp, transfer, trigger_run, triggers, users, verbs, version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -114,6 +114,19 @@ pub(crate) fn table() -> Vec<Endpoint> {
         put("/apps/{app}/docs/{collection}/{id}", WriteData, docs::replace),
         patch("/apps/{app}/docs/{collection}/{id}", WriteData, docs::patch),
         delete("/apps/{app}/docs/{collection}/{id}", WriteData, docs::delete),
+        get("/apps/{app}/doc-indexes", ReadApp, doc_indexes::list),
+        post("/apps/{app}/doc-indexes", WriteApp, doc_indexes::create),
+        delete("/apps/{app}/doc-indexes/{id}", WriteApp, doc_indexes::delete),
+        get("/apps/{app}/doc-schemas", ReadApp, doc_schemas::list),
+        put("/apps/{app}/doc-schemas/{collection}", WriteApp, doc_schemas::put),
+        delete("/apps/{app}/doc-schemas/{collection}", WriteApp, doc_schemas::delete),
+        get("/apps/{app}/files", ReadData, files::collections),
+        get("/apps/{app}/files/{collection}", ReadData, files::list),
+        post("/apps/{app}/files/{collection}", WriteData, files::create),
+        get("/apps/{app}/files/{collection}/{id}", ReadData, files::show),
+        put("/apps/{app}/files/{collection}/{id}", WriteData, files::replace),
+        delete("/apps/{app}/files/{collection}/{id}", WriteData, files::delete),
+        get("/apps/{app}/files/{collection}/{id}/content", ReadData, files::download),
         get("/apps/{app}/domains", ReadApp, domains::list),
         post("/apps/{app}/domains", AdministerApp, domains::create),
         get("/apps/{app}/domains/{id}", ReadApp, domains::show),

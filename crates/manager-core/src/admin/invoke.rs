@@ -10,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
 use http::header::{self, HeaderMap};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-use shared::fault::PROBLEM_JSON;
+use shared::call::Companion;
+use shared::fault::{Code, PROBLEM_JSON};
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
 use shared::invocation::{ExecutionRecord, Invocation, Response, ScriptTarget};
@@ -23,10 +24,11 @@ use shared::ports::RouteSource;
 use super::executions::Execution;
 use super::made_up::{MadeUp, TestBody};
 use super::problem::ApiError;
-use super::read::{self, Json};
+use super::read::{self, Json, Params};
 use super::run::{live_target, run};
 use super::{Admin, access, outcome};
 use crate::auth::Principal;
+use crate::data::rehearsal::{Rehearsal, Would};
 use crate::recorder;
 use crate::store::apps::App;
 
@@ -37,8 +39,20 @@ pub(super) struct TestAnswer {
     headers: BTreeMap<String, String>,
     body: Box<RawValue>,
     execution: Execution,
+    /// What the script would have done; there for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<Would>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TestParams {
+    /// Whether all that the script does is taken back, and told.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a part of the request, which axum hands over")]
 pub(super) async fn test(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
@@ -46,6 +60,7 @@ pub(super) async fn test(
     Extension(RequestId(request_id)): Extension<RequestId>,
     address: Option<Extension<ClientAddress>>,
     Path((_, name)): Path<(String, String)>,
+    Params(params): Params<TestParams>,
     Json(body): Json<TestBody>,
 ) -> Result<JsonBody<TestAnswer>, ApiError> {
     let target = {
@@ -59,9 +74,19 @@ pub(super) async fn test(
     let http = request.guest_http(&captured, &remote_ip);
     let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http);
     let invocation = invocation.as_test().on_behalf_of(principal.user.id);
+    let rehearsal = if params.dry_run { Some(begin(&admin).await?) } else { None };
+    let invocation = match &rehearsal {
+        Some(rehearsal) => invocation.with(Companion::new(Arc::clone(rehearsal))),
+        None => invocation,
+    };
     let started_at_us = Utc::now().timestamp_micros();
     let (id, cause) = (invocation.execution, invocation.cause);
-    let outcome = run(&admin, invocation).await?;
+    let outcome = run(&admin, invocation).await;
+    let dry_run = match rehearsal {
+        Some(rehearsal) => Some(admin.data.end_rehearsal(&rehearsal).await),
+        None => None,
+    };
+    let outcome = outcome?;
 
     let (status, headers, body) = match &outcome.response {
         Some(response) => (response.status.as_u16(), header_texts(&response.headers), shown_body(response)),
@@ -86,7 +111,13 @@ pub(super) async fn test(
         logs: outcome.logs,
     };
     let execution = Execution::with_logs(recorder::row(&record));
-    Ok(JsonBody(TestAnswer { status, headers, body, execution }))
+    Ok(JsonBody(TestAnswer { status, headers, body, execution, dry_run }))
+}
+
+async fn begin(admin: &Admin) -> Result<Arc<Rehearsal>, ApiError> {
+    admin.data.rehearse().await?.ok_or_else(|| {
+        ApiError::new(Code::Overloaded, "other dry runs are going on; try again in a moment").retry_after(1)
+    })
 }
 
 /// What the first of the script's routes that matches would take from the path.

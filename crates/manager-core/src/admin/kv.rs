@@ -19,8 +19,8 @@ use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
-use crate::data::Access;
 use crate::data::kv::{Write, Wrote, check_write};
+use crate::data::{Access, Told};
 use crate::store;
 use crate::store::apps::App;
 use crate::store::kv::EntryRow;
@@ -146,9 +146,10 @@ pub(super) async fn set(
     let ttl_ms = u64::from(body.ttl.unwrap_or(0)) * 1000;
     let write = Write::Set(Set { collection: &collection, key: &key, value: &value, ttl_ms, condition });
     let mut tx = admin.database.begin().await?;
-    change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.set", &write).await?;
+    let told = change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.set", &write).await?;
     let now = store::kv::entry(&mut tx, app.id, &write.key()).await?.ok_or_else(missing)?;
     tx.commit().await?;
+    told.hand_over();
     let entry = view(now);
     Ok(Tagged(KvWritten { version: entry.version, entry }))
 }
@@ -162,12 +163,14 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let write = Write::Delete(Key { collection: &collection, key: &key });
     let mut tx = admin.database.begin().await?;
-    change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.delete", &write).await?;
+    let told = change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.delete", &write).await?;
     tx.commit().await?;
+    told.hand_over();
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A change by a person, with its line in the audit log; the value is nobody's business there.
+/// A change by a person, with its line in the audit log; the value is nobody's business there. What is told
+/// is to be handed over after the commit.
 async fn change(
     conn: &mut PgConnection,
     admin: &Admin,
@@ -175,23 +178,23 @@ async fn change(
     preconditions: &Preconditions,
     action: &'static str,
     write: &Write<'_>,
-) -> Result<(), ApiError> {
+) -> Result<Told, ApiError> {
     check_write(write)?;
-    let before = match store::kv::lock(conn, app.id, &write.key()).await? {
-        Some(_) => store::kv::entry(conn, app.id, &write.key()).await?.map(view),
-        None => None,
-    };
+    let access = Access::of_person(app);
+    let before = admin.data.kv_locked(conn, &access, &write.key()).await?.map(view);
     if before.is_none() && matches!(write, Write::Delete(_)) {
         return Err(missing());
     }
     preconditions.check(before.as_ref())?;
-    if admin.data.kv_apply(conn, &Access::of_person(app), write).await? == Wrote::Removed(false) {
+    let mut told = Told::default();
+    let wrote = admin.data.kv_apply(conn, &access, write, &mut told).await?;
+    if wrote == Wrote::Removed(false) {
         return Err(missing());
     }
     let Key { collection, key } = write.key();
     let target = format!("{collection}/{key}");
     audit::append(conn, Entry::new(principal, action, &target).on(app.id)).await?;
-    Ok(())
+    Ok(told)
 }
 
 fn view(row: EntryRow) -> KvEntry {

@@ -13,9 +13,12 @@ mod audit;
 mod budgets;
 mod causation;
 mod compile;
+mod content;
 mod cookie;
 mod dead_letters;
 mod denials;
+mod doc_indexes;
+mod doc_schemas;
 mod docs;
 mod domains;
 mod egress;
@@ -24,6 +27,7 @@ mod endpoints;
 mod execute;
 mod executions;
 mod export;
+mod files;
 mod gate;
 mod guard;
 mod hooks;
@@ -90,6 +94,7 @@ use crate::assets::Assets;
 use crate::auth::{Auth, Capability};
 use crate::budgets::Budgets;
 use crate::data::Data;
+use crate::data::docs::indexer::Indexer;
 use crate::domains::Dns;
 use crate::events::Outbox;
 use crate::events::queues::Queues;
@@ -114,6 +119,7 @@ pub(crate) struct Admin {
     pub(crate) incidents: Incidents,
     pub(crate) assets: Assets,
     pub(crate) data: Data,
+    pub(crate) indexer: Indexer,
     pub(crate) outbox: Outbox,
     pub(crate) queues: Queues,
     pub(crate) webhooks: Webhooks,
@@ -140,6 +146,7 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
         .route("/api/v1/errors/{code}", get(system::error_page))
         .route("/api/v1/sdk.json", get(sdk::reference))
         .route("/api/v1/sdk/{namespace}", get(sdk::definitions))
+        .route("/api/v1/files/{token}", get(files::linked))
         .route("/version", get(system::version))
         .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))

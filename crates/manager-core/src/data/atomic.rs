@@ -1,14 +1,15 @@
-//! Several changes as one: all of them happen, or none.
+//! Several changes, and messages about them, as one: all of them happen, or none.
 
 use sha2::{Digest, Sha256};
 use shared::call::{CallCode, CallError};
 use shared::host_call::atomic::Op;
 use shared::host_call::docs::Id;
+use shared::id::DeliveryId;
 use shared::limits::ATOMIC_OPS_MAX;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{Access, Data, docs, failed, kv};
+use super::{Access, Data, Told, docs, failed, kv, messages};
 use crate::store;
 
 /// What an operation came to.
@@ -17,6 +18,9 @@ pub(crate) enum Done {
     Checked,
     Kv(kv::Wrote),
     Docs(docs::Wrote),
+    Sent(DeliveryId),
+    /// To so many.
+    Published(u32),
 }
 
 impl Data {
@@ -27,7 +31,7 @@ impl Data {
         }
         ops.iter().try_for_each(check)?;
         access.take_rows(ops.len())?;
-        let mut tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let mut tx = self.begin(access).await?;
         access.begin()?;
         // In one order for everybody, so that no two commits wait for each other.
         let mut names: Vec<i64> = ops.iter().filter_map(|op| lock_name(access, op)).collect();
@@ -35,10 +39,11 @@ impl Data {
         names.dedup();
         store::locks::take(&mut tx, &names).await.map_err(|error| failed(&error))?;
         let mut done = Vec::with_capacity(ops.len());
+        let mut told = Told::default();
         for op in ops {
-            done.push(self.apply(&mut tx, access, op).await?);
+            done.push(self.apply(&mut tx, access, op, &mut told).await?);
         }
-        tx.commit().await.map_err(|error| failed(&error))?;
+        tx.commit(told).await?;
         Ok(done)
     }
 
@@ -47,6 +52,7 @@ impl Data {
         conn: &mut PgConnection,
         access: &Access<'_>,
         op: &Op<'_>,
+        told: &mut Told,
     ) -> Result<Done, CallError> {
         match *op {
             Op::KvCheck(key, wanted) => {
@@ -60,19 +66,37 @@ impl Data {
                 };
                 check_version("document", found.map_err(|error| failed(&error))?, wanted)
             }
-            Op::KvSet(set) => self.kv_apply(conn, access, &kv::Write::Set(set)).await.map(Done::Kv),
-            Op::KvDelete(key) => self.kv_apply(conn, access, &kv::Write::Delete(key)).await.map(Done::Kv),
-            Op::KvIncr(incr) => self.kv_apply(conn, access, &kv::Write::Incr(incr)).await.map(Done::Kv),
-            Op::DocsCreate(create) => {
-                self.doc_apply(conn, access, &docs::Write::Create(create)).await.map(Done::Docs)
-            }
-            Op::DocsUpdate(update) => {
-                self.doc_apply(conn, access, &docs::Write::Update(update)).await.map(Done::Docs)
-            }
-            Op::DocsDelete(id) => {
-                self.doc_apply(conn, access, &docs::Write::Delete(id)).await.map(Done::Docs)
+            Op::KvSet(set) => self.kv_op(conn, access, &kv::Write::Set(set), told).await,
+            Op::KvDelete(key) => self.kv_op(conn, access, &kv::Write::Delete(key), told).await,
+            Op::KvIncr(incr) => self.kv_op(conn, access, &kv::Write::Incr(incr), told).await,
+            Op::DocsCreate(create) => self.docs_op(conn, access, &docs::Write::Create(create), told).await,
+            Op::DocsUpdate(update) => self.docs_op(conn, access, &docs::Write::Update(update), told).await,
+            Op::DocsDelete(id) => self.docs_op(conn, access, &docs::Write::Delete(id), told).await,
+            Op::QueueSend(send) => self.send_apply(conn, access, &send, told).await.map(Done::Sent),
+            Op::PubsubPublish(publish) => {
+                self.publish_apply(conn, access, &publish, told).await.map(Done::Published)
             }
         }
+    }
+
+    async fn kv_op(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &kv::Write<'_>,
+        told: &mut Told,
+    ) -> Result<Done, CallError> {
+        self.kv_apply(conn, access, write, told).await.map(Done::Kv)
+    }
+
+    async fn docs_op(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &docs::Write<'_>,
+        told: &mut Told,
+    ) -> Result<Done, CallError> {
+        self.doc_apply(conn, access, write, told).await.map(Done::Docs)
     }
 }
 
@@ -84,6 +108,8 @@ fn check(op: &Op<'_>) -> Result<(), CallError> {
         Op::DocsCheck(id, _) | Op::DocsDelete(id) => docs::check_write(&docs::Write::Delete(id)),
         Op::DocsCreate(create) => docs::check_write(&docs::Write::Create(create)),
         Op::DocsUpdate(update) => docs::check_write(&docs::Write::Update(update)),
+        Op::QueueSend(send) => messages::check_send(&send),
+        Op::PubsubPublish(publish) => messages::check_publish(&publish).map(drop),
     }
 }
 
@@ -102,13 +128,15 @@ fn lock_name(access: &Access<'_>, op: &Op<'_>) -> Option<i64> {
         Op::KvIncr(incr) => ("kv", incr.collection, incr.key),
         Op::DocsCheck(id, _) | Op::DocsDelete(id) => ("docs", id.collection, id.id),
         Op::DocsUpdate(update) => ("docs", update.collection, update.id),
-        Op::DocsCreate(_) => return None,
+        // The word under which it is taken once.
+        Op::QueueSend(send) => ("queue", send.queue, send.dedup?),
+        Op::DocsCreate(_) | Op::PubsubPublish(_) => return None,
     };
     Some(lock_of(access, kind, collection, name))
 }
 
 /// A number that hardly anything else has; who shares it waits a moment for nothing.
-fn lock_of(access: &Access<'_>, kind: &str, collection: &str, name: &str) -> i64 {
+pub(super) fn lock_of(access: &Access<'_>, kind: &str, collection: &str, name: &str) -> i64 {
     let mut hash = Sha256::new();
     hash.update(access.app.to_bytes());
     for part in [kind, collection, name] {

@@ -1,5 +1,6 @@
 //! Values by key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::call::{CallCode, CallError};
@@ -8,7 +9,11 @@ use shared::json_scan;
 use shared::limits::{KV_KEY_BYTES_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, KV_VALUE_BYTES_MAX};
 use sqlx::postgres::PgConnection;
 
-use super::{Access, Data, failed, name};
+use super::atomic::lock_of;
+use super::watch::Change;
+use super::{Access, Data, Told, failed, name};
+use crate::events::triggers::Trigger;
+use crate::events::triggers::changes::{Operation, Service};
 use crate::store;
 use crate::store::kv::{EntryRow, Listed};
 
@@ -56,7 +61,7 @@ impl Data {
     ) -> Result<Option<String>, CallError> {
         check_key(key)?;
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::get(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
@@ -67,14 +72,14 @@ impl Data {
     ) -> Result<Option<EntryRow>, CallError> {
         check_key(key)?;
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::entry(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
     pub(crate) async fn kv_has(&self, access: &Access<'_>, key: &Key<'_>) -> Result<bool, CallError> {
         check_key(key)?;
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::has(&mut conn, access.app, key).await.map_err(|error| failed(&error))
     }
 
@@ -90,7 +95,7 @@ impl Data {
         }
         keys.iter().try_for_each(|key| check_key(&Key { collection, key }))?;
         access.take_rows(keys.len())?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::get_many(&mut conn, access.app, collection, keys).await.map_err(|error| failed(&error))
     }
 
@@ -98,13 +103,85 @@ impl Data {
     pub(crate) async fn kv_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let is_watched = !self.watch.watchers(&change(access, write)).is_empty();
+        if !is_watched && access.rehearsal.is_none() {
+            let mut conn = self.acquire(access).await?;
+            access.begin()?;
+            return self.kv_change(&mut conn, access, write).await;
+        }
+        let mut tx = self.begin(access).await?;
         access.begin()?;
-        self.kv_apply(&mut conn, access, write).await
+        let mut told = Told::default();
+        let wrote = self.kv_apply(&mut tx, access, write, &mut told).await?;
+        tx.commit(told).await?;
+        Ok(wrote)
     }
 
-    /// Carries out a checked change as a part of a transaction.
+    /// Carries out a checked change as a part of a transaction. What is told is to be handed over after
+    /// its commit.
     pub(crate) async fn kv_apply(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &Write<'_>,
+        told: &mut Told,
+    ) -> Result<Wrote, CallError> {
+        let watchers = self.watch.watchers(&change(access, write));
+        if watchers.is_empty() {
+            return self.kv_change(conn, access, write).await;
+        }
+        self.kv_change_and_tell(conn, access, write, &watchers, told).await
+    }
+
+    /// What is at a key that nobody changes until the transaction ends; whoever tells of a change locks the
+    /// same in the same order.
+    pub(crate) async fn kv_locked(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        key: &Key<'_>,
+    ) -> Result<Option<EntryRow>, CallError> {
+        let found = async {
+            store::locks::take(conn, &[lock_of(access, "kv", key.collection, key.key)]).await?;
+            match store::kv::lock(conn, access.app, key).await? {
+                Some(_) => store::kv::entry(conn, access.app, key).await,
+                None => Ok(None),
+            }
+        };
+        found.await.map_err(|error| failed(&error))
+    }
+
+    async fn kv_change_and_tell(
+        &self,
+        conn: &mut PgConnection,
+        access: &Access<'_>,
+        write: &Write<'_>,
+        watchers: &[Arc<Trigger>],
+        told: &mut Told,
+    ) -> Result<Wrote, CallError> {
+        let key = write.key();
+        // Nobody else changes it until this is committed, so what it was is what is replaced. A key that is
+        // not there yet has no row to lock.
+        let lock = lock_of(access, "kv", key.collection, key.key);
+        store::locks::take(conn, &[lock]).await.map_err(|error| failed(&error))?;
+        let prev = store::kv::get(conn, access.app, &key).await.map_err(|error| failed(&error))?;
+        let wrote = self.kv_change(conn, access, write).await?;
+        let sum;
+        let value = match (wrote, write) {
+            (Wrote::Version(_), Write::Set(set)) => Some(set.value),
+            (Wrote::Sum(now), _) => {
+                sum = now.value.to_string();
+                Some(sum.as_str())
+            }
+            (Wrote::Removed(true), _) => None,
+            (Wrote::Version(_) | Wrote::Removed(false), _) => return Ok(wrote),
+        };
+        let change = (&change(access, write), access);
+        self.watch.tell(conn, change, watchers, (value, prev.as_deref()), told).await?;
+        Ok(wrote)
+    }
+
+    async fn kv_change(
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
@@ -142,7 +219,7 @@ impl Data {
             return Err(CallError::invalid(format!("limit may be 1 to {KV_LIST_MAX}")));
         }
         access.take_rows(list.limit as usize)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let Listed { rows: mut entries, found } =
             store::kv::list(&mut conn, access.app, list, PAGE_BYTES_MAX)
                 .await
@@ -159,9 +236,18 @@ impl Data {
         after: &str,
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::kv::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
     }
+}
+
+fn change<'a>(access: &Access<'_>, write: &Write<'a>) -> Change<'a> {
+    let operation = match write {
+        Write::Set(_) | Write::Incr(_) => Operation::Set,
+        Write::Delete(_) => Operation::Delete,
+    };
+    let Key { collection, key } = write.key();
+    Change { app: access.app, service: Service::Kv, operation, collection, name: key }
 }
 
 fn check_key(key: &Key<'_>) -> Result<(), CallError> {

@@ -6,25 +6,53 @@
 
 pub(crate) mod atomic;
 pub(crate) mod docs;
+pub(crate) mod files;
 pub(crate) mod kv;
+pub(crate) mod messages;
 mod name;
+pub(crate) mod rehearsal;
 mod sweep;
+mod told;
+mod watch;
+
+use std::sync::Arc;
 
 use shared::allowance::{Allowance, Left};
 use shared::call::{CallCode, CallError, HostCall, Stage};
-use shared::id::AppId;
+use shared::cause::Cause;
+use shared::id::{AppId, DeliveryId};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
+use tokio::task::AbortHandle;
 
+use self::docs::schema::Schemas;
+use self::files::blobs::{Blobs, FileStorage, StorageError};
+use self::files::orphans::{self, OrphanSweep};
+use self::rehearsal::Rehearsal;
 use self::sweep::Sweeper;
+pub(crate) use self::told::Told;
+pub(crate) use self::watch::Watch;
+use crate::events::queues::Queues;
+use crate::snapshot::Snapshot;
 use crate::store::apps::App;
 use crate::store::{self, Database};
+use crate::vault::Vault;
 
 /// The data of all apps, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Data {
     database: Database,
     sweeper: Sweeper,
+    blobs: Blobs,
+    /// Seals links to files.
+    vault: Arc<Vault>,
+    watch: Watch,
+    queues: Queues,
+    snapshot: Arc<Snapshot>,
+    schemas: Arc<Schemas>,
+    stage: rehearsal::Stage,
+    /// Looks for content that belongs to no file.
+    orphans: AbortHandle,
 }
 
 /// Whose data is used, and for whom.
@@ -33,17 +61,26 @@ pub(crate) struct Access<'a> {
     app: AppId,
     stage: Option<&'a Stage>,
     left: Option<&'a Left>,
+    /// Why something runs that a change brings about; none for what begins a chain.
+    cause: Option<Cause>,
+    rehearsal: Option<&'a Rehearsal>,
 }
 
 impl<'a> Access<'a> {
     /// A script uses its own app's data.
     pub(crate) fn of_script(call: &'a HostCall) -> Self {
-        Self { app: call.context.app(), stage: Some(&call.stage), left: Some(&call.context.left) }
+        Self {
+            app: call.context.app(),
+            stage: Some(&call.stage),
+            left: Some(&call.context.left),
+            cause: Some(call.context.effect()),
+            rehearsal: Rehearsal::of(call),
+        }
     }
 
     /// A person uses an app's data; that they may has been decided.
     pub(crate) const fn of_person(app: &App) -> Self {
-        Self { app: app.id, stage: None, left: None }
+        Self { app: app.id, stage: None, left: None, cause: None, rehearsal: None }
     }
 
     /// To be told how many rows a call may come to, before it reads or changes any.
@@ -58,6 +95,16 @@ impl<'a> Access<'a> {
         }
     }
 
+    /// To be told how many events a change causes, before it is committed.
+    fn take_events(&self, events: usize) -> Result<(), CallError> {
+        self.left.map_or(Ok(()), |left| left.spend(Allowance::Events, events))
+    }
+
+    /// Why the event with this delivery happens.
+    fn cause_of(&self, delivery: DeliveryId) -> Cause {
+        self.cause.unwrap_or_else(|| Cause::root_event(delivery))
+    }
+
     /// To be asked before the first change: whether it is still wanted.
     pub(crate) fn begin(&self) -> Result<(), CallError> {
         if self.stage.is_none_or(Stage::begin) {
@@ -69,17 +116,37 @@ impl<'a> Access<'a> {
 
 impl Data {
     /// `database` is for this alone: scripts may use all of its connections.
-    pub(crate) fn new(database: Database) -> Self {
-        Self { sweeper: Sweeper::start(database.clone()), database }
+    pub(crate) fn open(
+        database: Database,
+        (storage, plan): (&FileStorage, OrphanSweep),
+        vault: Arc<Vault>,
+        (watch, queues): (Watch, Queues),
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Self, StorageError> {
+        let blobs = Blobs::open(storage)?;
+        let orphans = tokio::spawn(orphans::run(blobs.clone(), database.clone(), plan)).abort_handle();
+        let sweeper = Sweeper::start(database.clone());
+        Ok(Self {
+            database,
+            sweeper,
+            blobs,
+            vault,
+            watch,
+            queues,
+            snapshot,
+            schemas: Arc::default(),
+            stage: rehearsal::Stage::default(),
+            orphans,
+        })
     }
 
     pub(crate) async fn close(&self) {
         self.sweeper.end();
+        self.orphans.abort();
         self.database.close().await;
     }
 
-    /// A connection for one statement.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, CallError> {
+    async fn acquire_own(&self) -> Result<PoolConnection<Postgres>, CallError> {
         self.database.acquire().await.map_err(|error| failed(&error))
     }
 }

@@ -3,7 +3,7 @@
 use shared::call::CallError;
 use shared::limits::COLLECTION_BYTES_MAX;
 
-pub(super) fn check_collection(name: &str) -> Result<(), CallError> {
+pub(crate) fn check_collection(name: &str) -> Result<(), CallError> {
     check("the collection's name", name, COLLECTION_BYTES_MAX)
 }
 

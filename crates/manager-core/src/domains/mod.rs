@@ -69,6 +69,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::data::files::blobs::FileStorage;
+    use crate::data::files::orphans::OrphanSweep;
     use crate::recorder::Retention;
     use crate::vault::{MasterKey, MasterKeys};
 
@@ -83,6 +85,8 @@ mod tests {
             dns_servers: Vec::new(),
             api_requests_per_minute: 600,
             oidc: Vec::new(),
+            files: FileStorage::Memory,
+            orphans: OrphanSweep::default(),
         }
     }
 

@@ -139,9 +139,6 @@ impl fmt::Debug for Payload {
 pub(crate) enum Due {
     Now,
     After(Duration),
-    /// Not before its trigger, which is paused, is resumed.
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
-    Held,
 }
 
 /// An event for one script, to be written in the transaction of what caused it.

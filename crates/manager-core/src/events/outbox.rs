@@ -109,7 +109,7 @@ impl Outbox {
         let counts = counts(&events);
         let delays = events.iter().filter_map(|event| match event.due {
             Due::After(delay) => Some(delay),
-            Due::Now | Due::Held => None,
+            Due::Now => None,
         });
         let next_due = delays.min();
         let rows = match events.is_empty() {
@@ -189,13 +189,18 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Adds what else was written in the same transaction.
-    #[expect(dead_code, reason = "for the services and triggers, which come next")]
     pub(crate) fn join(&mut self, mut other: Self) {
         self.rows.append(&mut other.rows);
         self.next_due = [self.next_due, other.next_due.take()].into_iter().flatten().min();
         for (app, count) in other.counts.drain() {
             *self.counts.entry(app).or_default() += count;
         }
+    }
+
+    /// Lets the events be, because their transaction is rolled back; answers how many there were.
+    pub(crate) fn forget(mut self) -> usize {
+        self.next_due = None;
+        std::mem::take(&mut self.rows).len()
     }
 
     /// Gives the events to the dispatcher. Only after the commit.

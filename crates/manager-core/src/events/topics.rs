@@ -7,7 +7,7 @@ use chrono::{SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::cause::Cause;
-use shared::id::{AppId, ExecutionId};
+use shared::id::{AppId, DeliveryId, ExecutionId};
 use shared::invocation::{Invocation, Occasion, Work};
 use shared::name::TopicName;
 use tokio::sync::Semaphore;
@@ -40,7 +40,7 @@ pub(crate) fn events(
     table: &TriggerTable,
     app: AppId,
     message: &Message<'_>,
-    cause: impl Fn() -> Cause,
+    cause: impl Fn(DeliveryId) -> Cause,
 ) -> serde_json::Result<Vec<NewEvent>> {
     let mut receivers = table.on_topic(app, &message.topic).peekable();
     if receivers.peek().is_none() {
@@ -48,10 +48,20 @@ pub(crate) fn events(
     }
     let payload = payload(message)?;
     let event = |trigger: &Arc<Trigger>| {
-        let event = NewEvent::new(app, trigger.target.script, EventKind::Pubsub, cause(), payload.clone());
-        NewEvent { trigger: Some(trigger.id), retry: trigger.retry.into(), ..event }
+        let event = NewEvent::first(app, trigger.target.script, EventKind::Pubsub, payload.clone());
+        let cause = cause(event.delivery);
+        NewEvent { trigger: Some(trigger.id), retry: trigger.retry.into(), cause, ..event }
     };
     Ok(receivers.map(event).collect())
+}
+
+/// Those who listen and could run now.
+pub(crate) fn ready<'a>(
+    table: &'a TriggerTable,
+    app: AppId,
+    topic: &'a TopicName,
+) -> impl Iterator<Item = &'a Arc<Trigger>> {
+    table.on_topic(app, topic).filter(|trigger| trigger.may_run() && !trigger.is_script_disabled)
 }
 
 fn payload(message: &Message<'_>) -> serde_json::Result<Payload> {
@@ -89,8 +99,7 @@ impl Ephemeral {
             return 0;
         }
         let mut started = 0;
-        let may_run = |trigger: &&Arc<Trigger>| trigger.may_run() && !trigger.is_script_disabled;
-        for trigger in table.on_topic(app, &message.topic).filter(may_run) {
+        for trigger in ready(table, app, &message.topic) {
             let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
                 tracing::debug!(app.id = %app, "ephemeral messages are dropped: too many are being handled");
                 break;

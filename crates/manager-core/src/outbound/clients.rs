@@ -68,6 +68,8 @@ impl Clients {
             .tls_backend_preconfigured(self.tls()?)
             .dns_resolver(Arc::new(NoLookup))
             .redirect(Policy::none())
+            // What is measured and capped is of this version.
+            .http1_only()
             .no_proxy()
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)

@@ -148,20 +148,26 @@ impl Outbound {
         timeout_at(deadline, whole).await.unwrap_or(Err(Refused::Timeout))
     }
 
+    /// Where a target is, if all of it may be asked.
+    pub(crate) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Refused> {
+        let addresses = match target.literal {
+            Some(ip) => vec![SocketAddr::new(ip, target.port)],
+            None => self.0.names.addresses(&target.host, target.port).await?,
+        };
+        // One bad address among good ones is how a check is got around: which one is used is chance.
+        match addresses.iter().find_map(|address| self.0.addresses.refusal(*address)) {
+            Some(category) => Err(Refused::Address(category)),
+            None => Ok(addresses),
+        }
+    }
+
     async fn hop(
         &self,
         target: &Target,
         request: &Request,
         visit: &mut (dyn FnMut(&Target) + Send),
     ) -> Result<reqwest::Response, Refused> {
-        let addresses = match target.literal {
-            Some(ip) => vec![SocketAddr::new(ip, target.port)],
-            None => self.0.names.addresses(&target.host, target.port).await?,
-        };
-        // One bad address among good ones is how a check is got around: which one is used is chance.
-        if let Some(category) = addresses.iter().find_map(|address| self.0.addresses.refusal(*address)) {
-            return Err(Refused::Address(category));
-        }
+        let addresses = self.addresses(target).await?;
         visit(target);
         let client = self.0.clients.to(target, addresses)?;
         let sent = client

@@ -1,4 +1,4 @@
-//! `atomic`: several changes as one.
+//! `atomic`: several changes, and messages about them, as one.
 
 use shared::call::{CallError, HostCall, Reply};
 use shared::host_call::atomic::{Commit, Committed, Done};
@@ -18,6 +18,7 @@ pub(super) async fn commit(services: &Services, call: &HostCall) -> Result<Reply
 fn id(came: &Came) -> Option<String> {
     match came {
         Came::Docs(docs::Wrote::Created(id)) => Some(id.to_string()),
+        Came::Sent(delivery) => Some(delivery.to_string()),
         _ => None,
     }
 }
@@ -30,7 +31,8 @@ fn done(came: Came, id: Option<&str>) -> Done<'_> {
         }
         Came::Kv(kv::Wrote::Sum(sum)) => Done::Sum(sum.value),
         Came::Docs(docs::Wrote::Updated(Some(version))) => Done::Version(version.cast_unsigned()),
-        Came::Docs(docs::Wrote::Created(_)) => id.map_or(Done::Nothing, Done::Id),
+        Came::Docs(docs::Wrote::Created(_)) | Came::Sent(_) => id.map_or(Done::Nothing, Done::Id),
+        Came::Published(receivers) => Done::Receivers(receivers),
         Came::Checked | Came::Docs(docs::Wrote::Updated(None)) => Done::Nothing,
     }
 }

@@ -8,9 +8,10 @@ use shared::host_call::dead_letters::{List, One, Shown};
 use shared::host_call::queue::Accepted;
 use shared::id::DeadLetterId;
 
-use super::{Services, args, begin, not_accepted, require};
+use super::{Services, args, begin, require};
 use crate::auth::Capability;
-use crate::data::failed;
+use crate::data::messages::not_accepted;
+use crate::data::{Access, Told, failed};
 use crate::events::{Payload, replay as replay_events};
 use crate::store;
 use crate::store::dead_letters::{DeadLetter, Filter, Resolution};
@@ -24,7 +25,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(CallError::invalid(format!("limit is {limit}; it may be 1 to {LIMIT_MAX}")));
     }
-    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     require(services, &mut conn, call, Capability::WriteApp).await?;
     let filter = Filter { is_unresolved: unresolved, ..Filter::default() };
     let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, limit.into()).await;
@@ -34,7 +35,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
 
 pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let id = id(args::<One<'_>>(call)?.id)?;
-    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     require(services, &mut conn, call, Capability::WriteApp).await?;
     let filter = Filter { id: Some(id), ..Filter::default() };
     let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, 1).await;
@@ -45,7 +46,7 @@ pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, C
 
 pub(super) async fn replay(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let id = id(args::<One<'_>>(call)?.id)?;
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     require(services, &mut tx, call, Capability::WriteApp).await?;
     let filter = Filter { id: Some(id), is_unresolved: true, ..Filter::default() };
     call.context.left.spend(Allowance::Events, 1)?;
@@ -54,8 +55,7 @@ pub(super) async fn replay(services: &Services, call: &HostCall) -> Result<Reply
     let replay = replay_events(&mut tx, &services.outbox, app, &filter, None, depth).await;
     let replay = replay.map_err(not_accepted)?;
     let delivery = *replay.deliveries.first().ok_or_else(none_open)?;
-    tx.commit().await.map_err(|error| failed(&error))?;
-    replay.pending.hand_over();
+    tx.commit(replay.pending.into()).await?;
     Ok(Reply::success(&Accepted { id: delivery.to_bytes() }))
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn resolve(services: &Services, call: &HostCall) -> Result<Repl
             "a reason has {REASON_CHARS_MAX} characters at most, and no NUL"
         )));
     }
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     require(services, &mut tx, call, Capability::WriteApp).await?;
     begin(call)?;
     let (app, note) = (call.context.app(), Some(reason));
@@ -75,7 +75,7 @@ pub(super) async fn resolve(services: &Services, call: &HostCall) -> Result<Repl
     if resolved.map_err(|error| failed(&error))? == 0 {
         return Err(none_open());
     }
-    tx.commit().await.map_err(|error| failed(&error))?;
+    tx.commit(Told::default()).await?;
     Ok(Reply::success(&()))
 }
 

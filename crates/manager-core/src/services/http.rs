@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use shared::allowance::Allowance;
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::http::{BEHIND_SECRET, Request, Response, SECRET_HERE};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Services, args, begin, failed, secrets};
+use crate::data::rehearsal::Rehearsal;
 use crate::outbound::{self, PATIENCE, Refused, Target};
 use crate::store;
 
@@ -29,6 +30,9 @@ const REFUSED_HEADERS: [&str; 11] = [
     "accept-encoding",
     "x-picloud-app",
 ];
+
+/// Says in an answer that nobody was asked.
+const DRY_RUN: HeaderName = HeaderName::from_static("x-picloud-dry-run");
 
 pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let request: Request<'_> = args(call)?;
@@ -48,6 +52,13 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
         follows: request.follows,
         deadline: deadline(call, request.timeout_ms),
     };
+    if Rehearsal::of(call).is_some() {
+        // What would be sent is noted, and answered as if all went well.
+        services.outbound.addresses(&target).await.map_err(refused)?;
+        let headers = HeaderMap::from_iter([(DRY_RUN, HeaderValue::from_static("true"))]);
+        let (status, url, body) = (StatusCode::OK, request.url.to_owned(), Vec::new());
+        return Ok(reply(call, outbound::Response { status, headers, body, url }));
+    }
     begin(call)?;
     let mut visited = Vec::new();
     let mut visit = |target: &Target| visited.push(target.authority());

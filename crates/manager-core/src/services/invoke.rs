@@ -17,9 +17,9 @@ use shared::invocation::{
 use shared::limits::{ATTEMPTS_MAX, QUEUE_DELAY_MS_MAX, TIMEOUT_MS_MIN};
 use shared::name::ScriptName;
 
-use super::queue::check_message;
-use super::{Services, args, begin, not_accepted};
-use crate::data::failed;
+use super::{Services, args, begin};
+use crate::data::messages::{check_message, not_accepted};
+use crate::data::{Access, failed};
 use crate::events::{DEPTH_MAX, Due, EventKind, NewEvent, Payload, RetryPolicy};
 use crate::store;
 
@@ -57,6 +57,8 @@ pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, C
     let request_id = Arc::clone(&context.request_id);
     let mut invocation = Invocation::new(Arc::new(target), ExecutionId::new(), request_id, occasion);
     invocation.is_nested = true;
+    // In a dry run, what the other script does belongs to it too.
+    invocation.companion.clone_from(&context.companion);
     let invoke = services.invoke.get().ok_or_else(|| CallError::new(CallCode::Unavailable, "not yet"))?;
     begin(call)?;
     match invoke.invoke(Work::Run(invocation)).await {
@@ -93,11 +95,10 @@ pub(super) async fn later(services: &Services, call: &HostCall) -> Result<Reply,
     };
     let event = NewEvent { due, retry, ..event };
     let id = event.delivery;
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     begin(call)?;
     let pending = services.outbox.insert(&mut tx, vec![event]).await.map_err(not_accepted)?;
-    tx.commit().await.map_err(|error| failed(&error))?;
-    pending.hand_over();
+    tx.commit(pending.into()).await?;
     Ok(Reply::success(&Accepted { id: id.to_bytes() }))
 }
 

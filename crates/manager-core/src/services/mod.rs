@@ -5,7 +5,9 @@
 
 mod atomic;
 mod dead_letters;
+mod deeds;
 mod docs;
+mod files;
 mod http;
 mod invoke;
 mod kv;
@@ -23,13 +25,14 @@ use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
 use sqlx::postgres::PgConnection;
 
+pub(crate) use self::files::Uploads;
 use crate::admin::{Denials, Denied};
 use crate::audit::{self, Actor, Entry};
 use crate::auth::{Capability, Denial, Origin, Place, Rule, Standing, allows};
+use crate::data::rehearsal::Rehearsal;
 use crate::data::{Access, Data, failed};
-use crate::events::queues::Queues;
 use crate::events::topics::Ephemeral;
-use crate::events::{EmitError, LateInvoke, Outbox};
+use crate::events::{LateInvoke, Outbox};
 use crate::outbound::{Destinations, Outbound};
 use crate::snapshot::Snapshot;
 use crate::store::users::User;
@@ -43,7 +46,6 @@ pub(crate) struct Services {
     pub(crate) database: Database,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) outbox: Outbox,
-    pub(crate) queues: Queues,
     pub(crate) ephemeral: Ephemeral,
     pub(crate) invoke: LateInvoke,
     pub(crate) vault: Arc<Vault>,
@@ -51,15 +53,31 @@ pub(crate) struct Services {
     pub(crate) destinations: Arc<Destinations>,
     /// Where the app's people find what a script was refused, and why.
     pub(crate) denials: Arc<Denials>,
+    pub(crate) uploads: Uploads,
+    /// Where people reach this server, for links.
+    pub(crate) public_url: Arc<str>,
 }
 
 impl HostCalls for Services {
     fn call(&self, call: HostCall) -> BoxFuture<'_, Reply> {
-        Box::pin(async move { self.carry_out(&call).await.into() })
+        Box::pin(async move {
+            match Rehearsal::of(&call) {
+                None => self.carry_out(&call).await.into(),
+                Some(rehearsal) => self.try_out(&call, rehearsal).await.into(),
+            }
+        })
     }
 }
 
 impl Services {
+    /// The same in a dry run, which takes all of it back.
+    async fn try_out(&self, call: &HostCall, rehearsal: &Rehearsal) -> Result<Reply, CallError> {
+        deeds::check(call.op)?;
+        let reply = self.carry_out(call).await?;
+        deeds::note(rehearsal, call)?;
+        Ok(reply)
+    }
+
     async fn carry_out(&self, call: &HostCall) -> Result<Reply, CallError> {
         match call.op {
             HostOp::KvGet => kv::get(self, call).await,
@@ -93,6 +111,14 @@ impl Services {
             HostOp::SecretsDelete => secrets::delete(self, call).await,
             HostOp::SecretsList => secrets::list(self, call).await,
             HostOp::HttpSend => http::send(self, call).await,
+            HostOp::FilesCreate => files::create(self, call).await,
+            HostOp::FilesAppend => files::append(self, call).await,
+            HostOp::FilesHead => files::head(self, call).await,
+            HostOp::FilesRead => files::read(self, call).await,
+            HostOp::FilesUpdate => files::update(self, call).await,
+            HostOp::FilesDelete => files::delete(self, call).await,
+            HostOp::FilesList => files::list(self, call).await,
+            HostOp::FilesUrl => files::url(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }
@@ -168,12 +194,4 @@ async fn note(
     let actor = Actor::person(user, &format!("script {}", context.target.name), &origin);
     let entry = Entry::new(actor, action, target).on(context.app());
     audit::append(conn, entry).await.map_err(|error| failed(&error))
-}
-
-/// What a script is told when its events were not accepted.
-fn not_accepted(error: EmitError) -> CallError {
-    match error {
-        EmitError::Full => CallError::new(CallCode::BudgetExhausted, error.to_string()),
-        EmitError::Database(error) => failed(&error),
-    }
 }

@@ -4,6 +4,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 
 use super::Database;
+use crate::data::files::blobs::StorageError;
 use crate::vault::WrongMasterKey;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -22,6 +23,8 @@ pub enum OpenError {
     ForeignSchema(i64),
     #[error("the schema could not be brought up to date")]
     Migrate(#[source] MigrateError),
+    #[error(transparent)]
+    Files(StorageError),
     #[error("the routing table could not be read")]
     Load(#[source] sqlx::Error),
     #[error(transparent)]

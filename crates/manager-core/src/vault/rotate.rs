@@ -90,6 +90,8 @@ impl Vault {
             count += 1;
         }
         store::app_keys::delete_before(conn, app, version + 1).await?;
+        // What was sealed with the old one and is nowhere here, such as a link, does not open any more.
+        self.kept().retain(|(whose, version_kept), _| *whose != app || *version_kept > version);
         Ok(count)
     }
 }

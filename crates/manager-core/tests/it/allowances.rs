@@ -2,9 +2,12 @@
 
 use serde_json::json;
 use shared::host_call::HostOp;
-use shared::host_call::kv::{Key, Keys, List};
+use shared::host_call::atomic::{Commit, Op};
+use shared::host_call::files;
+use shared::host_call::kv::{Condition, Key, Keys, List, Set};
 use shared::host_call::pubsub::{Publish, Published};
-use shared::limits::{EVENTS_MAX, KV_LIST_MAX, ROWS_MAX};
+use shared::host_call::queue::Send;
+use shared::limits::{EVENTS_MAX, FILES_LIST_MAX, KV_LIST_MAX, ROWS_MAX};
 
 use crate::calls::Script;
 use crate::harness::TestApi;
@@ -50,4 +53,57 @@ async fn an_execution_causes_so_many_events_and_no_more() {
     let unheard = Publish { topic: "nobody", message: "1" };
     let told = script.call(HostOp::PubsubPublish, &unheard).await.unwrap();
     assert_eq!(told.read::<Published>().receivers, 0, "what nobody hears costs nothing");
+}
+
+#[tokio::test]
+async fn files_are_rows_too() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let list = files::List { collection: "c", limit: FILES_LIST_MAX, after: "" };
+    for _ in 0..=ROWS_MAX / FILES_LIST_MAX {
+        script.call(HostOp::FilesList, &list).await.unwrap();
+    }
+    let keys = Keys { collection: "c", keys: vec!["k"; KV_LIST_MAX as usize] };
+    for _ in 0..ROWS_MAX / KV_LIST_MAX {
+        script.call(HostOp::KvGetMany, &keys).await.unwrap();
+    }
+    let id = uuid::Uuid::now_v7().to_string();
+    let id = files::Id { collection: "c", id: &id };
+    let content = files::Content { upload: 0, data: b"content" };
+    let create = files::Create { collection: "c", name: "a", content_type: "text/plain", content };
+    for refused in [
+        script.call(HostOp::FilesList, &list).await,
+        script.call(HostOp::FilesHead, &id).await,
+        script.call(HostOp::FilesDelete, &id).await,
+        script.call(HostOp::FilesCreate, &create).await,
+    ] {
+        assert_eq!(refused, Err("budget_exhausted".into()));
+    }
+}
+
+#[tokio::test]
+async fn changes_that_are_told_and_messages_of_a_commit_are_events_too() {
+    const WATCHERS: u32 = 50;
+    let api = TestApi::start().await;
+    api.deploy("default", "watches", "1").await.is(201);
+    for _ in 0..WATCHERS {
+        let body = json!({ "kind": "kv", "script": "watches", "config": { "collection": "watched" } });
+        api.post("/apps/default/triggers", body).await.is(201);
+    }
+    let script = Script::of(&api, "default").await;
+    let set = Set { collection: "watched", key: "k", value: "1", ttl_ms: 0, condition: Condition::None };
+    for _ in 1..EVENTS_MAX / WATCHERS {
+        script.call(HostOp::KvSet, &set).await.unwrap();
+    }
+    let send = Send { queue: "q", message: "1", delay_ms: 0, key: None, dedup: None };
+    script.call(HostOp::AtomicCommit, &Commit { ops: vec![Op::QueueSend(send); 50] }).await.unwrap();
+    let after = Set { value: "2", ..set };
+    assert_eq!(script.call(HostOp::KvSet, &after).await, Err("budget_exhausted".into()));
+    assert_eq!(script.call(HostOp::QueueSend, &send).await, Err("budget_exhausted".into()));
+    let unwatched = Set { collection: "c", ..set };
+    let commit = Commit { ops: vec![Op::KvSet(unwatched), Op::QueueSend(send)] };
+    assert_eq!(script.call(HostOp::AtomicCommit, &commit).await, Err("budget_exhausted".into()));
+    let kept: i64 = api.database.scalar("select count(*) from kv where value::text = '1'").await;
+    assert_eq!(kept, 1, "what is refused changes nothing");
+    script.call(HostOp::KvSet, &unwatched).await.unwrap();
 }

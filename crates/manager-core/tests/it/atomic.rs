@@ -5,6 +5,8 @@ use shared::host_call::HostOp;
 use shared::host_call::atomic::{Committed, Op};
 use shared::host_call::docs::{Create, Id, Mode, Update};
 use shared::host_call::kv::{Condition, Found, Incr, Key, Set};
+use shared::host_call::pubsub::Publish;
+use shared::host_call::queue::Send;
 use shared::limits::ATOMIC_OPS_MAX;
 
 use crate::calls::Script;
@@ -64,6 +66,39 @@ async fn one_that_fails_undoes_those_before_it() {
     let many = vec![set("a", "1"); ATOMIC_OPS_MAX + 1];
     assert_eq!(commit(&script, &many).await, Err("invalid_argument".into()));
     assert_eq!(commit(&script, &[set("a", "1"), set("b", "{")]).await, Err("invalid_argument".into()));
+}
+
+#[tokio::test]
+async fn messages_are_sent_together_with_the_changes_or_not_at_all() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    api.deploy("default", "listener", "1").await.is(201);
+    let trigger =
+        serde_json::json!({ "kind": "pubsub", "script": "listener", "config": { "topic": "orders.*" } });
+    api.post("/apps/default/triggers", trigger).await.is(201);
+    let sent = async || {
+        let count = |table| format!("select count(*) from {table}");
+        let queued: i64 = api.database.scalar(&count("queue_messages")).await;
+        let events: i64 = api.database.scalar(&count("outbox")).await;
+        (queued, events)
+    };
+    let send = |message| {
+        Op::QueueSend(Send { queue: "q", message, delay_ms: 0, key: None, dedup: Some("order-17") })
+    };
+    let publish = |topic| Op::PubsubPublish(Publish { topic, message: "17" });
+    let refused = commit(&script, &[send("1"), publish("orders.paid"), Op::KvCheck(A, Some(7))]).await;
+    assert_eq!((refused, sent().await), (Err("conflict".into()), (0, 0)));
+    let ops = [set("a", "1"), send("1"), publish("orders.paid"), publish("others")];
+    let done = commit(&script, &ops).await.unwrap();
+    assert!(done[1].starts_with("Id("), "{done:?}");
+    assert_eq!((&done[2..], sent().await), (&["Receivers(1)".into(), "Receivers(0)".into()][..], (1, 1)));
+    // The same under the same word is the same message; another one is a conflict, which undoes the rest.
+    assert_eq!(commit(&script, &[send("1")]).await.unwrap()[0], done[1]);
+    assert_eq!(commit(&script, &[publish("orders.paid"), send("2")]).await, Err("conflict".into()));
+    for invalid in [publish("no topic"), send("{")] {
+        assert_eq!(commit(&script, &[set("a", "2"), invalid]).await, Err("invalid_argument".into()));
+    }
+    assert_eq!((read(&script, A).await.as_deref(), sent().await), (Some("1"), (1, 1)));
 }
 
 #[tokio::test]

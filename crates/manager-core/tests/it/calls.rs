@@ -29,6 +29,10 @@ pub(crate) struct Script {
 pub(crate) struct Answer(Vec<u8>);
 
 impl Answer {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self) -> T {
         codec::decode_body(&self.0).unwrap()
     }
@@ -63,6 +67,7 @@ impl Script {
             deadline: Instant::now() + Duration::from_secs(10),
             left: Left::default(),
             confidential: Confidential::default(),
+            companion: None,
         };
         Self { calls: api.manager.calls(), context: Arc::new(context) }
     }
@@ -86,11 +91,12 @@ impl Script {
     ) -> Result<Answer, String> {
         let mut bytes = Vec::new();
         codec::encode_body(&mut bytes, args);
-        let reply = self.call_with(op, bytes, stage).await;
-        if reply.status == 0 {
-            return Ok(Answer(reply.body));
-        }
-        Err(codec::decode_body::<CallFailure<'_>>(&reply.body).unwrap().code.to_owned())
+        answered(self.call_with(op, bytes, stage).await)
+    }
+
+    /// The same with arguments as they come.
+    pub(crate) async fn call_bytes(&self, op: HostOp, args: Vec<u8>) -> Result<Answer, String> {
+        answered(self.forge(op, args).await)
     }
 
     /// Makes a call with any bytes, as only a worker can that was taken over.
@@ -101,4 +107,11 @@ impl Script {
     async fn call_with(&self, op: HostOp, args: Vec<u8>, stage: Arc<Stage>) -> Reply {
         self.calls.call(HostCall { context: self.context.clone(), number: 1, op, args, stage }).await
     }
+}
+
+fn answered(reply: Reply) -> Result<Answer, String> {
+    if reply.status == 0 {
+        return Ok(Answer(reply.body));
+    }
+    Err(codec::decode_body::<CallFailure<'_>>(&reply.body).unwrap().code.to_owned())
 }

@@ -12,11 +12,14 @@ use crate::outbox::eventually;
 
 /// What these name is made when it is not there, or is the app's own by that name. Nothing of the other
 /// app comes of them either.
-const BY_NAME: [&str; 12] = [
+const BY_NAME: [&str; 15] = [
     "GET /apps/{app}/kv/{collection}",
     "PUT /apps/{app}/kv/{collection}/{key}",
     "GET /apps/{app}/docs/{collection}",
     "POST /apps/{app}/docs/{collection}",
+    "PUT /apps/{app}/doc-schemas/{collection}",
+    "GET /apps/{app}/files/{collection}",
+    "POST /apps/{app}/files/{collection}",
     "PUT /apps/{app}/secrets/{name}",
     "PUT /apps/{app}/scripts/{name}",
     "GET /apps/{app}/queues/{name}/messages",
@@ -38,6 +41,8 @@ fn body(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "members") => json!({ "role": "viewer" }),
         ("PUT", "secrets" | "kv") => json!({ "value": "stolen" }),
         ("PUT", "scripts") => json!({ "source": "666" }),
+        ("PUT", "doc-schemas") => json!({ "schema": { "type": "object" } }),
+        (_, "files") => json!("stolen"),
         (_, "docs") => json!({ "data": { "is": "stolen" } }),
         (_, "queues") if path.ends_with("/messages") => json!({ "message": "stolen" }),
         (_, "dead-letters") if path.ends_with(":resolve") => json!({ "reason": "stolen" }),
@@ -58,28 +63,42 @@ async fn foreign(api: &TestApi) -> BTreeMap<&'static str, String> {
         assert!(made.status.is_success(), "{path}: {made:?}");
         made.json["id"].as_str().unwrap_or_default().to_owned()
     };
-    let put = async |path: &str| {
-        let body = Some(json!({ "value": "theirs" }));
-        let done = api.call("PUT", &format!("/apps/foreign{path}"), body).await;
+    let put = async |path: &str, body: Value| {
+        let done = api.call("PUT", &format!("/apps/foreign{path}"), Some(body)).await;
         assert!(done.status.is_success(), "{path}: {done:?}");
     };
     make("/members", json!({ "user": "far", "role": "editor" })).await;
     make("/topics", json!({ "name": "news", "external": true })).await;
     make("/queues/work/messages", json!({ "message": "theirs" })).await;
-    put("/secrets/token").await;
-    put("/kv/things/one").await;
+    put("/secrets/token", json!({ "value": "theirs" })).await;
+    put("/kv/things/one", json!({ "value": "theirs" })).await;
+    put("/doc-schemas/things", json!({ "schema": { "type": "object", "title": "theirs" } })).await;
     let cron = json!({ "kind": "cron", "script": "job", "config": { "schedule": "0 3 * * *" } });
     let things = BTreeMap::from([
         ("routes", make("/routes", json!({ "path": "/", "script": "job" })).await),
         ("triggers", make("/triggers", cron).await),
         ("domains", make("/domains", json!({ "domain": "theirs.example.org" })).await),
         ("docs", make("/docs/things", json!({ "data": { "is": "theirs" } })).await),
+        ("doc-indexes", doc_index(api).await),
+        ("files", make("/files/things?name=theirs", json!("theirs")).await),
         ("dead-letters", dead_letter(api).await),
         ("executions", execution(api).await),
         ("scripts", "1".to_owned()),
     ]);
     assert!(things.values().all(|id| !id.is_empty()), "{things:?}");
     things
+}
+
+/// An index that is built: until then it changes by itself.
+async fn doc_index(api: &TestApi) -> String {
+    let index = json!({ "collection": "things", "members": ["is"] });
+    let made = api.post("/apps/foreign/doc-indexes", index).await;
+    eventually("the index is ready", || async {
+        let indexes = api.get("/apps/foreign/doc-indexes").await;
+        (indexes.json["items"][0]["state"] == "ready").then_some(())
+    })
+    .await;
+    made.is(201)["id"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn dead_letter(api: &TestApi) -> String {
@@ -120,6 +139,9 @@ async fn state(api: &TestApi) -> Vec<Value> {
         "members",
         "kv/things",
         "docs/things",
+        "doc-indexes",
+        "doc-schemas",
+        "files/things",
         "queues",
         "queues/work/messages",
         "dead-letters",
@@ -164,6 +186,8 @@ async fn attack_what_is_of_another_app_is_not_there_by_way_of_ones_own() {
             .replace("{name}", name)
             .replace("{id}", id);
         let endpoint = format!("{method} {path}");
+        let query = if endpoint == "POST /apps/{app}/files/{collection}" { "?name=stolen" } else { "" };
+        let address = address + query;
         let reply = api.call(method, &address, body(method, path)).await;
         assert!(!reply.text.contains("theirs"), "{endpoint}: {reply:?}");
         if !is_by_name(&endpoint) {

@@ -70,13 +70,19 @@ async fn attack_47_calls_with_anything_in_them_reach_no_other_app() {
         let status = api.call("PUT", &format!("/apps/other/{path}"), Some(body)).await.status;
         assert!(status.is_success(), "{path}: {status}");
     }
+    let made =
+        api.post("/apps/other/docs/c", json!({ "data": { "is": CANARY } })).await.is(201)["id"].clone();
+    let stored = api.post("/apps/other/files/c?name=k", json!(CANARY)).await.is(201)["id"].clone();
+    let ids = [&made, &stored].map(|id| id.as_str().unwrap());
     let other = api.app_id("other").await;
     let before = rows_of(&api, other).await;
-    assert!(before.contains("kv") && before.contains("secrets"), "{before}");
+    for table in ["docs", "files", "kv", "secrets"] {
+        assert!(before.contains(table), "{table}: {before}");
+    }
 
     let script = Script::of(&api, "default").await;
     let (mut forged, mut answered) = (0, 0);
-    for args in bodies(&other.to_string()) {
+    for args in bodies(&other.to_string(), ids) {
         // Waiting is all that this one does, for as long as it is told.
         for op in HostOp::ALL.iter().filter(|op| **op != HostOp::RetryWait) {
             let reply = script.forge(*op, args.clone()).await;
@@ -90,13 +96,21 @@ async fn attack_47_calls_with_anything_in_them_reach_no_other_app() {
     assert_eq!(rows_of(&api, other).await, before);
 }
 
-/// Nothing, a byte, the other app by name and by id in the places where names stand, and rubbish.
-fn bodies(other: &str) -> Vec<Vec<u8>> {
+/// Nothing, a byte, the other app and its things by name and by id in the places where names stand, and
+/// rubbish.
+fn bodies(other: &str, [document, file]: [&str; 2]) -> Vec<Vec<u8>> {
     let mut bodies = vec![Vec::new()];
     bodies.extend((0..=8).map(|byte| vec![byte]));
-    for texts in
-        [["c", "k"], ["other", "c/k"], [other, "k"], ["../other/c", "k"], ["key", ""], ["script", "null"]]
-    {
+    for texts in [
+        ["c", "k"],
+        ["c", document],
+        ["c", file],
+        ["other", "c/k"],
+        [other, "k"],
+        ["../other/c", "k"],
+        ["key", ""],
+        ["script", "null"],
+    ] {
         let mut body = Vec::new();
         for text in texts {
             body.push(u8::try_from(text.len()).unwrap());

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use manager_core::{
-    Addresses, FirstOwner, Manager, ManagerConfig, MasterKey, MasterKeys, Retention, permissions_beside,
+    Addresses, FileStorage, FirstOwner, Manager, ManagerConfig, MasterKey, MasterKeys, OrphanSweep,
+    Retention, permissions_beside,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -86,6 +87,8 @@ pub(crate) fn config() -> ManagerConfig {
         oidc: Vec::new(),
         // Tests ask faster than people.
         api_requests_per_minute: 1_000_000,
+        files: FileStorage::Memory,
+        orphans: OrphanSweep::default(),
     }
 }
 

@@ -154,6 +154,7 @@ impl Execution {
                 deadline,
                 left: Left::default(),
                 confidential: Confidential::default(),
+                companion: invocation.companion.clone(),
             })
         });
         Some(context.clone())

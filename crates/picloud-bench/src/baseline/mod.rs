@@ -1,5 +1,6 @@
 //! What PiCloud is measured against, as processes of their own: this program, started by itself.
 
+mod database;
 mod native;
 mod server;
 
@@ -21,11 +22,13 @@ pub(crate) enum Kind {
     Axum,
     /// An axum handler that runs the hello script with Rhai in a blocking task
     Native,
+    /// An axum handler that runs the statements of `kv`
+    Database,
 }
 
 /// Serves a baseline in this process until standard input ends.
-pub(crate) fn serve(kind: Kind) -> anyhow::Result<()> {
-    server::serve(kind)
+pub(crate) fn serve(kind: Kind, database: Option<&str>) -> anyhow::Result<()> {
+    server::serve(kind, database)
 }
 
 /// A baseline in a process of its own; ends when it is dropped.
@@ -37,9 +40,19 @@ pub(crate) struct Baseline {
 
 impl Baseline {
     pub(crate) fn start(kind: Kind) -> anyhow::Result<Self> {
+        Self::start_with(kind, &[])
+    }
+
+    /// The one that asks this database.
+    pub(crate) fn on_database(url: &str) -> anyhow::Result<Self> {
+        Self::start_with(Kind::Database, &["--database", url])
+    }
+
+    fn start_with(kind: Kind, more: &[&str]) -> anyhow::Result<Self> {
         let name = kind.to_possible_value().context("every baseline has a name")?;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["baseline", name.get_name()])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

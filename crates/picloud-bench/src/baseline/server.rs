@@ -11,18 +11,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::Kind;
 use super::native::{Answer, Native, Request};
+use super::{Kind, database};
 use crate::measure::HELLO;
 
-pub(super) fn serve(kind: Kind) -> anyhow::Result<()> {
+pub(super) fn serve(kind: Kind, database: Option<&str>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let router = match kind {
+        Kind::Database => runtime.block_on(database::router(database.unwrap_or_default()))?,
         Kind::Axum => Router::new().route("/bench/hello/{name}", get(|| async { "Hello, world!" })),
         Kind::Native => Router::new()
             .route("/bench/hello/{name}", get(run_script))
             .with_state(Arc::new(Native::compile(HELLO)?)),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;

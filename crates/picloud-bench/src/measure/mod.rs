@@ -2,6 +2,7 @@
 
 pub(crate) mod breakdown;
 pub(crate) mod cpu;
+pub(crate) mod data;
 pub(crate) mod events;
 pub(crate) mod full;
 pub(crate) mod hello;

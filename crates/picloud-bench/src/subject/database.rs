@@ -58,6 +58,12 @@ impl Database {
         })
     }
 
+    /// Where a program of ours finds it.
+    pub(crate) fn url(&self) -> String {
+        let Self { socket_dir, port, password, .. } = self;
+        format!("postgres://postgres:{password}@localhost:{port}/picloud?host={socket_dir}")
+    }
+
     /// The counters now; sessions are busy that began a statement after `since`.
     pub(crate) fn activity(&self, since: f64) -> anyhow::Result<Activity> {
         parse(&self.psql("postgres", include_str!("activity.sql"), &format!("since={since}"))?)

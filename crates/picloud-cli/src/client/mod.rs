@@ -2,8 +2,10 @@
 
 mod domains;
 mod events;
+mod files;
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -42,6 +44,14 @@ pub(crate) struct ExecutionFilter {
     pub(crate) script: Option<String>,
     pub(crate) status: Option<String>,
     pub(crate) limit: usize,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone, Copy)]
+enum Sent<'a> {
+    Bytes(&'a [u8]),
+    /// Read while it is sent, from where it is.
+    File(&'a File),
 }
 
 impl Client {
@@ -98,7 +108,7 @@ impl Client {
         let path = format!("/apps/{app}/assets?path={}", segment(path));
         // The server tells the type by the name.
         let headers = [("content-type", "application/octet-stream")];
-        self.answer(self.run(Method::PUT, &path, &headers, Some(content))?)
+        self.answer(self.run(Method::PUT, &path, &headers, Some(Sent::Bytes(content)))?)
     }
 
     pub(crate) fn delete_asset(&self, app: &str, path: &str) -> Result<Value, Failure> {
@@ -182,8 +192,15 @@ impl Client {
         self.post(&format!("/apps/{app}/scripts/{name}/rollback"), &json!({ "version": version }))
     }
 
-    pub(crate) fn invoke(&self, app: &str, name: &str, request: &Value) -> Result<Value, Failure> {
-        self.post(&format!("/apps/{app}/scripts/{name}/invoke"), request)
+    pub(crate) fn invoke(
+        &self,
+        app: &str,
+        name: &str,
+        request: &Value,
+        is_dry_run: bool,
+    ) -> Result<Value, Failure> {
+        let query = if is_dry_run { "?dry_run=true" } else { "" };
+        self.post(&format!("/apps/{app}/scripts/{name}/invoke{query}"), request)
     }
 
     pub(crate) fn routes(&self, app: &str) -> Result<Value, Failure> {
@@ -275,7 +292,12 @@ impl Client {
 
     pub(crate) fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         let body = serde_json::to_vec(body).map_err(Failure::UnexpectedAnswer)?;
-        self.answer(self.run(method, path, &[("content-type", "application/json")], Some(&body))?)
+        self.answer(self.run(
+            method,
+            path,
+            &[("content-type", "application/json")],
+            Some(Sent::Bytes(&body)),
+        )?)
     }
 
     /// Sends the request, again where a renamed app is now; an answer that is no success becomes a
@@ -285,7 +307,7 @@ impl Client {
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: Option<&[u8]>,
+        body: Option<Sent<'_>>,
     ) -> Result<Response<Body>, Failure> {
         let mut path = Cow::Borrowed(path);
         for _ in 0..RENAMES_MAX {
@@ -311,7 +333,7 @@ impl Client {
         method: &Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: Option<&[u8]>,
+        body: Option<Sent<'_>>,
     ) -> Result<Response<Body>, Failure> {
         let uri = format!("{}/api/v1/admin{path}", self.url);
         let mut request = Request::builder().method(method.clone()).uri(uri);
@@ -322,14 +344,18 @@ impl Client {
             request = request.header(*name, *value);
         }
         let sent = match body {
-            Some(body) => {
-                request.body(body).map_err(Into::into).and_then(|request| self.agent.run(self.once(request)))
-            }
-            None => {
-                request.body(()).map_err(Into::into).and_then(|request| self.agent.run(self.once(request)))
-            }
+            Some(Sent::Bytes(bytes)) => self.send_with(request.body(bytes)),
+            Some(Sent::File(file)) => self.send_with(request.body(file)),
+            None => self.send_with(request.body(())),
         };
         sent.map_err(|error| self.unreachable(error))
+    }
+
+    fn send_with<B: ureq::AsSendBody>(
+        &self,
+        request: ureq::http::Result<Request<B>>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        self.agent.run(self.once(request?))
     }
 
     /// The agent follows redirects of what only reads; what changes something is sent again by us.

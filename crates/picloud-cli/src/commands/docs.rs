@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::{self, Page};
 use crate::client::segment;
+use crate::commands::{doc_indexes, doc_schemas};
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
 use crate::json_arg::JsonArg;
@@ -64,6 +65,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         app: AppArg,
     },
+    /// List, declare and remove indexes.
+    #[command(subcommand)]
+    Index(doc_indexes::Command),
+    /// List, set and remove what documents must be like.
+    #[command(subcommand)]
+    Schema(doc_schemas::Command),
     /// Remove a document.
     Rm {
         collection: String,
@@ -131,6 +138,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             let answer = client.patch(&one(app, collection, id), &json!({ "data": data.0 }))?;
             out.done(&answer, &format!("Changed {id}."))
         }
+        Command::Index(command) => doc_indexes::run(context, command),
+        Command::Schema(command) => doc_schemas::run(context, command),
         Command::Rm { collection, id, app } => {
             let answer = client.delete(&one(app, collection, id))?;
             out.done(&answer, &format!("Removed {id}."))

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use shared::name::ScriptName;
 
-use crate::api::{self, Invoked};
+use crate::api::{self, Invoked, Would};
 use crate::commands::{routes, show};
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Body of the request; `@file` reads a file, `@-` standard input.
     #[arg(short, long, value_name = "STRING|@FILE|@-")]
     data: Option<String>,
+    /// Take back all that the script does, and show what it would have done.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     app: AppArg,
 }
@@ -43,7 +46,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let client = context.client()?;
     let request = request(args)?;
     let label = format!("Running {}", args.name);
-    let run = || client.invoke(args.app.as_str(), args.name.as_str(), &request);
+    let run = || client.invoke(args.app.as_str(), args.name.as_str(), &request, args.dry_run);
     let answer = while_waiting(&context.out, &label, run)?;
     let invoked: Invoked = api::read(&answer)?;
     if context.out.is_json() {
@@ -115,8 +118,22 @@ fn report(context: &Context, invoked: &Invoked) -> Result<(), Failure> {
     if let Some(error) = &execution.error {
         out.note(&format!("{} {}", out.stderr.paint(Tone::Bad, "error:"), visible(&error.text())));
     }
+    if let Some(would) = &invoked.dry_run {
+        show_would(out, would);
+    }
     out.note(&out.stderr.paint(Tone::Faint, &format!("execution {}", visible_line(&execution.id))));
     Ok(())
+}
+
+fn show_would(out: &Output, would: &Would) {
+    for deed in &would.deeds {
+        let value = deed.value.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
+        out.note(&visible_line(&format!("would {} {}{value}", deed.call, deed.target)));
+    }
+    if would.more > 0 {
+        out.note(&format!("and {} more", would.more));
+    }
+    out.note(&format!("{} events; nothing of it was kept or sent", would.events));
 }
 
 fn show_body(out: &Output, invoked: &Invoked) -> Result<(), Failure> {

@@ -24,12 +24,12 @@ fn pic_binary() -> PathBuf {
 }
 
 /// Somebody at a terminal, in a directory of their own.
-struct Person {
+pub(crate) struct Person {
     home: TempDir,
     url: String,
 }
 
-struct Ran {
+pub(crate) struct Ran {
     code: Option<i32>,
     stdout: String,
     stderr: String,
@@ -37,7 +37,7 @@ struct Ran {
 
 impl Ran {
     #[track_caller]
-    fn is(&self, code: i32) -> &Self {
+    pub(crate) fn is(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
         self
     }
@@ -57,7 +57,7 @@ impl Person {
         Self { home: tempfile::tempdir().unwrap(), url }
     }
 
-    fn logged_in(server: &TestServer) -> Self {
+    pub(crate) fn logged_in(server: &TestServer) -> Self {
         let person = Self::new(server);
         let login = ["--url", &person.url, "login", "--username", ADMIN, "--password-stdin"];
         person.pic(&login, PASSWORD).is(0).says(&["Logged in", ADMIN]);
@@ -78,7 +78,7 @@ impl Person {
         command
     }
 
-    fn pic(&self, args: &[&str], input: &str) -> Ran {
+    pub(crate) fn pic(&self, args: &[&str], input: &str) -> Ran {
         let mut child = self.command(args).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();

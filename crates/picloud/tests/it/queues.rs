@@ -180,3 +180,43 @@ fn messages_of_one_key_are_handled_in_turn_whatever_their_neighbours_do() {
         .collect();
     assert_eq!(order, ["b1", "a1", "a2", "a3"], "b does not wait for a, which fails twice");
 }
+
+#[test]
+fn a_commit_and_its_messages_are_one() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("mailer", HANDLER, &NO_LIMITS);
+    app.deploy("listener", HANDLER, &NO_LIMITS);
+    consumer(&app, "mailer", "mails", 1);
+    let listens = json!({ "kind": "pubsub", "script": "listener", "config": { "topic": "orders.*" } });
+    app.admin("POST", "/triggers", &listens).is(201);
+    let source = r#"
+        let refused = ();
+        try {
+            atomic::commit([
+                #{ queue: "mails", send: "never" },
+                #{ pubsub: "orders.paid", publish: "never" },
+                #{ kv: "orders", key: "17", check: 7 },
+            ]);
+        } catch (error) { refused = error.code; }
+        let done = atomic::commit([
+            #{ kv: "orders", key: "17", set: "paid" },
+            #{ queue: "mails", send: #{ to: "ada" }, key: "ada", dedup: "17" },
+            #{ pubsub: "orders.paid", publish: () },
+        ]);
+        [refused, done[1], done[2]]
+    "#;
+    let done = app.run("pay", source, &NO_LIMITS).is(200).json();
+    assert_eq!((&done[0], &done[2]), (&json!("conflict"), &json!(1)));
+    let (mails, news) = (handled(&app, "mailer", 1), handled(&app, "listener", 1));
+    assert_eq!((mails.len(), news.len()), (1, 1));
+    assert_eq!(
+        (&mails[0]["delivery"]["id"], &mails[0]["event"]["queue"]["message"]["to"]),
+        (&done[1], &json!("ada"))
+    );
+    assert_eq!(news[0]["event"]["pubsub"]["message"], Value::Null);
+    let wrong = r#"try { atomic::commit([#{ queue: "q", publish: 1 }]) } catch (error) { error.code }"#;
+    assert_eq!(app.run("wrong", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
+    let wrong = r#"try { atomic::commit([#{ queue: "q", kv: "c", key: "k", set: 1 }]) } catch (error) { error.code }"#;
+    assert_eq!(app.run("wrong", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{docs, kv};
+use super::{docs, kv, pubsub, queue};
 
 /// Something that must hold, or a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub enum Op<'a> {
     DocsCreate(#[serde(borrow)] docs::Create<'a>),
     DocsUpdate(#[serde(borrow)] docs::Update<'a>),
     DocsDelete(#[serde(borrow)] docs::Id<'a>),
+    QueueSend(#[serde(borrow)] queue::Send<'a>),
+    PubsubPublish(#[serde(borrow)] pubsub::Publish<'a>),
 }
 
 /// What is to be committed.
@@ -35,6 +37,8 @@ pub enum Done<'a> {
     Sum(i64),
     Existed(bool),
     Id(&'a str),
+    /// How many triggers a message reaches.
+    Receivers(u32),
 }
 
 /// Answer of a commit, in the order of the operations.

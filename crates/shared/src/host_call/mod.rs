@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod dead_letters;
 pub mod docs;
+pub mod files;
 pub mod http;
 pub mod invoke;
 pub mod kv;
@@ -90,6 +91,22 @@ host_calls! {
     DocsCount = 37, "docs.count";
 
     // files: 48 to 63.
+    /// Makes a file. [`files::Create`] → [`files::Found`].
+    FilesCreate = 48, "files.create";
+    /// Sends a piece of a long content. [`files::Append`] → [`files::Appended`].
+    FilesAppend = 49, "files.append";
+    /// A file without its content. [`files::Id`] → [`files::Found`].
+    FilesHead = 50, "files.head";
+    /// A part of a content. [`files::Read`] → [`files::FoundPart`].
+    FilesRead = 51, "files.read";
+    /// Changes a file. [`files::Update`] → [`files::Found`].
+    FilesUpdate = 52, "files.update";
+    /// Removes a file. [`files::Id`] → [`files::Deleted`].
+    FilesDelete = 53, "files.delete";
+    /// A part of a collection. [`files::List`] → [`files::Page`].
+    FilesList = 54, "files.list";
+    /// A link by which anybody gets a file. [`files::Link`] → [`files::Linked`].
+    FilesUrl = 55, "files.url";
 
     // atomic: 64 to 79.
     /// Several changes as one. [`atomic::Commit`] → [`atomic::Committed`].

@@ -25,6 +25,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../sandbox-wasm/src/api/base64.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/dead_letters.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/docs.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/files.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hash.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/hex.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/http.d.rhai"),

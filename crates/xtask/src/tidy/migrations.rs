@@ -48,10 +48,12 @@ fn compare(path: &str, first: &[u8], now: Option<&[u8]>) -> Option<Violation> {
     Some(Violation::new(path, same.count() + 1, "migration", advice))
 }
 
-/// The migrations in the history, each with the commit that added it. Empty without git.
+/// The migrations in the history, each with the commit that added it; those of a branch that was merged with
+/// the merge, since nobody's database had them before. Empty without git.
 fn committed(root: &Path) -> Vec<(String, String)> {
     let arguments = [
         "log",
+        "--first-parent",
         "--reverse",
         "--no-renames",
         "--diff-filter=A",
@@ -133,6 +135,27 @@ mod tests {
         repository.git(&["add", "."]);
         repository.git(&["commit", "-q", "-m", "first"]);
         std::fs::remove_file(repository.0.join(DIRECTORY).join(NAME)).unwrap();
+        assert_eq!(check(&repository.0).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_migration_of_a_branch_may_get_another_date_until_it_is_merged() {
+        const LATER: &str = "20260102000000_create_app.sql";
+        let repository = Repository::new("merged");
+        repository.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+        repository.git(&["branch", "-M", "main"]);
+        repository.git(&["switch", "-q", "-c", "work"]);
+        repository.write(NAME, "one\n");
+        repository.git(&["add", "."]);
+        repository.git(&["commit", "-q", "-m", "second"]);
+        repository.git(&["switch", "-q", "main"]);
+        repository.git(&["merge", "-q", "--no-ff", "--no-commit", "work"]);
+        let directory = repository.0.join(DIRECTORY);
+        std::fs::rename(directory.join(NAME), directory.join(LATER)).unwrap();
+        repository.git(&["add", "."]);
+        repository.git(&["commit", "-q", "-m", "merge"]);
+        assert_eq!(check(&repository.0).unwrap(), []);
+        std::fs::remove_file(directory.join(LATER)).unwrap();
         assert_eq!(check(&repository.0).unwrap().len(), 1);
     }
 

@@ -1,7 +1,9 @@
 //! Documents: JSON by collection and id, and questions about them.
 
 pub(crate) mod cursor;
+pub(crate) mod indexer;
 pub(crate) mod query;
+pub(crate) mod schema;
 
 use serde_json::Value;
 use shared::call::{CallCode, CallError};
@@ -13,10 +15,13 @@ use uuid::Uuid;
 
 use self::cursor::Cursor;
 use self::query::Query;
-use super::{Access, Data, failed, name};
+pub(crate) use super::name::check_collection;
+use super::watch::Change;
+use super::{Access, Data, Told, failed, name};
+use crate::events::triggers::changes::{Operation, Service};
 use crate::store;
 use crate::store::docs::find::Listed;
-use crate::store::docs::{Change, DocumentRow};
+use crate::store::docs::{Changed, DocumentRow};
 
 /// A part of what a query finds.
 pub(crate) struct Page {
@@ -50,7 +55,7 @@ impl Data {
         name::check_collection(id.collection)?;
         let Some(uuid) = parse_id(id.id)? else { return Ok(None) };
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::docs::get(&mut conn, access.app, id.collection, uuid).await.map_err(|error| failed(&error))
     }
 
@@ -62,7 +67,7 @@ impl Data {
             text => Some(Cursor::decode(text, query.sort.len())?),
         };
         access.take_rows(query.limit as usize)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let listed = store::docs::find::find(&mut conn, access.app, find.collection, &query, after.as_ref());
         let Listed { rows: mut documents, found } = listed.await.map_err(|error| refused(&error))?;
         documents.truncate(query.limit as usize);
@@ -84,7 +89,7 @@ impl Data {
         name::check_collection(collection)?;
         let query = Query::parse(query)?;
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         let count = store::docs::find::count(&mut conn, access.app, collection, &query.filter).await;
         Ok(count.map_err(|error| refused(&error))?.cast_unsigned())
     }
@@ -96,7 +101,7 @@ impl Data {
         after: &str,
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
-        let mut conn = self.acquire().await?;
+        let mut conn = self.acquire(access).await?;
         store::docs::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
     }
 
@@ -104,37 +109,87 @@ impl Data {
     pub(crate) async fn doc_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
         access.take_rows(1)?;
-        let mut conn = self.acquire().await?;
+        let meant = change(access, write, "");
+        let is_plain = self.watch.watchers(&meant).is_empty()
+            && !self.has_schema(access.app, meant.collection)
+            && access.rehearsal.is_none();
+        if is_plain {
+            let mut conn = self.acquire(access).await?;
+            access.begin()?;
+            return Ok(carry_out(&mut conn, access, write).await?.wrote);
+        }
+        let mut tx = self.begin(access).await?;
         access.begin()?;
-        self.doc_apply(&mut conn, access, write).await
+        let mut told = Told::default();
+        let wrote = self.doc_apply(&mut tx, access, write, &mut told).await?;
+        tx.commit(told).await?;
+        Ok(wrote)
     }
 
-    /// Carries out a checked change as a part of a transaction.
+    /// Carries out a checked change as a part of a transaction, which a document that does not fit its
+    /// collection's schema must end. What is told is to be handed over after its commit.
     pub(crate) async fn doc_apply(
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
         write: &Write<'_>,
+        told: &mut Told,
     ) -> Result<Wrote, CallError> {
-        let app = access.app;
-        match write {
-            Write::Create(Create { collection, data }) => {
-                let id = Uuid::now_v7();
-                store::docs::insert(conn, app, collection, id, data)
-                    .await
-                    .map_err(|error| refused(&error))?;
-                Ok(Wrote::Created(id))
-            }
-            Write::Update(update) => {
-                let Some(id) = parse_id(update.id)? else { return Ok(Wrote::Updated(None)) };
-                apply_update(conn, access, id, update).await
-            }
-            Write::Delete(Id { collection, id }) => {
-                let Some(id) = parse_id(id)? else { return Ok(Wrote::Deleted(false)) };
-                let removed =
-                    store::docs::delete(conn, app, collection, id).await.map_err(|error| failed(&error))?;
-                Ok(Wrote::Deleted(removed.is_some()))
-            }
+        let Done { wrote, id, data, prev } = carry_out(conn, access, write).await?;
+        let Some(id) = id else { return Ok(wrote) };
+        let id = id.to_string();
+        let change = change(access, write, &id);
+        if let Some(data) = &data {
+            self.check_schema(access.app, change.collection, data).await?;
+        }
+        let watchers = self.watch.watchers(&change);
+        if !watchers.is_empty() {
+            let values = (data.as_deref(), prev.as_deref());
+            self.watch.tell(conn, (&change, access), &watchers, values, told).await?;
+        }
+        Ok(wrote)
+    }
+}
+
+/// A change that was carried out.
+struct Done {
+    wrote: Wrote,
+    /// Which document was changed, if any was.
+    id: Option<Uuid>,
+    /// What it became and what it was, as JSON text.
+    data: Option<String>,
+    prev: Option<String>,
+}
+
+impl Done {
+    const fn nothing(wrote: Wrote) -> Self {
+        Self { wrote, id: None, data: None, prev: None }
+    }
+}
+
+async fn carry_out(
+    conn: &mut PgConnection,
+    access: &Access<'_>,
+    write: &Write<'_>,
+) -> Result<Done, CallError> {
+    let app = access.app;
+    match write {
+        Write::Create(Create { collection, data }) => {
+            let id = Uuid::now_v7();
+            store::docs::insert(conn, app, collection, id, data).await.map_err(|error| refused(&error))?;
+            let data = Some((*data).to_owned());
+            Ok(Done { wrote: Wrote::Created(id), id: Some(id), data, prev: None })
+        }
+        Write::Update(update) => {
+            let Some(id) = parse_id(update.id)? else { return Ok(Done::nothing(Wrote::Updated(None))) };
+            apply_update(conn, access, id, update).await
+        }
+        Write::Delete(Id { collection, id }) => {
+            let Some(id) = parse_id(id)? else { return Ok(Done::nothing(Wrote::Deleted(false))) };
+            let prev =
+                store::docs::delete(conn, app, collection, id).await.map_err(|error| failed(&error))?;
+            let wrote = Wrote::Deleted(prev.is_some());
+            Ok(Done { wrote, id: prev.as_ref().map(|_| id), data: None, prev })
         }
     }
 }
@@ -144,21 +199,31 @@ async fn apply_update(
     access: &Access<'_>,
     id: Uuid,
     update: &Update<'_>,
-) -> Result<Wrote, CallError> {
+) -> Result<Done, CallError> {
     let Update { collection, data, mode, if_version, .. } = *update;
-    let change = Change { collection, id, data, mode };
+    let change = store::docs::Change { collection, id, data, mode };
     let version = if_version.map(|version| i64::try_from(version).unwrap_or(-1));
     let changed =
         store::docs::update(conn, access.app, &change, version).await.map_err(|error| refused(&error))?;
-    if let Some(changed) = changed {
-        return Ok(Wrote::Updated(Some(changed.version)));
+    if let Some(Changed { version, data, prev }) = changed {
+        let wrote = Wrote::Updated(Some(version));
+        return Ok(Done { wrote, id: Some(id), data: Some(data), prev: Some(prev) });
     }
     if if_version.is_some()
         && store::docs::get(conn, access.app, collection, id).await.map_err(|error| failed(&error))?.is_some()
     {
         return Err(CallError::new(CallCode::Conflict, "the document is of another version"));
     }
-    Ok(Wrote::Updated(None))
+    Ok(Done::nothing(Wrote::Updated(None)))
+}
+
+fn change<'a>(access: &Access<'_>, write: &Write<'a>, id: &'a str) -> Change<'a> {
+    let (operation, collection) = match write {
+        Write::Create(create) => (Operation::Create, create.collection),
+        Write::Update(update) => (Operation::Update, update.collection),
+        Write::Delete(id) => (Operation::Delete, id.collection),
+    };
+    Change { app: access.app, service: Service::Docs, operation, collection, name: id }
 }
 
 /// Refuses a change that nothing in the database could make right.

@@ -163,6 +163,11 @@ impl Sent {
         }
         self.delivery
     }
+
+    /// Lets the message be, because its transaction is rolled back.
+    pub(crate) fn forget(mut self) {
+        self.look = None;
+    }
 }
 
 impl Drop for Sent {

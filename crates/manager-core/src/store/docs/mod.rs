@@ -1,6 +1,8 @@
 //! Documents: JSON by collection and id.
 
 pub(crate) mod find;
+pub(crate) mod indexes;
+pub(crate) mod schemas;
 
 use chrono::{DateTime, Utc};
 use shared::host_call::docs::Mode;

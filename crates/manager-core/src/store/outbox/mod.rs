@@ -27,7 +27,6 @@ pub(crate) async fn insert(conn: &mut PgConnection, events: Vec<NewEvent>) -> sq
         .map(|event| match event.due {
             Due::Now => 0.0,
             Due::After(delay) => delay.as_secs_f64(),
-            Due::Held => f64::INFINITY,
         })
         .collect();
     let shards: Vec<i16> = events.iter().map(|event| shard_of(event.app).into()).collect();

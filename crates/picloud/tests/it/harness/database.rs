@@ -35,6 +35,23 @@ impl TestDatabase {
         })
     }
 
+    /// Carries out statements.
+    pub(crate) fn execute(&self, sql: &str) {
+        run(&self.url(), sql.to_owned());
+    }
+
+    /// A session in which this was carried out, and which holds what it took until it is dropped.
+    pub(crate) fn session(&self, sql: &str) -> Session {
+        let options = PgConnectOptions::from_str(&self.url()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let conn = runtime.block_on(async {
+            let mut conn = PgConnection::connect_with(&options).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+            conn
+        });
+        Session { runtime, conn: Some(conn) }
+    }
+
     /// As `DATABASE_URL` takes it.
     pub(crate) fn url(&self) -> String {
         let (address, options) = match self.server.split_once('?') {
@@ -49,6 +66,20 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         run(&self.server, format!("drop database if exists {} with (force)", self.name));
+    }
+}
+
+/// A connection of a test's own.
+pub(crate) struct Session {
+    runtime: tokio::runtime::Runtime,
+    conn: Option<PgConnection>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            let _ = self.runtime.block_on(conn.close());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server for tests, apps on it, and clients that also speak HTTP badly.
 
 mod app;
+mod bucket;
 mod canary;
 mod client;
 mod database;
@@ -14,6 +15,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 pub(crate) use app::{NO_LIMITS, TestApp};
+pub(crate) use bucket::Bucket;
 pub(crate) use canary::Canary;
 pub(crate) use client::{Client, Reply};
 pub(crate) use dns::DnsServer;

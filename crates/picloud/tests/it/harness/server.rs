@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::database::TestDatabase;
+use super::database::{Session, TestDatabase};
 use super::{Client, Postgres, TestApp, eventually, process};
 
 pub(crate) const ADMIN: &str = "ada";
@@ -50,6 +50,16 @@ impl Disk {
     /// The one text that a statement gives.
     pub(crate) fn query(&self, sql: &str) -> String {
         self.database.query(sql)
+    }
+
+    /// Carries out statements.
+    pub(crate) fn execute(&self, sql: &str) {
+        self.database.execute(sql);
+    }
+
+    /// A session in which this was carried out, and which holds what it took until it is dropped.
+    pub(crate) fn session(&self, sql: &str) -> Session {
+        self.database.session(sql)
     }
 
     pub(crate) fn database_url(&self) -> String {

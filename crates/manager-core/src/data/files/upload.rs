@@ -1,0 +1,83 @@
+//! A content on its way in: cut into chunks, each stored as soon as it is full. At most one chunk is
+//! in memory.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use shared::call::{CallCode, CallError};
+use shared::limits::FILE_BYTES_MAX;
+use uuid::Uuid;
+
+use super::blobs::Blobs;
+use super::{no_room, storage_failed};
+use crate::store::files::Stored;
+
+/// One chunk: few enough for a large file, and not much to read for a small part of it.
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
+
+/// Dropped before it is finished, it takes its chunks with it.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    blobs: Blobs,
+    blob: Uuid,
+    /// Longest content that there is room for.
+    room: u64,
+    buffer: Vec<u8>,
+    size: u64,
+    whole: Sha256,
+    chunks: Vec<u8>,
+}
+
+impl Upload {
+    pub(super) fn new(blobs: Blobs, room: u64) -> Self {
+        // Nobody can guess it, and it says nothing.
+        let blob = Uuid::new_v4();
+        Self { blobs, blob, room, buffer: Vec::new(), size: 0, whole: Sha256::new(), chunks: Vec::new() }
+    }
+
+    pub(crate) async fn write(&mut self, mut content: &[u8]) -> Result<(), CallError> {
+        self.size += content.len() as u64;
+        if self.size > FILE_BYTES_MAX {
+            let message = format!("a file has {FILE_BYTES_MAX} bytes at most");
+            return Err(CallError::new(CallCode::TooLarge, message));
+        }
+        if self.size > self.room {
+            return Err(no_room());
+        }
+        self.whole.update(content);
+        while self.buffer.len() + content.len() >= CHUNK_BYTES {
+            let (now, later) = content.split_at(CHUNK_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(now);
+            content = later;
+            self.store_chunk().await?;
+        }
+        self.buffer.extend_from_slice(content);
+        Ok(())
+    }
+
+    /// All of it is stored: what is left to be done is a row.
+    pub(crate) async fn finish(mut self) -> Result<Stored, CallError> {
+        if !self.buffer.is_empty() {
+            self.store_chunk().await?;
+        }
+        Ok(Stored {
+            blob: self.blob,
+            size: i64::try_from(self.size).unwrap_or(i64::MAX),
+            checksum: self.whole.finalize_reset().into(),
+            chunk_bytes: i32::try_from(CHUNK_BYTES).unwrap_or(i32::MAX),
+            chunks: std::mem::take(&mut self.chunks),
+        })
+    }
+
+    async fn store_chunk(&mut self) -> Result<(), CallError> {
+        let chunk = Bytes::from(std::mem::take(&mut self.buffer));
+        let number = self.chunks.len() / 32;
+        self.chunks.extend_from_slice(&Sha256::digest(&chunk));
+        self.blobs.put(self.blob, number, chunk).await.map_err(|error| storage_failed(&error))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.blobs.remove_later(self.blob, self.chunks.len() / 32);
+    }
+}

@@ -1,0 +1,242 @@
+//! Dry runs: what a script would do. It reads what there is and what it has written itself, in one
+//! transaction that is rolled back at the end; nothing of it is seen by anybody else.
+//!
+//! The transaction stays open while the script computes, which no other one does. So there are few at a time
+//! and not for long, and the database ends one whose script does not call for a while.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use shared::call::{CallCode, CallError, Companion, HostCall};
+use sqlx::Transaction;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, Postgres};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::{Access, Data, Told, failed};
+use crate::store;
+
+/// Dry runs at a time: each has a connection of those that scripts share, and its locks.
+const ROOM: usize = 2;
+/// For how long one may change something: others wait for its locks.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deeds that are told one by one.
+const DEEDS_MAX: usize = 1_000;
+
+/// Room for dry runs.
+#[derive(Debug, Clone)]
+pub(super) struct Stage(Arc<Semaphore>);
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM)))
+    }
+}
+
+/// One dry run.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    state: tokio::sync::Mutex<Option<State>>,
+    noted: Mutex<Noted>,
+    _room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct State {
+    tx: Transaction<'static, Postgres>,
+    until: Instant,
+    /// Whether a call has begun something that it has not ended: it only read, or it failed.
+    is_open: bool,
+}
+
+/// Something that a script would do.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Deed {
+    /// The call, such as `kv.set`.
+    pub(crate) call: &'static str,
+    /// What it is about: collection and key or id, or method and address.
+    pub(crate) target: String,
+    /// What is written, unless it is long.
+    pub(crate) value: Option<Value>,
+}
+
+/// What a script would have done.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Would {
+    /// Its calls that change something or ask the world, in their order.
+    deeds: Vec<Deed>,
+    /// How many more there were.
+    more: usize,
+    /// Events that its changes would have made.
+    events: usize,
+}
+
+/// What is left to be done or told at the end.
+#[derive(Debug, Default)]
+struct Noted {
+    would: Would,
+    /// Contents that were stored, with the number of their chunks.
+    contents: Vec<(Uuid, usize)>,
+}
+
+impl Data {
+    /// Begins a dry run; nothing when there are enough already.
+    pub(crate) async fn rehearse(&self) -> Result<Option<Arc<Rehearsal>>, CallError> {
+        let Ok(room) = Arc::clone(&self.stage.0).try_acquire_owned() else { return Ok(None) };
+        let tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let state = State { tx, until: Instant::now() + PATIENCE, is_open: false };
+        let state = tokio::sync::Mutex::new(Some(state));
+        Ok(Some(Arc::new(Rehearsal { state, noted: Mutex::default(), _room: room })))
+    }
+
+    /// Takes back all of it, and tells it.
+    pub(crate) async fn end_rehearsal(&self, rehearsal: &Rehearsal) -> Would {
+        if let Some(state) = rehearsal.state.lock().await.take() {
+            // A connection that is gone has taken it back already.
+            let _ = state.tx.rollback().await;
+        }
+        let noted = std::mem::take(&mut *rehearsal.noted());
+        for (blob, chunks) in noted.contents {
+            self.blobs.remove_later(blob, chunks);
+        }
+        noted.would
+    }
+
+    /// A connection for one statement that reads, or that stands alone.
+    pub(crate) async fn acquire<'a>(&self, access: &Access<'a>) -> Result<Conn<'a>, CallError> {
+        match access.rehearsal {
+            Some(rehearsal) => rehearsal.enter().await.map(Conn::Shared),
+            None => self.acquire_own().await.map(Conn::Own),
+        }
+    }
+
+    /// A transaction; dropped without commit it is taken back.
+    pub(crate) async fn begin<'a>(&self, access: &Access<'a>) -> Result<Change<'a>, CallError> {
+        match access.rehearsal {
+            Some(rehearsal) => Ok(Change::Part(rehearsal.enter().await?, rehearsal)),
+            None => self.database.begin().await.map(Change::Own).map_err(|error| failed(&error)),
+        }
+    }
+}
+
+impl Rehearsal {
+    /// The dry run that a call belongs to, if it belongs to one.
+    pub(crate) fn of(call: &HostCall) -> Option<&Self> {
+        call.context.companion.as_ref().and_then(Companion::get)
+    }
+
+    fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was done for the rest of the dry run.
+    pub(crate) fn note(&self, deed: Deed) {
+        let would = &mut self.noted().would;
+        match would.deeds.len() < DEEDS_MAX {
+            true => would.deeds.push(deed),
+            false => would.more += 1,
+        }
+    }
+
+    /// A content was stored that is nobody's in the end.
+    pub(super) fn note_content(&self, blob: Uuid, chunks: usize) {
+        self.noted().contents.push((blob, chunks));
+    }
+
+    /// A part of the transaction, which counts when it is committed. Calls come one after the other.
+    async fn enter(&self) -> Result<Part<'_>, CallError> {
+        let mut guard = self.state.lock().await;
+        let over = || CallError::new(CallCode::Unavailable, "the dry run is over");
+        let state = guard.as_mut().ok_or_else(over)?;
+        if Instant::now() >= state.until {
+            let message = format!("a dry run has {} s for its calls", PATIENCE.as_secs());
+            return Err(CallError::new(CallCode::Unavailable, message));
+        }
+        if state.is_open {
+            store::savepoints::undo(&mut state.tx).await.map_err(|error| failed(&error))?;
+        }
+        store::savepoints::set(&mut state.tx).await.map_err(|error| failed(&error))?;
+        state.is_open = true;
+        tokio::sync::MutexGuard::try_map(guard, Option::as_mut).map(Part).map_err(|_| over())
+    }
+}
+
+/// A dry run's transaction, for one call.
+#[derive(Debug)]
+pub(crate) struct Part<'a>(tokio::sync::MappedMutexGuard<'a, State>);
+
+/// A connection to read from.
+pub(crate) enum Conn<'a> {
+    Own(PoolConnection<Postgres>),
+    Shared(Part<'a>),
+}
+
+impl Deref for Conn<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Own(conn) => conn,
+            Self::Shared(part) => &part.0.tx,
+        }
+    }
+}
+
+impl DerefMut for Conn<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(conn) => conn,
+            Self::Shared(part) => &mut part.0.tx,
+        }
+    }
+}
+
+/// A change that is not committed yet.
+pub(crate) enum Change<'a> {
+    Own(Transaction<'static, Postgres>),
+    Part(Part<'a>, &'a Rehearsal),
+}
+
+impl Change<'_> {
+    /// Makes it so, and lets its events run; in a dry run, it counts for what comes after it.
+    pub(crate) async fn commit(self, told: Told) -> Result<(), CallError> {
+        match self {
+            Self::Own(tx) => {
+                tx.commit().await.map_err(|error| failed(&error))?;
+                told.hand_over();
+            }
+            Self::Part(mut part, rehearsal) => {
+                store::savepoints::keep(&mut part.0.tx).await.map_err(|error| failed(&error))?;
+                part.0.is_open = false;
+                rehearsal.noted().would.events += told.forget();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Change<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Own(tx) => tx,
+            Self::Part(part, _) => &part.0.tx,
+        }
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(tx) => tx,
+            Self::Part(part, _) => &mut part.0.tx,
+        }
+    }
+}

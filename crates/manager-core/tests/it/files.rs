@@ -1,0 +1,256 @@
+//! Files, as scripts and people use them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use axum::body::Body;
+use http::Request;
+use manager_core::{FileStorage, ManagerConfig, OrphanSweep};
+use serde_json::Value;
+use shared::host_call::HostOp;
+use shared::host_call::files::{
+    Append, Appended, Content, Create, Deleted, Found, FoundPart, Id, Link, Linked, List, Page, Read, Update,
+};
+
+use crate::calls::Script;
+use crate::harness::{Reply, TestApi, config};
+use crate::outbox::eventually;
+
+const NAMES: [&str; 3] = ["a.txt", "..", "\u{202e}gpj.exe/\"\r\n"];
+
+fn create<'a>(name: &'a str, data: &'a [u8]) -> Create<'a> {
+    Create { collection: "f", name, content_type: "text/plain", content: Content { upload: 0, data } }
+}
+
+impl Script {
+    async fn make(&self, create: &Create<'_>) -> Result<String, String> {
+        let answer = self.call(HostOp::FilesCreate, create).await?;
+        Ok(answer.read::<Found<'_>>().file.unwrap().id.to_owned())
+    }
+
+    async fn content(&self, id: &str) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        loop {
+            let read = Read { collection: "f", id, offset: content.len() as u64, version: 0 };
+            let answer = self.call(HostOp::FilesRead, &read).await.unwrap();
+            let part = answer.read::<FoundPart<'_>>().part?;
+            content.extend_from_slice(part.data);
+            if part.data.is_empty() || content.len() as u64 == part.size {
+                return Some(content);
+            }
+        }
+    }
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| (n * 2_654_435_761 >> 13) as u8).collect()
+}
+
+async fn download(api: &TestApi, path: &str, range: Option<&str>) -> (u16, Vec<u8>, http::HeaderMap) {
+    let mut request = api.request("GET", path, None);
+    if let Some(range) = range {
+        request.headers_mut().insert("range", range.parse().unwrap());
+    }
+    bytes_of(api, request).await
+}
+
+async fn bytes_of(api: &TestApi, request: Request<Body>) -> (u16, Vec<u8>, http::HeaderMap) {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let response = api.router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let content = body.collect().await.unwrap().to_bytes().to_vec();
+    (parts.status.as_u16(), content, parts.headers)
+}
+
+async fn upload(api: &TestApi, method: &str, path: &str, content: Vec<u8>) -> Reply {
+    let mut request = api.request(method, path, None);
+    *request.body_mut() = Body::from(content);
+    request.headers_mut().insert("content-type", "image/png".parse().unwrap());
+    api.send(request).await
+}
+
+#[tokio::test]
+async fn a_file_is_made_read_changed_and_removed() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    for name in NAMES {
+        for size in [0, 1, (1 << 20) - 1, 1 << 20] {
+            let content = noise(size.min(900_000));
+            let id = script.make(&create(name, &content)).await.unwrap();
+            assert_eq!(script.content(&id).await, Some(content), "{name:?}, {size} bytes");
+            let file = Id { collection: "f", id: &id };
+            let head = script.call(HostOp::FilesHead, &file).await.unwrap();
+            assert_eq!(head.read::<Found<'_>>().file.unwrap().name, name);
+            let rename =
+                Update { collection: "f", id: &id, name: Some("b"), content_type: None, content: None };
+            let renamed = script.call(HostOp::FilesUpdate, &rename).await.unwrap();
+            let renamed = renamed.read::<Found<'_>>().file.unwrap().content_type.to_owned();
+            assert_eq!(renamed, "text/plain");
+            let content = Content { upload: 0, data: b"new" };
+            let replace = Update { name: None, content: Some(content), ..rename };
+            script.call(HostOp::FilesUpdate, &replace).await.unwrap();
+            assert_eq!(script.content(&id).await.as_deref(), Some(&b"new"[..]));
+            assert!(script.call(HostOp::FilesDelete, &file).await.unwrap().read::<Deleted>().existed);
+            assert_eq!(script.content(&id).await, None);
+        }
+    }
+    let usage: i64 = api.database.scalar("select size + files from files_usage").await;
+    assert_eq!(usage, 0, "what is removed is no longer counted");
+}
+
+#[tokio::test]
+async fn a_long_content_comes_in_pieces_that_are_its_executions_alone() {
+    let api = TestApi::start().await;
+    let (script, other) = (Script::of(&api, "default").await, Script::of(&api, "default").await);
+    let whole = noise(3_000_000);
+    let mut upload = 0;
+    for piece in whole.chunks(700_000).take(4) {
+        let answer = script.call(HostOp::FilesAppend, &Append { upload, data: piece }).await.unwrap();
+        upload = answer.read::<Appended>().upload;
+    }
+    let stolen = Create { content: Content { upload, data: b"" }, ..create("stolen", b"") };
+    assert_eq!(other.make(&stolen).await, Err("invalid_argument".into()));
+    let last = &whole[2_800_000..];
+    let id =
+        script.make(&Create { content: Content { upload, data: last }, ..create("a", b"") }).await.unwrap();
+    assert_eq!(script.content(&id).await, Some(whole));
+    let again = Create { content: Content { upload, data: b"" }, ..create("again", b"") };
+    assert_eq!(script.make(&again).await, Err("invalid_argument".into()), "an upload is used once");
+}
+
+#[tokio::test]
+async fn pages_go_through_all_files() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let mut made = Vec::new();
+    for n in 0..5 {
+        made.push(script.make(&create(&n.to_string(), b"x")).await.unwrap());
+    }
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let list = List { collection: "f", limit: 2, after: &after };
+        let answer = script.call(HostOp::FilesList, &list).await.unwrap();
+        let Page { files, has_more } = answer.read();
+        seen.extend(files.iter().map(|file| file.id.to_owned()));
+        after.clone_from(seen.last().unwrap());
+        if !has_more {
+            break;
+        }
+    }
+    assert_eq!(seen, made);
+}
+
+#[tokio::test]
+async fn people_upload_and_download_whole_and_in_parts() {
+    let api = TestApi::start().await;
+    let content = noise(2_500_000);
+    let made = upload(&api, "POST", "/apps/default/files/pics?name=a%2Fb.png", content.clone()).await;
+    let file = made.is(201);
+    assert_eq!((&file["size"], &file["content_type"]), (&Value::from(2_500_000), &"image/png".into()));
+    let path = format!("/apps/default/files/pics/{}", file["id"].as_str().unwrap());
+    let (status, whole, headers) = download(&api, &format!("{path}/content"), None).await;
+    assert_eq!((status, whole == content), (200, true));
+    assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
+    assert!(headers["content-disposition"].to_str().unwrap().starts_with("attachment; filename=\"a_b.png\""));
+    for (range, expected) in [
+        ("bytes=0-9", 0..10),
+        ("bytes=1048570-1048590", 1_048_570..1_048_591),
+        ("bytes=2499999-", 2_499_999..2_500_000),
+        ("bytes=-5", 2_499_995..2_500_000),
+    ] {
+        let (status, part, headers) = download(&api, &format!("{path}/content"), Some(range)).await;
+        assert_eq!((status, part.as_slice()), (206, &content[expected.clone()]), "{range}");
+        let wanted = format!("bytes {}-{}/2500000", expected.start, expected.end - 1);
+        assert_eq!(headers["content-range"], wanted.as_str());
+    }
+    assert_eq!(download(&api, &format!("{path}/content"), Some("bytes=2500000-")).await.0, 416);
+    let replaced = upload(&api, "PUT", &path, b"small".to_vec()).await;
+    assert_eq!(replaced.is(200)["name"], "a/b.png");
+    assert_eq!(download(&api, &format!("{path}/content"), None).await.1, b"small");
+    assert_eq!(api.all_pages("/apps/default/files/pics", 1).await.len(), 1);
+    assert_eq!(api.call("DELETE", &path, None).await.status, 204);
+    api.get(&path).await.is_problem("not_found");
+}
+
+#[tokio::test]
+async fn a_link_is_good_for_its_file_and_its_time_only() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let id = script.make(&create("a.txt", b"secret")).await.unwrap();
+    let link = Link { collection: "f", id: &id, expires_s: 60 };
+    let answer = script.call(HostOp::FilesUrl, &link).await.unwrap();
+    let url = answer.read::<Linked<'_>>().url.unwrap();
+    let path = url.strip_prefix("http://127.0.0.1:8080").unwrap();
+    let ask = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    assert_eq!(bytes_of(&api, ask(path)).await.1, b"secret", "without a credential");
+    let token = path.rsplit('/').next().unwrap();
+    for at in [0, token.len() / 2, token.len() - 1] {
+        let mut forged = token.to_owned();
+        let other = if forged.as_bytes()[at] == b'A' { "B" } else { "A" };
+        forged.replace_range(at..=at, other);
+        assert_eq!(bytes_of(&api, ask(&format!("/api/v1/files/{forged}"))).await.0, 404);
+    }
+    assert_eq!(bytes_of(&api, ask("/api/v1/files/x")).await.0, 404);
+    for expires_s in [0, u32::MAX] {
+        let refused = script.call(HostOp::FilesUrl, &Link { expires_s, ..link }).await;
+        assert_eq!(refused, Err("invalid_argument".into()));
+    }
+    script.call(HostOp::FilesDelete, &Id { collection: "f", id: &id }).await.unwrap();
+    assert_eq!(bytes_of(&api, ask(path)).await.0, 404, "the file is gone");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_refused() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let long = "x".repeat(256);
+    for bad in [
+        Create { name: "", ..create("a", b"") },
+        Create { name: &long, ..create("a", b"") },
+        Create { name: "a\0b", ..create("a", b"") },
+        Create { content_type: "text\r\nx: y/", ..create("a", b"") },
+        Create { content_type: "text", ..create("a", b"") },
+        Create { collection: "", ..create("a", b"") },
+    ] {
+        assert_eq!(script.make(&bad).await, Err("invalid_argument".into()), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn content_of_no_file_is_removed_in_time_and_that_of_files_never() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let hour = Duration::from_secs(60 * 60);
+    let api = TestApi::start_with(ManagerConfig {
+        files: FileStorage::Directory(root.to_owned()),
+        orphans: OrphanSweep { first: Duration::ZERO, every: Duration::from_millis(10), age: hour },
+        ..config()
+    })
+    .await;
+    let script = Script::of(&api, "default").await;
+    let id = script.make(&create("a", b"kept")).await.unwrap();
+    let kept = contents(root);
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    let stray = root.join("aa/aabbccddaabbccddaabbccddaabbccdd");
+    let (old, young, foreign) = (stray.join("0"), stray.join("1"), root.join("README"));
+    fs::create_dir_all(&stray).unwrap();
+    for path in [&old, &young, &foreign] {
+        fs::write(path, "x").unwrap();
+    }
+    let long_ago = SystemTime::now() - 2 * hour;
+    for path in [kept, &foreign, &old] {
+        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    eventually("the old content is gone", async || (!old.exists()).then_some(())).await;
+    assert!(young.exists(), "its upload may still be going on");
+    assert!(foreign.exists(), "it is not ours");
+    assert_eq!(script.content(&id).await.as_deref(), Some(&b"kept"[..]));
+}
+
+/// The files below a folder.
+fn contents(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { contents(&path) } else { vec![path] }).collect()
+}

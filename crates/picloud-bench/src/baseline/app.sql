@@ -1,0 +1,1 @@
+select id from apps order by created_at limit 1

@@ -1,0 +1,80 @@
+//! What scripts do with `kv`, written by hand: an axum handler that runs the same statements on the
+//! same PostgreSQL, with as many connections and no wall around anything.
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use sqlx::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use uuid::Uuid;
+
+/// As many as PiCloud has for what scripts ask.
+const CONNECTIONS_MAX: u32 = 8;
+/// Reads of one request that reads often.
+const READS: usize = 100;
+
+#[derive(Clone)]
+struct Table {
+    pool: PgPool,
+    app: Uuid,
+}
+
+pub(super) async fn router(url: &str) -> anyhow::Result<Router> {
+    let options: PgConnectOptions = url.parse().context("the baseline needs the address of a database")?;
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await?;
+    let app = sqlx::query_scalar(include_str!("app.sql")).fetch_one(&pool).await?;
+    let table = Table { pool, app };
+    write(&mut *table.pool.acquire().await?, table.app).await?;
+    Ok(Router::new()
+        .route("/bench/data/get", get(read_once))
+        .route("/bench/data/gets", get(read_often))
+        .route("/bench/data/getset", get(read_and_write))
+        .with_state(table))
+}
+
+type Answer = Result<String, StatusCode>;
+
+async fn read_once(State(table): State<Table>) -> Answer {
+    let mut conn = table.pool.acquire().await.map_err(failed)?;
+    read(&mut conn, table.app).await.map_err(failed)
+}
+
+async fn read_often(State(table): State<Table>) -> Answer {
+    let mut conn = table.pool.acquire().await.map_err(failed)?;
+    for _ in 1..READS {
+        read(&mut conn, table.app).await.map_err(failed)?;
+    }
+    read(&mut conn, table.app).await.map_err(failed)
+}
+
+async fn read_and_write(State(table): State<Table>) -> Answer {
+    let mut conn = table.pool.acquire().await.map_err(failed)?;
+    let value = read(&mut conn, table.app).await.map_err(failed)?;
+    write(&mut conn, table.app).await.map_err(failed)?;
+    Ok(value)
+}
+
+async fn read(conn: &mut PgConnection, app: Uuid) -> sqlx::Result<String> {
+    sqlx::query_scalar(include_str!("kv_get.sql")).bind(app).bind("bench").bind("axum").fetch_one(conn).await
+}
+
+async fn write(conn: &mut PgConnection, app: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar(include_str!("kv_set.sql"))
+        .bind(app)
+        .bind("bench")
+        .bind("axum")
+        .bind("\"value\"")
+        .fetch_one(conn)
+        .await
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn failed(_: sqlx::Error) -> StatusCode {
+    StatusCode::INTERNAL_SERVER_ERROR
+}
