@@ -70,7 +70,7 @@ pub(super) async fn create(
         return Err(ApiError::new(Code::Conflict, detail));
     }
     let target = format!("{}: {}", index.collection, index.members.join(", "));
-    let entry = Entry::new(&principal, "docs.index.create", &target).on(app.id).after(&index);
+    let entry = Entry::new(&principal, "doc_index.create", &target).on(app.id).after(&index);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
     admin.indexer.wake();
@@ -89,7 +89,7 @@ pub(super) async fn delete(
     access::lock(&mut tx, &app).await?;
     let old = indexes::delete(&mut tx, app.id, id).await?.ok_or_else(missing)?;
     let target = format!("{}: {}", old.collection, old.members.join(", "));
-    let entry = Entry::new(&principal, "docs.index.delete", &target).on(app.id).before(&old);
+    let entry = Entry::new(&principal, "doc_index.delete", &target).on(app.id).before(&old);
     audit::append(&mut tx, entry).await?;
     tx.commit().await?;
     admin.indexer.wake();

@@ -59,7 +59,7 @@ pub(super) async fn put(
         let detail = format!("an app has {DOC_SCHEMAS_MAX} schemas at most; remove one first");
         return Err(ApiError::new(Code::Conflict, detail));
     }
-    let entry = Entry::new(&principal, "docs.schema.set", &collection).on(app.id).after(&schema);
+    let entry = Entry::new(&principal, "doc_schema.set", &collection).on(app.id).after(&schema);
     let entry = match &before {
         Some(before) => entry.before(before),
         None => entry,
@@ -80,7 +80,7 @@ pub(super) async fn delete(
     if !schemas::delete(&mut tx, app.id, &collection).await? {
         return Err(ApiError::not_found("the collection has no schema"));
     }
-    audit::append(&mut tx, Entry::new(&principal, "docs.schema.delete", &collection).on(app.id)).await?;
+    audit::append(&mut tx, Entry::new(&principal, "doc_schema.delete", &collection).on(app.id)).await?;
     admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }

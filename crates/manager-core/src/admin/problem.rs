@@ -162,9 +162,11 @@ pub(crate) async fn render(State(IsTls(is_tls)): State<IsTls>, mut request: Requ
         return response;
     }
     let status = response.status();
-    let error = response.extensions_mut().remove::<ApiError>().or_else(|| {
-        (status.is_client_error() || status.is_server_error()).then(|| ApiError::of_status(status))
-    });
+    // A part that is not there: how long the whole is says its header, and there is nothing else to say.
+    let is_failure =
+        (status.is_client_error() || status.is_server_error()) && status != StatusCode::RANGE_NOT_SATISFIABLE;
+    let error = response.extensions_mut().remove::<ApiError>();
+    let error = error.or_else(|| is_failure.then(|| ApiError::of_status(status)));
     if let Some(error) = error {
         let old = std::mem::take(response.headers_mut());
         response = problem(&error, &id.0, old);

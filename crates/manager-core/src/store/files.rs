@@ -215,8 +215,10 @@ pub(crate) async fn add_usage(
     files: i64,
 ) -> sqlx::Result<i64> {
     sqlx::query_scalar(
-        "insert into files_usage as old (app_id, size, files) values ($1, $2, $3)
-         on conflict (app_id) do update set size = old.size + excluded.size, files = old.files + excluded.files
+        // What is proposed is checked before it is found that there is a row already, so it is never below 0.
+        "insert into files_usage as old (app_id, size, files)
+         values ($1, greatest($2, 0::bigint), greatest($3, 0::bigint))
+         on conflict (app_id) do update set size = old.size + $2, files = old.files + $3
          returning size",
     )
     .bind(app)

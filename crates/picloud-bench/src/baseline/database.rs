@@ -74,7 +74,6 @@ async fn write(conn: &mut PgConnection, app: Uuid) -> sqlx::Result<i64> {
         .await
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn failed(_: sqlx::Error) -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }

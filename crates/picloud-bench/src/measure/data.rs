@@ -78,8 +78,8 @@ fn rounds(
 ) -> anyhow::Result<Vec<Pair>> {
     let pairs = (0..bench.plan.rounds).map(|_| turn(bench)).collect::<anyhow::Result<Vec<_>>>()?;
     let rate = |pick: fn(&Pair) -> &Measured| median(pairs.iter().map(|pair| pick(pair).per_second()));
-    let (axum, picloud): (fn(&Pair) -> &Measured, fn(&Pair) -> &Measured) =
-        (|pair| &pair.axum, |pair| &pair.picloud);
+    let axum: fn(&Pair) -> &Measured = |pair| &pair.axum;
+    let picloud: fn(&Pair) -> &Measured = |pair| &pair.picloud;
     report.line(format_args!(
         "  {name:<7} {connections:>2} conn   axum {:>8.0}/s ({:>7.1} µs)   PiCloud {:>8.0}/s ({:>7.1} µs)",
         rate(axum),

@@ -146,17 +146,28 @@ fn what_people_change_is_told_too() {
 }
 
 #[test]
-fn changes_wait_for_a_trigger_that_is_switched_off() {
+fn a_change_is_told_when_somebody_takes_over_the_trigger_whose_owner_has_left() {
     let server = TestServer::shared();
     let app = server.app();
     app.deploy("handler", HANDLER, &NO_LIMITS);
-    let body =
-        json!({ "kind": "kv", "script": "handler", "config": { "collection": "c" }, "enabled": false });
-    let id = app.admin("POST", "/triggers", &body).is(201).json()["id"].as_str().unwrap().to_owned();
+    let (name, password) = (format!("bob-{}", app.slug), "a long enough pass phrase 17");
+    server.admin("POST", "/users", &json!({ "username": name, "password": password })).is(201);
+    app.admin("POST", "/members", &json!({ "user": name, "role": "editor" })).is(201);
+    let login = server.admin("POST", "/auth/login", &json!({ "username": name, "password": password }));
+    let bearer = format!("Bearer {}", login.is(200).json()["token"].as_str().unwrap());
+    let body = json!({ "kind": "kv", "script": "handler", "config": { "collection": "c" } }).to_string();
+    let path = format!("/api/v1/admin/apps/{}/triggers", app.slug);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let made = server.client.send("POST", "localhost", &path, &headers, body.as_bytes()).is(201).json();
+    let id = made["id"].as_str().unwrap();
+    app.admin("DELETE", &format!("/members/{name}"), &Value::Null).is(204);
     app.run("write", "kv::collection(\"c\").set(\"k\", 1)", &NO_LIMITS).is(200);
-    let waiting = app.admin("GET", "/outbox", &Value::Null).is(200).json()["items"].clone();
-    assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
-    app.admin("PATCH", &format!("/triggers/{id}"), &json!({ "enabled": true })).is(200);
+    eventually("the event waits", || {
+        let outbox = app.admin("GET", "/outbox", &Value::Null).is(200).json();
+        let row = outbox["items"].as_array().unwrap().first().cloned()?;
+        row["due_at"].is_null().then_some(())
+    });
+    app.admin("POST", &format!("/triggers/{id}:take-over"), &json!({})).is(200);
     assert_eq!(told(&app, "kv", 1)[0]["value"], 1);
 }
 

@@ -215,8 +215,9 @@ fn a_commit_and_its_messages_are_one() {
         (&done[1], &json!("ada"))
     );
     assert_eq!(news[0]["event"]["pubsub"]["message"], Value::Null);
-    let wrong = r#"try { atomic::commit([#{ queue: "q", publish: 1 }]) } catch (error) { error.code }"#;
+    let wrong =
+        r#"try { atomic::commit([#{ queue: "q", publish: 1 }]) } catch (error) { return error.code }"#;
     assert_eq!(app.run("wrong", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
-    let wrong = r#"try { atomic::commit([#{ queue: "q", kv: "c", key: "k", set: 1 }]) } catch (error) { error.code }"#;
+    let wrong = r#"try { atomic::commit([#{ queue: "q", kv: "c", key: "k", set: 1 }]) } catch (error) { return error.code }"#;
     assert_eq!(app.run("wrong", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
 }
