@@ -164,7 +164,7 @@ fn a_renamed_app_is_found_by_its_old_name() {
     let refused = me.pic(&["apps", "rm", &app.slug], "");
     refused.is(1);
     let says = |what: &str| assert!(refused.stderr.contains(what), "{}", refused.stderr);
-    ["1 routes", "1 scripts", "1 versions"].map(says);
+    ["1 routes", "1 scripts", "1 versions"].into_iter().for_each(says);
     me.pic(&["apps", "rm", &app.slug, "--force"], "").is(0);
 }
 
