@@ -118,7 +118,7 @@ fn a_stopped_worker_is_killed_when_its_executions_are_overdue() {
     // The stopped ones that ran nothing are still there; nobody has noticed, and nobody needs to.
     for worker in before {
         if process::children(server.pid()).contains(&worker) {
-            process::send(worker, Signal::SIGCONT);
+            process::send_if_there(worker, Signal::SIGCONT);
         }
     }
     eventually("hello is answered", || {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -51,6 +52,14 @@ pub(crate) fn find_in_memory(pid: u32, needle: &[u8]) -> usize {
 /// Sends a signal to the server or to one of its workers.
 pub(crate) fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+}
+
+/// The same, to one that may have ended meanwhile.
+pub(crate) fn send_if_there(pid: u32, signal: Signal) {
+    match kill(Pid::from_raw(pid.try_into().unwrap()), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => panic!("{signal} to {pid}: {errno}"),
+    }
 }
 
 /// Processor time of a process in ticks of the kernel's clock.
