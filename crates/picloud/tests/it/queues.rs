@@ -219,5 +219,5 @@ fn a_commit_and_its_messages_are_one() {
         r#"try { atomic::commit([#{ queue: "q", publish: 1 }]) } catch (error) { return error.code }"#;
     assert_eq!(app.run("wrong", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
     let wrong = r#"try { atomic::commit([#{ queue: "q", kv: "c", key: "k", set: 1 }]) } catch (error) { return error.code }"#;
-    assert_eq!(app.run("wrong", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
+    assert_eq!(app.run("two-kinds", wrong, &NO_LIMITS).is(200).json(), "invalid_argument");
 }
