@@ -110,8 +110,9 @@ async fn what_cannot_be_indexed_is_refused_or_fails_and_says_why() {
     }
     let script = Script::of(&api, "default").await;
     // Random, so that it cannot be made short.
-    let long: String =
-        (0..20_000_u64).map(|n| char::from(b'a' + (n * n * 2_654_435_761 >> 21) as u8 % 26)).collect();
+    let long: String = (0..20_000_u64)
+        .map(|n| char::from(b'a' + ((n * n * 2_654_435_761) >> 21).to_le_bytes()[0] % 26))
+        .collect();
     let data = json!({ "text": long }).to_string();
     script.call(HostOp::DocsCreate, &Create { collection: "long", data: &data }).await.unwrap();
     let id = declare(&api, "long", json!(["text"])).await;

@@ -44,7 +44,7 @@ impl Script {
 }
 
 fn noise(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|n| (n * 2_654_435_761 >> 13) as u8).collect()
+    (0..bytes).map(|n| ((n * 2_654_435_761) >> 13).to_le_bytes()[0]).collect()
 }
 
 async fn download(api: &TestApi, path: &str, range: Option<&str>) -> (u16, Vec<u8>, http::HeaderMap) {

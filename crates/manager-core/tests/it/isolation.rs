@@ -93,6 +93,7 @@ impl Belongings {
     }
 
     /// The call, aimed at these belongings.
+    #[expect(clippy::too_many_lines, reason = "a list of all calls, which ought to be seen together")]
     fn aim(&self, op: HostOp) -> Vec<u8> {
         let (collection, key, id) = ("c", "k", self.document.as_str());
         let file = self.file.as_str();

@@ -182,7 +182,8 @@ async fn attack_what_is_not_signed_or_signed_for_something_else_is_not_believed(
 #[tokio::test]
 async fn attack_a_signed_request_that_is_sent_much_later_is_refused() {
     let api = TestApi::start().await;
-    let cases: [(&str, fn(i64) -> Vec<Header>); 2] =
+    type Signed = fn(i64) -> Vec<Header>;
+    let cases: [(&str, Signed); 2] =
         [("standard", |time| standard(KEY, "msg_1", time, BODY)), ("stripe", |time| stripe(KEY, time, BODY))];
     for (provider, at) in cases {
         let hook = Hook::new(&api, provider).await;

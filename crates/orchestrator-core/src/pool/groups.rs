@@ -299,7 +299,6 @@ mod tests {
 
     /// Without controllers, which a machine that has control groups of version 1 gives to those.
     #[test]
-    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
     fn a_worker_is_in_its_group_until_it_ends_and_then_the_group_is_gone() {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let base = mount_point(&mounts).map(|root| root.join(format!("picloud-test-{}", std::process::id())));
