@@ -9,6 +9,8 @@ const SQL: &[&str] = &[
     "crates/manager-core/src/store/",
     // Creates the role and the database of the private server, before there is a store.
     "crates/picloud/src/postgres/",
+    // What statements cost by themselves, beside PiCloud.
+    "crates/picloud-bench/src/baseline/database.rs",
 ];
 
 /// Where `unsafe` may be.
