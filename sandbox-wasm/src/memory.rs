@@ -42,7 +42,7 @@ const fn class(size: usize) -> usize {
     (size - 1) / STEP
 }
 
-/// The standard library's allocator, called and never inlined: it is some 4 KiB at each of hundreds of places.
+/// The standard library's allocator, called and never inlined: it is seldom needed, and large.
 #[inline(never)]
 unsafe fn large_alloc(layout: Layout) -> *mut u8 {
     // SAFETY: as asked of this function.
