@@ -10,12 +10,18 @@ use crate::limits::{BODY_PAUSE_S, BODY_RATE_FROM_S, BODY_RATE_MIN};
 pub struct PairBlock(Vec<u8>);
 
 impl PairBlock {
+    /// None yet, with room for some bytes of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Adds a pair. Names over 64 KiB do not occur behind the ingress limits and are cut.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let name = &name[..name.len().min(usize::from(u16::MAX))];
         let name_len = u16::try_from(name.len()).unwrap_or(u16::MAX);
         let value = &value[..value.len().min(u32::MAX as usize)];
         let value_len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        self.0.reserve(2 + name.len() + 4 + value.len());
         self.0.extend_from_slice(&name_len.to_le_bytes());
         self.0.extend_from_slice(name);
         self.0.extend_from_slice(&value_len.to_le_bytes());

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::http::PairBlock;
 use crate::route::{PathPattern, Segment};
 
@@ -13,9 +15,9 @@ const INDEX: &str = "index.html";
 #[derive(Debug)]
 pub struct PathSegments<'a> {
     /// Percent-decoded; for matching and for parameters.
-    decoded: Vec<Cow<'a, str>>,
+    decoded: SmallVec<[Cow<'a, str>; 8]>,
     /// As sent; for the rest of a prefix.
-    raw: Vec<&'a str>,
+    raw: SmallVec<[&'a str; 8]>,
 }
 
 /// Parameters, and what a prefix pattern's `*` stands for.
@@ -29,7 +31,7 @@ impl<'a> PathSegments<'a> {
     /// Nothing when the path does not begin with a slash.
     pub fn new(path: &'a str) -> Option<Self> {
         let body = path.strip_prefix('/')?;
-        let raw: Vec<_> = if body.is_empty() { Vec::new() } else { body.split('/').collect() };
+        let raw: SmallVec<[_; 8]> = if body.is_empty() { SmallVec::new() } else { body.split('/').collect() };
         let decoded = raw.iter().map(|segment| decode(segment)).collect();
         Some(Self { decoded, raw })
     }

@@ -358,3 +358,17 @@ fn the_canary_is_found_where_nothing_restores_the_memory() {
         assert_eq!(hits(machine.memory.data(&machine.store), &self::secret(2)), 0);
     }
 }
+
+/// Whatever the image has grown by is guarded too, and then is looked at only where it was written.
+#[test]
+fn a_short_script_leaves_few_pages_to_look_at() {
+    let mut worker = Worker::new();
+    let initial = at_once(Machine::fresh(&worker.sandbox, &worker.links[0], 0)).unwrap().memory_bytes();
+    for _ in 0..20 {
+        worker.run(0, OTHER, "", false);
+    }
+    let machine = worker.machines[0].as_ref().unwrap();
+    assert!(machine.memory_bytes() > initial, "the image has not grown: this shows nothing");
+    let pages = machine.guard.written(0..machine.memory_bytes()).count();
+    assert!((1..16).contains(&pages), "{pages} pages");
+}

@@ -34,6 +34,7 @@ pub(super) struct Guard {
 /// What the signal handler needs: the place and, for each page, whether it is protected.
 struct Pages {
     start: usize,
+    bytes: usize,
     page_bytes: usize,
     protected: Box<[AtomicU64]>,
     /// Pages of the far part of the stack. A script that recurses that deeply writes many of them, so
@@ -42,11 +43,13 @@ struct Pages {
 }
 
 impl Guard {
-    /// Takes charge of a guest's memory, nothing of which is protected yet.
+    /// Takes charge of a guest's memory as large as it is, nothing of which is protected yet.
     pub(super) fn new(store: &mut Store<GuestState>, memory: Memory, page_bytes: usize) -> Self {
-        let count = memory.data_size(&*store) / page_bytes;
+        let bytes = memory.data_size(&*store);
+        let count = bytes / page_bytes;
         let pages = Arc::new(Pages {
             start: memory.data_ptr(&*store) as usize,
+            bytes,
             page_bytes,
             protected: (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             far_stack: AtomicUsize::new(0),
@@ -67,12 +70,20 @@ impl Guard {
         self.far_stack
     }
 
+    /// How much memory it has charge of: what came by growing since is not protected.
+    pub(super) fn bytes(&self) -> usize {
+        self.pages.bytes
+    }
+
+    pub(super) fn page_bytes(&self) -> usize {
+        self.pages.page_bytes
+    }
+
     /// The parts of a stretch that may have been written.
     pub(super) fn written(&self, stretch: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let page = self.pages.page_bytes;
-        let pages = stretch.start / page..stretch.end.div_ceil(page);
-        pages
-            .filter(|&index| !self.pages.is_protected(index))
+        self.pages
+            .unprotected(stretch.start / page..stretch.end.div_ceil(page))
             .map(move |index| (index * page).max(stretch.start)..((index + 1) * page).min(stretch.end))
     }
 
@@ -90,7 +101,7 @@ impl Guard {
     pub(super) fn protect(&self, stretch: Range<usize>) -> Result<(), Errno> {
         let page = self.pages.page_bytes;
         let first = stretch.start.div_ceil(page);
-        // Memory that came by growing has no bit, and is never protected.
+        // Memory that came by growing since has no bit, and is not protected.
         let end = (stretch.end / page).min(self.pages.protected.len() * 64);
         if first >= end {
             return Ok(());
@@ -175,6 +186,18 @@ impl Pages {
         word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (index % 64)) != 0)
     }
 
+    /// Those of some pages that are not protected. Most are, so it looks at 64 at a time.
+    fn unprotected(&self, pages: Range<usize>) -> impl Iterator<Item = usize> {
+        let words = pages.start / 64..pages.end.div_ceil(64);
+        words.flat_map(move |word| {
+            let protected = self.protected.get(word).map_or(0, |bits| bits.load(Ordering::Relaxed));
+            let first = pages.start.saturating_sub(word * 64);
+            let beyond = 64 - (pages.end - word * 64).min(64);
+            let asked = (u64::MAX << first) & (u64::MAX >> beyond);
+            Ones(asked & !protected).map(move |bit| word * 64 + bit)
+        })
+    }
+
     fn mark(&self, index: usize, protected: bool) {
         let word = &self.protected[index / 64];
         if protected {
@@ -210,6 +233,19 @@ impl Pages {
         // compiler knows of becomes invalid but writes, and those are resumed by the handler or, by
         // the host outside of a run, announced by `unprotect`.
         Errno::result(unsafe { libc::mprotect(start as *mut libc::c_void, len, access) }).map(drop)
+    }
+}
+
+/// The places of the ones in a word.
+struct Ones(u64);
+
+impl Iterator for Ones {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let place = self.0.trailing_zeros();
+        self.0 &= self.0.checked_sub(1)?;
+        Some(place as usize)
     }
 }
 

@@ -139,7 +139,7 @@ impl Image {
             let times = machine.guard.expect(self.id)?;
             return self.restore_written(machine, times);
         }
-        machine.guard.end()?;
+        machine.guard_all()?;
         let memory = machine.memory.data_mut(&mut machine.store);
         discard(&mut memory[..self.far_stack])?;
         for run in &self.runs {

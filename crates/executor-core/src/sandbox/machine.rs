@@ -91,6 +91,15 @@ impl Machine {
         self.memory.data_size(&self.store)
     }
 
+    /// Makes all memory writable, and has the guard take charge of what came by growing too.
+    pub(super) fn guard_all(&mut self) -> Result<()> {
+        self.guard.end()?;
+        if self.guard.bytes() != self.memory_bytes() {
+            self.guard = Guard::new(&mut self.store, self.memory, self.guard.page_bytes());
+        }
+        Ok(())
+    }
+
     /// Gives the guest all it may burn from now on.
     pub(super) fn set_fuel(&mut self, fuel: u64) -> Result<()> {
         let mut tank = Tank::new(fuel);

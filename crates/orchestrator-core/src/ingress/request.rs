@@ -18,6 +18,8 @@ use crate::routing::Matched;
 
 const URI_BYTES_MAX: usize = 8 << 10;
 const QUERY_PAIRS_MAX: usize = 256;
+/// What the headers of most requests take.
+const HEADER_BYTES_USUAL: usize = 512;
 /// Longest request id taken over from a proxy.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -139,7 +141,7 @@ pub(super) fn invocation(matched: &Matched<'_>, call: &Call<'_>, request_id: Arc
 
 pub(super) fn blocks(matched: &Matched<'_>, call: &Call<'_>) -> Blocks {
     let Call { parts, caller, host_params, .. } = call;
-    let mut headers = PairBlock::default();
+    let mut headers = PairBlock::with_capacity(HEADER_BYTES_USUAL);
     for (name, value) in &parts.headers {
         match *name {
             COOKIE => push_cookies(&mut headers, value.as_bytes()),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use shared::http::PairBlock;
 use shared::path::PathSegments;
 use shared::route::{Route, Segment, Verdict};
+use smallvec::SmallVec;
 
 /// The routes of one app, compiled for lookup.
 #[derive(Debug, Default)]
@@ -86,13 +87,13 @@ impl AppMatcher {
     }
 
     /// Routes that may match, in order of precedence: one look for each segment of the path.
-    fn candidates(&self, segments: &PathSegments<'_>) -> Vec<usize> {
-        let mut found = self.by_beginning.get("").cloned().unwrap_or_default();
-        let mut beginning = String::new();
+    fn candidates(&self, segments: &PathSegments<'_>) -> SmallVec<[usize; 8]> {
+        let mut found: SmallVec<[_; 8]> = self.by_beginning.get("").into_iter().flatten().copied().collect();
+        let mut beginning = String::with_capacity(64);
         for segment in segments.decoded().iter().take(self.depth) {
             beginning.push('/');
             beginning.push_str(segment);
-            found.extend(self.by_beginning.get(&beginning).into_iter().flatten());
+            found.extend(self.by_beginning.get(&beginning).into_iter().flatten().copied());
         }
         found.sort_unstable();
         found
