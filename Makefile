@@ -24,8 +24,9 @@ test: setup setup-tests ## run all tests, against a throw-away PostgreSQL
 
 # The attacks by number are in docs/attacks.md. The whole workspace each time: what `make test` built is used again.
 torture: setup ## make every attack and every fault, and print what came of it
-	@printf '| %s | %s | %s |\n' attack expected seen
+	@printf '| %s | %s | %s | %s |\n' attack walls expected seen
 	$(CARGO) test --locked -q --workspace --test escape -- --nocapture --test-threads=1
+	@printf '| %s | %s | %s |\n' attack expected seen
 	$(CARGO) test --locked -q --workspace --test hostile_worker
 	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- attack isolation quarantine starters worker_loss crashes --nocapture --test-threads=1
 	$(CARGO) test --locked -q --workspace --lib -- --ignored ten_thousand 50_000_bad_worlds --nocapture

@@ -1,9 +1,10 @@
 //! The worker's end of the socket: whole frames in, whole frames out.
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use shared::limits::FRAME_TO_WORKER_BYTES_MAX;
 use shared::wire::codec::{FrameError, HEADER_BYTES, Header};
@@ -69,18 +70,31 @@ impl Channel {
     /// Takes in what the parent has sent. Waits for something if `wait` is set.
     pub(crate) fn receive(&mut self, wait: bool) -> Result<(), ChannelError> {
         self.make_room()?;
-        let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         loop {
-            match recv(self.socket.as_raw_fd(), &mut self.inbound[self.end..], flags) {
+            if wait {
+                self.sleep()?;
+            }
+            match recv(self.socket.as_raw_fd(), &mut self.inbound[self.end..], MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return Err(ChannelError::Closed),
                 Ok(count) => {
                     self.end += count;
                     return Ok(());
                 }
-                Err(Errno::EAGAIN) => return Ok(()),
-                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if !wait => return Ok(()),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(errno) => return Err(ChannelError::Socket(errno)),
             }
+        }
+    }
+
+    /// Sleeps until the parent has sent something, or has gone. Not in `recv`: who sleeps there is woken also
+    /// when the other side has read, for which Linux uses the same queue. A worker would wake up twice for
+    /// each request, and where many workers take turns, the second time costs as much as the first.
+    fn sleep(&self) -> Result<(), ChannelError> {
+        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut socket, None, None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(ChannelError::Socket(errno)),
         }
     }
 

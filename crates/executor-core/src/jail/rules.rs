@@ -66,6 +66,7 @@ const NO_FLAG_BUT_MAYMOVE: Test = Test::Bits { of: !(libc::MREMAP_MAYMOVE.unsign
 const GIVE_BACK: Test = Test::Is(libc::MADV_DONTNEED.unsigned_abs() as u64);
 const MONOTONIC: Test = Test::Is(libc::CLOCK_MONOTONIC.unsigned_abs() as u64);
 const NOTHING: Test = Test::Is(0);
+const ONE: Test = Test::Is(1);
 
 const fn allow(name: &'static str, numbers: [i64; 2], arguments: &'static [Argument]) -> Allowed {
     Allowed { name, numbers, arguments }
@@ -77,6 +78,8 @@ pub const RULES: &[Allowed] = &[
     allow("recvfrom", [45, 207], &[Argument(0, SOCKET)]),
     // Frames out, to the connected parent: no address. Not sendmsg: it could pass descriptors on.
     allow("sendto", [44, 206], &[Argument(0, SOCKET), Argument(4, NOTHING), Argument(5, NOTHING)]),
+    // Sleep until a frame comes, for as long as it takes, and with the same signals blocked as ever.
+    allow("ppoll", [271, 73], &[Argument(1, ONE), Argument(2, NOTHING), Argument(3, NOTHING)]),
     // A guest's memory and stack are given back, or put back to their first state.
     allow("madvise", [28, 233], &[Argument(2, GIVE_BACK)]),
     // A guest's memory grows.
@@ -114,6 +117,7 @@ mod tests {
         let known = [
             ("recvfrom", libc::SYS_recvfrom),
             ("sendto", libc::SYS_sendto),
+            ("ppoll", libc::SYS_ppoll),
             ("madvise", libc::SYS_madvise),
             ("mprotect", libc::SYS_mprotect),
             ("mmap", libc::SYS_mmap),

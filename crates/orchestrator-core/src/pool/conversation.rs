@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use shared::limits::FRAME_FROM_WORKER_BYTES_MAX;
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::Done;
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use super::connection::Execution;
 use super::news::{Ended, News};
 use super::outcome::{self, Broken};
+use super::socket::Socket;
 use super::state::Shared;
 use super::suspicion::Suspect;
 use super::violation::Violation;
@@ -42,14 +42,14 @@ pub(super) enum Over {
 pub(super) async fn run_conversation(
     shared: &Arc<Shared>,
     id: u64,
-    stream: &UnixStream,
+    socket: &Socket,
     wake: &Arc<Notify>,
     suspects: &mut Vec<Suspect>,
 ) -> Over {
     let mut conversation = Conversation {
         shared,
         id,
-        stream,
+        socket,
         outbound: Vec::new(),
         sent: 0,
         stalled: None,
@@ -70,8 +70,8 @@ pub(super) async fn run_conversation(
         }
         tokio::select! {
             // Nothing is lost when an arm is cancelled: readiness and notifications stay set.
-            readable = stream.readable() => if let Err(error) = readable { return error.into() },
-            writable = stream.writable(), if conversation.has_unsent() => {
+            readable = socket.readable() => if let Err(error) = readable { return error.into() },
+            writable = socket.writable(), if conversation.has_unsent() => {
                 if let Err(error) = writable { return error.into() }
             }
             () = wake.notified() => {}
@@ -85,7 +85,7 @@ pub(super) async fn run_conversation(
 struct Conversation<'a> {
     shared: &'a Arc<Shared>,
     id: u64,
-    stream: &'a UnixStream,
+    socket: &'a Socket,
     outbound: Vec<u8>,
     sent: usize,
     /// Since when the worker takes in nothing of what is to be sent.
@@ -114,7 +114,7 @@ impl Conversation<'_> {
         }
         let deadline = self.shared.collect(self.id, &mut self.outbound)?;
         while self.has_unsent() {
-            match self.stream.try_write(&self.outbound[self.sent..]) {
+            match self.socket.try_write(&self.outbound[self.sent..]) {
                 Ok(count) => {
                     self.sent += count;
                     self.stalled = None;
@@ -132,7 +132,7 @@ impl Conversation<'_> {
 
     /// Takes in what the worker sent; false when there was nothing.
     fn receive(&mut self) -> Result<bool, Over> {
-        match self.stream.try_read(self.inbound.spare()) {
+        match self.socket.try_read(self.inbound.spare()) {
             Ok(0) => return Err(Over::Closed),
             Ok(count) => self.inbound.end += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),

@@ -19,6 +19,7 @@ mod outcome;
 mod process;
 mod recruit;
 mod seeds;
+mod socket;
 mod staff;
 mod state;
 mod status;

@@ -14,6 +14,7 @@ use super::complaints::Complaints;
 use super::groups::{Delegated, Group, Groups, Ungrouped};
 use super::mode::Mode;
 use super::process::{Process, Program, Spawned, Spawner};
+use super::socket::Socket;
 use super::verify::{self, Isolation, VerifyError};
 
 /// A worker that is not ready by then never will be.
@@ -104,7 +105,7 @@ pub enum HelloError {
 #[derive(Debug)]
 pub(super) struct ReadyWorker {
     pub(super) process: Process,
-    pub(super) stream: UnixStream,
+    pub(super) socket: Socket,
     pub(super) slots: u16,
     pub(super) isolation: Isolation,
     /// Gone after the process.
@@ -143,10 +144,11 @@ impl Recruiter {
         let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
             // The process is ours until it is waited for, so this is about no other.
             let isolation = verify::verify(process.id(), hello.layers, self.config.mode)?;
-            Ok((hello.slots.min(self.config.slots_per_worker), isolation))
+            let socket = stream.into_std().and_then(Socket::new).map_err(HelloError::Silent)?;
+            Ok((socket, hello.slots.min(self.config.slots_per_worker), isolation))
         });
         match verified {
-            Ok((slots, isolation)) => Ok(ReadyWorker { process, stream, slots, isolation, group }),
+            Ok((socket, slots, isolation)) => Ok(ReadyWorker { process, socket, slots, isolation, group }),
             Err(error) => {
                 process.end().await;
                 Err(error.into())
@@ -231,7 +233,7 @@ pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
     let since = Instant::now();
     let worker = recruiter.make_ready().await?;
     let probe = Probe { isolation: worker.isolation, slots: worker.slots, start_up: since.elapsed() };
-    drop(worker.stream);
+    drop(worker.socket);
     worker.process.end().await;
     Ok(probe)
 }

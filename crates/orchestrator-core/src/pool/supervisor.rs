@@ -100,21 +100,21 @@ impl Farm {
     async fn employ(&self, worker: ReadyWorker) {
         let since = Instant::now();
         let Some((id, wake)) = self.shared.attach(worker.process.id(), worker.slots) else {
-            drop(worker.stream);
+            drop(worker.socket);
             worker.process.end().await;
             return;
         };
         let pid = worker.process.id();
         tracing::debug!(worker.pid = pid, "worker ready");
         let mut suspects = Vec::new();
-        let over = run_conversation(&self.shared, id, &worker.stream, &wake, &mut suspects).await;
+        let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut suspects).await;
         let (lost, tenant) = self.shared.detach(id);
         let lost_count = lost.len();
         suspects.extend(lost.iter().filter_map(Suspect::of));
         for execution in lost {
             outcome::conclude_lost(execution, &*self.shared.ports.records);
         }
-        drop(worker.stream);
+        drop(worker.socket);
         let exit = worker.process.end().await;
         // Only an empty one can be removed.
         drop(worker.group);

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
-use orchestrator_core::pool::Delegated;
+use orchestrator_core::pool::{Delegated, Mode};
 
 use super::{Check, Verdict};
 
@@ -49,7 +49,7 @@ fn address_bits() -> Option<u32> {
 }
 
 /// As `serve` will find them: it moves itself and its workers about only within a group that is its own.
-pub(super) fn control_groups() -> Check {
+pub(super) fn control_groups(mode: Mode) -> Check {
     const NAME: &str = "control groups";
     match Delegated::look() {
         Ok(delegated) => {
@@ -59,10 +59,19 @@ pub(super) fn control_groups() -> Check {
         }
         Err(why) => {
             let found = format!("{why}; workers are limited by their own limits alone");
-            Check::new(NAME, Verdict::Note, found).advise(
+            Check::new(NAME, without_groups(mode), found).advise(
                 "under systemd 254 or newer: Delegate=memory pids cpu and DelegateSubgroup=supervisor in the unit",
             )
         }
+    }
+}
+
+/// Strict isolation is chosen by who wants everything that there is. It starts without groups all the same: few
+/// machines give them, and the workers' own limits hold.
+const fn without_groups(mode: Mode) -> Verdict {
+    match mode {
+        Mode::Strict => Verdict::Degraded,
+        Mode::Shared | Mode::Pinned | Mode::Off => Verdict::Note,
     }
 }
 

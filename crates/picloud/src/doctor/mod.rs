@@ -80,7 +80,7 @@ pub async fn examine(config: &Config) -> Report {
     checks.push(tenants::check(config, probe.as_ref().ok().map(|probe| probe.isolation)));
     checks.extend(jail::checks(&probe, config.slots_per_worker));
     checks.push(neighbours::check());
-    checks.push(machine::control_groups());
+    checks.push(machine::control_groups(config.isolation));
     checks.push(database::check(config).await);
     checks.push(machine::clock());
     checks.push(machine::disk(&config.data_dir));

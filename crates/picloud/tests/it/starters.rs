@@ -145,6 +145,8 @@ fn without_user_namespaces_a_plain_user_is_told_what_is_missing_and_how_to_get_i
     assert!(nobody.text.contains("user.max_user_namespaces"), "{}", nobody.text);
     let strict = Doctor::asked(WITHOUT_NAMESPACES, &[("PICLOUD_ISOLATION", "strict")]);
     assert_eq!((strict.verdict("isolation"), strict.report["verdict"].as_str()), ("fails", Some("fails")));
+    let groups = (nobody.verdict("control groups"), strict.verdict("control groups"));
+    assert!([("note", "degraded"), ("holds", "holds")].contains(&groups), "{groups:?}");
 }
 
 /// Starts a server with a private database, as there is no other that a plain user may use here.
