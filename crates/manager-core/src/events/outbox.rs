@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::id::AppId;
 use sqlx::postgres::PgConnection;
@@ -27,6 +27,8 @@ pub(crate) const WAITING_MAX: i64 = 100_000;
 const HANDED_OVER_MAX: usize = 4_096;
 /// When to look for events whose writer went away before it could say whether it had committed.
 const DOUBT: Duration = Duration::from_secs(1);
+/// How often the table is counted, however often somebody has too many events in it.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Why events were not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ struct Shared {
     dirty: Notify,
     /// About how many events of each app are not done. Right again after each count of the table.
     waiting: Mutex<HashMap<AppId, i64>>,
+    /// When somebody had too many and the table was counted.
+    counted: Mutex<Option<Instant>>,
 }
 
 /// What a commit left for the dispatcher.
@@ -79,6 +83,7 @@ impl Outbox {
             is_dirty: AtomicBool::new(false),
             dirty: Notify::new(),
             waiting: Mutex::default(),
+            counted: Mutex::default(),
         });
         (Self { shared: Arc::clone(&shared) }, Outlet { handed, dirty: Dirty(shared) })
     }
@@ -90,10 +95,13 @@ impl Outbox {
         conn: &mut PgConnection,
         events: Vec<NewEvent>,
     ) -> Result<Pending, EmitError> {
-        {
-            let waiting = self.shared.waiting();
-            let is_over = |(app, more): (AppId, i64)| waiting.get(&app).unwrap_or(&0) + more > WAITING_MAX;
-            if counts(&events).into_iter().any(is_over) {
+        let counts = counts(&events);
+        if self.shared.is_over(&counts) {
+            // Of what this node took in, another may have delivered some.
+            if self.shared.may_count() {
+                self.set_waiting(store::outbox::count_by_app(conn).await?);
+            }
+            if self.shared.is_over(&counts) {
                 return Err(EmitError::Full);
             }
         }
@@ -146,6 +154,21 @@ impl Dirty {
 impl Shared {
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, i64>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self, more: &HashMap<AppId, i64>) -> bool {
+        let waiting = self.waiting();
+        more.iter().any(|(app, more)| waiting.get(app).unwrap_or(&0) + more > WAITING_MAX)
+    }
+
+    /// Whether it is time to count the table; then nobody else does for a while.
+    fn may_count(&self) -> bool {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY);
+        if is_time {
+            *counted = Some(Instant::now());
+        }
+        is_time
     }
 
     fn count(&self, app: AppId, change: i64) {

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 
 use super::event::{EventKind, NewEvent, Payload};
 use super::outbox::{EmitError, Outbox, Pending};
+use super::retry::RetryPolicy;
 use crate::store;
 use crate::store::dead_letters::Filter;
 
@@ -20,7 +21,7 @@ pub(crate) struct Replay {
 }
 
 /// Writes new events for the open dead letters that a filter means, at most a thousand, with all
-/// their attempts before them. `version` runs that version instead of the live one. `depth` is that of
+/// their attempts before them, and in line with what has the same order key. `version` runs that version instead of the live one. `depth` is that of
 /// whoever asks: a script that tries again what fails again and again comes to an end like any other.
 pub(crate) async fn replay(
     conn: &mut PgConnection,
@@ -42,10 +43,17 @@ pub(crate) async fn replay(
         };
         let payload = Payload::from_stored(letter.payload);
         let event = NewEvent::new(app, letter.script_id, kind, cause, payload);
+        let retry = RetryPolicy {
+            max_attempts: letter.max_attempts.unsigned_abs(),
+            base_ms: letter.base_ms.unsigned_abs(),
+            cap_ms: letter.cap_ms.unsigned_abs(),
+        };
         replays.push((letter.id, event.delivery));
         events.push(NewEvent {
             trigger: letter.trigger_id,
             version,
+            retry,
+            order_key: letter.order_key.and_then(|key| key.try_into().ok()),
             replay_of: Some(letter.delivery_id),
             ..event
         });

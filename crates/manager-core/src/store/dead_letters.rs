@@ -25,6 +25,10 @@ pub(crate) struct DeadLetter {
     pub(crate) root_id: ExecutionId,
     pub(crate) parent_id: Option<ExecutionId>,
     pub(crate) depth: i32,
+    pub(crate) order_key: Option<Vec<u8>>,
+    pub(crate) max_attempts: i16,
+    pub(crate) base_ms: i32,
+    pub(crate) cap_ms: i32,
     pub(crate) payload: Vec<u8>,
     pub(crate) enqueued_at: DateTime<Utc>,
     pub(crate) failed_at: DateTime<Utc>,
@@ -79,7 +83,8 @@ pub(crate) async fn page(
                 (select s.name from scripts s where s.app_id = dead_letters.app_id
                                                 and s.id = dead_letters.script_id) as script,
                 version, reason, attempts, errors,
-                root_id, parent_id, depth, payload, enqueued_at, failed_at, resolution, resolved_at,
+                root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms, payload, enqueued_at,
+                failed_at, resolution, resolved_at,
                 note, replayed_as
          from dead_letters",
         "and ($10::uuid is null or id < $10)
@@ -113,7 +118,8 @@ pub(crate) async fn lock_unresolved(
                 (select s.name from scripts s where s.app_id = dead_letters.app_id
                                                 and s.id = dead_letters.script_id) as script,
                 version, reason, attempts, errors,
-                root_id, parent_id, depth, payload, enqueued_at, failed_at, resolution, resolved_at,
+                root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms, payload, enqueued_at,
+                failed_at, resolution, resolved_at,
                 note, replayed_as
          from dead_letters",
         "and (resolution is null or resolution = 'handler_failed')

@@ -119,15 +119,15 @@ impl Database {
         self.pool.begin_with("begin transaction isolation level repeatable read, read only").await
     }
 
-    /// A connection of its own, beside the others, that hears what is told on a channel. It ends when
+    /// A connection of its own, beside the others, that hears what is told on channels. It ends when
     /// the server ends it, and is not made again unasked.
-    pub(crate) async fn listener(&self, channel: &str) -> sqlx::Result<PgListener> {
+    pub(crate) async fn listener(&self, channels: &[&str]) -> sqlx::Result<PgListener> {
         let one = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let one = one.connect_with((*self.pool.connect_options()).clone()).await?;
         let mut listener = PgListener::connect_with(&one).await?;
         listener.ignore_pool_close_event(true);
         listener.eager_reconnect(false);
-        listener.listen(channel).await?;
+        listener.listen_all(channels.iter().copied()).await?;
         Ok(listener)
     }
 

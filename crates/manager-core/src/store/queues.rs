@@ -16,6 +16,9 @@ use sqlx::{FromRow, Row};
 use super::columns;
 use crate::events::{STRIKES_MAX, shard_of};
 
+/// Where nodes tell the owner of an app's shard which of its queues to look at.
+pub(crate) const CHANNEL: &str = "picloud_queues";
+
 /// A message to be kept until its consumer has room for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewMessage<'a> {
@@ -270,18 +273,38 @@ pub(crate) async fn in_flight(
     .await
 }
 
-/// Messages that were moved to the outbox and whose first attempt has not ended. What ended the
-/// platform each time has no other one.
-pub(crate) async fn unattempted(conn: &mut PgConnection) -> sqlx::Result<Vec<(TriggerId, i64)>> {
+/// Messages in these shards that were moved to the outbox and whose first attempt has not ended. What
+/// ended the platform each time has no other one, and what is tried again came from no queue.
+pub(crate) async fn unattempted(
+    conn: &mut PgConnection,
+    shards: &[u8],
+) -> sqlx::Result<Vec<(AppId, TriggerId, i64)>> {
+    let shards: Vec<i16> = shards.iter().copied().map(i16::from).collect();
     sqlx::query_as(
-        "select trigger_id, count(*)
+        "select app_id, trigger_id, count(*)
          from outbox
-         where kind = 'queue' and attempts = 0 and strikes < $1 and trigger_id is not null
-         group by trigger_id",
+         where shard = any($1)
+           and kind = 'queue'
+           and attempts = 0
+           and strikes < $2
+           and trigger_id is not null
+           and replay_of is null
+         group by app_id, trigger_id",
     )
+    .bind(shards)
     .bind(i32::from(STRIKES_MAX))
     .fetch_all(conn)
     .await
+}
+
+/// Sends words to whoever listens on the channel.
+pub(crate) async fn notify(conn: &mut PgConnection, words: &[String]) -> sqlx::Result<()> {
+    sqlx::query("select pg_notify($1, word) from unnest($2::text[]) as w (word)")
+        .bind(CHANNEL)
+        .bind(words)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Messages of a queue in the order in which they will be handled, those after `after`.

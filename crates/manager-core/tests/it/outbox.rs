@@ -192,6 +192,23 @@ async fn dead_letters_are_resolved_and_replayed_by_filter() {
 }
 
 #[tokio::test]
+async fn a_replay_is_tried_as_often_as_before_and_stands_in_the_same_line() {
+    let api = delivering().await;
+    api.pool.will_answer(fatal("boom"));
+    later(&api).await;
+    let letter = dead_letters(&api, 1).await.remove(0);
+    let keyed = "update dead_letters set max_attempts = 1, order_key = decode(repeat('07', 16), 'hex')";
+    api.database.execute(keyed).await;
+    api.pool.will_answer(fail(ExecutionStatus::ScriptError, "boom", 1, 1));
+    let path = format!("/apps/default/dead-letters/{}:replay", letter["id"].as_str().unwrap());
+    api.post(&path, json!({})).await.is(202);
+    assert_eq!(dead_letters(&api, 2).await[0]["reason"], "exhausted", "after one attempt");
+    let in_line =
+        "select count(distinct order_key) + count(*) filter (where order_key is null) from dead_letters";
+    assert_eq!(api.database.scalar::<i64>(in_line).await, 1);
+}
+
+#[tokio::test]
 async fn a_replay_runs_the_version_that_is_asked_for() {
     let api = delivering().await;
     api.pool.will_answer(fatal("boom"));
@@ -416,6 +433,9 @@ async fn an_app_with_too_many_events_is_told_so() {
         (accept(&api, LATER).await.err() == Some(NotAccepted::Full)).then_some(())
     })
     .await;
+    // As another node does it that delivers them, of which this one does not hear.
+    api.database.execute("delete from outbox where due_at = 'infinity'").await;
+    eventually("there is room again", || async { accept(&api, LATER).await.ok() }).await;
 }
 
 #[tokio::test]

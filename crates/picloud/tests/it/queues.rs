@@ -90,6 +90,30 @@ fn a_hundred_messages_are_all_handled() {
 }
 
 #[test]
+fn what_one_node_is_sent_another_handles_and_either_goes_on_without_the_other() {
+    let first = TestServer::start();
+    let slug = {
+        let app = first.app();
+        app.deploy("worker", HANDLER, &NO_LIMITS);
+        consumer(&app, "worker", "jobs", 2);
+        app.serve("send", r#"for n in 0..20 { queue::send("jobs", n); }"#, &NO_LIMITS);
+        app.slug
+    };
+    // The first has every shard: the second hears of no attempt.
+    let second = TestServer::start_beside(&first);
+    let app = second.existing_app(&slug);
+    app.get("/send").is(200);
+    assert_eq!(handled(&app, "worker", 20).len(), 20, "each once");
+    app.admin("POST", "/queues/jobs:pause", &json!({})).is(204);
+    app.get("/send").is(200);
+    app.admin("POST", "/queues/jobs:resume", &json!({})).is(204);
+    assert_eq!(handled(&app, "worker", 40).len(), 40, "each once");
+    drop(first);
+    app.get("/send").is(200);
+    assert_eq!(handled(&app, "worker", 60).len(), 60, "each once");
+}
+
+#[test]
 fn a_delayed_message_is_not_handled_before_its_time_and_a_repeated_one_once() {
     let server = TestServer::shared();
     let app = server.app();

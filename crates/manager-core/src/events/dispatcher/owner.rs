@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::core::Event;
+use crate::events::queues::Queues;
 use crate::events::row::SHARDS;
+use crate::store::outbox::Acquired;
 use crate::store::{self, Database};
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -28,10 +30,11 @@ pub(super) struct Ownership {
     tasks: [JoinHandle<()>; 2],
 }
 
-pub(super) fn start(database: Database, events: UnboundedSender<Event>) -> Ownership {
+pub(super) fn start(database: Database, events: UnboundedSender<Event>, queues: Queues) -> Ownership {
     let current = Arc::new(Mutex::new(Uuid::nil()));
     let tell = Arc::new(Notify::new());
-    let own = tokio::spawn(own(database.clone(), events, Arc::clone(&current)));
+    let told = Told { events, queues };
+    let own = tokio::spawn(own(database.clone(), told, Arc::clone(&current)));
     let telling = tokio::spawn(tell_others(database, Arc::clone(&tell)));
     Ownership { current, tell, tasks: [own, telling] }
 }
@@ -63,24 +66,49 @@ impl Ownership {
     }
 }
 
-async fn own(database: Database, events: UnboundedSender<Event>, current: Arc<Mutex<Uuid>>) {
+/// Who is told of what is ours.
+struct Told {
+    events: UnboundedSender<Event>,
+    queues: Queues,
+}
+
+impl Told {
+    /// The queues first: an attempt that ends is one of a shard that they know of.
+    fn acquired(&self, shards: Vec<Acquired>, owned: &mut Vec<u8>) {
+        if shards.is_empty() {
+            return;
+        }
+        self.queues.acquired(shards.iter().map(|shard| (shard.shard, shard.is_continued)).collect());
+        for Acquired { shard, suspect_max_id, is_continued } in shards {
+            owned.push(shard);
+            let _ = self.events.send(Event::Acquired { shard, suspect_max_id, is_continued });
+        }
+    }
+
+    fn lost(&self, shards: Vec<u8>) {
+        for shard in &shards {
+            let _ = self.events.send(Event::Lost { shard: *shard });
+        }
+        self.queues.lost(shards);
+    }
+}
+
+async fn own(database: Database, told: Told, current: Arc<Mutex<Uuid>>) {
     let mut previous = None;
     let mut pause = RETRY_FIRST;
     loop {
         let owner = Uuid::now_v7();
         *current.lock().unwrap_or_else(PoisonError::into_inner) = owner;
         let mut owned = Vec::new();
-        if let Err(error) = hold(&database, &events, owner, previous, &mut owned).await {
+        if let Err(error) = hold(&database, &told, owner, previous, &mut owned).await {
             tracing::warn!(%error, "the outbox cannot be owned now; trying again");
         }
         if !owned.is_empty() {
             tracing::warn!(shards = owned.len(), "the connection that owns the outbox ended");
             (previous, pause) = (Some(owner), RETRY_FIRST);
         }
-        for shard in owned {
-            let _ = events.send(Event::Lost { shard });
-        }
-        if events.is_closed() {
+        told.lost(owned);
+        if told.events.is_closed() {
             return;
         }
         tokio::time::sleep(pause).await;
@@ -91,26 +119,20 @@ async fn own(database: Database, events: UnboundedSender<Event>, current: Arc<Mu
 /// Owns what it can get until the connection ends.
 async fn hold(
     database: &Database,
-    events: &UnboundedSender<Event>,
+    told: &Told,
     owner: Uuid,
     previous: Option<Uuid>,
     owned: &mut Vec<u8>,
 ) -> sqlx::Result<()> {
-    let mut listener = database.listener(store::outbox::CHANNEL).await?;
+    let mut listener = database.listener(&[store::outbox::CHANNEL, store::queues::CHANNEL]).await?;
     let mut pause = RETRY_FIRST;
     loop {
-        for shard in store::outbox::acquire(&mut listener, owner, previous).await? {
-            owned.push(shard.shard);
-            let _ = events.send(Event::Acquired {
-                shard: shard.shard,
-                suspect_max_id: shard.suspect_max_id,
-                is_continued: shard.is_continued,
-            });
-        }
+        told.acquired(store::outbox::acquire(&mut listener, owner, previous).await?, owned);
         // While another node has some, they may come free at any time.
         let is_complete = owned.len() == usize::from(SHARDS);
         match next(&mut listener, (!is_complete).then_some(pause)).await? {
-            Heard::Written => drop(events.send(Event::Dirty)),
+            Heard::Written => drop(told.events.send(Event::Dirty)),
+            Heard::Queue(words) => told.queues.heard(&words),
             Heard::Nothing => pause = (pause * 2).min(RETRY_LONGEST),
             Heard::End => return Ok(()),
         }
@@ -119,6 +141,7 @@ async fn hold(
 
 enum Heard {
     Written,
+    Queue(String),
     Nothing,
     End,
 }
@@ -131,7 +154,11 @@ async fn next(listener: &mut PgListener, patience: Option<Duration>) -> sqlx::Re
             Err(_) => return Ok(Heard::Nothing),
         },
     };
-    Ok(if heard.is_some() { Heard::Written } else { Heard::End })
+    Ok(match heard {
+        None => Heard::End,
+        Some(heard) if heard.channel() == store::queues::CHANNEL => Heard::Queue(heard.payload().to_owned()),
+        Some(_) => Heard::Written,
+    })
 }
 
 /// Tells other nodes that they have something to read: outside of any transaction, whose commit it

@@ -54,6 +54,7 @@ impl Runner {
             && is_attempt
             && row.task.kind == EventKind::Queue
             && row.attempts == 0
+            && row.task.replay_of.is_none()
         {
             self.queues.attempted(consumer);
         }

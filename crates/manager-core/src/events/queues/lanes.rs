@@ -1,10 +1,12 @@
 //! How many messages wait, by app, and how many are on their way, by consumer. Counted in memory and
-//! right again at each start: the first is a bound, and the second only says when to look.
+//! right again when a node takes over: the first is a bound, and the second only says when to look.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::id::{AppId, TriggerId};
+
+use crate::events::row::shard_of;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes(Mutex<Counts>);
@@ -12,7 +14,14 @@ pub(super) struct Lanes(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     waiting: HashMap<AppId, u64>,
-    on_their_way: HashMap<TriggerId, u32>,
+    on_their_way: HashMap<TriggerId, Lane>,
+}
+
+/// What one consumer was given. An app is in one shard for ever.
+#[derive(Debug)]
+struct Lane {
+    shard: u8,
+    messages: u32,
 }
 
 impl Lanes {
@@ -35,11 +44,13 @@ impl Lanes {
     }
 
     pub(super) fn on_their_way(&self, consumer: TriggerId) -> u32 {
-        self.lock().on_their_way.get(&consumer).copied().unwrap_or_default()
+        self.lock().on_their_way.get(&consumer).map_or(0, |lane| lane.messages)
     }
 
-    pub(super) fn set_out(&self, consumer: TriggerId, messages: u32) {
-        *self.lock().on_their_way.entry(consumer).or_default() += messages;
+    pub(super) fn set_out(&self, app: AppId, consumer: TriggerId, messages: u32) {
+        let mut counts = self.lock();
+        let lane = || Lane { shard: shard_of(app), messages: 0 };
+        counts.on_their_way.entry(consumer).or_insert_with(lane).messages += messages;
     }
 
     pub(super) fn arrived(&self, consumer: TriggerId) {
@@ -48,17 +59,22 @@ impl Lanes {
 
     pub(super) fn returned(&self, consumer: TriggerId, messages: u32) {
         let mut counts = self.lock();
-        if let Some(count) = counts.on_their_way.get_mut(&consumer) {
-            *count = count.saturating_sub(messages);
-            if *count == 0 {
+        if let Some(lane) = counts.on_their_way.get_mut(&consumer) {
+            lane.messages = lane.messages.saturating_sub(messages);
+            if lane.messages == 0 {
                 counts.on_their_way.remove(&consumer);
             }
         }
     }
 
-    /// Begins anew with the numbers of the tables.
-    pub(super) fn set(&self, waiting: HashMap<AppId, u64>, on_their_way: HashMap<TriggerId, u32>) {
-        *self.lock() = Counts { waiting, on_their_way };
+    /// Begins anew with the numbers of the table.
+    pub(super) fn set_waiting(&self, waiting: HashMap<AppId, u64>) {
+        self.lock().waiting = waiting;
+    }
+
+    /// Forgets what was on its way in these shards, which was somebody else's to hear of.
+    pub(super) fn forget(&self, shards: &[u8]) {
+        self.lock().on_their_way.retain(|_, lane| !shards.contains(&lane.shard));
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -74,7 +90,7 @@ mod tests {
     fn what_is_over_is_forgotten() {
         let (lanes, app, consumer) = (Lanes::default(), AppId::new(), TriggerId::new());
         lanes.came(app);
-        lanes.set_out(consumer, 2);
+        lanes.set_out(app, consumer, 2);
         lanes.left(app, 5);
         lanes.arrived(consumer);
         assert_eq!((lanes.waiting(app), lanes.on_their_way(consumer)), (0, 1));
@@ -82,5 +98,16 @@ mod tests {
         lanes.arrived(consumer);
         let counts = lanes.lock();
         assert!(counts.waiting.is_empty() && counts.on_their_way.is_empty());
+    }
+
+    #[test]
+    fn what_was_on_its_way_in_another_nodes_shard_is_counted_anew() {
+        let (lanes, app, consumer) = (Lanes::default(), AppId::new(), TriggerId::new());
+        lanes.set_out(app, consumer, 2);
+        let other = (shard_of(app) + 1) % crate::events::row::SHARDS;
+        lanes.forget(&[other]);
+        assert_eq!(lanes.on_their_way(consumer), 2);
+        lanes.forget(&[shard_of(app)]);
+        assert_eq!(lanes.on_their_way(consumer), 0);
     }
 }

@@ -4,7 +4,11 @@
 //! A consumer that handles one at a time gets them strictly in order: one that fails keeps the others
 //! waiting until it succeeds or is given up. One that handles several has room again as soon as an
 //! attempt has ended, however it ended.
+//!
+//! Who owns an app's shard of the outbox moves the messages of its queues, because that is where attempts
+//! end. Other nodes tell the owner of what they were sent, and it looks by itself when it takes over.
 
+mod errand;
 mod feeder;
 mod lanes;
 
@@ -20,6 +24,7 @@ use shared::name::QueueName;
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use self::errand::Errand;
 pub(crate) use self::feeder::Feeder;
 use self::lanes::Lanes;
 use crate::store;
@@ -76,9 +81,24 @@ pub(crate) struct Queues {
 #[derive(Debug)]
 enum News {
     /// A queue may have something for its consumer after so long.
-    Look { app: AppId, queue: QueueName, in_ms: u64 },
+    Look {
+        app: AppId,
+        queue: QueueName,
+        in_ms: u64,
+    },
+    /// Another node says the same, of a queue that may be ours.
+    Told {
+        app: AppId,
+        queue: QueueName,
+        in_ms: u64,
+    },
     /// A consumer has room.
     Room(TriggerId),
+    /// Shards are ours now, those with `true` as if they always had been.
+    Acquired(Vec<(u8, bool)>),
+    Lost(Vec<u8>),
+    /// An app seems to have as many messages as it may; other nodes may have moved some.
+    Full,
 }
 
 /// The feeder's end.
@@ -118,6 +138,7 @@ impl Queues {
             return Err(SendError::InvalidKey);
         }
         if self.lanes.waiting(app) >= QUEUE_MESSAGES_MAX {
+            let _ = self.news.send(News::Full);
             return Err(SendError::Full);
         }
         let delivery = DeliveryId::new();
@@ -146,6 +167,23 @@ impl Queues {
     /// The first attempt at a message has ended, so its consumer has room for another.
     pub(crate) fn attempted(&self, consumer: TriggerId) {
         let _ = self.news.send(News::Room(consumer));
+    }
+
+    /// Shards of the outbox are ours, each with whether they were so before.
+    pub(crate) fn acquired(&self, shards: Vec<(u8, bool)>) {
+        let _ = self.news.send(News::Acquired(shards));
+    }
+
+    /// Shards of the outbox are ours no more.
+    pub(crate) fn lost(&self, shards: Vec<u8>) {
+        let _ = self.news.send(News::Lost(shards));
+    }
+
+    /// A node said that there is something in a queue.
+    pub(crate) fn heard(&self, words: &str) {
+        if let Some(Errand { app, queue, in_ms }) = Errand::read(words) {
+            let _ = self.news.send(News::Told { app, queue, in_ms });
+        }
     }
 
     /// Messages were thrown away.

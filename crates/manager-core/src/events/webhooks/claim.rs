@@ -3,11 +3,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::Signature;
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use sha2::Sha256;
 
 use super::Refused;
+use super::keys::Key;
 use crate::events::triggers::webhook::{BODY, Encoding, ID, Provider, TIMESTAMP, WebhookConfig};
 
 /// Signatures that one request may bring, while its sender replaces a key.
@@ -18,6 +20,8 @@ const SIGNATURES_MAX: usize = 8;
 pub(crate) struct Claim {
     /// As bytes; of none but the right length can be right.
     signatures: Vec<Vec<u8>>,
+    /// Those that were made with a key of which the sender has the secret half.
+    ed25519: Vec<Vec<u8>>,
     /// What is signed before the body, and behind it.
     before: String,
     after: String,
@@ -52,7 +56,16 @@ impl Claim {
     }
 
     /// Whether one of the signatures was made with the key. Takes as long whatever bytes are wrong.
-    pub(super) fn is_signed_with(&self, key: &[u8], body: &[u8]) -> bool {
+    pub(super) fn is_signed_with(&self, key: &Key, body: &[u8]) -> bool {
+        let key = match key {
+            Key::Shared(key) => key,
+            Key::Public(key) => {
+                let signed = self.signed(body).concat();
+                let mut signatures =
+                    self.ed25519.iter().filter_map(|bytes| Signature::from_slice(bytes).ok());
+                return signatures.any(|signature| key.verify_strict(&signed, &signature).is_ok());
+            }
+        };
         let Ok(mac) = Hmac::<Sha256>::new_from_slice(key) else { return false };
         let mac = mac.chain_update(&self.before).chain_update(body).chain_update(&self.after);
         self.signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
@@ -64,16 +77,25 @@ impl Claim {
     }
 }
 
-/// `webhook-signature: v1,…base64… v1,…`. Other versions are passed over.
+/// `webhook-signature: v1,…base64… v1a,…`: HMAC, and Ed25519. Other versions are passed over.
 fn standard(headers: &HeaderMap) -> Result<Claim, Refused> {
     let (id, time) = (one(headers, "webhook-id")?, one(headers, "webhook-timestamp")?);
     if id.is_empty() || is_ambiguous("{id}.{timestamp}.{body}", id) {
         return Err(Refused::unreadable("webhook-id"));
     }
     let header = "webhook-signature";
-    let signatures = one(headers, header)?.split(' ').filter_map(|text| base64(text.strip_prefix("v1,")?));
+    let text = one(headers, header)?;
+    let of = |version: &'static str| {
+        text.split(' ').filter_map(move |text| base64(text.strip_prefix(version)?)).take(SIGNATURES_MAX)
+    };
+    let ed25519: Vec<_> = of("v1a,").collect();
+    let signatures = match ed25519.is_empty() {
+        true => some(of("v1,"), header)?,
+        false => of("v1,").collect(),
+    };
     Ok(Claim {
-        signatures: some(signatures, header)?,
+        signatures,
+        ed25519,
         before: format!("{id}.{time}."),
         after: String::new(),
         time: Some(seconds(time).ok_or_else(|| Refused::unreadable("webhook-timestamp"))?),
@@ -87,6 +109,7 @@ fn github(headers: &HeaderMap) -> Result<Claim, Refused> {
     let signature = one(headers, header)?.strip_prefix("sha256=").and_then(hex);
     Ok(Claim {
         signatures: some(signature.into_iter(), header)?,
+        ed25519: Vec::new(),
         before: String::new(),
         after: String::new(),
         time: None,
@@ -104,6 +127,7 @@ fn stripe(headers: &HeaderMap) -> Result<Claim, Refused> {
     let (Some(time), None) = (times.next(), times.next()) else { return Err(Refused::unreadable(header)) };
     Ok(Claim {
         signatures: some(of("v1").filter_map(hex), header)?,
+        ed25519: Vec::new(),
         before: format!("{time}."),
         after: String::new(),
         time: Some(seconds(time).ok_or_else(|| Refused::unreadable(header))?),
@@ -133,6 +157,7 @@ fn own(config: &WebhookConfig, headers: &HeaderMap) -> Result<Claim, Refused> {
         |text: &str| text.replace(TIMESTAMP, time.unwrap_or_default()).replace(ID, id.unwrap_or_default());
     Ok(Claim {
         signatures: some(signature.into_iter(), header)?,
+        ed25519: Vec::new(),
         before: filled(before),
         after: filled(after),
         time: seconds,
@@ -343,10 +368,12 @@ mod tests {
             }
             for config in all_providers() {
                 if let Ok(claim) = Claim::read(&config, &headers) {
-                    prop_assert!((1..=SIGNATURES_MAX).contains(&claim.signatures.len()));
+                    prop_assert!(claim.signatures.len().max(claim.ed25519.len()) <= SIGNATURES_MAX);
+                    prop_assert!(!claim.signatures.is_empty() || !claim.ed25519.is_empty());
                     prop_assert!(claim.time.is_none_or(|time| time >= 0));
                     // Nobody has this key.
-                    prop_assert!(!claim.is_signed_with(b"a key that no signature was made with", b"body"));
+                    let key = Key::Shared(b"a key that no signature was made with".to_vec().into());
+                    prop_assert!(!claim.is_signed_with(&key, b"body"));
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shared::id::AppId;
@@ -21,13 +22,23 @@ fn judge(
     body: &[u8],
     now: i64,
 ) -> Result<(), Refused> {
+    let keys: Vec<Key> = keys.iter().map(|key| Key::Shared(key.to_vec().into())).collect();
+    judge_by(config, &keys, pairs, body, now)
+}
+
+fn judge_by(
+    config: &WebhookConfig,
+    keys: &[Key],
+    pairs: &[(&str, &str)],
+    body: &[u8],
+    now: i64,
+) -> Result<(), Refused> {
     let headers = headers(pairs);
     let claim = Claim::read(config, &headers)?;
     claim.check_time(config.tolerance_s, now)?;
-    let keys: Vec<Key> = keys.iter().map(|key| Key::new(key.to_vec())).collect();
     let trigger = trigger(AppId::new(), Kind::Webhook, &json!(config));
     let arrival = Arrival { trigger: &trigger, config, claim: &claim, headers: &headers, body };
-    arrival.check_signature(&keys).map_err(|error| match error {
+    arrival.check_signature(keys).map_err(|error| match error {
         WebhookError::Refused(refused) => refused,
         other => panic!("{other}"),
     })
@@ -60,6 +71,63 @@ fn the_example_that_github_publishes_is_believed() {
     is_the_only_one(&provider("github"), b"It's a Secret to Everybody", &pairs, b"Hello, World!", NOW);
 }
 
+/// A sender's pair of keys: the secret half, and what it shows of the other.
+fn pair_of_keys(seed: u8) -> (SigningKey, String) {
+    let signing = SigningKey::from_bytes(&[seed; 32]);
+    let public = format!("whpk_{}", STANDARD.encode(signing.verifying_key().as_bytes()));
+    (signing, public)
+}
+
+fn ed25519_of(signing: &SigningKey, body: &[u8]) -> String {
+    let signed = [format!("msg_1.{NOW}.").as_bytes(), body].concat();
+    format!("v1a,{}", STANDARD.encode(signing.sign(&signed).to_bytes()))
+}
+
+#[test]
+fn a_sender_that_keeps_its_key_to_itself_is_believed_by_its_public_one() {
+    let (standard, time, body) = (provider("standard"), NOW.to_string(), br#"{"type":"ping"}"#);
+    let ((signing, public), (_, other)) = (pair_of_keys(1), pair_of_keys(2));
+    let keys = |secret: &str| keys::of_secret(Provider::Standard, secret.as_bytes());
+    let judge = |keys: &[Key], signature: &str, body: &[u8]| {
+        let pairs = [("webhook-id", "msg_1"), ("webhook-timestamp", &time), ("webhook-signature", signature)];
+        judge_by(&standard, keys, &pairs, body, NOW)
+    };
+    let signature = ed25519_of(&signing, body);
+    assert_eq!(judge(&keys(&public), &signature, body), Ok(()));
+    // Beside one of the other kind, as a sender that goes over to it sends.
+    assert_eq!(judge(&keys(&public), &format!("v1,AAAA {signature}"), body), Ok(()));
+    for at in 0..body.len() {
+        let mut changed = body.to_vec();
+        changed[at] ^= 1;
+        assert_eq!(judge(&keys(&public), &signature, &changed), Err(Refused::WrongSignature), "byte {at}");
+    }
+    assert_eq!(judge(&keys(&other), &signature, body), Err(Refused::WrongSignature));
+    for short in ["v1a,AAAA", "v1a,AAAA v1a,AAAA"] {
+        assert_eq!(judge(&keys(&public), short, body), Err(Refused::WrongSignature));
+    }
+}
+
+#[test]
+fn attack_a_public_key_is_no_secret_to_sign_with() {
+    let (standard, time, body) = (provider("standard"), NOW.to_string(), b"{}");
+    let (signing, public) = pair_of_keys(1);
+    let known = signing.verifying_key().to_bytes();
+    let keys = keys::of_secret(Provider::Standard, public.as_bytes());
+    let encoded = STANDARD.encode(known);
+    for key in [&known[..], public.as_bytes(), encoded.as_bytes()] {
+        let signature = STANDARD.encode(mac(key, &[format!("msg_1.{NOW}.").as_bytes(), body]));
+        for version in ["v1", "v1a"] {
+            let signature = format!("{version},{signature}");
+            let pairs = [
+                ("webhook-id", "msg_1"),
+                ("webhook-timestamp", time.as_str()),
+                ("webhook-signature", signature.as_str()),
+            ];
+            assert_eq!(judge_by(&standard, &keys, &pairs, body, NOW), Err(Refused::WrongSignature));
+        }
+    }
+}
+
 #[test]
 fn the_examples_of_standard_webhooks_are_believed() {
     // Of the simulator of standardwebhooks.com, and of Svix, with whom the scheme began.
@@ -78,11 +146,13 @@ fn the_examples_of_standard_webhooks_are_believed() {
     for (secret, [id, time, signature], body) in examples {
         let standard = provider("standard");
         let keys = keys::of_secret(Provider::Standard, secret.as_bytes());
+        let [Key::Shared(key)] = keys.as_slice() else { panic!("one secret, one key") };
+        let key = key.as_slice();
         let pairs = [("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", signature)];
         let at: i64 = time.parse().unwrap();
-        is_the_only_one(&standard, &keys[0], &pairs, body.as_bytes(), at);
+        is_the_only_one(&standard, key, &pairs, body.as_bytes(), at);
         for now in [at - 301, at + 301] {
-            let judged = judge(&standard, &[&keys[0]], &pairs, body.as_bytes(), now);
+            let judged = judge(&standard, &[key], &pairs, body.as_bytes(), now);
             assert_eq!(judged, Err(Refused::Stale { time: at, now, tolerance_s: 300 }));
         }
         // Neither the id nor the time can be exchanged.
@@ -92,10 +162,7 @@ fn the_examples_of_standard_webhooks_are_believed() {
             let mut other = pairs;
             other[at] = (name, value);
             let now = other[1].1.parse().unwrap();
-            assert_eq!(
-                judge(&standard, &[&keys[0]], &other, body.as_bytes(), now),
-                Err(Refused::WrongSignature)
-            );
+            assert_eq!(judge(&standard, &[key], &other, body.as_bytes(), now), Err(Refused::WrongSignature));
         }
     }
 }

@@ -148,11 +148,12 @@ pub(crate) async fn bury(
              from gone g
              join apps a on a.id = g.app_id
              returning app_id, id, delivery_id, kind, trigger_id, script_id, version, reason, attempts,
-                       errors, root_id, parent_id, depth, payload, enqueued_at, failed_at, resolution,
-                       resolved_at, note, replayed_as
+                       errors, root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms,
+                       payload, enqueued_at, failed_at, resolution, resolved_at, note, replayed_as
          )
          select g.id as row_id, k.app_id, k.id, k.delivery_id, k.kind, k.trigger_id, k.script_id,
-                null::text as script, k.version, k.reason, k.attempts, k.errors, k.root_id, k.parent_id, k.depth, k.payload,
+                null::text as script, k.version, k.reason, k.attempts, k.errors, k.root_id, k.parent_id, k.depth,
+                k.order_key, k.max_attempts, k.base_ms, k.cap_ms, k.payload,
                 k.enqueued_at, k.failed_at, k.resolution, k.resolved_at, k.note, k.replayed_as
          from kept k
          join gone g on g.letter = k.id",
