@@ -1,13 +1,20 @@
-//! What a deploy does to the tables: a bundle, a version, and the live pointer.
+//! What a deploy does to the tables: a bundle, a version, and the live pointer. The pointer stays where it
+//! is when the version asks for more than the live one and the app requires that somebody approves that.
 
-use shared::id::{AppId, UserId};
+use schemars::JsonSchema;
+use serde::Serialize;
+use shared::capabilities::Capabilities;
+use shared::id::{AppId, ScriptId, UserId};
 use shared::limits::ScriptLimits;
 use shared::name::ScriptName;
-use shared::script::Bundle;
+use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
 
 use crate::store;
 use crate::store::scripts::Script;
+
+/// What a new endpoint does until somebody approves what it is to do.
+const UNAPPROVED_SOURCE: &str = "throw #{ statusCode: 503, body: \"This script waits for approval.\\n\" };";
 
 /// A script that compiles, to be made live.
 pub(crate) struct Deploy<'a> {
@@ -24,35 +31,98 @@ pub(crate) struct Deploy<'a> {
 
 /// What a deploy led to.
 pub(crate) struct Deployed {
+    /// As it is live.
     pub(crate) script: Script,
     pub(crate) is_first: bool,
+    pub(crate) capabilities: Capabilities,
+    /// What it asks for and the version before did not.
+    pub(crate) wants_more: Vec<String>,
+    pub(crate) awaiting: Option<Awaiting>,
+}
+
+/// A version that is kept and not live.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Awaiting {
+    pub(crate) version: u32,
+    /// What it asks for that somebody has to approve.
+    pub(crate) unapproved: Vec<String>,
 }
 
 /// Makes a version live, a new one unless the live version is the same already. The app must be
 /// locked.
 pub(crate) async fn deploy(conn: &mut PgConnection, deploy: Deploy<'_>) -> sqlx::Result<Deployed> {
-    let Deploy { app, name, bundle, imports, limits, description, by } = deploy;
-    let hash = bundle.hash();
+    let Deploy { app, name, bundle, limits, description, .. } = deploy;
     let existing = store::scripts::by_name(conn, app, name).await?;
     let is_first = existing.is_none();
-    let (id, is_same) = match existing {
+    let is_same =
+        existing.as_ref().is_some_and(|live| (live.bundle_hash, live.limits) == (bundle.hash(), limits));
+    let capabilities = Capabilities::of(bundle);
+    let before = match &existing {
+        Some(script) => store::bundles::by_hash(conn, script.bundle_hash).await?,
+        None => None,
+    };
+    let beyond = capabilities.beyond(&before.as_ref().map(Capabilities::of).unwrap_or_default());
+    let needs_approval = !beyond.is_empty() && store::apps::requires_approval(conn, app).await?;
+    let id = match existing {
         Some(script) => {
-            let is_same = (script.bundle_hash, script.limits) == (hash, limits);
             if let Some(description) = description {
                 store::scripts::set_description(conn, app, script.id, description).await?;
             }
-            (script.id, is_same)
+            script.id
         }
         None => {
             let description = description.unwrap_or_default();
-            (store::scripts::create(conn, app, name, bundle.kind, description).await?, false)
+            let id = store::scripts::create(conn, app, name, bundle.kind, description).await?;
+            if needs_approval {
+                add_unapproved(conn, &deploy, id).await?;
+            }
+            id
         }
     };
-    if !is_same {
-        store::bundles::keep(conn, app, hash, bundle, imports).await?;
-        let version = store::versions::add(conn, app, id, hash, &limits, by).await?;
-        store::scripts::set_live(conn, app, id, version).await?;
-    }
+    let awaiting = match (is_same, needs_approval) {
+        (true, _) => None,
+        (false, true) => Some(add_waiting(conn, &deploy, id, beyond.clone()).await?),
+        (false, false) => {
+            let version = add(conn, &deploy, id).await?;
+            store::scripts::set_live(conn, app, id, version).await?;
+            None
+        }
+    };
     let script = store::scripts::by_name(conn, app, name).await?.ok_or(sqlx::Error::RowNotFound)?;
-    Ok(Deployed { script, is_first })
+    let wants_more = if is_first { Vec::new() } else { beyond };
+    Ok(Deployed { script, is_first, capabilities, wants_more, awaiting })
+}
+
+async fn add(conn: &mut PgConnection, deploy: &Deploy<'_>, script: ScriptId) -> sqlx::Result<u32> {
+    let Deploy { app, bundle, imports, limits, by, .. } = deploy;
+    let hash = bundle.hash();
+    store::bundles::keep(conn, *app, hash, bundle, imports).await?;
+    store::versions::add(conn, *app, script, hash, limits, *by).await
+}
+
+/// A version that is kept until somebody approves it; the same one when it is deployed again.
+async fn add_waiting(
+    conn: &mut PgConnection,
+    deploy: &Deploy<'_>,
+    script: ScriptId,
+    unapproved: Vec<String>,
+) -> sqlx::Result<Awaiting> {
+    let Deploy { app, bundle, limits, .. } = deploy;
+    let version = match store::approvals::waiting(conn, *app, script, bundle.hash(), limits).await? {
+        Some(version) => version,
+        None => add(conn, deploy, script).await?,
+    };
+    store::approvals::require(conn, *app, script, version, &unapproved).await?;
+    Ok(Awaiting { version, unapproved })
+}
+
+/// The first version of a script that may not yet do what it is for. A script always has a live version,
+/// and this one asks for nothing.
+async fn add_unapproved(conn: &mut PgConnection, deploy: &Deploy<'_>, script: ScriptId) -> sqlx::Result<u32> {
+    let source = match deploy.bundle.kind {
+        ScriptKind::Endpoint => UNAPPROVED_SOURCE,
+        ScriptKind::Module => "",
+    };
+    let bundle = Bundle::single(deploy.bundle.kind, deploy.name.as_str(), source);
+    add(conn, &Deploy { bundle: &bundle, imports: &[], description: None, ..*deploy }, script).await
 }

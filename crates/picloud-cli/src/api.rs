@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
+use shared::capabilities::Capabilities;
 use shared::limits::LimitsPatch;
 use shared::route::{RateLimit, RatePer};
 
@@ -41,6 +42,21 @@ pub(crate) struct Script {
     /// Scripts that contain this module and got a new version with it.
     #[serde(default)]
     pub(crate) rebundled: Vec<Rebundled>,
+    #[serde(default)]
+    pub(crate) capabilities: Capabilities,
+    /// What it asks for and the version before did not.
+    #[serde(default)]
+    pub(crate) wants_more: Vec<String>,
+    /// The version that was deployed, when somebody has to approve it first.
+    #[serde(default)]
+    pub(crate) awaiting: Option<Awaiting>,
+}
+
+/// A version that is kept and not live.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Awaiting {
+    pub(crate) version: u32,
+    pub(crate) unapproved: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,6 +74,10 @@ pub(crate) struct Version {
     pub(crate) created_at: Value,
     #[serde(default)]
     pub(crate) is_live: bool,
+    #[serde(default)]
+    pub(crate) capabilities: Option<Capabilities>,
+    #[serde(default)]
+    pub(crate) unapproved: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use shared::fault::Code;
 use shared::id::{TriggerId, UserId};
 use shared::limits::MANIFEST_BYTES_MAX;
 use shared::manifest::Manifest;
-use shared::name::SecretName;
+use shared::name::{ScriptName, SecretName};
 use sqlx::postgres::PgConnection;
 
 use super::denials::Denied;
@@ -21,7 +21,7 @@ use super::version_diff::compared;
 use super::{Admin, access, manifest, routes, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal, Standing};
-use crate::deploy::{Deploy, deploy};
+use crate::deploy::{Awaiting, Deploy, deploy};
 use crate::diff;
 use crate::plan::triggers::WantedTrigger;
 use crate::plan::{Action, Change, Current, CurrentScript, KindChanges, Step, Wanted, changes};
@@ -40,9 +40,19 @@ pub(super) struct PlanAnswer {
     is_applied: bool,
     /// Secrets that the manifest asks for and the app does not have: it cannot be applied before.
     missing_secrets: Vec<SecretName>,
+    /// Versions that were kept and are not live, because they ask for more and the app requires that
+    /// somebody approves that.
+    awaiting: Vec<AwaitingScript>,
     /// The tag of the app as it was for a plan, and as it is after an apply.
     #[serde(skip)]
     tag: AppTag,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct AwaitingScript {
+    name: ScriptName,
+    #[serde(flatten)]
+    awaiting: Awaiting,
 }
 
 /// The tag of all of the app that a manifest can change.
@@ -122,24 +132,30 @@ pub(super) async fn apply(
     if changes.is_empty() {
         return Ok(Tagged(PlanAnswer::new(changes, true, tag)));
     }
+    let mut awaiting = Vec::new();
     for change in ordered(&changes) {
-        make(&mut tx, &current.app, &wanted, &change.step, principal.user.id).await?;
+        let waits = make(&mut tx, &current.app, &wanted, &change.step, principal.user.id).await?;
+        awaiting.extend(waits);
     }
     store::bundles::forget_unused(&mut tx, app.id).await?;
     let tag = AppTag::of(&self::current(&mut tx, &app).await?);
     for change in &changes {
-        let entry = Entry::new(&principal, action_name(change), &change.name).on(app.id).after(change);
+        let waits =
+            matches!(&change.step, Step::Deploy(name) if awaiting.iter().any(|one| one.name == *name));
+        let action = if waits { "script.propose" } else { action_name(change) };
+        let entry = Entry::new(&principal, action, &change.name).on(app.id).after(change);
         audit::append(&mut tx, entry).await?;
     }
     admin.snapshot.publish(tx).await?;
-    Ok(Tagged(PlanAnswer::new(changes, true, tag)))
+    Ok(Tagged(PlanAnswer { awaiting, ..PlanAnswer::new(changes, true, tag) }))
 }
 
 impl PlanAnswer {
     fn new(changes: Vec<Change>, is_applied: bool, tag: AppTag) -> Self {
         let count = |action| changes.iter().filter(|change| change.action == action).count();
         let [create, update, delete] = [Action::Create, Action::Update, Action::Delete].map(count);
-        Self { changes, create, update, delete, is_applied, missing_secrets: Vec::new(), tag }
+        let (missing_secrets, awaiting) = (Vec::new(), Vec::new());
+        Self { changes, create, update, delete, is_applied, missing_secrets, awaiting, tag }
     }
 }
 
@@ -224,13 +240,14 @@ fn ordered(changes: &[Change]) -> Vec<&Change> {
     ordered
 }
 
+/// Makes one change; answers the version that a deploy let wait.
 async fn make(
     conn: &mut PgConnection,
     app: &App,
     wanted: &Wanted,
     step: &Step,
     by: UserId,
-) -> Result<(), ApiError> {
+) -> Result<Option<AwaitingScript>, ApiError> {
     match step {
         Step::RemoveRoute(id) => {
             store::routes::delete(conn, app.id, *id).await?;
@@ -240,7 +257,10 @@ async fn make(
             let script = &wanted.scripts[name];
             let description = Some(script.description.as_str());
             let (bundle, imports, limits) = (&script.bundle, script.imports.as_slice(), script.limits);
-            deploy(conn, Deploy { app: app.id, name, bundle, imports, limits, description, by }).await?;
+            let deployed = Deploy { app: app.id, name, bundle, imports, limits, description, by };
+            let deployed = deploy(conn, deployed).await?;
+            let named = |awaiting| AwaitingScript { name: name.clone(), awaiting };
+            return Ok(deployed.awaiting.map(named));
         }
         Step::MakeRoute(at) | Step::ChangeRoute(_, at) => {
             let route = &wanted.routes[*at];
@@ -261,11 +281,11 @@ async fn make(
         Step::RemoveTopic(name) => store::topics::delete(conn, app.id, name).await?,
         Step::SetApp => {
             let (name, description) = (wanted.name.as_deref(), wanted.description.as_deref());
-            let change = store::apps::Change { slug: None, name, description };
+            let change = store::apps::Change { name, description, ..store::apps::Change::default() };
             store::apps::update(conn, app.id, change).await?;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Makes a trigger, or makes one that is there what is wanted. Who applies stands behind what is new.

@@ -48,6 +48,8 @@ pub(super) struct AppPatch {
     name: Option<String>,
     #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
+    /// Whether a version that asks for more than the live one waits until somebody approves it.
+    requires_approval: Option<bool>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -185,7 +187,12 @@ pub(super) async fn update(
     // Read again: before the lock it may have got another name.
     let before = access::lock_app(&mut tx, &app).await?;
     preconditions.check(Some(&before))?;
-    let change = Change { slug: slug.as_ref(), name: name.as_deref(), description: description.as_deref() };
+    let change = Change {
+        slug: slug.as_ref(),
+        name: name.as_deref(),
+        description: description.as_deref(),
+        requires_approval: body.requires_approval,
+    };
     let updated = store::apps::update(&mut tx, app.id, change).await;
     let updated = updated.map_err(|error| taken(error, slug.as_ref().unwrap_or(&before.slug)))?;
     let updated = updated.ok_or_else(access::no_app)?;

@@ -13,8 +13,9 @@ use super::openapi::{Described, Operation};
 use super::{
     Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials,
     doc_indexes, doc_schemas, docs, domains, egress, executions, export, files, gate, guard, incidents,
-    invitations, invoke, kv, matching, members, oidc, outbox, queues, routes, scripts, secrets, session,
-    switch, tail, topics, totp, transfer, trigger_run, triggers, users, verbs, version_diff, versions,
+    invitations, invoke, kv, matching, members, modules, oidc, outbox, queues, routes, scripts, secrets,
+    session, switch, tail, topics, totp, transfer, trigger_run, triggers, users, verbs, version_diff,
+    versions,
 };
 use crate::auth::Capability;
 
@@ -153,11 +154,13 @@ pub(crate) fn table() -> Vec<Endpoint> {
         delete("/apps/{app}/scripts/{name}", WriteApp, scripts::delete),
         get("/apps/{app}/scripts/{name}/versions", ReadApp, versions::list),
         get("/apps/{app}/scripts/{name}/versions/{id}:diff", ReadApp, version_diff::diff),
+        post("/apps/{app}/scripts/{name}/versions/{id}:approve", AdministerApp, versions::approve),
         post("/apps/{app}/scripts/{name}:enable", WriteApp, switch::enable),
         post("/apps/{app}/scripts/{name}:disable", WriteApp, switch::disable),
         post("/apps/{app}/scripts/{name}:release", ReleaseScripts, incidents::release),
         post("/apps/{app}/scripts/{name}/rollback", WriteApp, versions::rollback),
         post("/apps/{app}/scripts/{name}/invoke", InvokeScripts, invoke::test),
+        get("/apps/{app}/modules", ReadApp, modules::graph),
         get("/apps/{app}/routes", ReadApp, routes::list),
         post("/apps/{app}/routes", WriteApp, routes::create),
         post("/apps/{app}/routes:match", ReadApp, matching::explain),

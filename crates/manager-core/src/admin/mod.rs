@@ -41,6 +41,7 @@ mod made_up;
 mod manifest;
 mod matching;
 mod members;
+mod modules;
 mod oidc;
 mod openapi;
 mod outbox;

@@ -23,7 +23,7 @@ use super::read::{Json, Params};
 use super::{Admin, access, read, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
-use crate::deploy::{Deploy, Deployed, deploy as deploy_version};
+use crate::deploy::{Awaiting, Deploy, Deployed, deploy as deploy_version};
 use crate::modules;
 use crate::store;
 use crate::store::apps::App;
@@ -58,6 +58,8 @@ pub(super) struct DeployAnswer {
     capabilities: Capabilities,
     /// What it asks for and the version before did not.
     wants_more: Vec<String>,
+    /// The version, when it is not live because somebody has to approve what it asks for.
+    awaiting: Option<Awaiting>,
     warnings: Vec<String>,
 }
 
@@ -150,24 +152,22 @@ pub(super) async fn deploy(
                 description: body.description.as_deref(),
                 by: principal.user.id,
             };
-            let capabilities = Capabilities::of(&plan.bundle);
-            let wants_more = match &existing {
-                Some(script) => {
-                    let before = store::bundles::by_hash(&mut tx, script.bundle_hash).await?;
-                    before.map(|before| capabilities.beyond(&Capabilities::of(&before))).unwrap_or_default()
-                }
-                None => Vec::new(),
+            let deployed = deploy_version(&mut tx, deploy).await?;
+            let Deployed { script, is_first, capabilities, wants_more, awaiting } = deployed;
+            let (action, dependents) = match &awaiting {
+                None => ("script.deploy", plan.dependents),
+                // What contains the module goes on with the live version.
+                Some(_) => ("script.propose", Vec::new()),
             };
-            let Deployed { script, is_first } = deploy_version(&mut tx, deploy).await?;
-            let rebundled = modules::rebundle(&mut tx, app.id, &plan.dependents, principal.user.id).await?;
-            let entry = Entry::new(&principal, "script.deploy", &script.name).on(app.id).after(&script);
+            let rebundled = modules::rebundle(&mut tx, app.id, &dependents, principal.user.id).await?;
+            let entry = Entry::new(&principal, action, &script.name).on(app.id).after(&(&script, &awaiting));
             audit::append(&mut tx, entry).await?;
             admin.snapshot.publish(tx).await?;
             let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
             let modules = ModuleUse { imports: source.imports, used_by: plan.used_by };
-            let rebundled = named(rebundled);
-            let warnings = Vec::new();
-            let answer = DeployAnswer { script, modules, rebundled, capabilities, wants_more, warnings };
+            let (rebundled, warnings) = (named(rebundled), Vec::new());
+            let answer =
+                DeployAnswer { script, modules, rebundled, capabilities, wants_more, awaiting, warnings };
             return Ok((status, Tagged(answer)));
         }
         // No connection is held, and nobody waits, while workers compile.

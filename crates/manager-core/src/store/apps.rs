@@ -17,7 +17,7 @@ pub(crate) const SLUG_KEY: &str = "apps_slug_key";
 /// The columns of an [`App`].
 macro_rules! columns {
     () => {
-        "id, slug, name, description, owner_id, is_default, created_at, updated_at"
+        "id, slug, name, description, owner_id, is_default, requires_approval, created_at, updated_at"
     };
 }
 
@@ -30,6 +30,8 @@ pub(crate) struct App {
     pub(crate) description: String,
     pub(crate) owner_id: UserId,
     pub(crate) is_default: bool,
+    /// Whether a version that asks for more than the live one waits until somebody approves it.
+    pub(crate) requires_approval: bool,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
 }
@@ -43,6 +45,7 @@ impl FromRow<'_, PgRow> for App {
             description: row.try_get("description")?,
             owner_id: row.try_get("owner_id")?,
             is_default: row.try_get("is_default")?,
+            requires_approval: row.try_get("requires_approval")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })
@@ -152,6 +155,7 @@ pub(crate) struct Change<'a> {
     pub(crate) slug: Option<&'a AppSlug>,
     pub(crate) name: Option<&'a str>,
     pub(crate) description: Option<&'a str>,
+    pub(crate) requires_approval: Option<bool>,
 }
 
 /// Changes what is given and answers the app as it is then; nothing when there is no such app.
@@ -163,7 +167,8 @@ pub(crate) async fn update(
     sqlx::query_as(concat!(
         "update apps
              set slug = coalesce($2, slug), name = coalesce($3, name),
-                 description = coalesce($4, description), updated_at = now()
+                 description = coalesce($4, description),
+                 requires_approval = coalesce($5, requires_approval), updated_at = now()
              where id = $1
              returning ",
         columns!()
@@ -172,8 +177,14 @@ pub(crate) async fn update(
     .bind(change.slug.map(AppSlug::as_str))
     .bind(change.name)
     .bind(change.description)
+    .bind(change.requires_approval)
     .fetch_optional(conn)
     .await
+}
+
+/// Whether versions that ask for more wait until somebody approves them.
+pub(crate) async fn requires_approval(conn: &mut PgConnection, id: AppId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select requires_approval from apps where id = $1").bind(id).fetch_one(conn).await
 }
 
 /// Makes somebody the owner, who must be a member when the transaction commits.

@@ -1,5 +1,6 @@
 //! Bundles: the content of script versions, named by its hash.
 
+use shared::capabilities::Capabilities;
 use shared::id::AppId;
 use shared::script::{Bundle, BundleHash};
 use sqlx::Row;
@@ -8,7 +9,8 @@ use sqlx::types::Json;
 
 use super::columns;
 
-/// Keeps a bundle; one of the same content that the app has already is left as it is.
+/// Keeps a bundle; one of the same content that the app has already is left as it is, but for what
+/// releases before did not say of it.
 pub(crate) async fn keep(
     conn: &mut PgConnection,
     app: AppId,
@@ -17,9 +19,10 @@ pub(crate) async fn keep(
     imports: &[String],
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into bundles (app_id, hash, kind, name, source, modules, imports)
-         values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict (app_id, hash) do nothing",
+        "insert into bundles (app_id, hash, kind, name, source, modules, imports, capabilities)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (app_id, hash) do update set capabilities = excluded.capabilities
+         where bundles.capabilities is null",
     )
     .bind(app)
     .bind(hash.0)
@@ -28,6 +31,7 @@ pub(crate) async fn keep(
     .bind(&bundle.source)
     .bind(Json(&bundle.modules))
     .bind(imports)
+    .bind(Json(Capabilities::of(bundle)))
     .execute(conn)
     .await?;
     Ok(())

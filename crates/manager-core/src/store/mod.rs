@@ -5,6 +5,7 @@
 pub(crate) mod abandoned;
 pub(crate) mod api_keys;
 pub(crate) mod app_keys;
+pub(crate) mod approvals;
 pub(crate) mod apps;
 pub(crate) mod assets;
 pub(crate) mod audit;

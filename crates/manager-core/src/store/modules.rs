@@ -18,6 +18,15 @@ pub(crate) struct Source {
     pub(crate) imports: Vec<String>,
 }
 
+/// What the live version of a script itself imports.
+#[derive(Debug)]
+pub(crate) struct Imports {
+    pub(crate) name: ScriptName,
+    pub(crate) kind: ScriptKind,
+    pub(crate) version: u32,
+    pub(crate) imports: Vec<String>,
+}
+
 /// A script whose live version contains a module.
 #[derive(Debug)]
 pub(crate) struct ModuleUser {
@@ -38,6 +47,17 @@ impl FromRow<'_, PgRow> for Source {
     }
 }
 
+impl FromRow<'_, PgRow> for Imports {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            name: columns::parsed(row, "name")?,
+            kind: columns::kind(row, "kind")?,
+            version: columns::count(row, "live_version")?,
+            imports: row.try_get("imports")?,
+        })
+    }
+}
+
 impl FromRow<'_, PgRow> for ModuleUser {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
@@ -48,6 +68,24 @@ impl FromRow<'_, PgRow> for ModuleUser {
             source: Source::from_row(row)?,
         })
     }
+}
+
+/// What each script of an app imports, by name.
+pub(crate) async fn imports(conn: &mut PgConnection, app: AppId, limit: i64) -> sqlx::Result<Vec<Imports>> {
+    sqlx::query_as(
+        r#"select s.name, s.kind, s.live_version, b.imports
+         from scripts s
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         where s.app_id = $1
+         order by s.name collate "C"
+         limit $2"#,
+    )
+    .bind(app)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
 }
 
 /// Live sources of those of these scripts that the app has.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
+use shared::capabilities::Capabilities;
 use shared::id::{AppId, ScriptId, UserId};
 use shared::limits::ScriptLimits;
 use shared::script::{Bundle, BundleHash};
@@ -22,6 +23,10 @@ pub(crate) struct Version {
     pub(crate) created_by: Option<String>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) is_live: bool,
+    /// What it asks for, as far as its source says; absent for versions of releases that did not look.
+    pub(crate) capabilities: Option<Capabilities>,
+    /// What it asks for that somebody has to approve before it can be live.
+    pub(crate) unapproved: Vec<String>,
 }
 
 impl FromRow<'_, PgRow> for Version {
@@ -33,6 +38,10 @@ impl FromRow<'_, PgRow> for Version {
             created_by: row.try_get("created_by")?,
             created_at: row.try_get("created_at")?,
             is_live: row.try_get("is_live")?,
+            capabilities: row
+                .try_get::<Option<Json<Capabilities>>, _>("capabilities")?
+                .map(|Json(found)| found),
+            unapproved: row.try_get("unapproved")?,
         })
     }
 }
@@ -103,8 +112,13 @@ pub(crate) async fn page(
 ) -> sqlx::Result<Vec<Version>> {
     sqlx::query_as(
         "select v.number, v.bundle_hash, v.limits, u.username as created_by, v.created_at,
-                v.number = s.live_version as is_live
+                v.number = s.live_version as is_live, b.capabilities,
+                coalesce(a.wants, '{}') as unapproved
          from script_versions v
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         left join version_approvals a
+           on a.app_id = v.app_id and a.script_id = v.script_id and a.number = v.number
+          and a.approved_at is null
          join scripts s on s.app_id = v.app_id and s.id = v.script_id
          left join users u on u.id = v.created_by
          where v.app_id = $1 and v.script_id = $2 and ($3::bigint is null or v.number < $3)

@@ -152,6 +152,10 @@ impl Client {
         self.post(&format!("/apps/{app}/scripts/{name}/rollback"), &json!({ "version": version }))
     }
 
+    pub(crate) fn approve(&self, app: &str, name: &str, version: u32) -> Result<Value, Failure> {
+        self.post(&format!("/apps/{app}/scripts/{name}/versions/{version}:approve"), &json!({}))
+    }
+
     pub(crate) fn invoke(
         &self,
         app: &str,

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 
 use crate::api;
 use crate::commands::plan::{FolderArgs, Plan, Subject, show_plan};
+use crate::commands::show;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -31,7 +32,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         return out.json(&answer);
     }
     let applied: Plan = api::read(&answer)?;
-    if !applied.changes.is_empty() {
+    for script in &applied.awaiting {
+        show::awaiting(out, &subject.app, &script.name, &script.awaiting)?;
+    }
+    if !applied.changes.is_empty() && applied.awaiting.is_empty() {
         out.line(&format!("App {} is as the folder says now.", subject.app))?;
     }
     Ok(())

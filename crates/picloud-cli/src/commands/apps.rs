@@ -24,10 +24,13 @@ pub(crate) enum Command {
     Set {
         slug: AppSlug,
         /// Name for people.
-        #[arg(long, required_unless_present = "description")]
+        #[arg(long, required_unless_present_any = ["description", "require_approval"])]
         name: Option<String>,
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
+        /// Whether a version that asks for more than the live one waits until an admin approves it.
+        #[arg(long, value_name = "true|false")]
+        require_approval: Option<bool>,
     },
     /// Remove an app; without --force, says what would be lost.
     Rm {
@@ -69,10 +72,14 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             let answer = client.update_app(slug.as_str(), &json!({ "slug": new }))?;
             out.done(&answer, &format!("App {slug} is {new} now; its old addresses lead there."))
         }
-        Command::Set { slug, name, description } => {
+        Command::Set { slug, name, description, require_approval } => {
             let given = [("name", name), ("description", description)];
             let given = given.into_iter().filter_map(|(field, value)| Some((field, value.as_deref()?)));
-            let change: Map<String, Value> = given.map(|(f, value)| (f.to_owned(), value.into())).collect();
+            let mut change: Map<String, Value> =
+                given.map(|(field, value)| (field.to_owned(), value.into())).collect();
+            if let Some(on) = require_approval {
+                change.insert("requires_approval".to_owned(), (*on).into());
+            }
             let answer = client.update_app(slug.as_str(), &Value::Object(change))?;
             out.done(&answer, &format!("Changed app {slug}."))
         }

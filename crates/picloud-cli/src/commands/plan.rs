@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::name::{AppSlug, ScriptName};
 
-use crate::api;
+use crate::api::{self, Awaiting};
 use crate::client::Client;
 use crate::commands::show;
 use crate::compile_error::CompileError;
@@ -44,9 +44,19 @@ pub(crate) struct Plan {
     pub(crate) changes: Vec<Change>,
     #[serde(default)]
     missing_secrets: Vec<String>,
+    #[serde(default)]
+    pub(crate) awaiting: Vec<AwaitingScript>,
     pub(crate) create: usize,
     pub(crate) update: usize,
     pub(crate) delete: usize,
+}
+
+/// A script whose version was kept and is not live.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AwaitingScript {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) awaiting: Awaiting,
 }
 
 #[derive(Debug, Deserialize)]

@@ -36,6 +36,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         app: AppArg,
     },
+    /// Make a version live that asks for more than the live one, and waits for that.
+    Approve {
+        name: ScriptName,
+        /// As `pic scripts versions` lists them.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        version: u32,
+        #[command(flatten)]
+        app: AppArg,
+    },
     /// Switch a script on.
     Enable {
         name: ScriptName,
@@ -66,6 +75,11 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Versions { name, app } => versions(context, &client.versions(app.as_str(), name.as_str())?),
         Command::Diff { name, from, to, app } => {
             diff(context, &client.diff_versions(app.as_str(), name.as_str(), *from, *to)?)
+        }
+        Command::Approve { name, version, app } => {
+            let answer = client.approve(app.as_str(), name.as_str(), *version)?;
+            let text = format!("Version {version} of {name} is live in app {}.", app.as_str());
+            context.out.done(&answer, &text)
         }
         Command::Enable { name, app } => {
             let answer = client.switch_script(app.as_str(), name.as_str(), true)?;
@@ -144,14 +158,20 @@ fn versions(context: &Context, answer: &Value) -> Result<(), Failure> {
     let versions: Page<Version> = api::read(answer)?;
     let row = |version: &Version| -> Vec<TableCell> {
         let hash: String = version.bundle_hash.chars().take(12).collect();
-        let live = if version.is_live { "live" } else { "" };
+        let state = match version {
+            Version { is_live: true, .. } => TableCell::toned("live", Tone::Good),
+            Version { unapproved, .. } if !unapproved.is_empty() => TableCell::toned("waits", Tone::Warning),
+            _ => "".into(),
+        };
+        let asks = version.capabilities.as_ref().map(show::capabilities).unwrap_or_default();
         vec![
             version.version.to_string().into(),
             show::time(&version.created_at).into(),
             hash.into(),
-            live.into(),
+            state,
+            asks.into(),
         ]
     };
     let rows = versions.items.iter().map(row).collect();
-    context.out.table(&["VERSION", "CREATED", "BUNDLE", ""], rows, "The script has no versions.")
+    context.out.table(&["VERSION", "CREATED", "BUNDLE", "", "ASKS FOR"], rows, "The script has no versions.")
 }

@@ -2,9 +2,39 @@
 
 use serde_json::Value;
 
-use crate::api::{Execution, LogLine};
+use shared::capabilities::Capabilities;
+
+use crate::api::{Awaiting, Execution, LogLine};
 use crate::failure::Failure;
 use crate::output::{Output, Stream, TableCell, Tone, visible_line};
+
+/// `kv, http (api.example.com), secrets (token)`; empty when a script asks for nothing.
+pub(crate) fn capabilities(found: &Capabilities) -> String {
+    let listed = |names: &std::collections::BTreeSet<String>| {
+        names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let namespaces = found.namespaces.iter().map(|namespace| {
+        let details = match namespace.as_str() {
+            "http" => &found.destinations,
+            "secrets" => &found.secrets,
+            _ => return namespace.clone(),
+        };
+        if details.is_empty() { namespace.clone() } else { format!("{namespace} ({})", listed(details)) }
+    });
+    visible_line(&namespaces.collect::<Vec<_>>().join(", "))
+}
+
+/// That a version is not live, and what makes it.
+pub(crate) fn awaiting(out: &Output, app: &str, name: &str, awaiting: &Awaiting) -> Result<(), Failure> {
+    let Awaiting { version, unapproved } = awaiting;
+    let waits = out.stdout.paint(Tone::Warning, "waits for approval");
+    let wants = visible_line(&unapproved.join(", "));
+    out.line(&format!("{name} version {version} {waits} in app {app}: {wants}."))?;
+    out.note(&format!(
+        "An admin of the app makes it live: `pic scripts approve {name} {version} --app {app}`."
+    ));
+    Ok(())
+}
 
 /// A time as the server tells it (RFC 3339 in UTC), to the second.
 pub(crate) fn time(value: &Value) -> String {

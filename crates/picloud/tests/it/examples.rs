@@ -5,6 +5,8 @@
 mod guestbook;
 #[path = "../../../../docs/examples/url-shortener/test.rs"]
 mod url_shortener;
+#[path = "../../../../docs/examples/webhook-relay/test.rs"]
+mod webhook_relay;
 
 use std::sync::Arc;
 
@@ -22,8 +24,13 @@ struct Example {
 impl Example {
     /// Applies the folder as somebody would at a terminal.
     fn apply(name: &str) -> Self {
-        let server = TestServer::shared();
+        Self::prepared(name, TestServer::shared(), |_| {})
+    }
+
+    /// The same, after what its README says is to be done before.
+    fn prepared(name: &str, server: Arc<TestServer>, prepare: impl FnOnce(&TestApp<'_>)) -> Self {
         let slug = server.app().slug;
+        prepare(&server.existing_app(&slug));
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples/");
         let args = ["apply", &format!("{folder}{name}"), "--app", &slug];
         Person::logged_in(&server).pic(&args, "").is(0);

@@ -12,6 +12,7 @@ mod attacks;
 mod bad_input;
 mod budgets;
 mod calls;
+mod capabilities;
 mod caps;
 mod changes;
 mod changes_and_crashes;

@@ -82,6 +82,34 @@ fn a_changed_module_is_in_every_script_that_uses_it_and_so_is_one_that_is_rolled
 }
 
 #[test]
+fn the_whole_graph_of_an_app_is_one_answer() {
+    let server = TestServer::shared();
+    let (app, other) = (server.app(), server.app());
+    module(&other, "theirs", "fn f() { 1 }");
+    module(&app, "tax", TAX);
+    module(&app, "shop", "import \"tax\" as tax;\nfn total(n) { tax::with_tax(n) }");
+    app.deploy("till", "import \"shop\" as shop;\nimport \"tax\" as tax;\nshop::total(100)", &NO_LIMITS);
+    module(&app, "tax", &TAX.replace("20", "10"));
+    let graph = app.admin("GET", "/modules", &Value::Null).is(200).json();
+    assert_eq!(
+        graph,
+        json!({
+            "nodes": [
+                { "name": "shop", "kind": "module", "version": 2 },
+                { "name": "tax", "kind": "module", "version": 2 },
+                { "name": "till", "kind": "endpoint", "version": 2 },
+            ],
+            "edges": [
+                { "from": "shop", "to": "tax" },
+                { "from": "till", "to": "shop" },
+                { "from": "till", "to": "tax" },
+            ],
+            "is_whole": true,
+        })
+    );
+}
+
+#[test]
 fn imports_that_cannot_be_are_refused_with_their_chain() {
     let server = TestServer::shared();
     let app = server.app();

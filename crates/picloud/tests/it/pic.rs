@@ -44,7 +44,7 @@ impl Ran {
 
     /// Asserts that each text is on standard output.
     #[track_caller]
-    fn says(&self, texts: &[&str]) {
+    pub(crate) fn says(&self, texts: &[&str]) {
         for text in texts {
             assert!(self.stdout.contains(text), "no {text:?} in:\n{}\n{}", self.stdout, self.stderr);
         }
@@ -89,7 +89,7 @@ impl Person {
         }
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.home.path().join(name), text).unwrap();
     }
 }

@@ -14,10 +14,10 @@ use crate::harness::{Disk, NO_LIMITS, Reply, TestApp, TestServer, eventually};
 use crate::triggers::{HANDLER, runs, told, trigger};
 
 /// The secret of Standard Webhooks' own example, and the bytes that it stands for.
-const STANDARD_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
+pub(crate) const STANDARD_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
 const SECRET: &str = "It's a Secret to Everybody";
 
-type Header = (&'static str, String);
+pub(crate) type Header = (&'static str, String);
 
 fn mac(key: &[u8], parts: &[&str]) -> Vec<u8> {
     let mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
@@ -32,7 +32,7 @@ fn now() -> String {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string()
 }
 
-fn standard(id: &str, body: &str) -> Vec<Header> {
+pub(crate) fn standard(id: &str, body: &str) -> Vec<Header> {
     let key = STANDARD.decode(STANDARD_SECRET.strip_prefix("whsec_").unwrap()).unwrap();
     let time = now();
     let signature = STANDARD.encode(mac(&key, &[id, ".", &time, ".", body]));
@@ -65,13 +65,13 @@ fn slack(body: &str) -> Vec<Header> {
     vec![("x-slack-signature", format!("v0={signature}")), ("x-slack-request-timestamp", time)]
 }
 
-fn send(app: &TestApp<'_>, id: &str, headers: &[Header], body: &str) -> Reply {
+pub(crate) fn send(app: &TestApp<'_>, id: &str, headers: &[Header], body: &str) -> Reply {
     let json = [("content-type", "application/json"), ("authorization", "Bearer of-somebody")];
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).chain(json).collect();
     app.client().send("POST", "localhost", &format!("/api/v1/hooks/{id}"), &headers, body.as_bytes())
 }
 
-fn set(app: &TestApp<'_>, name: &str, value: &str) {
+pub(crate) fn set(app: &TestApp<'_>, name: &str, value: &str) {
     app.admin("PUT", &format!("/secrets/{name}"), &json!({ "value": value })).is(201);
 }
 

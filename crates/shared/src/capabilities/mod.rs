@@ -1,15 +1,15 @@
 //! What a script asks for, read from its source: which namespaces of the SDK it calls, where it sends
 //! requests, which secrets it names. It is shown when the script is deployed, and a later version that
-//! wants more says so.
+//! wants more says so, and may have to wait until somebody approves it.
 //!
-//! It tells people what to look at, and stops nothing: what a script may do is decided when it does it.
-//! Whatever is not plainly a literal counts as anything, `*`.
+//! What a script may do is decided when it does it, and not here: a server that is asked can lead
+//! elsewhere. Whatever is not plainly a literal counts as anything, `*`.
 
 mod tokens;
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::tokens::{Token, tokens};
 use crate::script::Bundle;
@@ -18,13 +18,17 @@ use crate::sdk;
 /// Stands for what only a run will tell.
 const ANY: &str = "*";
 /// Namespaces that reach nothing outside the script.
-const INWARD: [&str; 9] = ["base64", "hash", "hex", "json", "random", "regex", "retry", "time", "url"];
+const INWARD: [&str; 10] =
+    ["base64", "hash", "hex", "json", "log", "random", "regex", "retry", "time", "url"];
+/// Functions that call another script; they belong to no namespace.
+const INVOKING: [&str; 2] = ["invoke", "invoke_async"];
 
 /// What a bundle asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Capabilities {
-    /// Namespaces of the SDK that reach outside the script, such as `kv`.
+    /// Namespaces of the SDK that reach outside the script, such as `kv`, and `invoke`.
     pub namespaces: BTreeSet<String>,
     /// Hosts that requests go to; `*` where the source does not say.
     pub destinations: BTreeSet<String>,
@@ -59,32 +63,43 @@ impl Capabilities {
     fn scan(&mut self, source: &str) {
         let tokens = tokens(source);
         for window in 0..tokens.len() {
-            let [Token::Word(namespace), Token::Path, Token::Word(function), Token::Open, arguments @ ..] =
-                &tokens[window..]
-            else {
-                continue;
-            };
-            if sdk::namespace(namespace).is_none() || INWARD.contains(namespace) {
-                continue;
-            }
-            self.namespaces.insert((*namespace).to_owned());
-            match (*namespace, *function) {
-                ("http", "request") => {
-                    let url = match arguments {
-                        [Token::Text { .. }, Token::Comma, url, ..] => Some(url),
-                        _ => None,
-                    };
-                    self.destinations.insert(url.map_or_else(any, destination));
+            match &tokens[window..] {
+                [Token::Word(namespace), Token::Path, Token::Word(function), rest @ ..] => {
+                    self.call(namespace, function, rest);
                 }
-                ("http", _) => {
-                    self.destinations.insert(arguments.first().map_or_else(any, destination));
-                }
-                ("secrets", "list") => {}
-                ("secrets", _) => {
-                    self.secrets.insert(arguments.first().map_or_else(any, literal));
+                [Token::Word(function), Token::Open, ..] if INVOKING.contains(function) => {
+                    self.namespaces.insert("invoke".to_owned());
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn call(&mut self, namespace: &str, function: &str, rest: &[Token<'_>]) {
+        if sdk::namespace(namespace).is_none() || INWARD.contains(&namespace) {
+            return;
+        }
+        self.namespaces.insert(namespace.to_owned());
+        let arguments = match rest {
+            [Token::Open, arguments @ ..] => arguments,
+            _ => &[],
+        };
+        match (namespace, function) {
+            ("http", "request") => {
+                let url = match arguments {
+                    [Token::Text { .. }, Token::Comma, url @ ..] => url,
+                    _ => &[],
+                };
+                self.destinations.insert(destination(url));
+            }
+            ("http", _) => {
+                self.destinations.insert(destination(arguments));
+            }
+            ("secrets", "list") => {}
+            ("secrets", _) => {
+                self.secrets.insert(literal(arguments));
+            }
+            _ => {}
         }
     }
 }
@@ -93,24 +108,43 @@ fn any() -> String {
     ANY.to_owned()
 }
 
-/// A name that is written out.
-fn literal(token: &Token<'_>) -> String {
-    match token {
-        Token::Text { text, is_whole: true } => (*text).to_owned(),
+/// A name that is written out, and all of the argument.
+fn literal(argument: &[Token<'_>]) -> String {
+    match argument {
+        [Token::Text { text, is_whole: true }, Token::Comma | Token::Close, ..] => (*text).to_owned(),
         _ => any(),
     }
 }
 
-/// The host of an address whose beginning is written out, as far as its path.
-fn destination(token: &Token<'_>) -> String {
-    let Token::Text { text, is_whole } = token else { return any() };
+/// The host of an address whose beginning is written out, as far as its path. What is done with the text,
+/// such as `-`, could give it another.
+fn destination(argument: &[Token<'_>]) -> String {
+    let (text, is_whole) = match argument {
+        [Token::Text { text, is_whole }, Token::Comma | Token::Close, ..] => (*text, *is_whole),
+        [Token::Template(head), code @ ..] if is_all_of_argument(code) => (*head, false),
+        _ => return any(),
+    };
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let Some(rest) = rest else { return any() };
     match rest.split_once(['/', '?', '#']) {
         Some((host, _)) if !host.is_empty() => host.to_ascii_lowercase(),
-        None if *is_whole && !rest.is_empty() => rest.to_ascii_lowercase(),
+        None if is_whole && !rest.is_empty() => rest.to_ascii_lowercase(),
         _ => any(),
     }
+}
+
+/// Whether nothing is done with a template, whose code this is, before the argument is over.
+fn is_all_of_argument(code: &[Token<'_>]) -> bool {
+    let mut depth = 1_usize;
+    let end = code.iter().position(|token| {
+        match token {
+            Token::Template(_) => depth += 1,
+            Token::TemplateEnd => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    end.is_some_and(|end| matches!(code.get(end + 1), Some(Token::Comma | Token::Close)))
 }
 
 #[cfg(test)]
@@ -141,10 +175,21 @@ mod tests {
             "http::get(`https://${host}/`)",
             "http::get(\"https://\" + host)",
             "http::get(`https://api.exa${x}`)",
+            "http::get(\"https://a.example\" + \".com\")",
+            "http::get(\"https://no.example.com/\" - \"no.\")",
+            "http::get(`https://no.example.com/${`${1}`}`.replace(\"no.\", \"\"))",
+            "http::get(\"https://a.example.com\"\".org\")",
+            "http::request(m, \"https://a.example.com/\")",
         ] {
             assert_eq!(of(source).destinations, set(&["*"]), "{source}");
         }
-        assert_eq!(of("secrets::get(name)").secrets, set(&["*"]));
+        let found =
+            of("http::get(`https://a.example.com/${f(`x${1}`)}/y`, #{}); log::info(\"x\"); invoke(\"b\", 1)");
+        assert_eq!(found.destinations, set(&["a.example.com"]));
+        assert_eq!(found.namespaces, set(&["http", "invoke"]));
+        for source in ["secrets::get(name)", "secrets::get(\"a\" + \"b\")"] {
+            assert_eq!(of(source).secrets, set(&["*"]), "{source}");
+        }
     }
 
     #[test]
@@ -159,6 +204,28 @@ mod tests {
             assert_eq!(of(source), Capabilities::default(), "{source}");
         }
         assert_eq!(of("`a ${ kv::collection(`b${1}`) } c`").namespaces, set(&["kv"]));
+    }
+
+    #[test]
+    fn attack_no_text_or_comment_hides_the_code_behind_it() {
+        for hiding in [
+            "#\"\\\"#;",
+            "##\"\"# ` \"##;",
+            "`\\${`;",
+            "`${1}\\${`;",
+            "`a``${1}`;",
+            "\"a\"\"b\";",
+            "'\"';",
+            "'\\'';",
+            "'`';",
+            "// a comment\r",
+            "/* /* */ // */",
+            "`${ `${ \"}\" }` }`;",
+            "`${ #{ a: \"`\" } }`;",
+        ] {
+            let found = of(&format!("{hiding} http::get(\"https://a.example.com/\")"));
+            assert_eq!(found.destinations, set(&["a.example.com"]), "{hiding}");
+        }
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub(super) fn summary(id: &str) -> &'static str {
         "scripts_delete" => "Remove a script and its routes",
         "versions_list" => "Versions of a script, newest first",
         "version_diff_diff" => "What differs between two versions of a script",
+        "versions_approve" => "Let a version be live that asks for more than the live one",
+        "modules_graph" => "Which scripts of an app import which",
         "versions_rollback" => "Make an earlier version live",
         "invoke_test" => "Run a script with a made-up request and see everything about the run",
         "routes_list" => "Routes of an app",
@@ -201,7 +203,7 @@ pub(super) fn problems(id: &str) -> &'static [Code] {
         "oidc_link" => &[NotFound, TooManyRequests, IdentityProviderFailed],
         "invitations_accept" => &[NotFound, TooManyRequests],
         "api_keys_create" => &[NotFound, Forbidden],
-        "scripts_deploy" | "versions_rollback" | "apply_plan" | "apply_apply" => &[
+        "scripts_deploy" | "versions_rollback" | "versions_approve" | "apply_plan" | "apply_apply" => &[
             CompileError,
             LimitOutOfRange,
             Overloaded,

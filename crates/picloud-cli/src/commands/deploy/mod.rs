@@ -20,7 +20,7 @@ use crate::compile_error::CompileError;
 use crate::context::{AppArg, Context};
 use crate::curl;
 use crate::failure::Failure;
-use crate::output::Tone;
+use crate::output::{Output, Tone, visible_line};
 use crate::progress::while_waiting;
 
 #[derive(Debug, clap::Args)]
@@ -115,9 +115,16 @@ fn put(context: &Context, client: &Client, args: &Args, name: &str, source: &str
 fn report(context: &Context, args: &Args, script: &Script, plan: &RoutePlan) -> Result<(), Failure> {
     let out = &context.out;
     show::warnings(out, &script.warnings);
-    let version = script.version.map_or_else(String::new, |version| format!(" version {version}"));
-    let live = out.stdout.paint(Tone::Good, "live");
-    out.line(&format!("{}{version} is {live} in app {}.", script.name, args.app.as_str()))?;
+    let app = args.app.as_str();
+    match &script.awaiting {
+        Some(waiting) => show::awaiting(out, app, &script.name, waiting)?,
+        None => {
+            let version = script.version.map_or_else(String::new, |version| format!(" version {version}"));
+            let live = out.stdout.paint(Tone::Good, "live");
+            out.line(&format!("{}{version} is {live} in app {app}.", script.name))?;
+            report_capabilities(out, script)?;
+        }
+    }
     for user in &script.rebundled {
         out.line(&format!("{} uses it and is now version {}.", user.name, user.version))?;
     }
@@ -143,6 +150,19 @@ fn report(context: &Context, args: &Args, script: &Script, plan: &RoutePlan) -> 
             Ok(())
         }
     }
+}
+
+/// What it asks for, and what of that is new.
+fn report_capabilities(out: &Output, script: &Script) -> Result<(), Failure> {
+    let asks = show::capabilities(&script.capabilities);
+    if !asks.is_empty() {
+        out.line(&format!("It asks for {asks}."))?;
+    }
+    if !script.wants_more.is_empty() {
+        let more = visible_line(&script.wants_more.join(", "));
+        out.line(&out.stdout.paint(Tone::Warning, &format!("The version before did not ask for {more}.")))?;
+    }
+    Ok(())
 }
 
 fn name(args: &Args) -> Result<ScriptName, Failure> {

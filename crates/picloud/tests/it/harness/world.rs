@@ -1,10 +1,11 @@
 //! The world that scripts send requests to: a web server on the loopback that answers honestly on
 //! some paths and attacks whoever asks on others.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) requests: Arc<AtomicU64>,
     /// Most of them that were on `/slow` at the same time.
     pub(crate) most_at_once: Arc<AtomicU64>,
+    inboxes: Inboxes,
     ends: Arc<AtomicBool>,
 }
 
@@ -31,10 +33,12 @@ impl World {
             sent: Arc::default(),
             requests: Arc::default(),
             most_at_once: Arc::default(),
+            inboxes: Inboxes::default(),
             ends: Arc::default(),
         };
         let (sent, requests, ends) =
             (Arc::clone(&world.sent), Arc::clone(&world.requests), Arc::clone(&world.ends));
+        let inboxes = world.inboxes.clone();
         let busy = Busy { now: Arc::default(), most: Arc::clone(&world.most_at_once) };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -42,9 +46,9 @@ impl World {
                     return;
                 }
                 let (sent, requests, ends) = (Arc::clone(&sent), Arc::clone(&requests), Arc::clone(&ends));
-                let busy = busy.clone();
+                let (busy, inboxes) = (busy.clone(), inboxes.clone());
                 std::thread::spawn(move || {
-                    let mut visitor = Visitor { stream, sent, ends, busy };
+                    let mut visitor = Visitor { stream, sent, ends, busy, inboxes };
                     while visitor.answer(&requests).is_some() {}
                     let _ = visitor.stream.shutdown(Shutdown::Both);
                 });
@@ -57,6 +61,11 @@ impl World {
         format!("http://{}{path}", self.address)
     }
 
+    /// What `/inbox/…` has taken.
+    pub(crate) fn taken(&self, path: &str) -> Vec<Value> {
+        self.inboxes.0.lock().unwrap().get(path).map(|inbox| inbox.taken.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
@@ -66,6 +75,31 @@ impl Drop for World {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// By path: what takes something in, after it has been down for a while.
+#[derive(Clone, Default)]
+struct Inboxes(Arc<Mutex<HashMap<String, Inbox>>>);
+
+#[derive(Default)]
+struct Inbox {
+    refused: u64,
+    taken: Vec<Value>,
+}
+
+impl Inboxes {
+    /// Takes a request in, unless it is one of the first so many.
+    fn take(&self, path: &str, failures: &str, request: Value) -> bool {
+        let mut inboxes = self.0.lock().unwrap();
+        let inbox = inboxes.entry(path.to_owned()).or_default();
+        let is_up = inbox.refused >= failures.parse().unwrap_or_default();
+        if is_up {
+            inbox.taken.push(request);
+        } else {
+            inbox.refused += 1;
+        }
+        is_up
     }
 }
 
@@ -92,6 +126,7 @@ struct Visitor {
     sent: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
     busy: Busy,
+    inboxes: Inboxes,
 }
 
 impl Visitor {
@@ -118,6 +153,12 @@ impl Visitor {
                     "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{sent}",
                     text.len()
                 ))
+            }
+            _ if path.starts_with("/inbox/") => {
+                let request = json!({ "headers": headers, "body": String::from_utf8_lossy(&body) });
+                let is_taken = self.inboxes.take(path, query, request);
+                let status = if is_taken { "202 Accepted" } else { "503 Service Unavailable" };
+                self.write(&format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"))
             }
             "/to" => {
                 self.write(&format!("HTTP/1.1 302 Found\r\nlocation: {query}\r\ncontent-length: 0\r\n\r\n"))
