@@ -7,7 +7,7 @@ use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer};
 const PASSWORD: &str = "correct horse battery staple";
 
 /// An app whose users register and log in by its script, and whose route `/me` is for them.
-fn with_users<'a>(server: &'a TestServer) -> TestApp<'a> {
+fn with_users(server: &TestServer) -> TestApp<'_> {
     let app = server.app();
     app.serve(
         "register",
