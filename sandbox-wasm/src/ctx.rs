@@ -46,8 +46,20 @@ pub(crate) fn build(input: &GuestInput<'_>, needs: &Needs) -> Dynamic {
 
 fn user(caller: &GuestUser<'_>) -> Map {
     let mut user = Map::new();
-    user.insert("id".into(), convert::uuid_text(caller.id).into());
-    user.insert("name".into(), text(caller.name));
+    match *caller {
+        GuestUser::Person { id, name } => {
+            user.insert("id".into(), convert::uuid_text(id).into());
+            user.insert("name".into(), text(name));
+        }
+        GuestUser::AppUser { id, login, roles, profile } => {
+            user.insert("id".into(), convert::uuid_text(id).into());
+            user.insert("login".into(), text(login));
+            for (name, json) in [("roles", roles), ("profile", profile)] {
+                // The parent makes it, as it makes the event.
+                user.insert(name.into(), convert::parse_json(json.as_bytes()).unwrap_or(Dynamic::UNIT));
+            }
+        }
+    }
     user
 }
 

@@ -1,7 +1,7 @@
 //! The manager: everything that is kept, and the API to manage it.
 //!
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
-//! HTTP API, `assets` hands out static files, `callers` answers the ingress who sends an API key, `events` delivers what happens to scripts, `domains` says which hosts apps may claim,
+//! HTTP API, `app_users` has the rules for apps' own users, `assets` hands out static files, `callers` answers the ingress who calls a route, `events` delivers what happens to scripts, `domains` says which hosts apps may claim,
 //! `oidc` asks identity providers who somebody is, `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
 //! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for, `data` is what they keep. Nothing
 //! here knows workers, frames
@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod app_users;
 mod assets;
 mod audit;
 mod auth;

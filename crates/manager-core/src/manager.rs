@@ -13,6 +13,7 @@ use shared::ports::{
 use sqlx::postgres::PgConnectOptions;
 
 use crate::admin::{self, Admin, Beside, Denials, IsTls, Rates};
+use crate::app_users::AppUsers;
 use crate::assets::Assets;
 use crate::auth::{Auth, LoginError};
 use crate::bootstrap::{self, BootstrapError, FirstOwner};
@@ -92,6 +93,7 @@ pub struct Manager {
     indexer: Indexer,
     outbound: Outbound,
     destinations: Arc<Destinations>,
+    app_users: Arc<AppUsers>,
     uploads: Uploads,
     tally: Arc<Tally>,
     events: Dispatching,
@@ -120,8 +122,10 @@ impl Manager {
         let doors = (watch, keepers.queues.clone());
         let data = Data::open(scripts.clone(), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
             .map_err(OpenError::Files)?;
+        let auth = Arc::new(Auth::new(database.clone()));
         Ok(Self {
-            auth: Arc::new(Auth::new(database.clone())),
+            app_users: Arc::new(AppUsers::new(auth.passwords())),
+            auth,
             recorder: Recorder::start(database.clone(), config.retention),
             budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
@@ -178,7 +182,7 @@ impl Manager {
         Arc::new(Ledger { budgets: budgets.clone(), recorder: recorder.clone(), tally: Arc::clone(tally) })
     }
 
-    /// Who sends an API key to a route that asks for one.
+    /// Who calls a route that asks for a credential.
     pub fn callers(&self) -> Arc<dyn Authenticate> {
         Arc::new(Callers {
             database: self.database.clone(),
@@ -215,6 +219,7 @@ impl Manager {
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
             denials: Arc::clone(&self.denials),
+            app_users: Arc::clone(&self.app_users),
             uploads: self.uploads.clone(),
             public_url: self.config.public_url.as_str().into(),
         })

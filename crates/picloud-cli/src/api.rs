@@ -206,8 +206,9 @@ pub(crate) struct RoutePolicyArgs {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     body_limit_bytes: Option<u32>,
-    /// Who may call: everybody, or who has an API key that may run the app's scripts.
-    #[arg(long, value_parser = ["none", "api_key"])]
+    /// Who may call: everybody, who has an API key that may run the app's scripts, or users of the app who
+    /// are logged in.
+    #[arg(long, value_parser = ["none", "api_key", "user"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     auth: Option<String>,
     /// How often one client may call, as in `100/60`: requests in so many seconds.

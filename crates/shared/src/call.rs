@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use crate::allowance::Left;
 use crate::cause::{Cause, Delivery};
 use crate::confidential::Confidential;
 use crate::host_call::{CallFailure, HostOp};
-use crate::id::{AppId, ExecutionId, UserId};
+use crate::id::{AppId, AppSessionId, ExecutionId, UserId};
 use crate::invocation::ScriptTarget;
 use crate::wire::codec;
 
@@ -24,6 +25,10 @@ pub struct CallContext {
     pub target: Arc<ScriptTarget>,
     /// The person on whose behalf the script runs, where that is known; nobody on a public route.
     pub principal: Option<UserId>,
+    /// The session of an app's user by which the route let the caller in.
+    pub session: Option<AppSessionId>,
+    /// Who is on the other end, where it began with a request.
+    pub client: Option<IpAddr>,
     /// Why the execution runs.
     pub cause: Cause,
     /// The delivery that it is an attempt of; a repeated one makes the same calls again.
@@ -128,6 +133,8 @@ pub enum CallCode {
     Forbidden,
     /// The execution or its app has used up what it has of something.
     BudgetExhausted,
+    /// Too many tries in too short a time, such as guesses of a password.
+    Throttled,
     /// A script that was called failed.
     ScriptFailed,
     /// Nothing is free that could do it.
@@ -150,6 +157,7 @@ impl CallCode {
             Self::NotFound => "not_found",
             Self::Forbidden => "forbidden",
             Self::BudgetExhausted => "budget_exhausted",
+            Self::Throttled => "throttled",
             Self::ScriptFailed => "script_failed",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",

@@ -111,10 +111,12 @@ pub struct GuestDelivery {
 }
 
 /// A caller whose credential was verified.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct GuestUser<'a> {
-    pub id: [u8; 16],
-    pub name: &'a str,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GuestUser<'a> {
+    /// A person, by their API key.
+    Person { id: [u8; 16], name: &'a str },
+    /// One of the app's own users. `roles` is JSON text of a list, `profile` of an object.
+    AppUser { id: [u8; 16], login: &'a str, roles: &'a str, profile: &'a str },
 }
 
 /// The request of an HTTP execution. Blocks are [`crate::http::PairBlock`]s.

@@ -61,6 +61,9 @@ pub const SESSION_COOKIE: &str = "__Host-picloud";
 /// see nor set it either.
 pub const LOGIN_COOKIE: &str = "__Host-picloud-oidc";
 
+/// Name of the cookie that holds a session of an app's own user. Scripts set it, and never see it again.
+pub const USER_COOKIE: &str = "__Host-picloud-user";
+
 /// A request's body came in too slowly to go on waiting for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(

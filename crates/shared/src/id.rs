@@ -87,6 +87,10 @@ id! {
     DeadLetterId,
     /// Somebody's account at an identity provider.
     IdentityId,
+    /// A user of an app, who is nobody on the instance.
+    AppUserId,
+    /// A login of a user of an app.
+    AppSessionId,
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! One execution: what is to run, and what came of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::call::Companion;
+use crate::caller::Caller;
 use crate::cause::{Cause, Delivery};
 use crate::fault::Code;
-use crate::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser, InvocationType};
+use crate::guest_abi::{GuestDelivery, GuestHttp, GuestInput, InvocationType};
 use crate::host_call::LogLevel;
-use crate::id::{AppId, DeliveryId, ExecutionId, ScriptId, UserId};
+use crate::id::{AppId, AppSessionId, DeliveryId, ExecutionId, ScriptId, UserId};
 use crate::limits::ScriptLimits;
 use crate::name::{AppSlug, ScriptName};
 use crate::script::{Bundle, BundleHash, Diagnostic, Import};
@@ -28,13 +30,6 @@ pub struct ScriptTarget {
     pub version: u32,
     pub bundle: BundleHash,
     pub limits: ScriptLimits,
-}
-
-/// Somebody whose credential was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    pub id: UserId,
-    pub name: String,
 }
 
 /// What makes a script run.
@@ -60,6 +55,10 @@ pub struct Invocation {
     pub target: Arc<ScriptTarget>,
     /// On whose behalf it runs, where that was found out: what it may manage depends on that.
     pub principal: Option<UserId>,
+    /// The session of an app's user by which the caller was let in.
+    pub session: Option<AppSessionId>,
+    /// Who is on the other end, where it began with a request.
+    pub client: Option<IpAddr>,
     /// Asked for by somebody who works on the script, and not by its users: it may take the slot
     /// that is kept for them.
     pub is_test: bool,
@@ -93,7 +92,7 @@ impl Invocation {
             invocation_type: InvocationType::Http,
             cause: Cause::root(execution),
             delivery: None,
-            principal: caller.map(|caller| caller.id),
+            principal: caller.and_then(Caller::principal),
             caller,
             http: Some(http),
             event: None,
@@ -110,6 +109,7 @@ impl Invocation {
     ) -> Self {
         let Occasion { invocation_type, cause, delivery, principal, caller, http, event } = occasion;
         let limits = &target.limits;
+        let client = http.as_ref().and_then(|http| http.remote_ip.parse().ok());
         let http_bytes =
             http.as_ref().map_or(0, |http| http.headers.len() + http.query.len() + http.body.len());
         let mut input = Vec::with_capacity(256 + http_bytes + event.map_or(0, <[u8]>::len));
@@ -127,7 +127,7 @@ impl Invocation {
                 memory_mb: limits.memory_mb,
                 timeout_ms: limits.timeout_ms,
                 response_bytes: limits.response_bytes,
-                user: caller.map(|caller| GuestUser { id: caller.id.to_bytes(), name: &caller.name }),
+                user: caller.map(Caller::to_guest),
                 http,
                 event,
                 delivery: delivery.map(|delivery| GuestDelivery {
@@ -143,6 +143,8 @@ impl Invocation {
             invocation_type,
             target,
             principal,
+            session: caller.and_then(Caller::session),
+            client,
             is_test: false,
             is_nested: false,
             companion: None,

@@ -10,6 +10,8 @@ pub mod allowance;
 #[cfg(feature = "host")]
 pub mod call;
 #[cfg(feature = "host")]
+pub mod caller;
+#[cfg(feature = "host")]
 pub mod capabilities;
 #[cfg(feature = "host")]
 pub mod cause;

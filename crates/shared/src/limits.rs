@@ -169,6 +169,24 @@ pub const DOC_SCHEMAS_MAX: i64 = 100;
 pub const DOC_SCHEMA_BYTES_MAX: usize = 32 << 10;
 pub const DOC_SCHEMA_NODES_MAX: usize = 500;
 
+/// An app's own users: a small town, and what one list can still be paged through.
+pub const APP_USERS_MAX: i64 = 100_000;
+/// Name by which one of them logs in: the longest address of mail (RFC 5321).
+pub const APP_USER_LOGIN_BYTES_MAX: usize = 254;
+/// What an app keeps of a user beside it, as JSON: it goes along with every request of theirs.
+pub const APP_USER_PROFILE_BYTES_MAX: usize = 8 << 10;
+/// Roles of one of them, and the length of one.
+pub const APP_USER_ROLES_MAX: usize = 32;
+pub const APP_USER_ROLE_BYTES_MAX: usize = 64;
+/// Users of one page: with the largest profiles, half an answer.
+pub const APP_USERS_LIST_MAX: u32 = 200;
+/// Sessions of one of them: more devices than anybody has. The oldest ends when another begins.
+pub const APP_USER_SESSIONS_MAX: i64 = 50;
+/// Passwords of an app's users that are hashed or compared in a minute: at about 25 ms, a quarter of a core.
+pub const APP_PASSWORDS_PER_MINUTE: u32 = 600;
+/// Wrong ones among them before strangers wait, so that those who came before still get in.
+pub const APP_GUESSES_PER_MINUTE: u32 = 120;
+
 /// Operations of one `atomic::commit`: each holds a lock until the last is done.
 pub const ATOMIC_OPS_MAX: usize = 100;
 

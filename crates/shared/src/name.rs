@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{APP_USER_LOGIN_BYTES_MAX, APP_USER_ROLE_BYTES_MAX};
+
 /// Why a name was refused; the text is fit to show to the person who typed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} is not valid: {rule}")]
@@ -133,6 +135,37 @@ name! {
     |text| {
         (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'))
+    }
+}
+
+name! {
+    /// By what a user of an app logs in, a name or an address, unique in the app whatever its case.
+    AppLogin,
+    "login",
+    "use 1 to 254 bytes without spaces and control characters",
+    r"^[^\s\x00-\x1f\x7f]{1,254}$",
+    |text| {
+        (1..=APP_USER_LOGIN_BYTES_MAX).contains(&text.len())
+            && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    }
+}
+
+impl AppLogin {
+    /// The same for all ways to write it in capitals and small letters.
+    pub fn key(&self) -> String {
+        self.as_str().to_lowercase()
+    }
+}
+
+name! {
+    /// What an app calls something that its user may do or be.
+    AppRoleName,
+    "role",
+    "use 1 to 64 of a-z, A-Z, 0-9, '_', '-', '.' and ':'",
+    "^[a-zA-Z0-9_.:-]{1,64}$",
+    |text| {
+        (1..=APP_USER_ROLE_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
     }
 }
 

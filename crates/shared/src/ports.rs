@@ -1,15 +1,17 @@
 //! The seams between the cores. Each is one method; in a split deployment the same traits are
 //! implemented over the network and the cores do not change. A new port needs an ADR.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::call::{HostCall, Reply};
+use crate::caller::Caller;
 use crate::guest_abi::GuestHttp;
 use crate::id::{AppId, DeliveryId, RouteId};
 use crate::incident::Incident;
-use crate::invocation::{Caller, ExecutionRecord, Refusal, ScriptTarget, Work, WorkResult};
+use crate::invocation::{ExecutionRecord, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
 use crate::script::{Bundle, BundleHash};
 use crate::trace::Span;
@@ -61,21 +63,40 @@ pub trait IncidentSink: Send + Sync {
 /// Why a credential gets nobody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialRefused {
-    #[error("the API key is not a live one")]
+    #[error("the credential is not a live one")]
     Unknown,
-    #[error("the API key may not run scripts of this app")]
+    #[error("the credential may not run scripts of this app")]
     NotAllowed,
     /// Whether it is good cannot be found out now. Nobody becomes a stranger by that.
-    #[error("the API key cannot be checked now")]
+    #[error("the credential cannot be checked now")]
     Unavailable,
 }
 
-/// Ingress → manager (ADR 0009): who sends this API key, if it may run scripts of the app.
+/// What a caller shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shown<'a> {
+    /// A key of a person's program.
+    ApiKey(&'a str),
+    /// A token of a session of one of the app's own users.
+    Session(&'a str),
+}
+
+impl fmt::Debug for Shown<'_> {
+    /// Without what is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ApiKey(_) => "ApiKey",
+            Self::Session(_) => "Session",
+        })
+    }
+}
+
+/// Ingress → manager (ADR 0009): who shows this, if they may run scripts of the app.
 pub trait Authenticate: Send + Sync {
     fn authenticate<'a>(
         &'a self,
         app: AppId,
-        key: &'a str,
+        shown: Shown<'a>,
     ) -> BoxFuture<'a, Result<Caller, CredentialRefused>>;
 }
 

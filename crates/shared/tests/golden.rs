@@ -1,7 +1,7 @@
 //! The bytes of every frame, frozen. A change here is a new protocol version.
 
 use shared::guest_abi::LoadReply;
-use shared::host_call::{CallFailure, kv};
+use shared::host_call::{CallFailure, kv, users};
 use shared::script::Import;
 use shared::wire::codec::{self, FrameError, HEADER_BYTES, Header};
 use shared::wire::frame::{
@@ -132,6 +132,13 @@ fn arguments_and_answers_of_calls_are_frozen() {
         kv::Set { collection: "c", key: "k", value: "1", ttl_ms: 300, condition: kv::Condition::Version(7) };
     assert_eq!(body(&set), "0163 016b 0131 ac02 02 07".replace(' ', ""));
     assert_eq!(body(&kv::Written { version: 300 }), "ac02");
+    let register = users::Register { login: "a", password: "pw", profile: "{}" };
+    assert_eq!(body(&register), "0161 027077 027b7d".replace(' ', ""));
+    assert_eq!(body(&users::Logout { token: None }), "00");
+    let roles = Some(vec!["r"]);
+    let update = users::Update { id: "i", roles, disabled: Some(true), ..users::Update::default() };
+    assert_eq!(body(&update), "0169 00 00 00 01010172 00 0101".replace(' ', ""));
+    assert_eq!(body(&users::Found { json: Some("1") }), "01 0131".replace(' ', ""));
 }
 
 #[test]

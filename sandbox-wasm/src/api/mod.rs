@@ -21,6 +21,7 @@ mod retry;
 mod secrets;
 mod time;
 mod url;
+mod users;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString};
 
@@ -47,6 +48,7 @@ pub(crate) fn register(engine: &mut Engine) {
     secrets::register(engine);
     time::register(engine);
     url::register(engine);
+    users::register(engine);
     // Rhai's own would block the thread, which no guest can do.
     engine.register_fn("sleep", |_: i64| -> Result<()> { Err(no_sleep()) });
     engine.register_fn("sleep", |_: f64| -> Result<()> { Err(no_sleep()) });

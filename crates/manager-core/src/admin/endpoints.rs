@@ -11,11 +11,11 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::openapi::{Described, Operation};
 use super::{
-    Admin, account, api_keys, apply, apps, assets, audit, budgets, causation, dead_letters, denials,
-    doc_indexes, doc_schemas, docs, domains, egress, executions, export, files, gate, guard, incidents,
-    invitations, invoke, kv, matching, members, modules, oidc, outbox, queues, routes, scripts, secrets,
-    session, switch, tail, topics, totp, transfer, trigger_run, triggers, users, verbs, version_diff,
-    versions,
+    Admin, account, api_keys, app_users, apply, apps, assets, audit, budgets, causation, dead_letters,
+    denials, doc_indexes, doc_schemas, docs, domains, egress, executions, export, files, gate, guard,
+    incidents, invitations, invoke, kv, matching, members, modules, oidc, outbox, queues, routes, scripts,
+    secrets, session, switch, tail, topics, totp, transfer, trigger_run, triggers, users, verbs,
+    version_diff, versions,
 };
 use crate::auth::Capability;
 
@@ -128,6 +128,11 @@ pub(crate) fn table() -> Vec<Endpoint> {
         put("/apps/{app}/files/{collection}/{id}", WriteData, files::replace),
         delete("/apps/{app}/files/{collection}/{id}", WriteData, files::delete),
         get("/apps/{app}/files/{collection}/{id}/content", ReadData, files::download),
+        get("/apps/{app}/users", ReadData, app_users::list),
+        get("/apps/{app}/users/{id}", ReadData, app_users::show),
+        patch("/apps/{app}/users/{id}", WriteData, app_users::update),
+        delete("/apps/{app}/users/{id}", WriteData, app_users::delete),
+        post("/apps/{app}/users/{id}:end-sessions", WriteData, app_users::end_sessions),
         get("/apps/{app}/domains", ReadApp, domains::list),
         post("/apps/{app}/domains", AdministerApp, domains::create),
         get("/apps/{app}/domains/{id}", ReadApp, domains::show),

@@ -7,11 +7,12 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use http::header::{self, HeaderMap, HeaderValue};
+use shared::caller::Caller;
 use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
 use shared::http::{ClientAddress, PairBlock, RequestId};
 use shared::id::ScriptId;
-use shared::invocation::{Caller, Invocation, Response};
+use shared::invocation::{Invocation, Response};
 use shared::limits::BODY_BYTES_DEFAULT;
 
 use super::denials::Denied;
@@ -62,7 +63,7 @@ pub(super) async fn execute(
         headers: headers.as_bytes(),
         body: &body,
     };
-    let caller = Caller { id: principal.user.id, name: principal.user.username.to_string() };
+    let caller = Caller::Person { id: principal.user.id, name: principal.user.username.to_string() };
     let outcome = run(&admin, Invocation::http_of(target, request_id, Some(&caller), http)).await?;
     match outcome.response {
         Some(response) => Ok(of_script(response)),

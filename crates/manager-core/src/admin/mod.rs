@@ -5,6 +5,7 @@
 mod access;
 mod account;
 mod api_keys;
+mod app_users;
 mod apply;
 mod apps;
 mod arrival;

@@ -99,6 +99,7 @@ impl From<CallError> for ApiError {
             CallCode::NotFound => Code::NotFound,
             CallCode::Forbidden => Code::Forbidden,
             CallCode::BudgetExhausted => Code::BudgetExhausted,
+            CallCode::Throttled => Code::TooManyRequests,
             CallCode::ScriptFailed => Code::ScriptError,
             CallCode::Overloaded => Code::Overloaded,
             CallCode::Unavailable => Code::Unavailable,

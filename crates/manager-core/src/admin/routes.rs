@@ -283,11 +283,10 @@ fn auth(text: &str) -> Result<RouteAuth, ApiError> {
     match text {
         "none" => Ok(RouteAuth::None),
         "api_key" => Ok(RouteAuth::ApiKey),
+        "user" => Ok(RouteAuth::User),
         other => {
             let given: String = other.chars().take(40).collect();
-            let detail = format!(
-                "auth is {given:?}; it may be none or api_key for now: user comes with the accounts of apps' users"
-            );
+            let detail = format!("auth is {given:?}; it may be none, api_key or user");
             Err(ApiError::invalid(detail).with("field", "auth"))
         }
     }

@@ -1,6 +1,7 @@
 //! From a name and a password to a session, and from a token to who it is.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -25,7 +26,7 @@ use crate::store::{self, Database};
 #[derive(Debug)]
 pub(crate) struct Auth {
     database: Database,
-    passwords: Passwords,
+    passwords: Arc<Passwords>,
     throttle: Throttle,
 }
 
@@ -79,7 +80,12 @@ pub(crate) enum AuthenticateError {
 
 impl Auth {
     pub(crate) fn new(database: Database) -> Self {
-        Self { database, passwords: Passwords::default(), throttle: Throttle::default() }
+        Self { database, passwords: Arc::default(), throttle: Throttle::default() }
+    }
+
+    /// The hashers, which apps' users share with people: so many hashes at a time are all there are.
+    pub(crate) fn passwords(&self) -> Arc<Passwords> {
+        Arc::clone(&self.passwords)
     }
 
     pub(crate) async fn hash_password(&self, password: SecretString) -> Result<String, HashError> {
@@ -92,7 +98,7 @@ impl Auth {
         password: SecretString,
         username: &Username,
     ) -> Result<String, HashError> {
-        self.passwords.hash_new(password, username).await
+        self.passwords.hash_new(password, username.as_str()).await
     }
 
     pub(crate) async fn login(&self, login: Login) -> Result<Passport, LoginError> {

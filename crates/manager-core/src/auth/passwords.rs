@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Version};
 use secrecy::{ExposeSecret, SecretString};
-use shared::name::Username;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::argon::Hasher;
@@ -59,7 +58,7 @@ pub enum HashError {
 
 /// What came of comparing a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Wrong,
     Right,
     /// Right, and the stored hash is of older parameters: this is the new one.
@@ -68,7 +67,7 @@ pub(super) enum Verdict {
 
 /// Hashes and compares passwords.
 #[derive(Debug)]
-pub(super) struct Passwords {
+pub(crate) struct Passwords {
     running: Arc<Semaphore>,
     hashers: Hashers,
     /// Those that wait and those that run.
@@ -86,7 +85,7 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    pub(super) async fn hash(&self, password: SecretString) -> Result<String, HashError> {
+    pub(crate) async fn hash(&self, password: SecretString) -> Result<String, HashError> {
         let len = password.expose_secret().len();
         if len == 0 || len > PASSWORD_BYTES_MAX {
             return Err(HashError::Length);
@@ -98,12 +97,8 @@ impl Passwords {
         hashed.map_err(HashError::Hash)
     }
 
-    /// Hashes a password that somebody of this name chose.
-    pub(super) async fn hash_new(
-        &self,
-        password: SecretString,
-        username: &Username,
-    ) -> Result<String, HashError> {
+    /// Hashes a password that somebody of this name chose, who is a person or a user of an app.
+    pub(crate) async fn hash_new(&self, password: SecretString, username: &str) -> Result<String, HashError> {
         let text = password.expose_secret();
         if text.chars().count() < PASSWORD_CHARS_MIN {
             return Err(HashError::Short);
@@ -116,7 +111,7 @@ impl Passwords {
     }
 
     /// Compares a password with a stored hash; without one, it is wrong after the same work.
-    pub(super) async fn verify(
+    pub(crate) async fn verify(
         &self,
         password: SecretString,
         stored: Option<String>,
@@ -153,8 +148,8 @@ impl Drop for Place<'_> {
 }
 
 /// Whether it would be among the first guesses of somebody who knows the user's name.
-fn is_common(password: &str, username: &Username) -> bool {
-    zxcvbn::zxcvbn(password, &[username.as_str(), "picloud"]).guesses() < GUESSES_MIN
+fn is_common(password: &str, username: &str) -> bool {
+    zxcvbn::zxcvbn(password, &[username, "picloud"]).guesses() < GUESSES_MIN
 }
 
 fn hasher() -> Hasher {
@@ -222,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_is_guessed_first_is_no_password() {
-        let ada: Username = "ada.lovelace".parse().unwrap();
+        let ada = "ada.lovelace";
         for bad in [
             "password",
             "Password1",
@@ -240,11 +235,11 @@ mod tests {
             "trustno1",
             "football",
         ] {
-            assert!(is_common(bad, &ada), "{bad}");
+            assert!(is_common(bad, ada), "{bad}");
         }
         for good in ["correct horse battery staple", "x7#kQ9!b", "Tr0ub4dour&3 of old", "ходить по кругу"]
         {
-            assert!(!is_common(good, &ada), "{good}");
+            assert!(!is_common(good, ada), "{good}");
         }
     }
 

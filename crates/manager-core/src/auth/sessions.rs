@@ -10,6 +10,37 @@ const TOKEN_BYTES: usize = 32;
 const PREFIX: &str = "pics_";
 const INVITATION_PREFIX: &str = "pici_";
 
+/// What an app's users are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AppToken {
+    /// Of a session.
+    Session,
+    /// Proves once that they got a message.
+    Verify,
+    /// Sets a new password once.
+    Reset,
+}
+
+impl AppToken {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Session => "picu_",
+            Self::Verify => "picv_",
+            Self::Reset => "picr_",
+        }
+    }
+
+    /// A new one, with what is stored of it.
+    pub(crate) fn generate(self) -> Result<(String, [u8; 32]), NoEntropy> {
+        generate_as(self.prefix())
+    }
+
+    /// The stored form of one; nothing for a text that cannot be one.
+    pub(crate) fn stored_form(self, token: &str) -> Option<[u8; 32]> {
+        stored_form_as(self.prefix(), token)
+    }
+}
+
 /// The system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gave no random bytes: {0}")]
@@ -64,6 +95,7 @@ mod tests {
                 prop_assert_eq!(&format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)), &token);
             }
             prop_assert_eq!(stored_invitation(&token), None);
+            prop_assert_eq!(AppToken::Session.stored_form(&token), None);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Requests that go by way of the outbox: written down, then run like any other event.
 
 use sha2::{Digest, Sha256};
+use shared::caller::Caller;
 use shared::cause::Cause;
-use shared::guest_abi::GuestUser;
 use shared::id::{DeliveryId, ExecutionId};
 use shared::invocation::{Refusal, WorkResult};
 use shared::ports::{Accept, Accepted, Arrived, BoxFuture, NotAccepted};
@@ -63,7 +63,7 @@ impl Acceptor {
     fn event(&self, request: &Arrived<'_>) -> NewEvent {
         let call = StoredCall {
             request_id: request.request_id,
-            user: request.caller.map(|caller| GuestUser { id: caller.id.to_bytes(), name: &caller.name }),
+            user: request.caller.map(Caller::to_guest),
             http: request.http.clone(),
         };
         let delivery = DeliveryId::new();

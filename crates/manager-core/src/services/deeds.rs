@@ -63,6 +63,9 @@ pub(super) fn check(op: HostOp) -> Result<(), CallError> {
             | HostOp::FilesList
             | HostOp::SecretsGet
             | HostOp::SecretsList
+            | HostOp::UsersMe
+            | HostOp::UsersGet
+            | HostOp::UsersList
             | HostOp::HttpSend
     );
     if can_be_tried {

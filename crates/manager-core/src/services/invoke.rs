@@ -59,6 +59,7 @@ pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, C
     invocation.is_nested = true;
     // In a dry run, what the other script does belongs to it too.
     invocation.companion.clone_from(&context.companion);
+    (invocation.session, invocation.client) = (context.session, context.client);
     let invoke = services.invoke.get().ok_or_else(|| CallError::new(CallCode::Unavailable, "not yet"))?;
     begin(call)?;
     match invoke.invoke(Work::Run(invocation)).await {

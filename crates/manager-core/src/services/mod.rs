@@ -14,6 +14,7 @@ mod kv;
 mod pubsub;
 mod queue;
 mod secrets;
+mod users;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use sqlx::postgres::PgConnection;
 
 pub(crate) use self::files::Uploads;
 use crate::admin::{Denials, Denied};
+use crate::app_users::AppUsers;
 use crate::audit::{self, Actor, Entry};
 use crate::auth::{Capability, Denial, Origin, Place, Rule, Standing, allows};
 use crate::data::rehearsal::Rehearsal;
@@ -53,6 +55,7 @@ pub(crate) struct Services {
     pub(crate) destinations: Arc<Destinations>,
     /// Where the app's people find what a script was refused, and why.
     pub(crate) denials: Arc<Denials>,
+    pub(crate) app_users: Arc<AppUsers>,
     pub(crate) uploads: Uploads,
     /// Where people reach this server, for links.
     pub(crate) public_url: Arc<str>,
@@ -119,6 +122,18 @@ impl Services {
             HostOp::FilesDelete => files::delete(self, call).await,
             HostOp::FilesList => files::list(self, call).await,
             HostOp::FilesUrl => files::url(self, call).await,
+            HostOp::UsersRegister => users::register(self, call).await,
+            HostOp::UsersLogin => users::login(self, call).await,
+            HostOp::UsersLogout => users::logout(self, call).await,
+            HostOp::UsersMe => users::me(self, call).await,
+            HostOp::UsersGet => users::get(self, call).await,
+            HostOp::UsersList => users::list(self, call).await,
+            HostOp::UsersUpdate => users::update(self, call).await,
+            HostOp::UsersDelete => users::delete(self, call).await,
+            HostOp::UsersVerification => users::verification(self, call).await,
+            HostOp::UsersVerify => users::verify(self, call).await,
+            HostOp::UsersReset => users::reset(self, call).await,
+            HostOp::UsersResetPassword => users::reset_password(self, call).await,
             // The pool keeps these itself.
             HostOp::Log => Err(CallError::invalid("nobody waits for the answer to that")),
         }

@@ -231,6 +231,8 @@ pub(crate) struct Contents {
     pub(crate) values: i64,
     pub(crate) documents: i64,
     pub(crate) files: i64,
+    /// The app's own users.
+    pub(crate) users: i64,
     /// Messages that wait in queues.
     pub(crate) messages: i64,
     /// Events that are on their way to scripts.
@@ -249,9 +251,9 @@ impl Contents {
     /// do not count: it always has one. Nor do records of executions: they are about what was.
     pub(crate) fn is_nothing(&self) -> bool {
         let code = [self.scripts, self.routes, self.triggers, self.topics, self.domains, self.assets];
-        let data = [self.secrets, self.values, self.documents, self.files];
+        let data = [self.secrets, self.values, self.documents, self.files, self.users];
         let work = [self.messages, self.events, self.dead_letters];
-        code == [0; 6] && data == [0; 4] && work == [0; 3]
+        code == [0; 6] && data == [0; 5] && work == [0; 3]
     }
 }
 
@@ -268,6 +270,7 @@ pub(crate) async fn contents(conn: &mut PgConnection, id: AppId) -> sqlx::Result
                 (select count(*) from kv where app_id = $1) as \"values\",
                 (select count(*) from docs where app_id = $1) as documents,
                 (select count(*) from files where app_id = $1) as files,
+                (select count(*) from app_users where app_id = $1) as users,
                 (select count(*) from queue_messages where app_id = $1) as messages,
                 (select count(*) from outbox where app_id = $1) as events,
                 (select count(*) from dead_letters where app_id = $1) as dead_letters,

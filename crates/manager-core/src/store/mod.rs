@@ -5,6 +5,9 @@
 pub(crate) mod abandoned;
 pub(crate) mod api_keys;
 pub(crate) mod app_keys;
+pub(crate) mod app_user_sessions;
+pub(crate) mod app_user_tokens;
+pub(crate) mod app_users;
 pub(crate) mod approvals;
 pub(crate) mod apps;
 pub(crate) mod assets;

@@ -45,7 +45,7 @@ async fn an_app_with_scripts_is_removed_only_by_force() {
     let problem = refused.is_problem("conflict");
     assert_eq!(problem["scripts"], 1);
     let contents = json!({ "scripts": 1, "versions": 1, "routes": 2, "triggers": 0, "topics": 0, "domains": 0, "assets": 0,
-                           "secrets": 0, "values": 0, "documents": 0, "files": 0, "messages": 0, "events": 0, "dead_letters": 0,
+                           "secrets": 0, "values": 0, "documents": 0, "files": 0, "users": 0, "messages": 0, "events": 0, "dead_letters": 0,
                            "executions": 0, "members": 1, "api_keys": 0, "former_slugs": 0 });
     assert_eq!(problem["contents"], contents);
     let detail = problem["detail"].as_str().unwrap();

@@ -1,5 +1,6 @@
 //! Calls as scripts make them, without a script.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use shared::call::{CallContext, HostCall, Reply, Stage};
 use shared::cause::Cause;
 use shared::confidential::Confidential;
 use shared::host_call::{CallFailure, HostOp};
-use shared::id::{AppId, ExecutionId, ScriptId, UserId};
+use shared::id::{AppId, AppSessionId, ExecutionId, ScriptId, UserId};
 use shared::invocation::ScriptTarget;
 use shared::limits::ScriptLimits;
 use shared::ports::HostCalls;
@@ -62,6 +63,8 @@ impl Script {
             request_id: "r".into(),
             target: Arc::new(target),
             principal: None,
+            session: None,
+            client: None,
             cause: Cause::root(execution),
             delivery: None,
             deadline: Instant::now() + Duration::from_secs(10),
@@ -76,6 +79,23 @@ impl Script {
     pub(crate) fn on_behalf_of(mut self, person: UserId) -> Self {
         Arc::get_mut(&mut self.context).unwrap().principal = Some(person);
         self
+    }
+
+    /// The same script, run for a request from there.
+    pub(crate) fn asked_by(mut self, client: IpAddr) -> Self {
+        Arc::get_mut(&mut self.context).unwrap().client = Some(client);
+        self
+    }
+
+    /// The same script, run for a user of the app who was let in by this session.
+    pub(crate) fn in_session(mut self, session: Option<AppSessionId>) -> Self {
+        Arc::get_mut(&mut self.context).unwrap().session = session;
+        self
+    }
+
+    /// What the execution's records will not show.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        self.context.confidential.redacted(text).into_owned()
     }
 
     /// Makes a call; a failure is its code.

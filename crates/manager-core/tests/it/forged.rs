@@ -8,6 +8,7 @@ use shared::host_call::dead_letters::{List, One};
 use shared::host_call::secrets::{SecretName, SecretValue, SetSecret};
 use shared::id::{AppId, DeadLetterId};
 
+use crate::app_users;
 use crate::calls::Script;
 use crate::harness::TestApi;
 
@@ -74,9 +75,10 @@ async fn attack_47_calls_with_anything_in_them_reach_no_other_app() {
         api.post("/apps/other/docs/c", json!({ "data": { "is": CANARY } })).await.is(201)["id"].clone();
     let stored = api.post("/apps/other/files/c?name=k", json!(CANARY)).await.is(201)["id"].clone();
     let ids = [&made, &stored].map(|id| id.as_str().unwrap());
+    app_users::Account::of(&Script::of(&api, "other").await, CANARY).await;
     let other = api.app_id("other").await;
     let before = rows_of(&api, other).await;
-    for table in ["docs", "files", "kv", "secrets"] {
+    for table in ["app_users", "app_user_sessions", "docs", "files", "kv", "secrets"] {
         assert!(before.contains(table), "{table}: {before}");
     }
 

@@ -5,10 +5,11 @@
 use serde::Serialize;
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
-use shared::host_call::{dead_letters, docs, files, http, invoke, kv, pubsub, queue, secrets};
+use shared::host_call::{dead_letters, docs, files, http, invoke, kv, pubsub, queue, secrets, users};
 use shared::http::PairBlock;
 use shared::wire::codec;
 
+use crate::app_users;
 use crate::calls::Script;
 use crate::harness::TestApi;
 
@@ -19,10 +20,11 @@ struct Belongings {
     /// Of a content that is still being sent.
     upload: u32,
     dead_letter: uuid::Uuid,
+    user: app_users::Account,
 }
 
 /// The calls that give out what an app keeps.
-const READS: [HostOp; 13] = [
+const READS: [HostOp; 17] = [
     HostOp::KvGet,
     HostOp::KvEntry,
     HostOp::KvList,
@@ -36,11 +38,21 @@ const READS: [HostOp; 13] = [
     HostOp::SecretsList,
     HostOp::DeadLettersList,
     HostOp::DeadLettersGet,
+    HostOp::UsersMe,
+    HostOp::UsersGet,
+    HostOp::UsersList,
+    HostOp::UsersLogin,
 ];
 
 /// The calls that fail unless the app has what they name.
-const IMPOSSIBLE: [HostOp; 4] =
-    [HostOp::Invoke, HostOp::InvokeAsync, HostOp::DeadLettersReplay, HostOp::DeadLettersResolve];
+const IMPOSSIBLE: [HostOp; 6] = [
+    HostOp::Invoke,
+    HostOp::InvokeAsync,
+    HostOp::DeadLettersReplay,
+    HostOp::DeadLettersResolve,
+    HostOp::UsersUpdate,
+    HostOp::UsersVerification,
+];
 
 /// Name of a script that only one of the apps has.
 const SCRIPT: &str = "only-here";
@@ -74,7 +86,8 @@ impl Belongings {
         let trigger = serde_json::json!({ "kind": "pubsub", "script": SCRIPT, "config": { "topic": "t" } });
         api.post(&format!("/apps/{app}/triggers"), trigger).await.is(201);
         let dead_letter = Self::give_up(api, app).await;
-        Self { document, file, upload, dead_letter }
+        let user = app_users::Account::of(script, MARK).await;
+        Self { document, file, upload, dead_letter, user }
     }
 
     /// An event that was given up.
@@ -171,6 +184,27 @@ impl Belongings {
             HostOp::DeadLettersGet | HostOp::DeadLettersReplay | HostOp::DeadLettersResolve => {
                 bytes(&dead_letters::One { id: &self.dead_letter.to_string(), reason: "theirs" })
             }
+            // A login of its own: that of the other app's user would be in the answer.
+            HostOp::UsersRegister => {
+                bytes(&users::Register { login: "theirs", password: app_users::PASSWORD, profile: "{}" })
+            }
+            HostOp::UsersLogin => bytes(&users::Login { login: MARK, password: app_users::PASSWORD }),
+            HostOp::UsersLogout => bytes(&users::Logout { token: Some(&self.user.session) }),
+            HostOp::UsersMe => bytes(&users::Token { token: &self.user.session }),
+            HostOp::UsersGet | HostOp::UsersDelete | HostOp::UsersVerification => {
+                bytes(&users::Id { id: &self.user.id })
+            }
+            HostOp::UsersList => bytes(&users::List { limit: 100, after: "" }),
+            HostOp::UsersUpdate => {
+                let (id, disabled) = (self.user.id.as_str(), Some(true));
+                bytes(&users::Update { id, disabled, ..users::Update::default() })
+            }
+            HostOp::UsersVerify => bytes(&users::Token { token: &self.user.verification }),
+            HostOp::UsersReset => bytes(&users::Named { login: MARK }),
+            HostOp::UsersResetPassword => {
+                let (token, password) = (self.user.reset.as_str(), "their own battery staple");
+                bytes(&users::ResetPassword { token, password })
+            }
             HostOp::HttpSend => {
                 let mut with_secret = PairBlock::default();
                 with_secret.push(b"authorization", format!("{MARK}\0{{}}").as_bytes());
@@ -208,6 +242,8 @@ impl Belongings {
         let letter: serde_json::Value =
             serde_json::from_str(letter.read::<dead_letters::Shown<'_>>().json).unwrap();
         assert_eq!(letter["resolution"], serde_json::Value::Null, "{letter}");
+        let user = app_users::me(script, &self.user.session).await;
+        assert_eq!((&user["login"], &user["verified"]), (&MARK.into(), &false.into()), "{user}");
     }
 }
 
@@ -271,13 +307,19 @@ async fn no_call_reaches_what_another_app_keeps() {
         format!("files/c/{}/content", belongings.file),
         format!("dead-letters/{}", belongings.dead_letter),
         "queues/q/messages".to_owned(),
+        "users".to_owned(),
+        format!("users/{}", belongings.user.id),
     ] {
         bob.get(&format!("/apps/default/{path}")).await.is_problem("not_found");
     }
     let dead_letter = format!("/apps/other/dead-letters/{}", belongings.dead_letter);
     bob.get(&dead_letter).await.is_problem("not_found");
     bob.post(&format!("{dead_letter}:replay"), serde_json::json!({})).await.is_problem("not_found");
-    for path in [format!("docs/c/{}", belongings.document), format!("files/c/{}", belongings.file)] {
+    for path in [
+        format!("docs/c/{}", belongings.document),
+        format!("files/c/{}", belongings.file),
+        format!("users/{}", belongings.user.id),
+    ] {
         bob.get(&format!("/apps/other/{path}")).await.is_problem("not_found");
         bob.call("DELETE", &format!("/apps/other/{path}"), None).await.is_problem("not_found");
     }
@@ -291,7 +333,18 @@ async fn what_an_app_kept_goes_with_it() {
     let (_, script) = of_administrator(&api, "other", "bob").await;
     Belongings::of(&api, "other", &script).await;
     assert_eq!(api.call("DELETE", "/apps/other?force=true", None).await.status, 204);
-    for table in ["kv", "docs", "files", "files_usage", "secrets", "queue_messages", "dead_letters"] {
+    for table in [
+        "kv",
+        "docs",
+        "files",
+        "files_usage",
+        "secrets",
+        "queue_messages",
+        "dead_letters",
+        "app_users",
+        "app_user_sessions",
+        "app_user_tokens",
+    ] {
         let rows: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
         assert_eq!(rows, 0, "{table}");
     }

@@ -5,6 +5,7 @@
 
 mod allowances;
 mod api_keys;
+mod app_users;
 mod apps;
 mod assets;
 mod atomic;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shared::caller::Caller;
 use shared::guest_abi::GuestHttp;
 use shared::id::{RouteId, UserId};
-use shared::invocation::{Caller, ExecutionStatus, Outcome, ScriptTarget, WorkResult};
+use shared::invocation::{ExecutionStatus, Outcome, ScriptTarget, WorkResult};
 use shared::ports::{Accepted, Arrived, NotAccepted};
 
 use crate::harness::TestApi;
@@ -54,7 +55,7 @@ const LATER: Request = Request { is_awaited: false, key: None, body: "body" };
 
 async fn accept(api: &TestApi, request: Request) -> Result<Accepted, NotAccepted> {
     let target = target(api);
-    let caller = Caller { id: UserId::new(), name: "grace".into() };
+    let caller = Caller::Person { id: UserId::new(), name: "grace".into() };
     let http = GuestHttp {
         method: "POST",
         path: "/hello",

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use shared::guest_abi::GuestInput;
+use shared::guest_abi::{GuestInput, GuestUser};
 use shared::http::Pairs;
 use shared::invocation::{
     ExecutionStatus, Outcome, Refusal, Response, ScriptFailure, Usage, Work, WorkResult,
@@ -157,7 +157,10 @@ fn seen(input: &[u8]) -> SeenRequest {
         replay_of: delivery.replay_of.map(uuid::Uuid::from_bytes),
     });
     let event = input.event.map(|json| serde_json::from_slice(json).unwrap()).unwrap_or_default();
-    let user = input.user.map(|user| user.name.to_owned());
+    let user = input.user.map(|user| match user {
+        GuestUser::Person { name, .. } => name.to_owned(),
+        GuestUser::AppUser { login, .. } => login.to_owned(),
+    });
     let Some(http) = input.http else {
         let script = input.script.to_owned();
         return SeenRequest {

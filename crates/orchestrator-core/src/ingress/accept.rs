@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
+use shared::caller::Caller;
 use shared::fault::Code;
 use shared::id::DeliveryId;
 use shared::invocation::ScriptTarget;
@@ -98,7 +99,9 @@ fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Failure> {
 fn digest(call: &Call<'_>) -> [u8; 32] {
     let mut hasher = Sha256::new();
     let uri = call.parts.uri.path_and_query().map_or("", |uri| uri.as_str());
-    for part in [call.parts.method.as_str().as_bytes(), uri.as_bytes(), call.body] {
+    // The same from somebody else is another request.
+    let caller = call.caller.map(Caller::id_bytes).unwrap_or_default();
+    for part in [call.parts.method.as_str().as_bytes(), uri.as_bytes(), call.body, &caller] {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }

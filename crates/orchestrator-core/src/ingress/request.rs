@@ -8,10 +8,11 @@ use http::Request;
 use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue};
 use http::request::Parts;
 use ipnet::IpNet;
+use shared::caller::Caller;
 use shared::fault::Code;
 use shared::guest_abi::GuestHttp;
-use shared::http::{LOGIN_COOKIE, PairBlock, SESSION_COOKIE};
-use shared::invocation::{Caller, Invocation};
+use shared::http::{LOGIN_COOKIE, PairBlock, SESSION_COOKIE, USER_COOKIE};
+use shared::invocation::Invocation;
 
 use super::problem::Failure;
 use crate::routing::Matched;
@@ -161,11 +162,12 @@ pub(super) fn blocks(matched: &Matched<'_>, call: &Call<'_>) -> Blocks {
 }
 
 /// Cookies without those of the admin API: the default app answers on the same host as the
-/// dashboard, and its author must not become whoever looks at it.
+/// dashboard, and its author must not become whoever looks at it. Nor with that of the app's own user,
+/// which lets its holder in: whatever a script logs or sends on, it is not in it.
 fn push_cookies(headers: &mut PairBlock, value: &[u8]) {
     let is_ours = |pair: &&[u8]| {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        [SESSION_COOKIE, LOGIN_COOKIE].iter().any(|ours| name.trim_ascii() == ours.as_bytes())
+        [SESSION_COOKIE, LOGIN_COOKIE, USER_COOKIE].iter().any(|ours| name.trim_ascii() == ours.as_bytes())
     };
     let kept: Vec<_> = value.split(|byte| *byte == b';').filter(|pair| !is_ours(pair)).collect();
     let kept = kept.join(&b';');
@@ -189,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_cookies_there_are_a_script_sees_all_but_the_platforms(
-            names in proptest::collection::vec("(__Host-picloud(-oidc)?|[a-z_ ]{0,3}|__host-picloud)", 0..6),
+            names in proptest::collection::vec("(__Host-picloud(-oidc|-user)?|[a-z_ ]{0,3}|__host-picloud)", 0..6),
             tail: Vec<u8>,
         ) {
             let line: Vec<String> = names.iter().map(|name| format!("{name}=1")).collect();
@@ -200,7 +202,7 @@ mod tests {
             let seen = seen.map_or(&[][..], |pair| pair.unwrap().1);
             let is_ours = |pair: &&[u8]| {
                 let name = pair.split(|byte| *byte == b'=').next().unwrap().trim_ascii();
-                name == SESSION_COOKIE.as_bytes() || name == LOGIN_COOKIE.as_bytes()
+                [SESSION_COOKIE, LOGIN_COOKIE, USER_COOKIE].iter().any(|ours| name == ours.as_bytes())
             };
             let expected: Vec<_> = cookies(&line).into_iter().filter(|pair| !is_ours(pair)).collect();
             prop_assert_eq!(cookies(seen), expected);
@@ -238,6 +240,7 @@ mod tests {
         assert_eq!(seen("__Host-picloud=pics_x;a=1").as_deref(), Some("a=1"));
         assert_eq!(seen(" __Host-picloud = pics_x"), None);
         assert_eq!(seen("__Host-picloud-oidc=x;a=1").as_deref(), Some("a=1"));
+        assert_eq!(seen("a=1; __Host-picloud-user=picu_x").as_deref(), Some("a=1"));
         assert_eq!(seen("__Host-picloud2=x").as_deref(), Some("__Host-picloud2=x"));
     }
 

@@ -304,7 +304,7 @@ impl DataPlane {
             self.rates.count(route.id, limit, client).map_err(|seconds| too_many(limit, seconds))?;
         }
         let app = route.target.app;
-        let caller = caller::identify(&*self.callers, app, route.policy.auth, &parts.headers).await?;
+        let caller = caller::identify(&*self.callers, app, &route.policy, parts).await?;
         let body = body::read(incoming, route.body_bytes_max).await?;
         let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
         if route.dispatch != DispatchMode::Sync {

@@ -149,6 +149,8 @@ impl Execution {
                 request_id: invocation.request_id.clone(),
                 target: invocation.target.clone(),
                 principal: invocation.principal,
+                session: invocation.session,
+                client: invocation.client,
                 cause: invocation.cause,
                 delivery: invocation.delivery,
                 deadline,

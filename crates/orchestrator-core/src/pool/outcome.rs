@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use shared::confidential::Confidential;
 use shared::guest_abi::{GuestOutput, LoadReply};
-use shared::http::Pairs;
+use shared::http::{Pairs, USER_COOKIE};
 use shared::invocation::{
     ExecutionRecord, ExecutionStatus, LogEntry, Outcome, Response, ScriptFailure, Usage, WorkResult,
 };
@@ -222,7 +222,10 @@ fn is_dropped(name: &HeaderName, value: &HeaderValue) -> bool {
         // Browsers do not see the spaces in front of a name.
         let cookie = value.as_bytes().trim_ascii_start();
         let start = &cookie[..cookie.len().min(RESERVED_COOKIE_PREFIX.len())];
-        return start.eq_ignore_ascii_case(RESERVED_COOKIE_PREFIX.as_bytes());
+        let cookie_name = cookie.split(|byte| *byte == b'=').next().unwrap_or_default();
+        // That of the app's own users is the script's to give.
+        return start.eq_ignore_ascii_case(RESERVED_COOKIE_PREFIX.as_bytes())
+            && cookie_name != USER_COOKIE.as_bytes();
     }
     DROPPED_HEADERS.contains(&name.as_str())
 }
@@ -313,13 +316,18 @@ mod tests {
             ("Transfer-Encoding", "chunked"),
             ("Set-Cookie", "__Host-picloud=stolen"),
             ("Set-Cookie", " \t__host-picloud=stolen"),
+            ("Set-Cookie", "__Host-picloud-users=stolen"),
+            ("Set-Cookie", "__Host-picloud-user=mine"),
             ("Set-Cookie", "mine=1"),
             ("X-Ok", "1"),
         ]);
         let response = check(200, &given, b"body").unwrap();
         let names: Vec<_> =
             response.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
-        assert_eq!(names, ["set-cookie: \"mine=1\"", "x-ok: \"1\""]);
+        assert_eq!(
+            names,
+            ["set-cookie: \"__Host-picloud-user=mine\"", "set-cookie: \"mine=1\"", "x-ok: \"1\""]
+        );
     }
 
     #[test]

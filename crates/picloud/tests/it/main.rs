@@ -47,6 +47,7 @@ mod starters;
 mod tour;
 mod tracing;
 mod triggers;
+mod users;
 mod versions;
 mod webhooks;
 mod worker_loss;

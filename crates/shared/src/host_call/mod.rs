@@ -12,6 +12,7 @@ pub mod kv;
 pub mod pubsub;
 pub mod queue;
 pub mod secrets;
+pub mod users;
 
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +157,33 @@ host_calls! {
     DeadLettersReplay = 138, "dead_letters.replay";
     /// Closes one. [`dead_letters::One`] → `()`.
     DeadLettersResolve = 139, "dead_letters.resolve";
-    // email: 144 to 159. users: 160 to 175.
+    // email: 144 to 159.
+
+    // users: 160 to 175.
+    /// Makes an account. [`users::Register`] → [`users::Found`].
+    UsersRegister = 160, "users.register";
+    /// Begins a session. [`users::Login`] → [`users::Found`].
+    UsersLogin = 161, "users.login";
+    /// Ends a session. [`users::Logout`] → [`users::Existed`].
+    UsersLogout = 162, "users.logout";
+    /// Whose session it is. [`users::Token`] → [`users::Found`].
+    UsersMe = 163, "users.me";
+    /// A user. [`users::Id`] → [`users::Found`].
+    UsersGet = 164, "users.get";
+    /// Some of them. [`users::List`] → [`users::Found`].
+    UsersList = 165, "users.list";
+    /// Changes a user. [`users::Update`] → [`users::Found`].
+    UsersUpdate = 166, "users.update";
+    /// Removes a user. [`users::Id`] → [`users::Existed`].
+    UsersDelete = 167, "users.delete";
+    /// A token that proves that a user got a message. [`users::Id`] → [`users::Issued`].
+    UsersVerification = 168, "users.verification";
+    /// Takes such a token. [`users::Token`] → [`users::Found`].
+    UsersVerify = 169, "users.verify";
+    /// A token for a new password. [`users::Named`] → [`users::Issued`].
+    UsersReset = 170, "users.reset";
+    /// Takes such a token. [`users::ResetPassword`] → [`users::Found`].
+    UsersResetPassword = 171, "users.reset_password";
 }
 
 /// Why a call failed: body of an answer whose status is not 0, and what a script catches.

@@ -38,6 +38,8 @@ pub enum RouteAuth {
     None,
     /// Whoever sends an API key that may run the app's scripts.
     ApiKey,
+    /// Whoever is logged in as one of the app's own users.
+    User,
 }
 
 /// Which pages of other origins may call a route from a browser, and read the answer.

@@ -41,6 +41,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../sandbox-wasm/src/api/secrets.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/time.d.rhai"),
     include_str!("../../../../sandbox-wasm/src/api/url.d.rhai"),
+    include_str!("../../../../sandbox-wasm/src/api/users.d.rhai"),
 ];
 
 /// All namespaces, by name. They are read once.

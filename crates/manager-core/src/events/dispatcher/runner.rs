@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use shared::caller::Caller;
 use shared::cause::Delivery;
 use shared::id::{ExecutionId, TriggerId, UserId};
 use shared::invocation::{
@@ -230,7 +231,7 @@ fn invocation(row: &Row, target: Arc<ScriptTarget>, principal: Option<UserId>) -
         invocation_type: task.kind.invocation_type(),
         cause: task.cause,
         delivery: Some(delivery),
-        principal: principal.or_else(|| caller.as_ref().map(|caller| caller.id)),
+        principal: principal.or_else(|| caller.as_ref().and_then(Caller::principal)),
         caller: caller.as_ref(),
         http: call.as_ref().map(|call| call.http.clone()),
         event: call.is_none().then(|| task.payload.as_bytes()),
