@@ -15,12 +15,15 @@ use crate::events::{Fetch, Page, Payload, RetryPolicy, Row, Task};
 /// The query of due rows. First the apps that have any, by jumping from one to the next in the
 /// index; then some rows of each, so that no app hides behind another's backlog. The clock is
 /// `statement_timestamp()`, because the index cannot be searched by one that runs on.
+///
+/// The jumps look no further back than the rest: what is older and was deleted stays in the index while
+/// somebody holds a snapshot, and is passed over there without a look at the table.
 pub(crate) const FETCH: &str = "
     with recursive due as materialized (
         select s.shard, (
                    select o.app_id
                    from outbox o
-                   where o.shard = s.shard
+                   where o.shard = s.shard and o.due_at > $2
                    order by o.app_id
                    limit 1
                ) as app_id
@@ -29,7 +32,7 @@ pub(crate) const FETCH: &str = "
         select d.shard, (
                    select o.app_id
                    from outbox o
-                   where o.shard = d.shard and o.app_id > d.app_id
+                   where o.shard = d.shard and o.app_id > d.app_id and o.due_at > $2
                    order by o.app_id
                    limit 1
                )
@@ -75,7 +78,7 @@ pub(crate) const NEXT_DUE: &str = "
         select s.shard, (
                    select o.app_id
                    from outbox o
-                   where o.shard = s.shard
+                   where o.shard = s.shard and o.due_at > $2
                    order by o.app_id
                    limit 1
                ) as app_id
@@ -84,7 +87,7 @@ pub(crate) const NEXT_DUE: &str = "
         select a.shard, (
                    select o.app_id
                    from outbox o
-                   where o.shard = a.shard and o.app_id > a.app_id
+                   where o.shard = a.shard and o.app_id > a.app_id and o.due_at > $2
                    order by o.app_id
                    limit 1
                )
@@ -111,9 +114,9 @@ pub(crate) async fn fetch(conn: &mut PgConnection, wanted: &Fetch) -> sqlx::Resu
     let shards: Vec<i16> = wanted.shards.iter().copied().map(i16::from).collect();
     // The time is asked for first: what is due between the two statements is found by the fetch and
     // told of by the time.
-    let next = sqlx::query(NEXT_DUE).bind(&shards).fetch_one(&mut *conn).await?;
-    let (seconds, at_us): (Option<f64>, i64) = (next.try_get("seconds")?, next.try_get("at_us")?);
     let low_water = wanted.low_water_us.and_then(chrono::DateTime::from_timestamp_micros).unwrap_or_default();
+    let next = sqlx::query(NEXT_DUE).bind(&shards).bind(low_water).fetch_one(&mut *conn).await?;
+    let (seconds, at_us): (Option<f64>, i64) = (next.try_get("seconds")?, next.try_get("at_us")?);
     let per_app = i64::try_from(wanted.rows_per_app).unwrap_or(i64::MAX);
     let rows = sqlx::query(FETCH)
         .bind(&shards)
@@ -229,7 +232,7 @@ mod tests {
         let due = "Index Cond: ((shard = d.shard) AND (app_id = d.app_id) AND (due_at > ";
         assert!(fetch.contains(due) && fetch.contains("AND (due_at <= statement_timestamp()))"), "{fetch}");
         assert!(fetch.contains("using outbox_order_idx on outbox earlier"), "{fetch}");
-        let next = plan(&mut conn, NEXT_DUE, "array[3]::smallint[]").await;
+        let next = plan(&mut conn, NEXT_DUE, "array[3]::smallint[], 'epoch'").await;
         for text in [&fetch, &next] {
             assert!(text.contains("Index Only Scan using outbox_due_idx"), "{text}");
             assert!(!text.contains("Seq Scan"), "{text}");
@@ -251,6 +254,51 @@ mod tests {
         );
         assert!(page.next_due.is_some_and(|delay| delay > Duration::from_secs(3_000)));
         assert!(page.rows.iter().all(|row| row.id != 2));
+        conn.close().await.unwrap();
+        let drop = format!("drop database {name} with (force)");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut server).await.unwrap();
+    }
+
+    /// Pages that the fetch of shard 3 looks at.
+    async fn pages(conn: &mut PgConnection, low_water: &str) -> u32 {
+        let text = format!(
+            "prepare q as {FETCH};
+             explain (analyze, buffers, costs off, timing off) execute q(array[3]::smallint[], {low_water}, '{{}}', 16, 4096)"
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *conn).await.unwrap();
+        sqlx::raw_sql("deallocate q").execute(conn).await.unwrap();
+        let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let hit = lines.iter().find_map(|line| line.trim().strip_prefix("Buffers: shared hit="));
+        hit.and_then(|hit| hit.split(' ').next()?.parse().ok()).expect("it says how many")
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_somebody_holds_does_not_make_a_fetch_look_at_all_that_is_done() {
+        let (mut server, mut conn, name) = with_backlog().await;
+        let old = "update outbox set due_at = due_at - interval '3 hours'";
+        sqlx::raw_sql(old).execute(&mut conn).await.unwrap();
+        let url = std::env::var("PICLOUD_TEST_DATABASE_URL").expect("run by make test");
+        let options = PgConnectOptions::from_str(&url).unwrap().database(&name);
+        let mut dump = PgConnection::connect_with(&options).await.unwrap();
+        let begin = "begin isolation level repeatable read; select count(*) from outbox";
+        sqlx::raw_sql(begin).execute(&mut dump).await.unwrap();
+        let done = "create temporary table one as select * from outbox limit 1;
+                    delete from outbox;
+                    insert into outbox (shard, app_id, delivery_id, kind, script_id, due_at, max_attempts, base_ms,
+                                        cap_ms, root_id, depth, payload)
+                    select 3, '00000000-0000-0000-0000-000000000003', gen_random_uuid(), kind, script_id, now(), 5, 1, 1,
+                           root_id, 1, payload
+                    from one, generate_series(1, 20);
+                    vacuum outbox;
+                    set enable_seqscan = off";
+        for statement in done.split(';') {
+            sqlx::raw_sql(statement).execute(&mut conn).await.unwrap();
+        }
+        // Of twenty rows it would read the whole table; of a day's, the index.
+        let whole = pages(&mut conn, "'epoch'").await;
+        let recent = pages(&mut conn, "now() - interval '10 seconds'").await;
+        assert!(recent * 2 < whole, "{recent} pages, and {whole} without the mark");
+        dump.close().await.unwrap();
         conn.close().await.unwrap();
         let drop = format!("drop database {name} with (force)");
         sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut server).await.unwrap();
