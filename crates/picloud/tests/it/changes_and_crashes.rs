@@ -8,14 +8,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Disk, NO_LIMITS, TestApp, TestServer, eventually, within};
+use crate::harness::{At, Disk, Failpoint, NO_LIMITS, TestApp, TestServer, eventually, within};
 
 /// Threads that write.
 const WRITERS: u32 = 4;
 /// What was tried in vain during several outages waits for half a minute and more before it is tried again.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
-/// By which a statement is held.
-const LOCK: u32 = 4_242;
 
 const KINDS: [&str; 3] = ["kv", "docs", "files"];
 
@@ -140,54 +138,35 @@ fn no_change_and_no_event_is_lost_when_the_platform_is_killed_under_load() {
 
 /// Holds whoever writes an event at this point, kills the platform there, and lets the database go on.
 /// Answers what there is then: a server on what is left, and the app.
-fn kill_at(point: &str) -> (TestServer, String) {
+fn kill_at(at: At) -> (TestServer, String) {
     let disk = Arc::new(Disk::new());
     let mut server = TestServer::start_on(Arc::clone(&disk));
     let app = watched_app(&server);
-    disk.execute(&format!(
-        "create function hold() returns trigger language plpgsql as
-             $$ begin perform pg_advisory_xact_lock({LOCK}); return new; end $$;
-         create {point} for each row execute function hold();"
-    ));
-    let held = disk.session(&format!("select pg_advisory_lock({LOCK})"));
+    let point = Failpoint::set(&disk, at, "insert", "outbox", "true");
     std::thread::scope(|scope| {
         for kind in KINDS {
             let app = &app;
             scope.spawn(move || app.client().try_send("GET", &app.host, &format!("/{kind}?n=n"), &[], &[]));
         }
-        eventually("all three are held", || (sessions(&disk, "wait_event = 'advisory'") == 3).then_some(()));
+        point.is_reached_by(KINDS.len());
         app.server.signal(Signal::SIGKILL);
     });
     let slug = app.slug.clone();
     server.wait();
-    drop(held);
-    eventually("the database has ended what nobody waits for", || {
-        (sessions(&disk, "true") == 0).then_some(())
-    });
-    disk.execute("drop trigger hold on outbox");
+    point.remove();
     (TestServer::start_on(disk), slug)
-}
-
-/// Other sessions of the database in this state.
-fn sessions(disk: &Disk, state: &str) -> usize {
-    let sql = format!(
-        "select count(*)::text from pg_stat_activity
-         where datname = current_database() and pid <> pg_backend_pid() and {state}"
-    );
-    disk.query(&sql).parse().unwrap()
 }
 
 #[test]
 fn a_change_whose_event_was_not_written_is_not_made() {
-    let (server, slug) = kill_at("trigger hold before insert on outbox");
+    let (server, slug) = kill_at(At::Statement);
     assert_eq!(changes(&server.disk), 0);
     assert_eq!(differences(&server.existing_app(&slug)), 0);
 }
 
 #[test]
 fn a_change_that_was_committed_when_nobody_could_be_told_is_told_after_the_restart() {
-    let point = "constraint trigger hold after insert on outbox deferrable initially deferred";
-    let (server, slug) = kill_at(point);
+    let (server, slug) = kill_at(At::Commit);
     assert_eq!(changes(&server.disk), KINDS.len());
     assert_eq!(differences(&server.existing_app(&slug)), 0);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Disk, NO_LIMITS, Postgres, TestApp, TestServer, eventually, within};
+use crate::harness::{Disk, Fault, NO_LIMITS, Postgres, TestApp, TestServer, eventually, within};
 
 /// Threads that send.
 const PRODUCERS: u32 = 4;
@@ -57,39 +57,6 @@ impl Producer {
     }
 }
 
-/// What a history shows.
-#[derive(Debug, Default)]
-struct History {
-    accepted: usize,
-    lost: usize,
-    duplicated: usize,
-    /// From a fault until a request that came after it has run, the longest.
-    recovered_in: Duration,
-}
-
-impl History {
-    /// A row of the table that `make torture` prints.
-    fn row(&self, fault: &str, injected: usize) {
-        let Self { accepted, lost, duplicated, recovered_in } = self;
-        eprintln!(
-            "| {fault:<30} | {injected:>8} | {accepted:>8} | {lost:>4} | {duplicated:>10} | {recovered_in:>12.2?} |"
-        );
-    }
-
-    fn head() {
-        let [fault, injected, accepted] = ["fault", "injected", "accepted"];
-        eprintln!(
-            "\n| {fault:<30} | {injected} | {accepted} | lost | duplicated | recovered in |\n|{}|{}|{}|{}|{}|{}|",
-            "-".repeat(32),
-            "-".repeat(10),
-            "-".repeat(10),
-            "-".repeat(6),
-            "-".repeat(12),
-            "-".repeat(14),
-        );
-    }
-}
-
 /// An app whose script counts each of its runs in the database.
 fn counting_app(server: &TestServer) -> TestApp<'_> {
     let app = server.app();
@@ -117,10 +84,11 @@ fn probe(app: &TestApp<'_>) {
 }
 
 /// Compares what was accepted with what ran.
-fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>, recovered_in: Duration) -> History {
+fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>, injected: usize, slowest: Duration) -> Fault {
     let is_done = || app.admin("GET", "/outbox", &Value::Null).is(200).json()["items"] == json!([]);
     within(DELIVERED_WITHIN, "everything is delivered", || is_done().then_some(()));
-    let mut history = History { accepted: accepted.len(), recovered_in, ..History::default() };
+    let accepted_count = accepted.len();
+    let mut history = Fault { injected, accepted: accepted_count, recovered_in: slowest, ..Fault::default() };
     assert!(history.accepted > 0, "nothing was sent");
     for delivery in accepted.keys() {
         let times = eventually("somebody says how often it ran", || times(app, delivery));
@@ -131,7 +99,7 @@ fn check(app: &TestApp<'_>, accepted: &BTreeMap<String, u32>, recovered_in: Dura
 }
 
 /// Ends the platform with `signal` so often under load, and checks what became of it all.
-fn kill_under_load(rounds: u32, signal: Signal) -> History {
+fn kill_under_load(rounds: u32, signal: Signal) -> Fault {
     let disk = Arc::new(Disk::new());
     let producer = Producer::default();
     let mut server = TestServer::start_on(Arc::clone(&disk));
@@ -157,14 +125,15 @@ fn kill_under_load(rounds: u32, signal: Signal) -> History {
         probe(&server.existing_app(&slug));
         slowest = slowest.max(fell.elapsed());
     }
-    let history = check(&server.existing_app(&slug), &producer.accepted.into_inner().unwrap(), slowest);
-    history.row(&format!("{signal} of the platform"), rounds.try_into().unwrap());
+    let (accepted, injected) = (producer.accepted.into_inner().unwrap(), rounds.try_into().unwrap());
+    let history = check(&server.existing_app(&slug), &accepted, injected, slowest);
+    history.row(&format!("{signal} of the platform"));
     history
 }
 
 /// Restarts the database so often under load, in each of these ways, and checks what became of it all.
 /// It recovers when the database is back.
-fn restart_database_under_load(fault: &str, rounds: usize, signals: &[Signal]) -> History {
+fn restart_database_under_load(fault: &str, rounds: usize, signals: &[Signal]) -> Fault {
     let mut postgres = Postgres::start();
     let server = TestServer::start_on(Arc::new(Disk::on(&postgres)));
     let app = counting_app(&server);
@@ -185,8 +154,8 @@ fn restart_database_under_load(fault: &str, rounds: usize, signals: &[Signal]) -
         producer.wait_for(20);
         producer.stop();
     });
-    let history = check(&app, &producer.accepted.into_inner().unwrap(), slowest);
-    history.row(fault, rounds);
+    let history = check(&app, &producer.accepted.into_inner().unwrap(), rounds, slowest);
+    history.row(fault);
     history
 }
 
@@ -221,17 +190,18 @@ fn nothing_that_was_accepted_is_lost_when_postgresql_is_restarted() {
 #[test]
 #[ignore = "takes minutes: part of make torture"]
 fn torture_nothing_that_was_accepted_is_lost_whatever_ends_and_all_is_soon_back() {
-    History::head();
-    let mut histories = vec![(50, kill_under_load(50, Signal::SIGKILL))];
-    let stopped = kill_under_load(10, Signal::SIGTERM);
+    Fault::head();
+    let mut histories = vec![kill_under_load(Fault::times(50), Signal::SIGKILL)];
+    let stopped = kill_under_load(Fault::times(10), Signal::SIGTERM);
     assert_eq!(stopped.duplicated, 0, "{stopped:?}");
-    histories.push((10, stopped));
+    histories.push(stopped);
+    let restarts = Fault::times(10).try_into().unwrap();
     for (fault, signal) in ENDS {
-        histories.push((10, restart_database_under_load(fault, 10, &[signal])));
+        histories.push(restart_database_under_load(fault, restarts, &[signal]));
     }
-    for (faults, history) in histories {
+    for history in histories {
         assert_eq!(history.lost, 0, "{history:?}");
-        assert!(history.duplicated <= faults * IN_FLIGHT_MAX, "{history:?}");
+        assert!(history.duplicated <= history.injected * IN_FLIGHT_MAX, "{history:?}");
         assert!(history.recovered_in < RECOVERED_WITHIN, "{history:?}");
     }
 }

@@ -23,6 +23,7 @@ mod domains;
 mod dry_run;
 mod examples;
 mod executions;
+mod failpoints;
 mod files;
 mod harness;
 mod hello;
