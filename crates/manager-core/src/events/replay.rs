@@ -21,8 +21,8 @@ pub(crate) struct Replay {
 }
 
 /// Writes new events for the open dead letters that a filter means, at most a thousand, with all
-/// their attempts before them, and in line with what has the same order key. `version` runs that version instead of the live one. `depth` is that of
-/// whoever asks: a script that tries again what fails again and again comes to an end like any other.
+/// their attempts before them, and in line with what has the same order key. `version` runs that version
+/// instead of the live one. `depth` is that of whoever asks: a script that tries again what fails again and again comes to an end like any other.
 pub(crate) async fn replay(
     conn: &mut PgConnection,
     outbox: &Outbox,

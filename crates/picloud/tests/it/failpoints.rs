@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{At, Disk, Failpoint, Fault, NO_LIMITS, TestApp, TestServer, eventually, within};
 
-/// Requests that are sent at once: as many as one app may have running, so all are in flight together.
+/// Requests that are sent at once: no more than one app may have running, so all are in flight together.
 const REQUESTS: usize = 8;
 /// A retry waits two seconds, and what came before a crash waits for its turn.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(60);

@@ -89,7 +89,8 @@ fn a_sender_that_keeps_its_key_to_itself_is_believed_by_its_public_one() {
     let ((signing, public), (_, other)) = (pair_of_keys(1), pair_of_keys(2));
     let keys = |secret: &str| keys::of_secret(Provider::Standard, secret.as_bytes());
     let judge = |keys: &[Key], signature: &str, body: &[u8]| {
-        let pairs = [("webhook-id", "msg_1"), ("webhook-timestamp", &time), ("webhook-signature", signature)];
+        let pairs =
+            [("webhook-id", "msg_1"), ("webhook-timestamp", time.as_str()), ("webhook-signature", signature)];
         judge_by(&standard, keys, &pairs, body, NOW)
     };
     let signature = ed25519_of(&signing, body);
