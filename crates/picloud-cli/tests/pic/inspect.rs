@@ -159,7 +159,7 @@ fn scripts_routes_and_apps_are_listed() {
     );
     assert_eq!(
         pic(&["scripts", "versions", "hello"]).stdout,
-        "VERSION  CREATED               BUNDLE\n2        2026-01-02 03:04:05Z  0123456789ab  live\n"
+        "VERSION  CREATED               BUNDLE              ASKS FOR\n2        2026-01-02 03:04:05Z  0123456789ab  live\n"
     );
     assert_eq!(
         pic(&["routes", "ls"]).stdout,
