@@ -7,6 +7,8 @@ use manager_core::{Permission, permissions};
 use serde_json::{Value, json};
 use shared::invocation::ExecutionStatus;
 
+use crate::app_users::Account;
+use crate::calls::Script;
 use crate::harness::{TestApi, record};
 use crate::outbox::eventually;
 
@@ -37,6 +39,7 @@ fn body(method: &str, path: &str) -> Option<Value> {
         ("GET" | "DELETE", _) => return None,
         ("PATCH", "routes") => json!({ "path": "/stolen" }),
         ("PATCH", "triggers") => json!({ "enabled": false }),
+        ("PATCH", "users") => json!({ "disabled": true }),
         ("PATCH", "topics") => json!({ "external": false }),
         ("PATCH", "members") => json!({ "role": "viewer" }),
         ("PUT", "secrets" | "kv") => json!({ "value": "stolen" }),
@@ -83,6 +86,7 @@ async fn foreign(api: &TestApi) -> BTreeMap<&'static str, String> {
         ("files", make("/files/things?name=theirs", json!("theirs")).await),
         ("dead-letters", dead_letter(api).await),
         ("executions", execution(api).await),
+        ("users", Account::of(&Script::of(api, "foreign").await, "theirs").await.id),
         ("scripts", "1".to_owned()),
     ]);
     assert!(things.values().all(|id| !id.is_empty()), "{things:?}");
@@ -142,6 +146,7 @@ async fn state(api: &TestApi) -> Vec<Value> {
         "doc-indexes",
         "doc-schemas",
         "files/things",
+        "users",
         "queues",
         "queues/work/messages",
         "dead-letters",
