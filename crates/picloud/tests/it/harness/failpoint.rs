@@ -1,6 +1,7 @@
 //! Failpoints around every commit of the platform, in the very binary that is shipped, which knows nothing
 //! of them. The database holds a statement, or the commit of its transaction, until the platform has been
-//! killed, and then goes on: a statement of a client that is gone is rolled back, a commit is made.
+//! killed, and then goes on: a transaction whose client is gone is rolled back, and a commit is made, also that of
+//! a statement which is a transaction by itself.
 
 use super::{Disk, database::Session, eventually};
 
@@ -10,7 +11,7 @@ const LOCK: u32 = 4_242;
 /// Where a transaction is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum At {
-    /// Before its statement: nothing of it is there afterwards.
+    /// Before its statement: nothing of it is there afterwards, unless it is all of its transaction.
     Statement,
     /// In its commit: all of it is there afterwards, and the platform never heard so.
     Commit,
