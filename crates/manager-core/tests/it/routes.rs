@@ -68,7 +68,7 @@ async fn routes_that_cannot_be_are_refused_with_the_reason() {
             "has not claimed a.example",
         ),
         (json!({ "path": "/x", "script": "hello", "host": "a b" }), "host", "a host is a name"),
-        (json!({ "path": "/x", "script": "hello", "auth": "user" }), "auth", "may be none or api_key"),
+        (json!({ "path": "/x", "script": "hello", "auth": "password" }), "auth", "none, api_key or user"),
         (json!({ "path": "/x", "script": "hello", "cors": { "origins": [] } }), "cors", "origins is empty"),
         (
             json!({ "path": "/x", "script": "hello", "rate_limit": { "requests": 0, "per_s": 1 } }),
