@@ -42,6 +42,10 @@ pub(super) struct LoadableImage {
 
 /// What to do with the image.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are runs, and a box would be one more allocation for each"
+)]
 pub(super) enum Task {
     Run(Invocation),
     Compile,

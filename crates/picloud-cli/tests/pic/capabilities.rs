@@ -54,7 +54,7 @@ impl Chance {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
+        usize::try_from(self.0 % most as u64).unwrap()
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
@@ -101,8 +101,7 @@ fn sent_by(source: &str) -> Vec<String> {
     engine.register_static_module("http", http.into());
     // Most of what is made up here is no script, which is fine.
     let _ = engine.eval::<rhai::Dynamic>(source);
-    let sent = sent.lock().unwrap().clone();
-    sent
+    sent.lock().unwrap().clone()
 }
 
 fn host(url: &str) -> String {
