@@ -190,11 +190,11 @@ impl<T: JsonSchema, const BYTES_MAX: usize> Argument for Json<T, BYTES_MAX> {
     }
 }
 
-/// A body that is taken as it is, whatever it is.
+/// A body that is taken as it is, whatever it is: also none, which is one without bytes.
 impl Argument for Request {
     fn describe(operation: &mut Operation<'_>) {
         operation.body = Some(
-            json!({ "required": true, "content": { "*/*": { "schema": { "type": "string", "format": "binary" } } } }),
+            json!({ "required": false, "content": { "*/*": { "schema": { "type": "string", "format": "binary" } } } }),
         );
         operation.problems(&[Code::BadRequest, Code::RequestTimeout, Code::BodyTooLarge]);
     }
