@@ -198,7 +198,7 @@ impl Manager {
 
     /// Takes requests that must not be lost.
     pub fn acceptor(&self) -> Arc<dyn Accept> {
-        Arc::new(Acceptor { database: self.database.clone(), events: self.events.clone() })
+        Arc::new(Acceptor::start(self.database.clone(), self.events.clone()))
     }
 
     /// Which scripts may run, by budget and quarantine.

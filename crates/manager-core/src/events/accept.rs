@@ -3,21 +3,23 @@
 use sha2::{Digest, Sha256};
 use shared::caller::Caller;
 use shared::cause::Cause;
-use shared::id::{DeliveryId, ExecutionId};
+use shared::id::{DeliveryId, ExecutionId, RouteId};
 use shared::invocation::{Refusal, WorkResult};
 use shared::ports::{Accept, Accepted, Arrived, BoxFuture, NotAccepted};
 
 use super::call::StoredCall;
 use super::dispatcher::Dispatching;
 use super::event::{EventKind, NewEvent, Payload};
+use super::intake::Intake;
 use super::outbox::EmitError;
 use super::retry::RetryPolicy;
 use crate::store::outbox::Seen;
 use crate::store::{self, Database};
 
 pub(crate) struct Acceptor {
-    pub(crate) database: Database,
-    pub(crate) events: Dispatching,
+    database: Database,
+    events: Dispatching,
+    intake: Intake,
 }
 
 impl Accept for Acceptor {
@@ -27,28 +29,23 @@ impl Accept for Acceptor {
 }
 
 impl Acceptor {
+    pub(crate) fn start(database: Database, events: Dispatching) -> Self {
+        let intake = Intake::start(database.clone(), events.outbox.clone());
+        Self { database, events, intake }
+    }
+
     async fn take(&self, request: Arrived<'_>) -> Result<Accepted, NotAccepted> {
         let event = self.event(&request);
         let delivery = event.delivery;
         let reply = request.is_awaited.then(|| self.events.replies.expect(delivery));
-        let mut tx = self.database.begin().await.map_err(unavailable)?;
-        if let Some((key, digest)) = request.key {
-            let scope = format!("route:{}", request.route);
-            let key = Sha256::digest(key).into();
-            let app = request.target.app;
-            let seen = store::outbox::remember(&mut tx, app, &scope, &key, &digest, delivery).await;
-            match seen.map_err(unavailable)? {
+        match request.key {
+            None => self.intake.write(event).await.map_err(refused)?,
+            Some((key, digest)) => match self.write_once(request.route, key, digest, event).await? {
                 Seen::New => {}
                 Seen::Before(delivery) => return Ok(Accepted::Later { delivery, is_repeated: true }),
                 Seen::Otherwise => return Err(NotAccepted::KeyReused),
-            }
+            },
         }
-        let pending = self.events.outbox.insert(&mut tx, vec![event]).await.map_err(|error| match error {
-            EmitError::Full => NotAccepted::Full,
-            EmitError::Database(error) => unavailable(error),
-        })?;
-        tx.commit().await.map_err(unavailable)?;
-        pending.hand_over();
         match reply {
             None => Ok(Accepted::Later { delivery, is_repeated: false }),
             // What ends without an answer ends with the platform.
@@ -58,6 +55,27 @@ impl Acceptor {
                 Ok(Accepted::Ended(Box::new(result)))
             }
         }
+    }
+
+    /// Writes the event together with its key, unless the key was seen before.
+    async fn write_once(
+        &self,
+        route: RouteId,
+        key: &[u8],
+        digest: [u8; 32],
+        event: NewEvent,
+    ) -> Result<Seen, NotAccepted> {
+        let scope = format!("route:{route}");
+        let key = Sha256::digest(key).into();
+        let mut tx = self.database.begin().await.map_err(unavailable)?;
+        let seen = store::outbox::remember(&mut tx, event.app, &scope, &key, &digest, event.delivery).await;
+        let seen = seen.map_err(unavailable)?;
+        if matches!(seen, Seen::New) {
+            let pending = self.events.outbox.insert(&mut tx, vec![event]).await.map_err(refused)?;
+            tx.commit().await.map_err(unavailable)?;
+            pending.hand_over();
+        }
+        Ok(seen)
     }
 
     fn event(&self, request: &Arrived<'_>) -> NewEvent {
@@ -76,6 +94,13 @@ impl Acceptor {
             false => (RetryPolicy::default(), None),
         };
         NewEvent { delivery, retry, reply_to, ..event }
+    }
+}
+
+fn refused(error: EmitError) -> NotAccepted {
+    match error {
+        EmitError::Full => NotAccepted::Full,
+        EmitError::Database(error) => unavailable(error),
     }
 }
 

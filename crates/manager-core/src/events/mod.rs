@@ -15,6 +15,7 @@ mod dispatcher;
 mod event;
 mod handlers;
 mod held;
+mod intake;
 mod keepers;
 mod kinds;
 mod late;

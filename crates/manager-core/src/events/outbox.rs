@@ -95,17 +95,26 @@ impl Outbox {
         conn: &mut PgConnection,
         events: Vec<NewEvent>,
     ) -> Result<Pending, EmitError> {
-        let counts = counts(&events);
-        if self.shared.is_over(&counts) {
-            // Of what this node took in, another may have delivered some.
-            if self.shared.may_count() {
-                self.set_waiting(store::outbox::count_by_app(conn).await?);
-            }
-            if self.shared.is_over(&counts) {
-                return Err(EmitError::Full);
-            }
+        if !self.has_room(conn, &counts(&events)).await? {
+            return Err(EmitError::Full);
         }
         Ok(self.insert_beyond(conn, events).await?)
+    }
+
+    /// Whether apps may have so many events more.
+    pub(super) async fn has_room(
+        &self,
+        conn: &mut PgConnection,
+        more: &HashMap<AppId, i64>,
+    ) -> sqlx::Result<bool> {
+        if !self.shared.is_over(more) {
+            return Ok(true);
+        }
+        // Of what this node took in, another may have delivered some.
+        if self.shared.may_count() {
+            self.set_waiting(store::outbox::count_by_app(conn).await?);
+        }
+        Ok(!self.shared.is_over(more))
     }
 
     /// The same, however many events wait: for what must be told of those that were given up.
@@ -125,6 +134,11 @@ impl Outbox {
             false => store::outbox::insert(conn, events).await?,
         };
         Ok(Pending { shared: Arc::clone(&self.shared), rows, next_due, counts })
+    }
+
+    /// Has the dispatcher look for events of which nobody knows whether they were committed.
+    pub(super) fn doubt(&self) {
+        self.shared.hand(Handed::DueAfter(DOUBT));
     }
 
     /// Tells the dispatcher that rows became due which it has not been handed.

@@ -8,7 +8,7 @@ use shared::caller::Caller;
 use shared::guest_abi::GuestHttp;
 use shared::id::{RouteId, UserId};
 use shared::invocation::{ExecutionStatus, Outcome, ScriptTarget, WorkResult};
-use shared::ports::{Accepted, Arrived, NotAccepted};
+use shared::ports::{Accept, Accepted, Arrived, NotAccepted};
 
 use crate::harness::TestApi;
 use crate::pool::{fail, respond};
@@ -54,6 +54,10 @@ struct Request {
 const LATER: Request = Request { is_awaited: false, key: None, body: "body" };
 
 async fn accept(api: &TestApi, request: Request) -> Result<Accepted, NotAccepted> {
+    accept_by(&*api.manager.acceptor(), api, request).await
+}
+
+async fn accept_by(acceptor: &dyn Accept, api: &TestApi, request: Request) -> Result<Accepted, NotAccepted> {
     let target = target(api);
     let caller = Caller::Person { id: UserId::new(), name: "grace".into() };
     let http = GuestHttp {
@@ -77,7 +81,7 @@ async fn accept(api: &TestApi, request: Request) -> Result<Accepted, NotAccepted
         is_awaited: request.is_awaited,
         key: request.key.map(|key| (key.as_bytes(), digest)),
     };
-    api.manager.acceptor().accept(arrived).await
+    acceptor.accept(arrived).await
 }
 
 /// Accepts a request that runs later; answers its delivery.
@@ -415,6 +419,18 @@ async fn being_refused_by_busy_workers_is_no_attempt() {
     let attempts: Vec<_> =
         api.pool.requests().into_iter().map(|seen| seen.delivery.unwrap().attempt).collect();
     assert_eq!(attempts, [1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn requests_that_come_together_are_written_in_one_commit() {
+    let api = TestApi::start().await;
+    let acceptor = api.manager.acceptor();
+    let all = (0..40).map(|_| accept_by(&*acceptor, &api, LATER));
+    let accepted = futures_util::future::join_all(all).await;
+    assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
+    let transactions = api.database.scalar::<i64>("select count(distinct xmin::text) from outbox").await;
+    assert_eq!(api.database.scalar::<i64>("select count(*) from outbox").await, 40);
+    assert!(transactions < 40 / 4, "{transactions} commits");
 }
 
 #[tokio::test]

@@ -275,11 +275,14 @@ impl Dispatcher {
 
 async fn fetch(database: &Database, outbox: &Outbox, wanted: &Fetch) -> Event {
     let found = async {
-        let mut conn = database.acquire().await?;
+        let mut tx = database.begin().await?;
         if wanted.is_first {
-            outbox.set_waiting(store::outbox::count_by_app(&mut conn).await?);
+            outbox.set_waiting(store::outbox::count_by_app(&mut tx).await?);
         }
-        store::outbox::fetch(&mut conn, wanted).await
+        store::outbox::find_by_index(&mut tx).await?;
+        let page = store::outbox::fetch(&mut tx, wanted).await?;
+        tx.commit().await?;
+        Ok(page)
     };
     match found.await {
         Ok(page) => Event::Fetched { fetch: wanted.fetch, page },

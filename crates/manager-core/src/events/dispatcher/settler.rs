@@ -32,7 +32,7 @@ pub(super) async fn settle(
     let mut found = Vec::with_capacity(rows.len());
     if !sorted.remove.is_empty() {
         let mut tx = database.begin().await?;
-        store::executions::commit_lazily(&mut tx).await?;
+        store::outbox::find_by_index_lazily(&mut tx).await?;
         let removed = store::outbox::remove(&mut tx, owner, &sorted.remove).await?;
         tx.commit().await?;
         found.extend(removed);
@@ -66,6 +66,7 @@ async fn rewrite(
     shards.sort_unstable();
     shards.dedup();
     let mut tx = database.begin().await?;
+    store::outbox::find_by_index(&mut tx).await?;
     store::outbox::lock_owned(&mut tx, owner, &shards).await?;
     let mut found = Vec::new();
     if !sorted.later.is_empty() {

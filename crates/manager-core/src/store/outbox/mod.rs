@@ -14,7 +14,10 @@ use sqlx::postgres::PgConnection;
 
 pub(crate) use self::dedup::{Seen, forget_expired, remember};
 pub(crate) use self::fetch::fetch;
-pub(crate) use self::settle::{Burial, Later, bury, note_failures, remove, set_strikes, settle_later};
+pub(crate) use self::settle::{
+    Burial, Later, bury, find_by_index, find_by_index_lazily, note_failures, remove, set_strikes,
+    settle_later,
+};
 pub(crate) use self::shards::{Acquired, CHANNEL, acquire, lock_owned, notify, release};
 pub(crate) use self::view::{OutboxRow, count_by_app, page};
 use crate::events::{Due, NewEvent, Row, Task, shard_of};
