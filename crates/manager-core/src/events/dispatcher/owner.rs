@@ -79,9 +79,9 @@ impl Told {
             return;
         }
         self.queues.acquired(shards.iter().map(|shard| (shard.shard, shard.is_continued)).collect());
-        for Acquired { shard, suspect_max_id, is_continued } in shards {
+        for Acquired { shard, suspect_max_id, last_id, is_continued } in shards {
             owned.push(shard);
-            let _ = self.events.send(Event::Acquired { shard, suspect_max_id, is_continued });
+            let _ = self.events.send(Event::Acquired { shard, suspect_max_id, last_id, is_continued });
         }
     }
 

@@ -2,21 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use shared::cause::Cause;
-use shared::id::{AppId, DeadLetterId, DeliveryId, ExecutionId, ScriptId};
+use shared::id::AppId;
 use uuid::Uuid;
 
-use super::super::super::super::event::{EventKind, Payload};
-use super::super::super::super::retry::RetryPolicy;
-use super::super::super::super::row::Task;
 use super::super::super::super::verdict::Reason;
 use super::super::STRIKES_MAX;
 use super::super::{Action, Capacity, Core, Event, Fetch, Page, Row, Settlement, Time, Verdict};
 use super::checks::Checks;
 use super::database::{Database, Stored};
+use super::rows::row;
 
 const APPS: u128 = 4;
 /// So little that everything that is bounded is full now and then.
@@ -254,31 +250,8 @@ impl World {
             self.checks.poison.insert(id, 0);
         }
         let max_attempts = 1 + u16::try_from(self.below(4)).unwrap();
-        let task = Task {
-            delivery: DeliveryId::from_uuid(Uuid::from_u128(id.unsigned_abs().into())),
-            kind: EventKind::Queue,
-            trigger: None,
-            script: ScriptId::from_uuid(Uuid::from_u128(app.as_uuid().as_u128())),
-            version: None,
-            cause: Cause::root(ExecutionId::from_uuid(Uuid::nil())),
-            reply_to: None,
-            replay_of: None,
-            handles: is_handler.then(|| DeadLetterId::from_uuid(Uuid::nil())),
-            payload: Payload::from_stored(Vec::new()),
-        };
-        let row = Row {
-            id,
-            app,
-            due_us: self.database.now_us(self.now),
-            enqueued_us: self.database.now_us(self.now),
-            attempts: 0,
-            strikes: 0,
-            retry: RetryPolicy { max_attempts, base_ms: 100, cap_ms: 1_000 },
-            is_suspect: false,
-            is_ordered: key.is_some(),
-            role: task.role(),
-            task: Arc::new(task),
-        };
+        let mut row = row(id, app, self.database.now_us(self.now), max_attempts, is_handler);
+        row.is_ordered = key.is_some();
         let stored = Box::new(Stored { due_us: row.due_us, row, key });
         // The id of a key's row is drawn under its lock, so it is committed before the next is drawn.
         if key.is_some() {
@@ -305,8 +278,9 @@ impl World {
             return self.tell(node, life, event);
         }
         let rows = vec![row];
-        if self.one_in(20) {
-            self.soon(500, Happening::Hand { node, life, rows: rows.clone() });
+        if self.one_in(10) {
+            // Long after somebody found it in the table, and perhaps tried it.
+            self.soon(2_000, Happening::Hand { node, life, rows: rows.clone() });
         }
         let most = if self.one_in(10) { 300 } else { 1 };
         self.soon(most, Happening::Hand { node, life, rows });
@@ -397,8 +371,8 @@ impl World {
             alive.owned.extend(acquired.iter().map(|(shard, ..)| *shard));
             alive.believes.extend(acquired.iter().map(|(shard, ..)| *shard));
         }
-        for (shard, suspect_max_id, is_continued) in acquired {
-            self.tell(node, life, Event::Acquired { shard, suspect_max_id, is_continued });
+        for (_, event) in acquired {
+            self.tell(node, life, event);
         }
         let is_complete = self.nodes[node].as_ref().is_some_and(|node| node.owned.len() == 16);
         if !is_complete || count == 0 {
