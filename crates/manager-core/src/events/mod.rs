@@ -40,6 +40,7 @@ pub(crate) use self::keepers::Keepers;
 pub(crate) use self::late::LateInvoke;
 pub(crate) use self::outbox::{EmitError, Outbox, Pending};
 pub(crate) use self::replay::replay;
+pub use self::retention::EventRetention;
 pub(crate) use self::retention::sweep as sweep_retention;
 pub(crate) use self::retry::RetryPolicy;
 pub(crate) use self::row::{Row, Task, shard_of};

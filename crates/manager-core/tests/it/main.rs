@@ -30,6 +30,7 @@ mod incidents;
 mod invoke;
 mod isolation;
 mod kv;
+mod leftovers;
 mod logins;
 mod members;
 mod migrations;
