@@ -39,7 +39,7 @@ pub(crate) use self::event::{DEPTH_MAX, Due, EventKind, NewEvent, Payload};
 pub(crate) use self::keepers::Keepers;
 pub(crate) use self::late::LateInvoke;
 pub(crate) use self::outbox::{EmitError, Outbox, Pending};
-pub(crate) use self::replay::replay;
+pub(crate) use self::replay::{redrive, replay};
 pub use self::retention::EventRetention;
 pub(crate) use self::retention::sweep as sweep_retention;
 pub(crate) use self::retry::RetryPolicy;

@@ -49,9 +49,11 @@ pub(crate) struct Filter {
     pub(crate) reason: Option<String>,
     pub(crate) failed_before: Option<DateTime<Utc>>,
     pub(crate) failed_after: Option<DateTime<Utc>>,
+    /// Text that stands somewhere in the event.
+    pub(crate) mentions: Option<String>,
 }
 
-/// The columns of a [`DeadLetter`], and which rows a [`Filter`] bound as $2 to $9 means.
+/// The columns of a [`DeadLetter`], and which rows a [`Filter`] bound as $2 to $10 means.
 macro_rules! filtered {
     ($verb:literal, $rest:literal) => {
         concat!(
@@ -64,7 +66,8 @@ macro_rules! filtered {
                 and ($6::uuid is null or trigger_id = $6)
                 and ($7::text is null or reason = $7)
                 and ($8::timestamptz is null or failed_at < $8)
-                and ($9::timestamptz is null or failed_at >= $9) ",
+                and ($9::timestamptz is null or failed_at >= $9)
+                and ($10::text is null or position(convert_to($10, 'UTF8') in payload) > 0) ",
             $rest
         )
     };
@@ -87,9 +90,9 @@ pub(crate) async fn page(
                 failed_at, resolution, resolved_at,
                 note, replayed_as
          from dead_letters",
-        "and ($10::uuid is null or id < $10)
+        "and ($11::uuid is null or id < $11)
          order by id desc
-         limit $11"
+         limit $12"
     ))
     .bind(app)
     .bind(filter.id)
@@ -100,17 +103,19 @@ pub(crate) async fn page(
     .bind(&filter.reason)
     .bind(filter.failed_before)
     .bind(filter.failed_after)
+    .bind(&filter.mentions)
     .bind(before)
     .bind(limit)
     .fetch_all(conn)
     .await
 }
 
-/// Unresolved dead letters of an app that a filter means, the oldest first, locked.
+/// Unresolved dead letters of an app that a filter means, the oldest after `after` first, locked.
 pub(crate) async fn lock_unresolved(
     conn: &mut PgConnection,
     app: AppId,
     filter: &Filter,
+    after: Option<DeadLetterId>,
     limit: i64,
 ) -> sqlx::Result<Vec<DeadLetter>> {
     sqlx::query_as(filtered!(
@@ -123,8 +128,9 @@ pub(crate) async fn lock_unresolved(
                 note, replayed_as
          from dead_letters",
         "and (resolution is null or resolution = 'handler_failed')
+           and ($11::uuid is null or id > $11)
          order by id
-         limit $10
+         limit $12
          for update"
     ))
     .bind(app)
@@ -136,6 +142,8 @@ pub(crate) async fn lock_unresolved(
     .bind(&filter.reason)
     .bind(filter.failed_before)
     .bind(filter.failed_after)
+    .bind(&filter.mentions)
+    .bind(after)
     .bind(limit)
     .fetch_all(conn)
     .await
