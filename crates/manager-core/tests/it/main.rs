@@ -32,6 +32,7 @@ mod isolation;
 mod kv;
 mod leftovers;
 mod logins;
+mod long_transactions;
 mod members;
 mod migrations;
 mod openapi;
