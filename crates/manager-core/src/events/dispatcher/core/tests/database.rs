@@ -77,6 +77,13 @@ impl Database {
         acquired
     }
 
+    /// An owner that has nothing running gives its shards up.
+    pub(super) fn release(&mut self, owner: u64) {
+        for shard in self.shards.iter_mut().filter(|shard| shard.owner == Some(owner)) {
+            (shard.owner, shard.is_clean) = (None, true);
+        }
+    }
+
     /// A connection ends, and its locks are free.
     pub(super) fn unlock(&mut self, node: usize) {
         for shard in &mut self.shards {
