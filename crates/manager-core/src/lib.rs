@@ -45,7 +45,7 @@ pub use crate::auth::HashError;
 pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::data::files::blobs::{FileStorage, S3Bucket, StorageError};
 pub use crate::data::files::orphans::OrphanSweep;
-pub use crate::events::EventCounters;
+pub use crate::events::{EventCounters, EventRetention};
 pub use crate::manager::{Manager, ManagerConfig, OpenDeadLetters, PasswordError};
 pub use crate::oidc::{NewRole, OidcSettings};
 pub use crate::outbound::Addresses;

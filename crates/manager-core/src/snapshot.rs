@@ -1,18 +1,19 @@
 //! The routing table and the triggers in memory. A change of configuration is committed and shown here before its
-//! caller is answered, so that what was deployed is what answers.
+//! caller is answered, so that what was deployed is what answers. Other nodes are told of the commit, and read it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use shared::id::AppId;
+use shared::id::{AppId, TriggerId};
 use shared::ports::RouteSource;
 use shared::route::RoutingTable;
 use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::events::triggers::TriggerTable;
+use crate::events::triggers::{Trigger, TriggerTable};
 use crate::store::docs::schemas::Versions;
 use crate::store::{self, Database};
 
@@ -21,6 +22,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    /// By which what this node told the others is known when it hears it itself.
+    node: Uuid,
     database: Database,
     base_domain: String,
     table: ArcSwap<RoutingTable>,
@@ -35,6 +38,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) async fn load(database: Database, base_domain: String) -> sqlx::Result<Arc<Self>> {
         let snapshot = Arc::new(Self {
+            node: Uuid::now_v7(),
             database,
             base_domain,
             table: ArcSwap::default(),
@@ -53,6 +57,23 @@ impl Snapshot {
         self.triggers.load_full()
     }
 
+    /// A trigger, looked for in the database when it is not known here: another node may have made it a moment ago.
+    pub(crate) async fn trigger(&self, id: TriggerId) -> sqlx::Result<Option<Arc<Trigger>>> {
+        let known = || self.triggers().get(id).cloned();
+        if let Some(trigger) = known() {
+            return Ok(Some(trigger));
+        }
+        if !store::triggers::exists(&mut *self.database.acquire().await?, id).await? {
+            return Ok(None);
+        }
+        let _turn = self.reading.lock().await;
+        // Whose turn was before this one's has perhaps read it.
+        if known().is_none() {
+            self.read().await?;
+        }
+        Ok(known())
+    }
+
     /// Which version of a schema a collection's documents must fit, if they must fit any.
     pub(crate) fn schema_version(&self, app: AppId, collection: &str) -> Option<i64> {
         self.schemas.load().get(&app)?.get(collection).copied()
@@ -63,23 +84,38 @@ impl Snapshot {
         self.changed.subscribe()
     }
 
+    /// A node has changed the configuration.
+    pub(crate) fn heard(self: &Arc<Self>, by: &str) {
+        // What this one changed it has shown already.
+        if by != self.node.to_string() {
+            self.refresh();
+        }
+    }
+
+    /// Reads everything again, once for all who ask until it begins.
+    pub(crate) fn refresh(self: &Arc<Self>) {
+        self.catch_up(Duration::ZERO);
+    }
+
     /// Commits a change of configuration and shows it to the router.
     ///
     /// It is done in a task of its own, because a caller that goes away between the two would
     /// leave a table that does not know of the commit.
     pub(crate) async fn publish(
         self: &Arc<Self>,
-        change: Transaction<'static, Postgres>,
+        mut change: Transaction<'static, Postgres>,
     ) -> sqlx::Result<()> {
         let snapshot = Arc::clone(self);
         let publishing = tokio::spawn(async move {
-            let published = match change.commit().await {
-                Ok(()) => snapshot.reload().await,
-                Err(error) => Err(error),
+            let published = async {
+                store::changes::tell(&mut change, snapshot.node).await?;
+                change.commit().await?;
+                snapshot.reload().await
             };
+            let published = published.await;
             if published.is_err() {
                 // A commit that failed may have happened all the same.
-                snapshot.catch_up();
+                snapshot.catch_up(RETRY_FIRST);
             }
             published
         });
@@ -88,6 +124,11 @@ impl Snapshot {
 
     async fn reload(&self) -> sqlx::Result<()> {
         let _turn = self.reading.lock().await;
+        self.read().await
+    }
+
+    /// Reads everything; only whose turn it is.
+    async fn read(&self) -> sqlx::Result<()> {
         let mut tx = self.database.begin_snapshot().await?;
         let table = store::routing::table(&mut tx, &self.base_domain).await?;
         let triggers = store::triggers::table(&mut tx).await?;
@@ -100,14 +141,14 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Reloads as soon as the database lets it.
-    fn catch_up(self: &Arc<Self>) {
+    /// Reloads after this time, or as soon as the database lets it.
+    fn catch_up(self: &Arc<Self>, after: Duration) {
         if self.is_catching_up.swap(true, Ordering::AcqRel) {
             return;
         }
         let snapshot = Arc::clone(self);
         tokio::spawn(async move {
-            let mut delay = RETRY_FIRST;
+            let mut delay = after;
             loop {
                 tokio::time::sleep(delay).await;
                 // Taken back first: a change from here on is either in this reload or starts another.
@@ -121,7 +162,7 @@ impl Snapshot {
                         }
                     }
                 }
-                delay = (delay * 2).min(RETRY_LONGEST);
+                delay = (delay * 2).clamp(RETRY_FIRST, RETRY_LONGEST);
             }
         });
     }

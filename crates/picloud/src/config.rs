@@ -2,6 +2,7 @@
 //! reads the environment.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -47,14 +48,24 @@ pub struct Config {
     pub http_deny: Vec<IpNet>,
     /// Where the content of files goes.
     pub files: FileStorage,
-    /// Execution records are kept for so many days, and so many for one app.
-    pub retention_days: u32,
-    pub retention_executions: u32,
+    /// How much is kept of what has run.
+    pub kept: Kept,
     /// The first owner's name and password; asked for only while there is no owner.
     pub admin_username: String,
     pub admin_password: Option<SecretString>,
     /// What secrets are sealed with, if it is not kept in the data directory.
     pub secret_key: Option<MasterKey>,
+}
+
+/// How long and how much is kept for people to look at, of one app each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Execution records for so many days.
+    pub days: u32,
+    pub executions: u32,
+    pub dead_letters: u32,
+    pub dead_letters_mb: u32,
+    pub abandoned: u32,
 }
 
 /// A month is what people look back for.
@@ -65,6 +76,19 @@ const RETENTION_DAYS_MAX: u32 = 3_650;
 const RETENTION_EXECUTIONS_DEFAULT: u32 = 100_000;
 /// 100 GB, more than anybody should have in this table.
 const RETENTION_EXECUTIONS_MAX: u32 = 100_000_000;
+/// More than anybody looks through; a script that fails all day makes as many in hours.
+const RETENTION_DEAD_LETTERS_DEFAULT: u32 = 10_000;
+/// From time to time all of them are counted and their sizes added, which takes a second for so many.
+const RETENTION_DEAD_LETTERS_MAX: u32 = 1_000_000;
+/// As many of 26 KiB each, which is a long message.
+const RETENTION_DEAD_LETTERS_MB_DEFAULT: u32 = 256;
+/// Room for the largest event, which is a request with a body of 32 MiB.
+const RETENTION_DEAD_LETTERS_MB_MIN: u32 = 64;
+/// A terabyte, the same as any number.
+const RETENTION_DEAD_LETTERS_MB_MAX: u32 = 1 << 20;
+/// At about 200 bytes each, 2 MB.
+const RETENTION_ABANDONED_DEFAULT: u32 = 10_000;
+const RETENTION_ABANDONED_MAX: u32 = 1_000_000;
 /// Most slots of one worker; each takes 4 GiB of address space.
 const SLOTS_PER_WORKER_MAX: u16 = 256;
 const WORKERS_MAX: usize = 256;
@@ -93,6 +117,7 @@ impl Config {
         let data_dir = env("PICLOUD_DATA_DIR").map(PathBuf::from).or_else(|| file.data_dir.clone());
         let data_dir = data_dir.unwrap_or_else(|| PathBuf::from("picloud-data"));
         let files = files(&file, &data_dir, env)?;
+        let kept = Kept::of(&file, env)?;
         let bind = env("PICLOUD_BIND").or(file.bind).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let bind = parse::<SocketAddr>("PICLOUD_BIND", &bind, "an address and port such as 127.0.0.1:8080")?;
         let workers = number("PICLOUD_WORKERS", env)?.or(file.workers).unwrap_or_else(default_workers);
@@ -104,13 +129,6 @@ impl Config {
         if !(1..=SLOTS_PER_WORKER_MAX).contains(&slots_per_worker) {
             bail!("PICLOUD_SLOTS_PER_WORKER is {slots_per_worker}; it may be 1 to {SLOTS_PER_WORKER_MAX}");
         }
-        let retention_days =
-            number("PICLOUD_RETENTION_DAYS", env)?.or(file.retention_days).unwrap_or(RETENTION_DAYS_DEFAULT);
-        let retention_executions = number("PICLOUD_RETENTION_EXECUTIONS", env)?
-            .or(file.retention_executions)
-            .unwrap_or(RETENTION_EXECUTIONS_DEFAULT);
-        check_range("PICLOUD_RETENTION_DAYS", retention_days, RETENTION_DAYS_MAX)?;
-        check_range("PICLOUD_RETENTION_EXECUTIONS", retention_executions, RETENTION_EXECUTIONS_MAX)?;
         let workers_max = number("PICLOUD_WORKERS_MAX", env)?
             .or(file.workers_max)
             .unwrap_or_else(|| memory::workers_max(workers).min(WORKERS_MAX));
@@ -150,8 +168,7 @@ impl Config {
             oidc: providers(file.oidc, env)?,
             log_format: log_format.transpose()?.unwrap_or_default(),
             otlp,
-            retention_days,
-            retention_executions,
+            kept,
             admin_username: env("PICLOUD_ADMIN_USERNAME").unwrap_or_else(|| "admin".to_owned()),
             admin_password: env("PICLOUD_ADMIN_PASSWORD").map(SecretString::from),
             secret_key: secret_key(env)?,
@@ -199,11 +216,48 @@ fn variables() -> impl Iterator<Item = String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
-fn check_range(name: &str, value: u32, ceiling: u32) -> anyhow::Result<()> {
-    if !(1..=ceiling).contains(&value) {
-        bail!("{name} is {value}; it may be 1 to {ceiling}");
+impl Kept {
+    fn of(file: &File, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let within = |name: &str, file: Option<u32>, default: u32, range: RangeInclusive<u32>| {
+            let value = number(name, env)?.or(file).unwrap_or(default);
+            if !range.contains(&value) {
+                bail!("{name} is {value}; it may be {} to {}", range.start(), range.end());
+            }
+            Ok(value)
+        };
+        Ok(Self {
+            days: within(
+                "PICLOUD_RETENTION_DAYS",
+                file.retention_days,
+                RETENTION_DAYS_DEFAULT,
+                1..=RETENTION_DAYS_MAX,
+            )?,
+            executions: within(
+                "PICLOUD_RETENTION_EXECUTIONS",
+                file.retention_executions,
+                RETENTION_EXECUTIONS_DEFAULT,
+                1..=RETENTION_EXECUTIONS_MAX,
+            )?,
+            dead_letters: within(
+                "PICLOUD_RETENTION_DEAD_LETTERS",
+                file.retention_dead_letters,
+                RETENTION_DEAD_LETTERS_DEFAULT,
+                1..=RETENTION_DEAD_LETTERS_MAX,
+            )?,
+            dead_letters_mb: within(
+                "PICLOUD_RETENTION_DEAD_LETTERS_MB",
+                file.retention_dead_letters_mb,
+                RETENTION_DEAD_LETTERS_MB_DEFAULT,
+                RETENTION_DEAD_LETTERS_MB_MIN..=RETENTION_DEAD_LETTERS_MB_MAX,
+            )?,
+            abandoned: within(
+                "PICLOUD_RETENTION_ABANDONED",
+                file.retention_abandoned,
+                RETENTION_ABANDONED_DEFAULT,
+                1..=RETENTION_ABANDONED_MAX,
+            )?,
+        })
     }
-    Ok(())
 }
 
 /// One worker for each core; at least two, so that one that is replaced leaves another.
@@ -376,6 +430,9 @@ mod tests {
             ("PICLOUD_WORKERS", "many"),
             ("PICLOUD_RETENTION_DAYS", "0"),
             ("PICLOUD_RETENTION_EXECUTIONS", "100000001"),
+            ("PICLOUD_RETENTION_DEAD_LETTERS", "0"),
+            ("PICLOUD_RETENTION_DEAD_LETTERS_MB", "63"),
+            ("PICLOUD_RETENTION_ABANDONED", "1000001"),
             ("PICLOUD_SLOTS_PER_WORKER", "70000"),
             ("PICLOUD_ISOLATION", "none"),
             ("PICLOUD_LOG_FORMAT", "xml"),

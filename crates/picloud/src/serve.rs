@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use manager_core::{Addresses, Manager, ManagerConfig, MasterKeys, OrphanSweep, Retention};
+use manager_core::{Addresses, EventRetention, Manager, ManagerConfig, MasterKeys, OrphanSweep, Retention};
 use orchestrator_core::ingress::{self, DataPlane, IngressConfig};
 use orchestrator_core::pool::{Mode, Pool, PoolConfig, Ports};
 use orchestrator_core::routing::Router;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, Kept};
 use crate::data_dir::DataDir;
 use crate::health;
 use crate::memory;
@@ -143,16 +143,25 @@ fn manager_config(config: &Config, addresses: Addresses, secret_keys: MasterKeys
         secret_keys,
         base_domain: config.base_domain.clone(),
         public_url: config.public_url.clone(),
-        retention: Retention {
-            age: DAY * config.retention_days,
-            records_per_app: config.retention_executions,
-            every: RETENTION_EVERY,
-        },
+        retention: retention(&config.kept),
         dns_servers: config.dns_servers.clone(),
         api_requests_per_minute: config.api_requests_per_minute,
         oidc: config.oidc.clone(),
         files: config.files.clone(),
         orphans: OrphanSweep::default(),
+    }
+}
+
+fn retention(kept: &Kept) -> Retention {
+    Retention {
+        age: DAY * kept.days,
+        records_per_app: kept.executions,
+        events: EventRetention {
+            dead_letters_per_app: kept.dead_letters,
+            dead_letter_bytes_per_app: u64::from(kept.dead_letters_mb) << 20,
+            abandoned_per_app: kept.abandoned,
+        },
+        every: RETENTION_EVERY,
     }
 }
 

@@ -91,6 +91,14 @@ settings! {
         "Execution records are kept for so many days, 1 to 3,650.";
     retention_executions: u32, "PICLOUD_RETENTION_EXECUTIONS", "100,000",
         "So many records are kept of one app, 1 to 100,000,000.";
+    retention_dead_letters: u32, "PICLOUD_RETENTION_DEAD_LETTERS", "10,000",
+        "So many dead letters are kept of one app, the newest, 1 to 1,000,000; none longer than 30 days.";
+    retention_dead_letters_mb: u32, "PICLOUD_RETENTION_DEAD_LETTERS_MB", "256",
+        "So many MiB of dead letters are kept of one app, 64 to 1,048,576: their events, and the errors of the \
+         attempts.";
+    retention_abandoned: u32, "PICLOUD_RETENTION_ABANDONED", "10,000",
+        "So many executions for whose answers nobody waited are kept of one app, 1 to 1,000,000; none longer than \
+         7 days.";
 }
 
 /// What only the environment says: secrets that need no file, and what is asked for once.

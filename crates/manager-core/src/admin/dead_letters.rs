@@ -296,7 +296,7 @@ async fn ignore(
         Wanted::Open(filter) => filter,
         Wanted::Filter(body) => filter(&mut tx, app, body).await?,
     };
-    let letters = store::dead_letters::lock_unresolved(&mut tx, app.id, &filter, RESOLVE_MAX).await?;
+    let letters = store::dead_letters::lock_unresolved(&mut tx, app.id, &filter, None, RESOLVE_MAX).await?;
     let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
     let count =
         store::dead_letters::resolve(&mut tx, app.id, &ids, Resolution::Ignored, note.as_deref()).await?;
@@ -321,14 +321,13 @@ async fn filter(conn: &mut PgConnection, app: &App, body: FilterBody) -> Result<
         }
     }
     Ok(Filter {
-        id: None,
-        is_unresolved: false,
         kind: body.kind,
         script,
         trigger: body.trigger_id,
         reason: body.reason,
         failed_before: body.failed_before,
         failed_after: body.failed_after,
+        ..Filter::default()
     })
 }
 

@@ -24,12 +24,11 @@ use super::problem::ApiError;
 use super::read::{Json, Params};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
+use crate::events;
 use crate::events::queues::{Message, SendError};
-use crate::events::replay;
 use crate::events::triggers::{Kind, Trigger, TriggerConfig};
 use crate::store;
 use crate::store::apps::App;
-use crate::store::dead_letters::Filter;
 use crate::store::queues::{Level, MessageView, Place};
 
 /// Messages that one statement throws away; more would hold their locks for long.
@@ -245,7 +244,7 @@ pub(super) async fn purge(
     Ok(JsonBody(Done { messages }))
 }
 
-/// Tries the messages again that were given up, at most a thousand of them.
+/// Gives messages that were given up to the consumer that the queue has now, at most a thousand of them.
 pub(super) async fn redrive(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
@@ -253,13 +252,16 @@ pub(super) async fn redrive(
     Path((_, name)): Path<(String, String)>,
 ) -> Result<JsonBody<Done>, ApiError> {
     let queue = queue(&name)?;
-    let consumer = admin.snapshot.triggers().consumer(app.id, &queue).map(|consumer| consumer.id);
-    let consumer = consumer.ok_or_else(|| {
+    let triggers = admin.snapshot.triggers();
+    let consumer = triggers.consumer(app.id, &queue).and_then(|consumer| match &consumer.config {
+        TriggerConfig::Queue(config) => Some((consumer, config)),
+        _ => None,
+    });
+    let (consumer, config) = consumer.ok_or_else(|| {
         ApiError::new(Code::Conflict, "the queue has no consumer that could try its messages again")
     })?;
-    let filter = Filter { is_unresolved: true, trigger: Some(consumer), ..Filter::default() };
     let mut tx = admin.database.begin().await?;
-    let replayed = replay(&mut tx, &admin.outbox, app.id, &filter, None, 0).await?;
+    let replayed = events::redrive(&mut tx, &admin.outbox, consumer, config).await?;
     let messages = replayed.deliveries.len() as u64;
     if messages > 0 {
         audit::append(&mut tx, Entry::new(&principal, "queue.redrive", &queue).on(app.id)).await?;

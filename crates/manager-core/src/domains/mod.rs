@@ -71,15 +71,18 @@ mod tests {
     use super::*;
     use crate::data::files::blobs::FileStorage;
     use crate::data::files::orphans::OrphanSweep;
+    use crate::events::EventRetention;
     use crate::recorder::Retention;
     use crate::vault::{MasterKey, MasterKeys};
 
     fn config() -> ManagerConfig {
         let day = Duration::from_secs(86_400);
+        let events =
+            EventRetention { dead_letters_per_app: 1, dead_letter_bytes_per_app: 1, abandoned_per_app: 1 };
         ManagerConfig {
             base_domain: "Apps.example.org".into(),
             public_url: "https://pi.example.org:8443/".into(),
-            retention: Retention { age: day, records_per_app: 1, every: day },
+            retention: Retention { age: day, records_per_app: 1, events, every: day },
             secret_keys: MasterKeys { current: MasterKey::generate().unwrap(), staged: None, keeper: None },
             addresses: crate::outbound::Addresses::default(),
             dns_servers: Vec::new(),

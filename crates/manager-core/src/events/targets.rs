@@ -58,8 +58,10 @@ impl Targets {
             Some(target) => Resolved::Target(Arc::new(target)),
         };
         drop(conn);
+        // An event is not given up for what was so earlier: whether there is no code is looked up each time.
+        let is_code = matches!(found, Resolved::Target(_));
         // What was read before a deploy must not be remembered after it.
-        if Arc::ptr_eq(&self.snapshot.current(), &table) {
+        if is_code && Arc::ptr_eq(&self.snapshot.current(), &table) {
             let mut known = self.lock();
             if known.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, &table)) {
                 known.targets.insert((script, version), found.clone());

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use shared::id::{AppId, ExecutionId};
 
 use super::Shared;
+use crate::events::{self, EventRetention};
 use crate::store::{self, Database};
 
 /// Rows of one statement: a lock on so few is short, and nobody waits behind it.
@@ -16,11 +17,12 @@ const BATCH: i64 = 1_000;
 /// Between two batches, so that removing never takes the database from those who use it.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long and how many execution records are kept.
+/// How long and how many execution records are kept, and how much of what events leave behind.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     pub age: Duration,
     pub records_per_app: u32,
+    pub events: EventRetention,
     /// How often to look.
     pub every: Duration,
 }
@@ -34,18 +36,25 @@ pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Rete
         if seen == Some(written) {
             continue;
         }
-        if let Err(error) = crate::events::sweep_retention(&database).await {
-            tracing::warn!(%error, "what old events left could not be removed; trying again later");
+        let of_events = events::sweep_retention(&database, retention.events).await;
+        match &of_events {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(rows.removed = removed, "what old events left was removed"),
+            Err(error) => {
+                tracing::warn!(%error, "what old events left could not be removed; trying again later");
+            }
         }
-        match sweep(&database, retention, Utc::now()).await {
+        let records = sweep(&database, retention, Utc::now()).await;
+        match &records {
             Ok(0) => {}
             Ok(removed) => tracing::info!(executions.removed = removed, "old execution records were removed"),
             Err(error) => {
                 tracing::warn!(%error, "old execution records could not be removed; trying again later");
-                continue;
             }
         }
-        seen = Some(written);
+        if of_events.is_ok() && records.is_ok() {
+            seen = Some(written);
+        }
     }
 }
 

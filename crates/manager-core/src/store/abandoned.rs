@@ -72,7 +72,53 @@ pub(crate) async fn page(
     .await
 }
 
-/// Removes some that were noted before this; answers how many.
+/// The newest of an app's beside which there are so many newer ones.
+pub(crate) async fn nth_newest(
+    conn: &mut PgConnection,
+    app: AppId,
+    newer: u32,
+) -> sqlx::Result<Option<DeliveryId>> {
+    sqlx::query_scalar(
+        "select delivery_id
+         from abandoned_executions
+         where app_id = $1
+         order by delivery_id desc
+         offset $2
+         limit 1",
+    )
+    .bind(app)
+    .bind(i64::from(newer))
+    .fetch_optional(conn)
+    .await
+}
+
+/// Removes the oldest of an app's, none younger than `last`; answers how many.
+pub(crate) async fn delete_up_to(
+    conn: &mut PgConnection,
+    app: AppId,
+    last: DeliveryId,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from abandoned_executions
+         where app_id = $1
+           and delivery_id = any(array(
+               select delivery_id
+               from abandoned_executions
+               where app_id = $1 and delivery_id <= $2
+               order by delivery_id
+               limit $3
+           ))",
+    )
+    .bind(app)
+    .bind(last)
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes some that were noted before this, the oldest; answers how many.
 pub(crate) async fn delete_before(
     conn: &mut PgConnection,
     time: DateTime<Utc>,
@@ -81,7 +127,11 @@ pub(crate) async fn delete_before(
     let done = sqlx::query(
         "delete from abandoned_executions
          where (app_id, delivery_id) in (
-             select app_id, delivery_id from abandoned_executions where abandoned_at < $1 limit $2
+             select app_id, delivery_id
+             from abandoned_executions
+             where abandoned_at < $1
+             order by abandoned_at
+             limit $2
          )",
     )
     .bind(time)

@@ -49,9 +49,11 @@ pub(crate) struct Filter {
     pub(crate) reason: Option<String>,
     pub(crate) failed_before: Option<DateTime<Utc>>,
     pub(crate) failed_after: Option<DateTime<Utc>>,
+    /// Text that stands somewhere in the event.
+    pub(crate) mentions: Option<String>,
 }
 
-/// The columns of a [`DeadLetter`], and which rows a [`Filter`] bound as $2 to $9 means.
+/// The columns of a [`DeadLetter`], and which rows a [`Filter`] bound as $2 to $10 means.
 macro_rules! filtered {
     ($verb:literal, $rest:literal) => {
         concat!(
@@ -64,7 +66,8 @@ macro_rules! filtered {
                 and ($6::uuid is null or trigger_id = $6)
                 and ($7::text is null or reason = $7)
                 and ($8::timestamptz is null or failed_at < $8)
-                and ($9::timestamptz is null or failed_at >= $9) ",
+                and ($9::timestamptz is null or failed_at >= $9)
+                and ($10::text is null or position(convert_to($10, 'UTF8') in payload) > 0) ",
             $rest
         )
     };
@@ -87,9 +90,9 @@ pub(crate) async fn page(
                 failed_at, resolution, resolved_at,
                 note, replayed_as
          from dead_letters",
-        "and ($10::uuid is null or id < $10)
+        "and ($11::uuid is null or id < $11)
          order by id desc
-         limit $11"
+         limit $12"
     ))
     .bind(app)
     .bind(filter.id)
@@ -100,17 +103,19 @@ pub(crate) async fn page(
     .bind(&filter.reason)
     .bind(filter.failed_before)
     .bind(filter.failed_after)
+    .bind(&filter.mentions)
     .bind(before)
     .bind(limit)
     .fetch_all(conn)
     .await
 }
 
-/// Unresolved dead letters of an app that a filter means, the oldest first, locked.
+/// Unresolved dead letters of an app that a filter means, the oldest after `after` first, locked.
 pub(crate) async fn lock_unresolved(
     conn: &mut PgConnection,
     app: AppId,
     filter: &Filter,
+    after: Option<DeadLetterId>,
     limit: i64,
 ) -> sqlx::Result<Vec<DeadLetter>> {
     sqlx::query_as(filtered!(
@@ -123,8 +128,9 @@ pub(crate) async fn lock_unresolved(
                 note, replayed_as
          from dead_letters",
         "and (resolution is null or resolution = 'handler_failed')
+           and ($11::uuid is null or id > $11)
          order by id
-         limit $10
+         limit $12
          for update"
     ))
     .bind(app)
@@ -136,6 +142,8 @@ pub(crate) async fn lock_unresolved(
     .bind(&filter.reason)
     .bind(filter.failed_before)
     .bind(filter.failed_after)
+    .bind(&filter.mentions)
+    .bind(after)
     .bind(limit)
     .fetch_all(conn)
     .await
@@ -207,7 +215,62 @@ pub(crate) async fn unresolved(conn: &mut PgConnection) -> sqlx::Result<(i64, Op
         .await
 }
 
-/// Removes some that failed before this; answers how many.
+/// The newest dead letter of an app for which there is no room: beside it there are so many newer ones, or they
+/// have, together with it, more than so many bytes. Their sizes are known without reading what is large.
+pub(crate) async fn first_too_many(
+    conn: &mut PgConnection,
+    app: AppId,
+    newer: u32,
+    bytes: i64,
+) -> sqlx::Result<Option<DeadLetterId>> {
+    sqlx::query_scalar(
+        "select id
+         from (
+             select id,
+                    row_number() over newest_first as place,
+                    sum(octet_length(payload) + pg_column_size(errors)) over newest_first as bytes
+             from dead_letters
+             where app_id = $1
+             window newest_first as (order by id desc rows unbounded preceding)
+         ) letters
+         where place > $2 or bytes > $3
+         order by id desc
+         limit 1",
+    )
+    .bind(app)
+    .bind(i64::from(newer))
+    .bind(bytes)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Removes the oldest dead letters of an app, none younger than `last`; answers how many.
+pub(crate) async fn delete_up_to(
+    conn: &mut PgConnection,
+    app: AppId,
+    last: DeadLetterId,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from dead_letters
+         where app_id = $1
+           and id = any(array(
+               select id
+               from dead_letters
+               where app_id = $1 and id <= $2
+               order by id
+               limit $3
+           ))",
+    )
+    .bind(app)
+    .bind(last)
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes some that failed before this, the oldest; answers how many.
 pub(crate) async fn delete_before(
     conn: &mut PgConnection,
     time: DateTime<Utc>,
@@ -215,7 +278,9 @@ pub(crate) async fn delete_before(
 ) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "delete from dead_letters
-         where (app_id, id) in (select app_id, id from dead_letters where failed_at < $1 limit $2)",
+         where (app_id, id) in (
+             select app_id, id from dead_letters where failed_at < $1 order by failed_at limit $2
+         )",
     )
     .bind(time)
     .bind(limit)

@@ -14,6 +14,7 @@ pub(crate) mod assets;
 pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod bundles;
+pub(crate) mod changes;
 mod columns;
 pub(crate) mod cron;
 pub(crate) mod dead_letters;

@@ -115,6 +115,11 @@ pub(crate) struct TriggerSpec {
     pub(crate) enabled: bool,
 }
 
+/// Whether there is a trigger of this id.
+pub(crate) async fn exists(conn: &mut PgConnection, id: TriggerId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select 1 from triggers where id = $1)").bind(id).fetch_one(conn).await
+}
+
 pub(crate) async fn by_id(
     conn: &mut PgConnection,
     app: AppId,

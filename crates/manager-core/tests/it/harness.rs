@@ -13,8 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use manager_core::{
-    Addresses, FileStorage, FirstOwner, Manager, ManagerConfig, MasterKey, MasterKeys, OrphanSweep,
-    Retention, permissions_beside,
+    Addresses, EventRetention, FileStorage, FirstOwner, Manager, ManagerConfig, MasterKey, MasterKeys,
+    OrphanSweep, Retention, permissions_beside,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -75,7 +75,12 @@ impl Reply {
 }
 
 pub(crate) fn config() -> ManagerConfig {
-    let retention = Retention { age: DAY * 30, records_per_app: 100_000, every: DAY };
+    let events = EventRetention {
+        dead_letters_per_app: 10_000,
+        dead_letter_bytes_per_app: 256 << 20,
+        abandoned_per_app: 10_000,
+    };
+    let retention = Retention { age: DAY * 30, records_per_app: 100_000, events, every: DAY };
     ManagerConfig {
         base_domain: "localhost".into(),
         public_url: "http://127.0.0.1:8080".into(),

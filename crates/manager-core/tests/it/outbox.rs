@@ -376,6 +376,37 @@ async fn what_ended_the_platform_three_times_is_poison() {
 }
 
 #[tokio::test]
+async fn an_event_whose_trigger_is_news_is_not_given_up() {
+    let api = delivering().await;
+    let body = json!({ "kind": "pubsub", "script": "hello", "config": { "topic": "x" } });
+    let id = api.post("/apps/default/triggers", body).await.is(201)["id"].as_str().unwrap().to_owned();
+    // As another node makes it, whose word has not come yet.
+    let news = uuid::Uuid::now_v7();
+    api.database
+        .execute(&format!(
+            "create temporary table news as select * from triggers where id = '{id}';
+             update news set id = '{news}';
+             insert into triggers select * from news;"
+        ))
+        .await;
+    api.database
+        .execute(&format!(
+            "insert into outbox (shard, app_id, delivery_id, kind, trigger_id, script_id, max_attempts, base_ms, cap_ms,
+                                 root_id, depth, payload)
+             select get_byte(uuid_send(app_id), 15) % 16, app_id, '{news}', 'pubsub', '{news}', id, 5, 1, 1, '{news}', 1,
+                    '{{}}'
+             from scripts
+             where name = 'hello';
+             select pg_notify('picloud_outbox', '')"
+        ))
+        .await;
+    drained(&api).await;
+    assert_eq!(api.pool.last_request().delivery.unwrap().id, news);
+    assert_eq!(api.get("/apps/default/dead-letters").await.is(200)["items"], json!([]));
+    api.manager.stop_events().await;
+}
+
+#[tokio::test]
 async fn an_event_for_a_script_that_is_gone_or_off_is_given_up() {
     let api = TestApi::start().await;
     later(&api).await;

@@ -18,6 +18,7 @@ mod changes;
 mod changes_and_crashes;
 mod context;
 mod crashes;
+mod cron_overlap;
 mod deliveries;
 mod docs;
 mod domains;

@@ -180,6 +180,35 @@ fn messages_that_were_given_up_are_driven_again() {
 }
 
 #[test]
+fn messages_that_a_former_consumer_gave_up_go_to_the_present_one_and_no_others_do() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("former", r#"throw retry::fatal("never");"#, &NO_LIMITS);
+    let former = consumer(&app, "former", "jobs", 1);
+    consumer(&app, "former", "other", 1);
+    // One that looks like a message of the queue, of which others are.
+    let decoy = json!({ "queue": { "name": "jobs" } });
+    app.admin("POST", "/queues/other/messages", &json!({ "message": decoy })).is(202);
+    for number in 0..2 {
+        app.admin("POST", "/queues/jobs/messages", &json!({ "message": number })).is(202);
+    }
+    let open =
+        || app.admin("GET", "/dead-letters?unresolved=true", &Value::Null).is(200).json()["items"].clone();
+    eventually("all are dead letters", || (open().as_array().unwrap().len() == 3).then_some(()));
+
+    app.admin("DELETE", &format!("/triggers/{former}"), &Value::Null).is(204);
+    app.admin("POST", "/queues/jobs:redrive", &json!({})).is_problem("conflict");
+    app.deploy("present", HANDLER, &NO_LIMITS);
+    consumer(&app, "present", "jobs", 1);
+    assert_eq!(app.admin("POST", "/queues/jobs:redrive", &json!({})).is(200).json()["messages"], 2);
+    let told = handled(&app, "present", 2);
+    let messages: Vec<_> = told.iter().map(|told| &told["event"]["queue"]["message"]).collect();
+    assert_eq!(messages, [0, 1], "in their order, because it handles one at a time");
+    assert!(told.iter().all(|told| told["delivery"]["replay_of"].is_string()), "{told:?}");
+    assert_eq!(open().as_array().unwrap().len(), 1, "what is of another queue stays");
+}
+
+#[test]
 fn messages_of_one_key_are_handled_in_turn_whatever_their_neighbours_do() {
     let server = TestServer::shared();
     let app = server.app();

@@ -137,6 +137,29 @@ fn a_message_reaches_every_trigger_of_its_topic() {
 }
 
 #[test]
+fn what_one_node_is_told_to_do_the_other_does_too() {
+    let first = TestServer::start();
+    let slug = {
+        let app = first.app();
+        app.deploy("job", HANDLER, &NO_LIMITS);
+        app.slug
+    };
+    // The first has every shard, and heard nothing of what the second is told.
+    let second = TestServer::start_beside(&first);
+    let app = second.existing_app(&slug);
+    trigger(&app, "pubsub", "job", json!({ "topic": "x" }));
+    app.run("send", r#"pubsub::publish("x", 1)"#, &NO_LIMITS).is(200);
+    assert_eq!(told(&app, "job", 1)[0]["event"]["pubsub"]["message"], 1);
+    assert_eq!(app.admin("GET", "/dead-letters", &Value::Null).is(200).json()["items"], json!([]));
+
+    let there = first.existing_app(&slug);
+    eventually("a route of the second answers on the first", || {
+        (there.get("/send").status == 200).then_some(())
+    });
+    told(&app, "job", 2);
+}
+
+#[test]
 fn a_failed_event_is_a_dead_letter_whose_handler_runs() {
     let server = TestServer::shared();
     let app = server.app();

@@ -80,7 +80,8 @@ fn event(entry: &Entry, time: DateTime<Utc>, missed: u32) -> Option<NewEvent> {
     let about = About::new(&entry.config.schedule, &entry.config.timezone, time, missed);
     let payload = Payload::at(EventKind::Cron, Uuid::now_v7(), time, &about).ok()?;
     let trigger = &entry.trigger;
-    let in_turn = entry.config.overlap == Overlap::Wait;
+    // Also where a time is left out while another's run is not over: those that are made up for come together.
+    let in_turn = entry.config.overlap != Overlap::Allow;
     Some(NewEvent {
         trigger: Some(trigger.id),
         retry: trigger.retry.into(),
@@ -91,7 +92,33 @@ fn event(entry: &Entry, time: DateTime<Utc>, missed: u32) -> Option<NewEvent> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use shared::id::AppId;
+
     use super::*;
+    use crate::events::triggers::testing::trigger;
+    use crate::events::triggers::{Kind, TriggerConfig};
+
+    #[test]
+    fn times_that_are_made_up_for_run_together_only_where_runs_may_overlap() {
+        let keys = |overlap: &str| -> Vec<_> {
+            let config = json!({ "schedule": "* * * * * *", "missed": "all", "overlap": overlap });
+            let trigger = trigger(AppId::new(), Kind::Cron, &config);
+            let TriggerConfig::Cron(config) = trigger.config.clone() else { panic!("{trigger:?}") };
+            let schedule = config.schedule().unwrap();
+            let entry = Entry { trigger: Arc::new(trigger), config, schedule };
+            let now = Utc::now();
+            let due = Due::find(&entry, now - TimeDelta::seconds(3), now).unwrap();
+            let events = events_of(&due, now);
+            assert_eq!(events.len(), 3);
+            events.iter().map(|event| event.order_key == Some(entry.trigger.id.to_bytes())).collect()
+        };
+        assert_eq!(keys("allow"), [false; 3]);
+        assert_eq!(keys("skip"), [true; 3]);
+        assert_eq!(keys("wait"), [true; 3]);
+    }
 
     #[test]
     fn the_policy_says_what_becomes_of_missed_times() {

@@ -125,7 +125,8 @@ impl Dispatching {
     ) {
         let Some(outlet) = take(&self.shared.outlet) else { return };
         let (events, inbox) = unbounded_channel();
-        let owner = owner::start(database.clone(), events.clone(), keepers.queues.clone());
+        let queues = keepers.queues.clone();
+        let owner = owner::start(database.clone(), events.clone(), queues, Arc::clone(&snapshot));
         let runner = Arc::new(Runner {
             targets: Targets::new(database.clone(), Arc::clone(&snapshot)),
             snapshot,

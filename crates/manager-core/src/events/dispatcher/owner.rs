@@ -1,5 +1,5 @@
 //! Owning shards: by advisory locks on a connection of its own, on which nothing else is done but to
-//! listen for what other nodes write. When the connection ends, so does the ownership; nobody asks
+//! listen for what other nodes write and change. When the connection ends, so does the ownership; nobody asks
 //! from time to time whether it still holds.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::core::Event;
 use crate::events::queues::Queues;
 use crate::events::row::SHARDS;
+use crate::snapshot::Snapshot;
 use crate::store::outbox::Acquired;
 use crate::store::{self, Database};
 
@@ -30,10 +31,15 @@ pub(super) struct Ownership {
     tasks: [JoinHandle<()>; 2],
 }
 
-pub(super) fn start(database: Database, events: UnboundedSender<Event>, queues: Queues) -> Ownership {
+pub(super) fn start(
+    database: Database,
+    events: UnboundedSender<Event>,
+    queues: Queues,
+    snapshot: Arc<Snapshot>,
+) -> Ownership {
     let current = Arc::new(Mutex::new(Uuid::nil()));
     let tell = Arc::new(Notify::new());
-    let told = Told { events, queues };
+    let told = Told { events, queues, snapshot };
     let own = tokio::spawn(own(database.clone(), told, Arc::clone(&current)));
     let telling = tokio::spawn(tell_others(database, Arc::clone(&tell)));
     Ownership { current, tell, tasks: [own, telling] }
@@ -66,10 +72,11 @@ impl Ownership {
     }
 }
 
-/// Who is told of what is ours.
+/// Who is told of what is ours, and of what others say.
 struct Told {
     events: UnboundedSender<Event>,
     queues: Queues,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Told {
@@ -79,9 +86,9 @@ impl Told {
             return;
         }
         self.queues.acquired(shards.iter().map(|shard| (shard.shard, shard.is_continued)).collect());
-        for Acquired { shard, suspect_max_id, is_continued } in shards {
+        for Acquired { shard, suspect_max_id, last_id, is_continued } in shards {
             owned.push(shard);
-            let _ = self.events.send(Event::Acquired { shard, suspect_max_id, is_continued });
+            let _ = self.events.send(Event::Acquired { shard, suspect_max_id, last_id, is_continued });
         }
     }
 
@@ -124,7 +131,10 @@ async fn hold(
     previous: Option<Uuid>,
     owned: &mut Vec<u8>,
 ) -> sqlx::Result<()> {
-    let mut listener = database.listener(&[store::outbox::CHANNEL, store::queues::CHANNEL]).await?;
+    let channels = [store::outbox::CHANNEL, store::queues::CHANNEL, store::changes::CHANNEL];
+    let mut listener = database.listener(&channels).await?;
+    // Nobody listened until now.
+    told.snapshot.refresh();
     let mut pause = RETRY_FIRST;
     loop {
         told.acquired(store::outbox::acquire(&mut listener, owner, previous).await?, owned);
@@ -133,6 +143,7 @@ async fn hold(
         match next(&mut listener, (!is_complete).then_some(pause)).await? {
             Heard::Written => drop(told.events.send(Event::Dirty)),
             Heard::Queue(words) => told.queues.heard(&words),
+            Heard::Change(by) => told.snapshot.heard(&by),
             Heard::Nothing => pause = (pause * 2).min(RETRY_LONGEST),
             Heard::End => return Ok(()),
         }
@@ -142,6 +153,8 @@ async fn hold(
 enum Heard {
     Written,
     Queue(String),
+    /// Of the configuration, by this node.
+    Change(String),
     Nothing,
     End,
 }
@@ -154,10 +167,12 @@ async fn next(listener: &mut PgListener, patience: Option<Duration>) -> sqlx::Re
             Err(_) => return Ok(Heard::Nothing),
         },
     };
-    Ok(match heard {
-        None => Heard::End,
-        Some(heard) if heard.channel() == store::queues::CHANNEL => Heard::Queue(heard.payload().to_owned()),
-        Some(_) => Heard::Written,
+    let Some(heard) = heard else { return Ok(Heard::End) };
+    let words = heard.payload().to_owned();
+    Ok(match heard.channel() {
+        store::queues::CHANNEL => Heard::Queue(words),
+        store::changes::CHANNEL => Heard::Change(words),
+        _ => Heard::Written,
     })
 }
 

@@ -64,7 +64,7 @@ impl Runner {
 
     async fn attempt(&self, row: &Row) -> Verdict {
         let task = &*row.task;
-        let principal = match self.standing(task) {
+        let principal = match self.standing(task).await {
             Ok(principal) => principal,
             Err(verdict) => return verdict,
         };
@@ -99,14 +99,18 @@ impl Runner {
 
     /// Whose rights stand behind an event of a trigger; nobody's behind others. An event whose trigger
     /// may not run waits, and one whose trigger was removed is given up.
-    fn standing(&self, task: &Task) -> Result<Option<UserId>, Verdict> {
+    async fn standing(&self, task: &Task) -> Result<Option<UserId>, Verdict> {
         let Some(id) = task.trigger else { return Ok(None) };
-        match self.snapshot.triggers().get(id) {
-            Some(trigger) if trigger.may_run() => Ok(trigger.registered_by),
-            Some(_) => Err(Verdict::Held),
-            None => {
+        match self.snapshot.trigger(id).await {
+            Ok(Some(trigger)) if trigger.may_run() => Ok(trigger.registered_by),
+            Ok(Some(_)) => Err(Verdict::Held),
+            Ok(None) => {
                 let error = "the trigger that it was for is not there any more".to_owned();
                 Err(Verdict::Fatal { reason: Reason::TriggerMissing, error })
+            }
+            Err(error) => {
+                tracing::warn!(%error, delivery.id = %task.delivery, "a delivery's trigger could not be looked up");
+                Err(Verdict::PutOff(UNWELL))
             }
         }
     }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use chrono::SecondsFormat;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use shared::id::{AppId, TriggerId};
 use shared::name::QueueName;
 use tokio::sync::watch;
 
-use super::{About, Errand, Inbox, News, Queues};
+use super::message::{About, order_key};
+use super::{Errand, Inbox, News, Queues};
 use crate::events::row::shard_of;
+use crate::events::triggers::queue::QueueConfig;
 use crate::events::triggers::{Kind, Trigger, TriggerConfig, TriggerTable};
 use crate::events::{EmitError, EventKind, NewEvent, Outbox, Payload};
 use crate::snapshot::Snapshot;
@@ -267,8 +268,7 @@ impl Feeder {
         let messages = store::queues::take(&mut tx, app, queue, room).await?;
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         if count > 0 {
-            let in_turn = config.concurrency == 1;
-            let events = messages.into_iter().filter_map(|message| event(consumer, queue, message, in_turn));
+            let events = messages.into_iter().filter_map(|message| event(consumer, config, message));
             let pending = match self.outbox.insert(&mut tx, events.collect()).await {
                 Ok(pending) => pending,
                 Err(EmitError::Database(error)) => return Err(error),
@@ -294,33 +294,20 @@ impl Feeder {
     }
 }
 
-fn event(consumer: &Trigger, queue: &QueueName, message: Message, in_turn: bool) -> Option<NewEvent> {
+fn event(consumer: &Trigger, config: &QueueConfig, message: Message) -> Option<NewEvent> {
     let Message { delivery, message, key, enqueued_at, cause } = message;
     // It was JSON when it was sent.
     let message = RawValue::from_string(message).ok()?;
     let enqueued_at = enqueued_at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let about = About { name: queue.as_str(), message: &message, enqueued_at };
+    let about = About { name: config.queue.as_str(), message: &message, enqueued_at };
     let payload = Payload::new(EventKind::Queue, &about).ok()?;
-    let order_key = match key {
-        _ if in_turn => Some(consumer.id.to_bytes()),
-        Some(key) => Some(order_key(consumer.id, &key)),
-        None => None,
-    };
     Some(NewEvent {
         delivery,
         trigger: Some(consumer.id),
         retry: consumer.retry.into(),
-        order_key,
+        order_key: order_key(config, key.as_deref()),
         ..NewEvent::new(consumer.app, consumer.target.script, EventKind::Queue, cause, payload)
     })
-}
-
-/// What the messages of one key have in common.
-fn order_key(consumer: TriggerId, key: &str) -> [u8; 16] {
-    let hash = Sha256::new().chain_update(consumer.to_bytes()).chain_update(key).finalize();
-    let mut short = [0; 16];
-    short.copy_from_slice(&hash[..16]);
-    short
 }
 
 fn seconds(seconds: f64) -> Duration {

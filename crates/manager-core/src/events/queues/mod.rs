@@ -11,11 +11,10 @@
 mod errand;
 mod feeder;
 mod lanes;
+mod message;
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::cause::Cause;
 use shared::id::{AppId, DeliveryId, TriggerId};
@@ -27,20 +26,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use self::errand::Errand;
 pub(crate) use self::feeder::Feeder;
 use self::lanes::Lanes;
+pub(crate) use self::message::{is_of, mark, order_key_again};
 use crate::store;
 use crate::store::outbox::Seen;
 use crate::store::queues::NewMessage;
 
 /// When to look for a message whose sender went away before it could say whether it had committed.
 const DOUBT_MS: u64 = 1_000;
-
-/// What a script sees as `ctx.event.queue`.
-#[derive(Debug, Serialize)]
-pub(crate) struct About<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) message: &'a RawValue,
-    pub(crate) enqueued_at: String,
-}
 
 /// A message for a queue.
 #[derive(Debug, Clone, Copy)]

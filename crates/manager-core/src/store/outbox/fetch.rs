@@ -16,15 +16,16 @@ use crate::events::{Fetch, Page, Payload, RetryPolicy, Row, Task};
 /// index; then some rows of each, so that no app hides behind another's backlog. The clock is
 /// `statement_timestamp()`, because the index cannot be searched by one that runs on.
 ///
-/// The jumps look no further back than the rest: what is older and was deleted stays in the index while
-/// somebody holds a snapshot, and is passed over there without a look at the table.
+/// What was deleted stays in the index while somebody holds a snapshot. So the jumps go backwards, to the newest
+/// of each app, behind which that is; and they look no further back than the rest, so that what is older of an
+/// app that has nothing left is passed over in the index, without a look at the table.
 pub(crate) const FETCH: &str = "
     with recursive due as materialized (
         select s.shard, (
                    select o.app_id
                    from outbox o
                    where o.shard = s.shard and o.due_at > $2
-                   order by o.app_id
+                   order by o.app_id desc, o.due_at desc, o.id desc
                    limit 1
                ) as app_id
         from unnest($1::smallint[]) as s (shard)
@@ -32,8 +33,8 @@ pub(crate) const FETCH: &str = "
         select d.shard, (
                    select o.app_id
                    from outbox o
-                   where o.shard = d.shard and o.app_id > d.app_id and o.due_at > $2
-                   order by o.app_id
+                   where o.shard = d.shard and o.app_id < d.app_id and o.due_at > $2
+                   order by o.app_id desc, o.due_at desc, o.id desc
                    limit 1
                )
         from due d
@@ -79,7 +80,7 @@ pub(crate) const NEXT_DUE: &str = "
                    select o.app_id
                    from outbox o
                    where o.shard = s.shard and o.due_at > $2
-                   order by o.app_id
+                   order by o.app_id desc, o.due_at desc, o.id desc
                    limit 1
                ) as app_id
         from unnest($1::smallint[]) as s (shard)
@@ -87,8 +88,8 @@ pub(crate) const NEXT_DUE: &str = "
         select a.shard, (
                    select o.app_id
                    from outbox o
-                   where o.shard = a.shard and o.app_id > a.app_id and o.due_at > $2
-                   order by o.app_id
+                   where o.shard = a.shard and o.app_id < a.app_id and o.due_at > $2
+                   order by o.app_id desc, o.due_at desc, o.id desc
                    limit 1
                )
         from apps a
@@ -234,7 +235,7 @@ mod tests {
         assert!(fetch.contains("using outbox_order_idx on outbox earlier"), "{fetch}");
         let next = plan(&mut conn, NEXT_DUE, "array[3]::smallint[], 'epoch'").await;
         for text in [&fetch, &next] {
-            assert!(text.contains("Index Only Scan using outbox_due_idx"), "{text}");
+            assert!(text.contains("Index Only Scan Backward using outbox_due_idx"), "{text}");
             assert!(!text.contains("Seq Scan"), "{text}");
         }
         let wanted = Fetch {

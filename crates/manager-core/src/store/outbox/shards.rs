@@ -15,6 +15,8 @@ pub(crate) const CHANNEL: &str = "picloud_outbox";
 pub(crate) struct Acquired {
     pub(crate) shard: u8,
     pub(crate) suspect_max_id: i64,
+    /// The last row of the outbox when it became ours.
+    pub(crate) last_id: i64,
     /// It was ours before, and nobody's in between.
     pub(crate) is_continued: bool,
 }
@@ -39,7 +41,10 @@ pub(crate) async fn acquire<'e>(
                                    else (select coalesce(max(id), 0) from outbox) end
          from free f
          where s.shard = f.shard
-         returning s.shard, s.suspect_max_id, coalesce(f.owner = $2, false) as is_continued",
+         returning s.shard,
+                   s.suspect_max_id,
+                   (select coalesce(max(id), 0) from outbox) as last_id,
+                   coalesce(f.owner = $2, false) as is_continued",
     )
     .bind(owner)
     .bind(previous)
@@ -52,6 +57,7 @@ pub(crate) async fn acquire<'e>(
             Ok(Acquired {
                 shard: u8::try_from(shard).unwrap_or_default(),
                 suspect_max_id: row.try_get("suspect_max_id")?,
+                last_id: row.try_get("last_id")?,
                 is_continued: row.try_get("is_continued")?,
             })
         })

@@ -49,8 +49,20 @@ impl<'a> Failpoint<'a> {
     /// Waits until so many transactions are held.
     #[track_caller]
     pub(crate) fn is_reached_by(&self, transactions: usize) {
-        let reached = || (self.sessions("wait_event = 'advisory'") >= transactions).then_some(());
+        let reached = || (self.held() >= transactions).then_some(());
         eventually("the failpoint is reached", reached);
+    }
+
+    /// How many transactions are held now.
+    pub(crate) fn held(&self) -> usize {
+        self.sessions("wait_event = 'advisory'")
+    }
+
+    /// Lets go of what is held, while the platform lives.
+    pub(crate) fn release(self) {
+        let Self { disk, table, held } = self;
+        drop(held);
+        disk.execute(&format!("drop trigger hold on {table}"));
     }
 
     /// Lets go of what is held, once the platform is dead, and waits until nothing of it is left.

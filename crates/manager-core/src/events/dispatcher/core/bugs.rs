@@ -31,6 +31,8 @@ pub(super) enum Bug {
     IgnoresLoss,
     /// More runs at once than there is room for.
     IgnoresCapacity,
+    /// A row that was handed over late is as it was when it was written.
+    TrustsLateHandOvers,
 }
 
 #[cfg(test)]

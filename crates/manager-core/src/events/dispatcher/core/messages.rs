@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Acquired {
         shard: u8,
         suspect_max_id: i64,
+        /// The last row that was there already.
+        last_id: i64,
         is_continued: bool,
     },
     /// A shard may be somebody else's from now on.

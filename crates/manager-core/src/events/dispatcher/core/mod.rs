@@ -74,8 +74,9 @@ impl Core {
     /// Takes in what happened and says what to do.
     pub(crate) fn step(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Acquired { shard, suspect_max_id, is_continued } => {
-                self.acquired(now, shard, suspect_max_id, is_continued);
+            Event::Acquired { shard, suspect_max_id, last_id, is_continued } => {
+                self.acquired(now, shard, is_continued);
+                self.shards.acquire(shard, suspect_max_id, last_id);
             }
             Event::Lost { shard } if !has(Bug::IgnoresLoss) => self.lost(shard),
             Event::Lost { .. } => {}
@@ -115,7 +116,7 @@ impl Core {
         (self.window.len(), self.runs.len())
     }
 
-    fn acquired(&mut self, now: Time, shard: u8, suspect_max_id: i64, is_continued: bool) {
+    fn acquired(&mut self, now: Time, shard: u8, is_continued: bool) {
         if !is_continued && !has(Bug::KeepsWhatIsForeign) {
             // Whatever was begun here is another's by now.
             for id in self.window.of_shard(shard) {
@@ -127,7 +128,6 @@ impl Core {
         // or its row would stay for ever.
         self.window.forget_over();
         self.settling.resume();
-        self.shards.acquire(shard, suspect_max_id);
         self.reading.start_over(now);
     }
 
@@ -159,8 +159,7 @@ impl Core {
         for row in rows {
             if !self.shards.owns(row.shard()) {
                 is_elsewhere = true;
-            } else if row.is_ordered && !has(Bug::RunsOutOfOrder) || !self.window.has_room_for_handed_over() {
-                // What is in order is found in order by a fetch.
+            } else if self.is_found_by_a_fetch(&row) {
                 self.reading.seek(row.due_us);
             } else {
                 self.take_in(row);
@@ -169,6 +168,17 @@ impl Core {
         if is_elsewhere {
             actions.push(Action::TellOthers);
         }
+    }
+
+    /// Whether a row that is handed over is left in the table, because it alone knows when and as what the
+    /// row is to run.
+    fn is_found_by_a_fetch(&self, row: &Row) -> bool {
+        // What is in order is found in order.
+        row.is_ordered && !has(Bug::RunsOutOfOrder)
+            // Whoever handed it over may have been held up since the commit. The row may have been found and
+            // tried meanwhile, by another owner or by us, and have attempts and strikes that are not said here.
+            || self.shards.is_inherited(row) && !has(Bug::TrustsLateHandOvers)
+            || !self.window.has_room_for_handed_over()
     }
 
     fn fetched(&mut self, now: Time, fetch: u64, page: Page) {

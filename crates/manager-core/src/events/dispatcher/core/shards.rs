@@ -1,16 +1,23 @@
-//! Which shards are ours.
+//! Which shards are ours, and which of their rows were there before.
 
 use super::{Row, SHARDS};
 
 #[derive(Debug, Default)]
 pub(super) struct Shards {
-    /// With the last row that may have been running when an owner died.
-    owned: [Option<i64>; SHARDS as usize],
+    owned: [Option<Tenure>; SHARDS as usize],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tenure {
+    /// The last row that may have been running when an owner died.
+    suspect_max_id: i64,
+    /// The last row that was there when it began.
+    last_id: i64,
 }
 
 impl Shards {
-    pub(super) fn acquire(&mut self, shard: u8, suspect_max_id: i64) {
-        self.owned[usize::from(shard)] = Some(suspect_max_id);
+    pub(super) fn acquire(&mut self, shard: u8, suspect_max_id: i64, last_id: i64) {
+        self.owned[usize::from(shard)] = Some(Tenure { suspect_max_id, last_id });
     }
 
     pub(super) fn lose(&mut self, shard: u8) {
@@ -31,7 +38,12 @@ impl Shards {
 
     /// Whether the row may be why an owner died.
     pub(super) fn is_suspect(&self, row: &Row) -> bool {
-        self.owned[usize::from(row.shard())].is_some_and(|last| row.id <= last)
+        self.owned[usize::from(row.shard())].is_some_and(|tenure| row.id <= tenure.suspect_max_id)
+    }
+
+    /// Whether the row was there when its shard became ours, so that it may have been tried before.
+    pub(super) fn is_inherited(&self, row: &Row) -> bool {
+        self.owned[usize::from(row.shard())].is_some_and(|tenure| row.id <= tenure.last_id)
     }
 
     pub(super) fn list(&self) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::id::AppId;
 
-use super::super::{Fetch, Page, Row, SHARDS, Settlement, Time};
+use super::super::{Event, Fetch, Page, Row, SHARDS, Settlement, Time};
 
 /// What is committed lazily is on the disk after this.
 const DISK_LAG: Duration = Duration::from_millis(600);
@@ -58,9 +58,9 @@ impl Database {
         self.clock_us + i64::try_from(now.as_micros()).unwrap()
     }
 
-    /// Takes free shards for a node; answers them with what `Acquired` says.
-    pub(super) fn acquire(&mut self, node: usize, owner: u64, previous: Option<u64>) -> Vec<(u8, i64, bool)> {
-        let last = self.rows.keys().next_back().copied().unwrap_or(0);
+    /// Takes free shards for a node; answers them with what the core is told.
+    pub(super) fn acquire(&mut self, node: usize, owner: u64, previous: Option<u64>) -> Vec<(u8, Event)> {
+        let last_id = self.rows.keys().next_back().copied().unwrap_or(0);
         let mut acquired = Vec::new();
         for (number, shard) in (0..SHARDS).zip(&mut self.shards) {
             if shard.locked_by.is_some() {
@@ -68,12 +68,20 @@ impl Database {
             }
             let is_continued = shard.owner.is_some() && shard.owner == previous;
             if !shard.is_clean && !is_continued {
-                shard.suspect_max_id = last;
+                shard.suspect_max_id = last_id;
             }
             (shard.owner, shard.is_clean, shard.locked_by) = (Some(owner), false, Some(node));
-            acquired.push((number, shard.suspect_max_id, is_continued));
+            let suspect_max_id = shard.suspect_max_id;
+            acquired.push((number, Event::Acquired { shard: number, suspect_max_id, last_id, is_continued }));
         }
         acquired
+    }
+
+    /// An owner that has nothing running gives its shards up.
+    pub(super) fn release(&mut self, owner: u64) {
+        for shard in self.shards.iter_mut().filter(|shard| shard.owner == Some(owner)) {
+            (shard.owner, shard.is_clean) = (None, true);
+        }
     }
 
     /// A connection ends, and its locks are free.

@@ -2,21 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use shared::cause::Cause;
-use shared::id::{AppId, DeadLetterId, DeliveryId, ExecutionId, ScriptId};
+use shared::id::AppId;
 use uuid::Uuid;
 
-use super::super::super::super::event::{EventKind, Payload};
-use super::super::super::super::retry::RetryPolicy;
-use super::super::super::super::row::Task;
 use super::super::super::super::verdict::Reason;
 use super::super::STRIKES_MAX;
 use super::super::{Action, Capacity, Core, Event, Fetch, Page, Row, Settlement, Time, Verdict};
 use super::checks::Checks;
 use super::database::{Database, Stored};
+use super::rows::row;
 
 const APPS: u128 = 4;
 /// So little that everything that is bounded is full now and then.
@@ -41,6 +37,7 @@ enum Happening {
     LoseLocks { node: usize },
     HearOfLoss { node: usize, life: u64, shards: Vec<u8> },
     Crash { node: usize },
+    Stop { node: usize },
     Start { node: usize },
     RestartDatabase,
     StepClock(i64),
@@ -57,6 +54,7 @@ struct Node {
     believes: HashSet<u8>,
     /// It lost its locks and does not know yet.
     is_deaf: bool,
+    is_stopping: bool,
     running: BTreeMap<u64, Row>,
     polls_at: Option<Time>,
 }
@@ -131,7 +129,13 @@ impl World {
             let (at, node) = (self.some(Time::from_secs(1), TROUBLE), self.a_node());
             self.at(at, Happening::Crash { node });
         }
-        for _ in 0..self.below(4) {
+        for _ in 0..self.below(3) {
+            let (at, node) = (self.some(Time::from_secs(1), TROUBLE), self.a_node());
+            self.at(at, Happening::Stop { node });
+        }
+        // Each is a take-over, and what is known on one node may be old on the other.
+        let losses = if self.is_two_nodes { 16 } else { 4 };
+        for _ in 0..self.below(losses) {
             let (at, node) = (self.some(Time::from_secs(1), TROUBLE), self.a_node());
             self.at(at, Happening::LoseLocks { node });
         }
@@ -234,6 +238,13 @@ impl World {
                 self.soon(50, Happening::Acquire { node, life });
             }
             Happening::Crash { node } => self.crash(node),
+            Happening::Stop { node } => {
+                if let Some(alive) = &mut self.nodes[node] {
+                    alive.is_stopping = true;
+                    let life = alive.life;
+                    self.tell(node, life, Event::Stop);
+                }
+            }
             Happening::Start { node } => self.start(node),
             Happening::RestartDatabase => self.restart_database(),
             Happening::StepClock(us) => {
@@ -254,31 +265,8 @@ impl World {
             self.checks.poison.insert(id, 0);
         }
         let max_attempts = 1 + u16::try_from(self.below(4)).unwrap();
-        let task = Task {
-            delivery: DeliveryId::from_uuid(Uuid::from_u128(id.unsigned_abs().into())),
-            kind: EventKind::Queue,
-            trigger: None,
-            script: ScriptId::from_uuid(Uuid::from_u128(app.as_uuid().as_u128())),
-            version: None,
-            cause: Cause::root(ExecutionId::from_uuid(Uuid::nil())),
-            reply_to: None,
-            replay_of: None,
-            handles: is_handler.then(|| DeadLetterId::from_uuid(Uuid::nil())),
-            payload: Payload::from_stored(Vec::new()),
-        };
-        let row = Row {
-            id,
-            app,
-            due_us: self.database.now_us(self.now),
-            enqueued_us: self.database.now_us(self.now),
-            attempts: 0,
-            strikes: 0,
-            retry: RetryPolicy { max_attempts, base_ms: 100, cap_ms: 1_000 },
-            is_suspect: false,
-            is_ordered: key.is_some(),
-            role: task.role(),
-            task: Arc::new(task),
-        };
+        let mut row = row(id, app, self.database.now_us(self.now), max_attempts, is_handler);
+        row.is_ordered = key.is_some();
         let stored = Box::new(Stored { due_us: row.due_us, row, key });
         // The id of a key's row is drawn under its lock, so it is committed before the next is drawn.
         if key.is_some() {
@@ -305,8 +293,9 @@ impl World {
             return self.tell(node, life, event);
         }
         let rows = vec![row];
-        if self.one_in(20) {
-            self.soon(500, Happening::Hand { node, life, rows: rows.clone() });
+        if self.one_in(10) {
+            // Long after somebody found it in the table, and perhaps tried it.
+            self.soon(2_000, Happening::Hand { node, life, rows: rows.clone() });
         }
         let most = if self.one_in(10) { 300 } else { 1 };
         self.soon(most, Happening::Hand { node, life, rows });
@@ -374,6 +363,7 @@ impl World {
             owned: Vec::new(),
             believes: HashSet::new(),
             is_deaf: false,
+            is_stopping: false,
             running: BTreeMap::new(),
             polls_at: None,
         });
@@ -397,8 +387,8 @@ impl World {
             alive.owned.extend(acquired.iter().map(|(shard, ..)| *shard));
             alive.believes.extend(acquired.iter().map(|(shard, ..)| *shard));
         }
-        for (shard, suspect_max_id, is_continued) in acquired {
-            self.tell(node, life, Event::Acquired { shard, suspect_max_id, is_continued });
+        for (_, event) in acquired {
+            self.tell(node, life, event);
         }
         let is_complete = self.nodes[node].as_ref().is_some_and(|node| node.owned.len() == 16);
         if !is_complete || count == 0 {
@@ -449,6 +439,12 @@ impl World {
             self.act(node, life, action);
         }
         let Some(alive) = self.alive(node, life) else { return };
+        // It was asked to end, and does when nothing of it runs.
+        if alive.is_stopping && alive.core.is_idle() {
+            let owner = alive.owner;
+            self.database.release(owner);
+            return self.crash(node);
+        }
         if let Some(deadline) = alive.core.deadline() {
             let at = (alive.born + deadline).max(now + Duration::from_micros(100));
             if alive.polls_at.is_none_or(|polls_at| at < polls_at) {
@@ -485,6 +481,12 @@ impl World {
         };
         if row.is_ordered && is_owner {
             self.check_order(node, &row);
+        }
+        if let Some(stored) = self.database.rows.get(&row.id).filter(|_| is_owner) {
+            // The strike of this run is written, and is not in its row.
+            let strikes = row.strikes + u16::from(row.is_suspect);
+            let is_known = row.attempts >= stored.row.attempts && strikes >= stored.row.strikes;
+            assert!(is_known, "event {} runs as if it had not been tried", row.id);
         }
         let id = row.id;
         let Some(alive) = self.alive(node, life) else { return };
