@@ -34,7 +34,7 @@ torture: setup setup-tests ## make every attack and every fault, and print what 
 	PICLOUD_TORTURE_QUICK=$(QUICK) $(BOUNDED) $(CARGO) test --locked -q --workspace --lib -- --ignored ten_thousand 50_000_bad_worlds --nocapture
 	PICLOUD_TORTURE_QUICK=$(QUICK) $(BOUNDED) .ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- --ignored torture_ --nocapture --test-threads=1
 
-cross-check: setup ## build for ARM boards, and run what an emulator can run
+cross-check: setup ## build for ARM boards, and try it in emulators
 	.ci/cross-check
 
 schemathesis: setup ## try the admin API with what its OpenAPI document allows and forbids

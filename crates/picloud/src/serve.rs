@@ -14,7 +14,6 @@ use orchestrator_core::routing::Router;
 use sd_notify::NotifyState;
 use secrecy::{ExposeSecret, SecretString};
 use shared::limits::DRAIN_MS;
-use shared::wire::worker::Layers;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -127,13 +126,10 @@ async fn serve_with(
 
 /// Strict isolation on a machine that cannot isolate would be a promise nobody keeps.
 fn refuse_weak(mode: Mode, pool: &Pool) -> anyhow::Result<()> {
-    let missing = walls::missing(mode, pool.isolation());
-    anyhow::ensure!(
-        missing == Layers::NONE,
-        "PICLOUD_ISOLATION={mode} needs what a worker does not get here: {missing}; `picloud doctor` says what \
-         would give it"
-    );
-    Ok(())
+    match walls::refusal(mode, pool.isolation(), pool.grouping()) {
+        Some(refusal) => anyhow::bail!(refusal),
+        None => Ok(()),
+    }
 }
 
 /// What the manager is told of the settings.

@@ -1,6 +1,6 @@
-//! Which walls an isolation mode cannot do without.
+//! What an isolation mode cannot do without.
 
-use orchestrator_core::pool::{Isolation, Mode};
+use orchestrator_core::pool::{Controllers, Isolation, Mode, Ungrouped};
 use shared::wire::worker::Layers;
 
 /// `strict` is chosen for scripts of people who are after each other's data: whoever takes over a worker
@@ -11,7 +11,15 @@ const STRICT: Layers = Layers::SYSTEM_CALL_FILTER
     .and(Layers::PROCESS_NAMESPACE)
     .and(Layers::USER_NAMESPACE);
 
-/// Those that the mode needs and this machine does not give a worker. The system-call filter is not among
+/// And it must not starve the others: what a process may map is its own limit, what it really takes of the
+/// machine, the kernel's memory for it included, only a control group bounds.
+const STRICT_CONTROLLERS: [&str; 2] = ["memory", "pids"];
+
+/// What gives PiCloud a control group to divide up.
+pub const DELEGATE: &str = "under systemd: Delegate=memory pids cpu in the unit, and from version 254 on \
+                            DelegateSubgroup=supervisor; elsewhere as docs/operation.md says";
+
+/// The walls that the mode needs and this machine does not give a worker. The system-call filter is not among
 /// them, because no mode but `off` employs a worker without it.
 pub fn missing(mode: Mode, isolation: Isolation) -> Layers {
     match mode {
@@ -22,6 +30,35 @@ pub fn missing(mode: Mode, isolation: Isolation) -> Layers {
         }
         Mode::Shared | Mode::Pinned | Mode::Off => Layers::NONE,
     }
+}
+
+/// Why the workers' control groups are not what the mode needs, if they are not.
+pub fn ungrouped(mode: Mode, grouping: Result<&Controllers, Ungrouped>) -> Option<String> {
+    match (mode, grouping) {
+        (Mode::Shared | Mode::Pinned | Mode::Off, _) => None,
+        (Mode::Strict, Err(why)) => Some(why.to_string()),
+        (Mode::Strict, Ok(controllers)) => {
+            let missing: Vec<_> =
+                STRICT_CONTROLLERS.into_iter().filter(|name| !controllers.contains(name)).collect();
+            (!missing.is_empty())
+                .then(|| format!("the control group of PiCloud is not given: {}", missing.join(", ")))
+        }
+    }
+}
+
+/// Why this mode does not start here, and what would mend it; nothing when it may.
+pub fn refusal(
+    mode: Mode,
+    isolation: Isolation,
+    grouping: Result<&Controllers, Ungrouped>,
+) -> Option<String> {
+    let (walls, group) = (missing(mode, isolation), ungrouped(mode, grouping));
+    let walls = (walls != Layers::NONE)
+        .then(|| format!("a worker does not get {walls}; `picloud doctor` says what would give it"));
+    let group = group.map(|why| format!("each worker needs a control group, but {why}; {DELEGATE}"));
+    let reasons: Vec<_> = [walls, group].into_iter().flatten().collect();
+    (!reasons.is_empty())
+        .then(|| format!("PICLOUD_ISOLATION={mode} does not start here: {}", reasons.join(". ")))
 }
 
 #[cfg(test)]
@@ -40,5 +77,31 @@ mod tests {
         }
         let users = Layers::OWN_USER | Layers::USER_NAMESPACE;
         assert_eq!(missing(Mode::Strict, without(users)), Layers::USER_NAMESPACE);
+    }
+
+    #[test]
+    fn strict_needs_groups_that_limit_memory_and_processes() {
+        let all = Isolation { claimed: Layers::ALL, confirmed: Layers::NONE };
+        let given = |names: &[&'static str]| names.iter().copied().collect::<Controllers>();
+        for (grouping, words) in [
+            (Err(Ungrouped::Root), "in no control group of its own"),
+            (Err(Ungrouped::Refused), "the kernel refuses"),
+            (Ok(&given(&["cpu"])), "is not given: memory, pids"),
+            (Ok(&given(&["cpu", "memory"])), "is not given: pids"),
+        ] {
+            let refused = refusal(Mode::Strict, all, grouping).unwrap();
+            assert!(refused.contains(words) && refused.contains(DELEGATE), "{refused}");
+            for mode in [Mode::Shared, Mode::Pinned, Mode::Off] {
+                assert_eq!(refusal(mode, all, grouping), None);
+            }
+        }
+        assert_eq!(refusal(Mode::Strict, all, Ok(&given(&["memory", "pids"]))), None);
+    }
+
+    #[test]
+    fn all_that_strict_lacks_is_said_at_once() {
+        let bare = Isolation { claimed: Layers::ALL.without(Layers::EMPTY_ROOT), confirmed: Layers::NONE };
+        let refused = refusal(Mode::Strict, bare, Err(Ungrouped::Crowded)).unwrap();
+        assert!(refused.contains("empty-root") && refused.contains("other programs"), "{refused}");
     }
 }

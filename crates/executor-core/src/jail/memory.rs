@@ -9,6 +9,9 @@ use shared::wire::worker::Layers;
 
 use super::Jail;
 
+/// The longest vDSO so far has three pages.
+const VDSO_REST_PAGES_MAX: usize = 4;
+
 /// Step 15. Memory that was writable never becomes executable; Linux 6.3 and newer.
 pub(super) fn refuse_new_code(jail: &mut Jail) {
     let refuse = || {
@@ -35,10 +38,22 @@ pub(super) fn seal_code(jail: &mut Jail, guest: &[u8]) {
 
 fn seal(page: usize, start: usize, len: usize) -> Result<(), Errno> {
     let first = start / page * page;
-    let end = (start + len).next_multiple_of(page);
+    let bytes = (start + len).next_multiple_of(page) - first;
+    let whole = |more: usize| mseal(first, bytes + more * page);
+    match whole(0) {
+        // A mapping that cannot be divided: the vDSO, whose last pages are no part of the segment on aarch64. What
+        // is too long would take in a part of the next mapping, or a gap, so the first length that fits is right.
+        Err(Errno::EINVAL) => {
+            (1..=VDSO_REST_PAGES_MAX).find_map(|more| whole(more).ok()).ok_or(Errno::EINVAL)
+        }
+        sealed => sealed,
+    }
+}
+
+fn mseal(first: usize, bytes: usize) -> Result<(), Errno> {
     // SAFETY: sealing changes no byte and no access right. That the memory is never unmapped is
     // wanted: it is this program's code, and the guest's, which the sandbox never lets go.
-    Errno::result(unsafe { libc::syscall(libc::SYS_mseal, first, end - first, 0_usize) }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_mseal, first, bytes, 0_usize) }).map(drop)
 }
 
 /// Adds the executable segments of one loaded object, be it the program, a library or the vDSO.

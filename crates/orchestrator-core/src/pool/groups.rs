@@ -40,6 +40,32 @@ pub enum Ungrouped {
     Crowded,
     #[error("the control group of PiCloud is given no controller of memory and processes")]
     NoControllers,
+    #[error("the kernel refuses to divide up the control group of PiCloud; the log says why")]
+    Refused,
+    #[error("nobody asked for them")]
+    Unwanted,
+}
+
+/// Which of the kernel's controllers limit a worker by its group, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controllers(Vec<&'static str>);
+
+impl Controllers {
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+}
+
+impl FromIterator<&'static str> for Controllers {
+    fn from_iter<I: IntoIterator<Item = &'static str>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Controllers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
 }
 
 /// A group that PiCloud may divide up.
@@ -47,7 +73,7 @@ pub enum Ungrouped {
 pub struct Delegated {
     base: PathBuf,
     /// Those of the controllers in use that it was given.
-    controllers: Vec<&'static str>,
+    pub controllers: Controllers,
 }
 
 impl Delegated {
@@ -79,18 +105,11 @@ impl Delegated {
         }
         let given = fs::read_to_string(base.join("cgroup.controllers")).unwrap_or_default();
         let is_given = |name: &&str| given.split_whitespace().any(|given| given == *name);
-        let controllers: Vec<&'static str> = CONTROLLERS.into_iter().filter(is_given).collect();
-        if controllers.is_empty() {
+        let controllers: Controllers = CONTROLLERS.into_iter().filter(is_given).collect();
+        if controllers.0.is_empty() {
             return Err(Ungrouped::NoControllers);
         }
         Ok(Self { base, controllers })
-    }
-}
-
-/// What of a worker its group limits.
-impl fmt::Display for Delegated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.controllers.join(", "))
     }
 }
 
@@ -98,7 +117,7 @@ impl fmt::Display for Delegated {
 #[derive(Debug)]
 pub(super) struct Groups {
     dir: PathBuf,
-    controllers: Vec<&'static str>,
+    controllers: Controllers,
     memory_bytes: u64,
 }
 
@@ -114,13 +133,17 @@ impl Groups {
         let dir = base.join(WORKERS);
         make_dir(&dir)?;
         // One by one: a controller that is refused must not cost the others.
-        controllers.retain(|name| {
+        controllers.0.retain(|name| {
             let enable = |group: &Path| fs::write(group.join("cgroup.subtree_control"), format!("+{name}"));
             enable(&base).and_then(|()| enable(&dir)).is_ok()
         });
         let groups = Self { dir, controllers, memory_bytes };
         groups.clear();
         Ok(groups)
+    }
+
+    pub(super) const fn controllers(&self) -> &Controllers {
+        &self.controllers
     }
 
     /// Puts a worker, which has done nothing yet, into a group of its own.
@@ -136,7 +159,7 @@ impl Groups {
         ] {
             let path = group.dir.join(file);
             // Kernels without swap have no limit of it.
-            if self.controllers.contains(&controller) && path.exists() {
+            if self.controllers.contains(controller) && path.exists() {
                 fs::write(path, value)?;
             }
         }
@@ -213,6 +236,9 @@ fn parent_of(pid: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
 
     /// Files as the kernel would show them; that it acts on them can be tried only where it gives a group.
@@ -260,7 +286,7 @@ mod tests {
         let tree = Tree::new("divided");
         fs::write(tree.0.join("unit/cgroup.procs"), "7\n8\n").unwrap();
         let delegated = tree.look("/unit").unwrap();
-        assert_eq!(delegated.to_string(), "memory, pids, cpu");
+        assert_eq!(delegated.controllers.to_string(), "memory, pids, cpu");
         let groups = Groups::make(delegated, 1 << 30).unwrap();
         assert_eq!(tree.read("unit/supervisor/cgroup.procs"), "8", "each was written, the last one last");
         assert_eq!(tree.read("unit/workers/cgroup.subtree_control"), "+cpu");
@@ -307,7 +333,8 @@ mod tests {
             return;
         };
         let groups =
-            Groups::make(Delegated { base: base.clone(), controllers: Vec::new() }, 1 << 30).unwrap();
+            Groups::make(Delegated { base: base.clone(), controllers: Controllers(Vec::new()) }, 1 << 30)
+                .unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let group = groups.add(child.id()).unwrap();
         let dir = base.join(WORKERS).join(child.id().to_string());
@@ -319,6 +346,38 @@ mod tests {
         for dir in [base.join(WORKERS), base.join(SUPERVISOR), base] {
             fs::remove_dir(dir).unwrap();
         }
+    }
+
+    /// A shell in a group of its own that does what it is told only once it is there.
+    fn told(groups: &Groups, words: &str) -> std::process::ExitStatus {
+        let script = format!("read -r go && {words}");
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let group = groups.add(shell.id()).unwrap();
+        assert!(group.holds(shell.id()));
+        shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        shell.wait().unwrap()
+    }
+
+    /// Needs a group for this process alone, as docs/operation.md says how to make one.
+    #[test]
+    fn who_takes_more_than_the_group_may_have_is_killed_alone_and_makes_no_other_process() {
+        let delegated = Delegated::look().ok();
+        let is_given = |delegated: &Delegated| {
+            ["memory", "pids"].into_iter().all(|name| delegated.controllers.contains(name))
+        };
+        let Some(delegated) = delegated.filter(is_given) else {
+            eprintln!("SKIPPED: this machine gives no control group of memory and processes");
+            return;
+        };
+        let groups = Groups::make(delegated, 64 << 20).unwrap();
+        let copy = |size: &str| format!("exec dd if=/dev/zero of=/dev/null count=1 bs={size}");
+        assert!(told(&groups, &copy("16777216")).success());
+        assert_eq!(told(&groups, &copy("268435456")).signal(), Some(9), "256 MiB in a group of 64");
+        assert!(!told(&groups, "(exit 0) && true").success(), "a second process in a group of one");
     }
 
     #[test]

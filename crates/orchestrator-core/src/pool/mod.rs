@@ -37,13 +37,14 @@ use shared::invocation::{Refusal, Work, WorkResult};
 use shared::ports::{BoxFuture, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink};
 use tokio::sync::oneshot;
 
-pub use self::groups::{Delegated, Ungrouped};
+pub use self::groups::{Controllers, Delegated, Ungrouped};
 use self::job::{Job, Submitted};
 use self::library::Images;
 pub use self::mode::{Mode, UnknownMode};
 pub use self::recruit::{HelloError, PoolConfig, Probe, StartError, probe};
 use self::state::Shared;
 pub use self::status::{PoolStatus, WorkerState, WorkerStatus};
+use self::supervisor::Started;
 pub use self::verify::{Isolation, VerifyError};
 
 /// How long a request waits for a slot before it is refused.
@@ -55,6 +56,7 @@ pub struct Pool {
     shared: Arc<Shared>,
     images: Arc<Images>,
     isolation: Isolation,
+    grouping: Result<Controllers, Ungrouped>,
     mode: Mode,
 }
 
@@ -86,8 +88,8 @@ impl Pool {
         let mode = config.mode;
         let images = Arc::new(Images::new(Arc::clone(&ports.bundles)));
         let shared = Arc::new(Shared::new(&config, ports));
-        let isolation = supervisor::start(config, shared.clone()).await?;
-        Ok(Self { shared, images, isolation, mode })
+        let Started { isolation, grouping } = supervisor::start(config, shared.clone()).await?;
+        Ok(Self { shared, images, isolation, grouping, mode })
     }
 
     /// How far apart tenants are kept.
@@ -99,6 +101,14 @@ impl Pool {
     /// at before it gets work.
     pub const fn isolation(&self) -> Isolation {
         self.isolation
+    }
+
+    /// By what the kernel limits each worker's control group, or why workers have none.
+    pub const fn grouping(&self) -> Result<&Controllers, Ungrouped> {
+        match &self.grouping {
+            Ok(controllers) => Ok(controllers),
+            Err(why) => Err(*why),
+        }
     }
 
     /// Runs a piece of work to its end. A caller that goes away cancels it.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::complaints::Complaints;
-use super::groups::{Delegated, Group, Groups, Ungrouped};
+use super::groups::{Controllers, Delegated, Group, Groups, Ungrouped};
 use super::mode::Mode;
 use super::process::{Process, Program, Spawned, Spawner};
 use super::socket::Socket;
@@ -99,6 +99,8 @@ pub enum HelloError {
     Protocol,
     #[error("it is not locked down as it must be: {0}")]
     Isolation(#[from] VerifyError),
+    #[error("it is in no control group of its own, which strict isolation needs; the log says why")]
+    Ungrouped,
 }
 
 /// A worker that waits for its first work.
@@ -118,15 +120,20 @@ pub(super) struct Recruiter {
     config: PoolConfig,
     spawner: Spawner,
     complaints: Arc<Complaints>,
-    groups: Option<Arc<Groups>>,
+    groups: Result<Arc<Groups>, Ungrouped>,
 }
 
 impl Recruiter {
     pub(super) fn new(config: PoolConfig) -> Result<Self, StartError> {
         let program = Program { path: config.program.clone(), mode: config.mode };
         let spawner = Spawner::start(program).map_err(StartError::Spawn)?;
-        let groups = config.group_memory_bytes.and_then(divide).map(Arc::new);
+        let groups = config.group_memory_bytes.ok_or(Ungrouped::Unwanted).and_then(divide).map(Arc::new);
         Ok(Self { config, spawner, complaints: Arc::default(), groups })
+    }
+
+    /// What limits the workers' groups, or why they have none.
+    pub(super) fn grouping(&self) -> Result<Controllers, Ungrouped> {
+        self.groups.as_ref().map(|groups| groups.controllers().clone()).map_err(|why| *why)
     }
 
     pub(super) async fn make_ready(&self) -> Result<ReadyWorker, StartError> {
@@ -139,11 +146,15 @@ impl Recruiter {
         let deadline = tokio::time::Instant::now() + HELLO_PATIENCE;
         let process = Process::meet(child, deadline).await.map_err(HelloError::Silent)?;
         // Before it has loaded anything, and long before it runs a stranger's script.
-        let group = self.groups.as_deref().and_then(|groups| enclose(groups, process.id()));
+        let group = self.groups.as_deref().ok().and_then(|groups| enclose(groups, process.id()));
+        let is_outside = self.groups.is_ok() && group.is_none();
         let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config)).await;
         let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
             // The process is ours until it is waited for, so this is about no other.
             let isolation = verify::verify(process.id(), hello.layers, self.config.mode)?;
+            if is_outside && self.config.mode == Mode::Strict {
+                return Err(HelloError::Ungrouped);
+            }
             let socket = stream.into_std().and_then(Socket::new).map_err(HelloError::Silent)?;
             Ok((socket, hello.slots.min(self.config.slots_per_worker), isolation))
         });
@@ -158,28 +169,21 @@ impl Recruiter {
 }
 
 /// The groups that workers will be in; none where the machine gives none, as the doctor says.
-fn divide(memory_bytes: u64) -> Option<Groups> {
-    let delegated = match Delegated::look() {
-        Ok(delegated) => delegated,
-        Err(why @ (Ungrouped::None | Ungrouped::Root)) => {
+fn divide(memory_bytes: u64) -> Result<Groups, Ungrouped> {
+    let delegated = Delegated::look().inspect_err(|why| match why {
+        Ungrouped::None | Ungrouped::Root => {
             tracing::debug!("workers are in no control groups of their own: {why}");
-            return None;
         }
-        Err(why) => {
-            tracing::info!("workers are in no control groups of their own: {why}");
-            return None;
-        }
-    };
-    match Groups::make(delegated, memory_bytes) {
-        Ok(groups) => Some(groups),
-        Err(error) => {
-            tracing::warn!(%error, "workers are in no control groups of their own");
-            None
-        }
-    }
+        _ => tracing::info!("workers are in no control groups of their own: {why}"),
+    })?;
+    Groups::make(delegated, memory_bytes).map_err(|error| {
+        tracing::warn!(%error, "workers are in no control groups of their own");
+        Ungrouped::Refused
+    })
 }
 
-/// The group of one worker. Without it the worker's own limits hold, so it may work all the same.
+/// The group of one worker. Without it the worker's own limits hold, so it may work all the same unless
+/// isolation is strict.
 fn enclose(groups: &Groups, pid: u32) -> Option<Group> {
     match groups.add(pid) {
         Ok(group) if group.holds(pid) => Some(group),

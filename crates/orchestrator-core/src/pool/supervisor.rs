@@ -8,6 +8,7 @@ use shared::wire::worker::Layers;
 use tokio::sync::mpsc;
 
 use super::conversation::{Over, run_conversation};
+use super::groups::{Controllers, Ungrouped};
 use super::outcome;
 use super::recruit::{PoolConfig, ReadyWorker, Recruiter, StartError};
 use super::state::Shared;
@@ -23,11 +24,18 @@ const SPARES: usize = 2;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// Begins to hire; returns when the first worker is ready, with the walls around it, or with the
-/// reason why none is.
-pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Isolation, StartError> {
+/// What is known once the first worker is ready.
+pub(super) struct Started {
+    /// The walls around it.
+    pub(super) isolation: Isolation,
+    pub(super) grouping: Result<Controllers, Ungrouped>,
+}
+
+/// Begins to hire; returns when the first worker is ready, or with the reason why none is.
+pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Started, StartError> {
     let mode = config.mode;
     let recruiter = Recruiter::new(config)?;
+    let grouping = recruiter.grouping();
     let first = recruiter.make_ready().await?;
     let isolation = first.isolation;
     if mode.has_walls() && isolation.missing() != Layers::NONE {
@@ -42,7 +50,7 @@ pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Iso
     for _ in 0..spare_count {
         tokio::spawn(keep_spare(recruiter.clone(), ready.clone(), failures.clone(), shared.clone()));
     }
-    Ok(isolation)
+    Ok(Started { isolation, grouping })
 }
 
 /// Makes a worker whenever the spare has been taken; waits longer after each one that fails.

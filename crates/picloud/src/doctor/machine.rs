@@ -10,6 +10,7 @@ use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
 use orchestrator_core::pool::{Delegated, Mode};
 
 use super::{Check, Verdict};
+use crate::walls;
 
 const GIB: u64 = 1 << 30;
 /// Clock sources that programs read without calling the kernel.
@@ -51,27 +52,22 @@ fn address_bits() -> Option<u32> {
 /// As `serve` will find them: it moves itself and its workers about only within a group that is its own.
 pub(super) fn control_groups(mode: Mode) -> Check {
     const NAME: &str = "control groups";
-    match Delegated::look() {
-        Ok(delegated) => {
+    let delegated = Delegated::look();
+    let grouping = delegated.as_ref().map(|delegated| &delegated.controllers).map_err(|why| *why);
+    if let Some(lacking) = walls::ungrouped(mode, grouping) {
+        return Check::new(NAME, Verdict::Fails, format!("{lacking}, and {mode} isolation needs that"))
+            .advise(walls::DELEGATE);
+    }
+    match grouping {
+        Ok(controllers) => {
             let found =
-                format!("each worker is in a group of its own, which the kernel limits by {delegated}");
+                format!("each worker is in a group of its own, which the kernel limits by {controllers}");
             Check::new(NAME, Verdict::Holds, found)
         }
         Err(why) => {
             let found = format!("{why}; workers are limited by their own limits alone");
-            Check::new(NAME, without_groups(mode), found).advise(
-                "under systemd 254 or newer: Delegate=memory pids cpu and DelegateSubgroup=supervisor in the unit",
-            )
+            Check::new(NAME, Verdict::Note, found).advise(walls::DELEGATE)
         }
-    }
-}
-
-/// Strict isolation is chosen by who wants everything that there is. It starts without groups all the same: few
-/// machines give them, and the workers' own limits hold.
-const fn without_groups(mode: Mode) -> Verdict {
-    match mode {
-        Mode::Strict => Verdict::Degraded,
-        Mode::Shared | Mode::Pinned | Mode::Off => Verdict::Note,
     }
 }
 

@@ -36,6 +36,9 @@ const WITHOUT_NAMESPACES: &[&str] = &[
     "sh",
 ];
 
+/// In a control group of its own on machines that give one, and nowhere else.
+pub(crate) const STRICT: &[(&str, &str)] = &[("PICLOUD_ISOLATION", "strict")];
+
 /// Walls that stand on namespaces.
 const BY_NAMESPACES: [&str; 4] = ["file system", "network", "other processes", "namespaces"];
 /// Walls that every user of a recent kernel can put up.
@@ -58,13 +61,13 @@ fn can_be(starter: &[&str]) -> bool {
     is_possible
 }
 
-struct Doctor {
+pub(crate) struct Doctor {
     report: Value,
     text: String,
 }
 
 impl Doctor {
-    fn asked(starter: &[&str], settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn asked(starter: &[&str], settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         chown(dir.path(), Some(NOBODY), None).ok();
         let ask = |arguments: &[&str]| {
@@ -82,7 +85,7 @@ impl Doctor {
     }
 
     #[track_caller]
-    fn verdict(&self, name: &str) -> &str {
+    pub(crate) fn verdict(&self, name: &str) -> &str {
         let check = self.checks().iter().find(|check| check["name"] == name);
         check.unwrap_or_else(|| panic!("nothing is said of {name}"))["verdict"].as_str().unwrap()
     }
@@ -143,10 +146,10 @@ fn without_user_namespaces_a_plain_user_is_told_what_is_missing_and_how_to_get_i
         assert_eq!(nobody.verdict(name), "holds", "{name}");
     }
     assert!(nobody.text.contains("user.max_user_namespaces"), "{}", nobody.text);
-    let strict = Doctor::asked(WITHOUT_NAMESPACES, &[("PICLOUD_ISOLATION", "strict")]);
+    let strict = Doctor::asked(WITHOUT_NAMESPACES, STRICT);
     assert_eq!((strict.verdict("isolation"), strict.report["verdict"].as_str()), ("fails", Some("fails")));
     let groups = (nobody.verdict("control groups"), strict.verdict("control groups"));
-    assert!([("note", "degraded"), ("holds", "holds")].contains(&groups), "{groups:?}");
+    assert!([("note", "fails"), ("holds", "holds"), ("holds", "fails")].contains(&groups), "{groups:?}");
 }
 
 /// Starts a server with a private database, as there is no other that a plain user may use here.
@@ -183,7 +186,7 @@ fn a_server_of_a_plain_user_puts_its_workers_into_namespaces() {
     if !can_be(AS_NOBODY) {
         return;
     }
-    let server = serve(AS_NOBODY, &[("PICLOUD_ISOLATION", "strict")]).unwrap();
+    let server = serve(AS_NOBODY, &[]).unwrap();
     let isolation = server.admin("GET", "/system/isolation", &Value::Null).is(200).json();
     assert_eq!(isolation["missing"], Value::Array(Vec::new()), "{isolation}");
     let app = server.app();
@@ -196,9 +199,30 @@ fn strict_isolation_refuses_to_start_where_it_cannot_isolate() {
     if !can_be(WITHOUT_NAMESPACES) {
         return;
     }
-    let refused = serve(WITHOUT_NAMESPACES, &[("PICLOUD_ISOLATION", "strict")]).err().unwrap();
+    let refused = serve(WITHOUT_NAMESPACES, STRICT).err().unwrap();
     assert!(
-        refused.contains("PICLOUD_ISOLATION=strict needs") && refused.contains("empty-root"),
+        refused.contains("PICLOUD_ISOLATION=strict does not start here") && refused.contains("empty-root"),
         "{refused}"
     );
+}
+
+#[test]
+fn strict_isolation_starts_with_control_groups_and_refuses_without_naming_the_mend() {
+    if !can_be(AS_NOBODY) {
+        return;
+    }
+    let doctor = Doctor::asked(AS_NOBODY, STRICT);
+    match (serve(AS_NOBODY, STRICT), doctor.verdict("control groups")) {
+        (Ok(server), "holds") => {
+            for worker in server.workers() {
+                let group = std::fs::read_to_string(format!("/proc/{worker}/cgroup")).unwrap();
+                assert!(group.contains(&format!("/workers/{worker}\n")), "{group}");
+            }
+        }
+        (Err(refused), "fails") => {
+            let wanted = ["strict does not start here", "control group", "Delegate=memory pids cpu"];
+            assert!(wanted.into_iter().all(|words| refused.contains(words)), "{refused}");
+        }
+        (started, verdict) => panic!("the doctor says {verdict}, but it started: {}", started.is_ok()),
+    }
 }

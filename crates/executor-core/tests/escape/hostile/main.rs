@@ -27,6 +27,13 @@ fn main() -> ExitCode {
             let Ok(parent) = parent.parse() else { return ExitCode::from(2) };
             executor_core::serve_with(parent, &without(rule))
         }
+        // The same where the clock cannot be read without a call.
+        ["without-clock-and", rule, parent] => {
+            let (Ok(parent), Ok(())) = (parent.parse(), system::forget_clock()) else {
+                return ExitCode::from(2);
+            };
+            executor_core::serve_with(parent, &without(rule))
+        }
         // Fails as a worker of ours would, with one rule less.
         ["dying-without", rule, parent] => {
             let Ok(parent) = parent.parse() else { return ExitCode::from(2) };

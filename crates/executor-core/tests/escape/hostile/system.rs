@@ -41,6 +41,21 @@ pub(crate) fn byte_at(address: usize) -> u8 {
     unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
 }
 
+/// Puts nothing in the place of the page from which programs read the clock without a call: it says then that
+/// there is no such clock, as on a machine that has none.
+pub(crate) fn forget_clock() -> Result<(), Errno> {
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(|_| Errno::ENOENT)?;
+    let range = |line: &str| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+    };
+    let page = maps.lines().find(|line| line.ends_with("[vvar]"));
+    let (start, end) = page.and_then(range).ok_or(Errno::ENOENT)?;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let arguments = [start, end - start, libc::PROT_READ as usize, flags as usize, usize::MAX, 0];
+    call(libc::SYS_mmap, &arguments).map(drop)
+}
+
 /// Set by the handler of an interrupt.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
