@@ -9,6 +9,8 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use shared::limits::FRAME_TO_WORKER_BYTES_MAX;
 use shared::wire::codec::{FrameError, HEADER_BYTES, Header};
 
+use crate::jail::descriptors;
+
 /// Room for a batch of ordinary frames; a larger frame enlarges the buffer for as long as it lasts.
 const INBOUND_BYTES: usize = 256 << 10;
 
@@ -85,6 +87,18 @@ impl Channel {
                 Err(errno) => return Err(ChannelError::Socket(errno)),
             }
         }
+    }
+
+    /// The same, waiting, for the first frame, with which a descriptor may come. Later there is no call that takes one.
+    pub(crate) fn receive_first(&mut self) -> Result<Option<OwnedFd>, ChannelError> {
+        self.make_room()?;
+        let (count, descriptor) = descriptors::receive(self.socket.as_fd(), &mut self.inbound[self.end..])
+            .map_err(ChannelError::Socket)?;
+        if count == 0 {
+            return Err(ChannelError::Closed);
+        }
+        self.end += count;
+        Ok(descriptor)
     }
 
     /// Sleeps until the parent has sent something, or has gone. Not in `recv`: who sleeps there is woken also

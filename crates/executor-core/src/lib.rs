@@ -10,4 +10,5 @@ mod scheduler;
 mod turns;
 mod worker;
 
+pub use sandbox::publish as publish_guest;
 pub use worker::{main, rehearse, rehearse_with, serve_with};

@@ -1,6 +1,7 @@
 //! The whole life of a worker: enter the jail, say hello, work, leave.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -130,14 +131,15 @@ fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<Worker, Wor
     end_by_exit();
     let (jail, socket) = jail::enter(parent, wanted)?;
     let mut channel = Channel::new(socket);
-    let hello = receive_hello(&mut channel)?;
-    let sandbox = Sandbox::load(hello.slots)?;
+    let (hello, code) = receive_hello(&mut channel)?;
+    let sandbox = Sandbox::load(hello.slots, code.as_ref())?;
+    drop(code);
     let slots = sandbox.slots;
     let data_bytes = data_bytes(slots, hello.image_cache_bytes);
     let guest = sandbox.guest.module().clone();
     let cache_bytes = usize::try_from(hello.image_cache_bytes).unwrap_or(usize::MAX);
     let scheduler = Scheduler::new(sandbox, cache_bytes);
-    let priority = Priority::inherited();
+    let priority = Priority::take();
     let layers = jail.lock(data_bytes, guest.text(), rules)?;
     let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256, layers };
     codec::encode(&mut channel.outbound, FromWorker::Hello as u8, 0, 0, &hello);
@@ -162,7 +164,9 @@ fn data_bytes(slots: u16, image_cache_bytes: u64) -> u64 {
     DATA_BYTES + image_cache_bytes + (u64::from(slots) + 1) * slot
 }
 
-fn receive_hello(channel: &mut Channel) -> Result<HelloWorker, WorkerError> {
+/// The parent's hello, and the guest's code if it came with it.
+fn receive_hello(channel: &mut Channel) -> Result<(HelloWorker, Option<OwnedFd>), WorkerError> {
+    let mut code = None;
     loop {
         if let Some((header, body)) = channel.next_frame()? {
             if header.kind != ToWorker::Hello as u8 {
@@ -172,9 +176,9 @@ fn receive_hello(channel: &mut Channel) -> Result<HelloWorker, WorkerError> {
             if hello.protocol != PROTOCOL_VERSION {
                 return Err(WorkerError::Protocol(hello.protocol));
             }
-            return Ok(hello);
+            return Ok((hello, code));
         }
-        channel.receive(true)?;
+        code = channel.receive_first()?.or(code);
     }
 }
 

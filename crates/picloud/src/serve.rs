@@ -2,6 +2,7 @@
 //! start; they stop in the reverse order.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,7 @@ async fn serve_with(
     let pool_config = PoolConfig {
         tenant_workers: config.workers_max,
         group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
+        guest: published_guest(),
         ..PoolConfig::new(program, config.workers, config.slots_per_worker)
     };
     let pool_config = pool_config.isolated(config.isolation);
@@ -121,6 +123,17 @@ async fn serve_with(
     match lost {
         Some(reason) => anyhow::bail!("the private PostgreSQL ended by itself: {reason}"),
         None => Ok(()),
+    }
+}
+
+/// The guest's code on huge pages, where this machine has them.
+fn published_guest() -> Option<Arc<OwnedFd>> {
+    match executor_core::publish_guest() {
+        Ok(guest) => Some(Arc::new(guest)),
+        Err(error) => {
+            tracing::info!(%error, "scripts run on small pages, which is slower: this kernel gives no huge ones for them");
+            None
+        }
     }
 }
 

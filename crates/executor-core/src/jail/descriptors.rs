@@ -1,8 +1,10 @@
 //! Step 4: the worker keeps standard error and one socket, and nothing else.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use shared::wire::worker::SOCKET_FD;
 
 use super::JailError;
@@ -24,4 +26,27 @@ pub(super) fn arrange() -> Result<OwnedFd, JailError> {
     Errno::result(closed).map_err(JailError::Descriptors)?;
     // SAFETY: `dup3` has just made this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) })
+}
+
+/// Receives bytes, waiting for them, and the one descriptor that may come with the first.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut room = nix::cmsg_space!(RawFd);
+    let mut buffers = [IoSliceMut::new(buffer)];
+    let message = loop {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut room), flags) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut descriptor = None;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            for number in numbers {
+                // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
+                descriptor = Some(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+    Ok((message.bytes, descriptor))
 }

@@ -5,7 +5,7 @@
 //! [`lock`] is what must wait until the guest is loaded.
 
 mod capabilities;
-mod descriptors;
+pub(crate) mod descriptors;
 #[cfg(test)]
 mod documented;
 mod filter;

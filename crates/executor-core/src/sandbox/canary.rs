@@ -112,7 +112,7 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
-        Self::with(Sandbox::load(SLOTS).unwrap())
+        Self::with(Sandbox::load(SLOTS, None).unwrap())
     }
 
     fn with(sandbox: Sandbox) -> Self {
@@ -292,7 +292,7 @@ fn nothing_is_left_in_ten_thousand_pairs() {
 #[test]
 fn nothing_is_left_where_the_kernels_pages_are_larger() {
     for page_bytes in [16 << 10, 64 << 10] {
-        let sandbox = Sandbox { page_bytes, ..Sandbox::load(SLOTS).unwrap() };
+        let sandbox = Sandbox { page_bytes, ..Sandbox::load(SLOTS, None).unwrap() };
         search(Worker::with(sandbox), ROUNDS / 10);
     }
 }

@@ -1,5 +1,6 @@
 //! The engine and the embedded guest, ready to be instantiated.
 
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use wasmtime::{Engine, InstanceAllocationStrategy, InstancePre, Linker, Module, 
 use super::code::InPlace;
 use super::config::shared_config;
 use super::guard::page_bytes;
+use super::huge;
 use super::imports;
 use super::machine::GuestState;
 
@@ -52,18 +54,20 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// Reserves address space for `slots` guests, or for as many as this machine has room for:
-    /// boards with 39-bit addresses have less of it than servers.
-    pub(crate) fn load(slots: u16) -> Result<Self, SandboxError> {
+    /// boards with 39-bit addresses have less of it than servers. `code` is the guest's as the parent published it.
+    pub(crate) fn load(slots: u16, code: Option<&OwnedFd>) -> Result<Self, SandboxError> {
         let (engine, slots) = reserve(slots.max(1))?;
+        // It is quicker there, and the same here.
+        let published = code.and_then(|code| huge::map(code, GUEST.0.len()).ok());
         // SAFETY: the bytes are what `build.rs` got from this version of wasmtime for this target. They are
-        // part of this executable, so they are there to the end, and whoever could change them could change
-        // this code.
+        // part of this executable, or of a sealed copy that the parent made of its own, which is the same
+        // executable; so they are there to the end, and whoever could change them could change this code.
         let module = unsafe {
             // The engine finds code by its place, where only one module can be.
             if IN_USE.swap(true, Ordering::Relaxed) {
                 Module::deserialize(&engine, &GUEST.0)
             } else {
-                Module::deserialize_raw(&engine, NonNull::from(&GUEST.0))
+                Module::deserialize_raw(&engine, published.unwrap_or(NonNull::from(&GUEST.0)))
             }
         };
         let module = module.map_err(SandboxError::Guest)?;
@@ -74,6 +78,12 @@ impl Sandbox {
         std::mem::forget(module);
         Ok(Self { engine, guest, slots, page_bytes: page_bytes() })
     }
+}
+
+/// The guest's code as workers run it best, to be given to each of them; an error where this machine has no huge
+/// pages for it.
+pub fn publish() -> std::io::Result<OwnedFd> {
+    Ok(huge::publish(&GUEST.0)?)
 }
 
 fn reserve(wanted: u16) -> Result<(Engine, u16), SandboxError> {

@@ -8,6 +8,7 @@ mod discard;
 mod engine;
 mod fuel;
 mod guard;
+mod huge;
 mod image;
 mod imports;
 mod limiter;
@@ -16,6 +17,7 @@ mod machine;
 mod random;
 mod slot;
 
+pub use engine::publish;
 pub(crate) use engine::{GUEST_SHA256, Sandbox, SandboxError};
 pub(crate) use fuel::TIME_SLICE_FUEL;
 pub(crate) use image::Images;

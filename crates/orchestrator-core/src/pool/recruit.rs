@@ -1,13 +1,16 @@
 //! From a spawned process to a worker that may be given work: it has said hello, and what it says
 //! of itself is true.
 
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
 use super::complaints::Complaints;
@@ -43,6 +46,8 @@ pub struct PoolConfig {
     /// Most memory of a worker whatever it does, where the machine has given PiCloud a control group to
     /// divide up; without a number it is left alone.
     pub group_memory_bytes: Option<u64>,
+    /// The guest's code as workers run it best, a sealed file; without it they run their own copy.
+    pub guest: Option<Arc<OwnedFd>>,
 }
 
 impl PoolConfig {
@@ -57,6 +62,7 @@ impl PoolConfig {
             queue_max: 1024,
             recycle_after: 250_000,
             group_memory_bytes: None,
+            guest: None,
         }
     }
 
@@ -206,7 +212,7 @@ async fn greet(stream: &mut UnixStream, config: &PoolConfig) -> Result<HelloPare
     };
     let mut frame = Vec::new();
     codec::encode(&mut frame, ToWorker::Hello as u8, 0, 0, &hello);
-    stream.write_all(&frame).await.map_err(HelloError::Silent)?;
+    send_first(stream, &frame, config.guest.as_deref()).await.map_err(HelloError::Silent)?;
     let mut header = [0; HEADER_BYTES];
     stream.read_exact(&mut header).await.map_err(HelloError::Silent)?;
     let header = Header::decode(header).map_err(|_| HelloError::Protocol)?;
@@ -220,6 +226,25 @@ async fn greet(stream: &mut UnixStream, config: &PoolConfig) -> Result<HelloPare
         return Err(HelloError::Protocol);
     }
     Ok(hello)
+}
+
+/// Sends a frame that is shorter than a socket's buffer, and a descriptor with it.
+async fn send_first(stream: &UnixStream, frame: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<()> {
+    let descriptor = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
+    let with = descriptor.as_ref().map(|descriptor| ControlMessage::ScmRights(descriptor));
+    let send = || {
+        let socket = stream.as_raw_fd();
+        Ok(sendmsg::<()>(socket, &[IoSlice::new(frame)], with.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?)
+    };
+    loop {
+        stream.writable().await?;
+        match stream.try_io(Interest::WRITABLE, send) {
+            Ok(sent) if sent == frame.len() => return Ok(()),
+            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// What a worker turned out to be that was started only to be looked at.

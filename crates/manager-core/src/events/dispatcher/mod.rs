@@ -285,7 +285,8 @@ async fn fetch(database: &Database, outbox: &Outbox, wanted: &Fetch) -> Event {
         tx.commit().await?;
         Ok(page)
     };
-    match found.await {
+    let found: sqlx::Result<Page> = found.await;
+    match found {
         Ok(page) => Event::Fetched { fetch: wanted.fetch, page },
         Err(error) => {
             tracing::warn!(%error, "events could not be read");

@@ -1,0 +1,131 @@
+//! The guest's code on huge pages, once for all workers.
+//!
+//! A request runs through code that is spread over megabytes: with pages of 4 KiB a processor that has just run
+//! another process looks up a hundred addresses before it is through, which in a virtual machine takes as long as
+//! the script. So the parent puts the code into a file in memory, has the kernel make huge pages of it
+//! (`MADV_COLLAPSE`, Linux 6.1; it needs no setting of the machine's), seals it, and gives it to each worker. Where
+//! that is refused, workers run the code where it lies in the executable.
+
+use std::ffi::CStr;
+use std::num::NonZero;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
+
+/// Of processors with pages of 4 KiB. Where huge pages are larger, as with pages of 16 KiB, the code is too small
+/// for one, and the kernel refuses.
+const HUGE_BYTES: usize = 2 << 20;
+/// What the file is called in `/proc`.
+const NAME: &CStr = c"picloud-guest";
+
+/// In the parent: a sealed file of `code` on huge pages.
+pub(super) fn publish(code: &[u8]) -> Result<OwnedFd, Errno> {
+    let size = code.len().next_multiple_of(HUGE_BYTES);
+    let file = memfd_create(NAME, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    ftruncate(&file, i64::try_from(size).map_err(|_| Errno::EFBIG)?)?;
+    let place = Place::reserve(size)?;
+    let start = place.map(&file, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED)?;
+    // SAFETY: the mapping is as long as the code or longer, can be written, and nobody else knows of it.
+    unsafe { start.cast::<u8>().copy_from_nonoverlapping(NonNull::from(code).cast(), code.len()) };
+    // SAFETY: the range is the whole mapping; which pages hold its bytes changes none of them.
+    let collapsed = unsafe { libc::madvise(start.as_ptr(), size, libc::MADV_COLLAPSE) };
+    let collapsed = Errno::result(collapsed).map(drop);
+    // The kernel does not seal what can still be written to.
+    drop(place);
+    collapsed?;
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
+
+/// In a worker: the `len` bytes of code that the parent published, to the end of the process.
+pub(super) fn map(file: &OwnedFd, len: usize) -> Result<NonNull<[u8]>, Errno> {
+    let size = len.next_multiple_of(HUGE_BYTES);
+    if usize::try_from(fstat(file)?.st_size) != Ok(size) {
+        return Err(Errno::EINVAL);
+    }
+    let place = Place::reserve(size)?;
+    // Private, since a shared mapping of what is sealed is refused before Linux 6.7.
+    let start = place.map(file, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE)?;
+    std::mem::forget(place);
+    Ok(NonNull::slice_from_raw_parts(start.cast(), len))
+}
+
+/// Addresses that are kept free for a mapping that begins at a huge page.
+struct Place {
+    start: NonNull<libc::c_void>,
+    len: usize,
+    /// Of the mapping, within it.
+    offset: usize,
+    size: usize,
+}
+
+impl Place {
+    fn reserve(size: usize) -> Result<Self, Errno> {
+        let len = size + HUGE_BYTES;
+        let length = NonZero::new(len).ok_or(Errno::EINVAL)?;
+        // SAFETY: new addresses, that nothing can be read from.
+        let start = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)? };
+        let offset = start.addr().get().next_multiple_of(HUGE_BYTES) - start.addr().get();
+        Ok(Self { start, len, offset, size })
+    }
+
+    fn map(&self, file: &OwnedFd, access: ProtFlags, kind: MapFlags) -> Result<NonNull<libc::c_void>, Errno> {
+        let (at, size) = (self.start.addr().checked_add(self.offset), NonZero::new(self.size));
+        let (at, size) = at.zip(size).ok_or(Errno::EINVAL)?;
+        // SAFETY: it replaces a part of what was reserved, of which nothing is in use.
+        unsafe { mmap(Some(at), size, access, kind | MapFlags::MAP_FIXED, file.as_fd(), 0) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // SAFETY: all of it is this place's, and nobody keeps an address of it: `map` forgets the place that stays.
+        let _ = unsafe { munmap(self.start, self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::write;
+
+    use super::*;
+
+    /// Where the kernel has no huge pages for it there is nothing to test.
+    fn published(code: &[u8]) -> Option<OwnedFd> {
+        match publish(code) {
+            Ok(file) => Some(file),
+            Err(Errno::EINVAL | Errno::ENOMEM | Errno::EAGAIN) => None,
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_what_workers_map() {
+        let code: Vec<u8> = (0..HUGE_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        let Some(file) = published(&code) else { return };
+        let mapped = map(&file, code.len()).unwrap();
+        assert_eq!(mapped.cast::<u8>().addr().get() % HUGE_BYTES, 0);
+        // SAFETY: mapped for reading, to the end of the process.
+        assert_eq!(unsafe { mapped.as_ref() }, code);
+        assert_eq!(map(&file, code.len() + HUGE_BYTES), Err(Errno::EINVAL), "the code of another build");
+    }
+
+    #[test]
+    fn attack_nobody_writes_to_what_all_workers_run() {
+        let Some(file) = published(b"code") else { return };
+        assert_eq!(write(&file, b"evil"), Err(Errno::EPERM));
+        assert_eq!(ftruncate(&file, 0), Err(Errno::EPERM));
+        let place = Place::reserve(HUGE_BYTES).unwrap();
+        let writable = place.map(&file, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+        assert_eq!(writable, Err(Errno::EPERM));
+        assert_eq!(fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::empty())), Err(Errno::EPERM));
+    }
+}
