@@ -29,6 +29,7 @@ mod execute;
 mod executions;
 mod export;
 mod files;
+mod foreseen;
 mod gate;
 mod guard;
 mod hooks;
