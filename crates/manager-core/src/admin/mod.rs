@@ -54,6 +54,7 @@ mod problem;
 mod queues;
 mod rate;
 mod read;
+mod rehearsed;
 mod renamed;
 mod routes;
 mod run;
