@@ -57,11 +57,7 @@ pub(crate) async fn deploy(conn: &mut PgConnection, deploy: Deploy<'_>) -> sqlx:
     let is_same =
         existing.as_ref().is_some_and(|live| (live.bundle_hash, live.limits) == (bundle.hash(), limits));
     let capabilities = Capabilities::of(bundle);
-    let before = match &existing {
-        Some(script) => store::bundles::by_hash(conn, script.bundle_hash).await?,
-        None => None,
-    };
-    let beyond = capabilities.beyond(&before.as_ref().map(Capabilities::of).unwrap_or_default());
+    let beyond = beyond(conn, existing.as_ref(), &capabilities).await?;
     let needs_approval = !beyond.is_empty() && store::apps::requires_approval(conn, app).await?;
     let id = match existing {
         Some(script) => {
@@ -91,6 +87,19 @@ pub(crate) async fn deploy(conn: &mut PgConnection, deploy: Deploy<'_>) -> sqlx:
     let script = store::scripts::by_name(conn, app, name).await?.ok_or(sqlx::Error::RowNotFound)?;
     let wants_more = if is_first { Vec::new() } else { beyond };
     Ok(Deployed { script, is_first, capabilities, wants_more, awaiting })
+}
+
+/// What is asked for and the live version does not ask for; all of it where there is none.
+pub(crate) async fn beyond(
+    conn: &mut PgConnection,
+    live: Option<&Script>,
+    wanted: &Capabilities,
+) -> sqlx::Result<Vec<String>> {
+    let bundle = match live {
+        Some(script) => store::bundles::by_hash(conn, script.bundle_hash).await?,
+        None => None,
+    };
+    Ok(wanted.beyond(&bundle.as_ref().map(Capabilities::of).unwrap_or_default()))
 }
 
 async fn add(conn: &mut PgConnection, deploy: &Deploy<'_>, script: ScriptId) -> sqlx::Result<u32> {

@@ -158,6 +158,15 @@ pub(crate) struct Would {
     pub(crate) deeds: Vec<Deed>,
     pub(crate) more: usize,
     pub(crate) events: usize,
+    #[serde(default)]
+    pub(crate) budget: Vec<Share>,
+}
+
+/// What a run takes of a budget.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) share: f64,
 }
 
 #[derive(Debug, Deserialize)]

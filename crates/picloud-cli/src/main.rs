@@ -24,9 +24,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, apps, assets, completions, deploy, docs, domains, executions, files, invoke, keys, kv, login,
-    logout, logs, members, plan, queues, rollback, routes, scripts, secrets, sessions, transfers, triggers,
-    whoami,
+    apply, apps, assets, completions, deploy, docs, domains, egress, executions, files, invoke, keys, kv,
+    login, logout, logs, members, modules, plan, queues, rollback, routes, scripts, secrets, sessions,
+    transfers, triggers, users, whoami,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -83,6 +83,8 @@ enum Command {
     /// List and remove scripts, list their versions.
     #[command(subcommand)]
     Scripts(scripts::Command),
+    /// Show which scripts import which, as a tree.
+    Modules(modules::Args),
     /// List, add and remove routes.
     #[command(subcommand)]
     Routes(routes::Command),
@@ -110,12 +112,18 @@ enum Command {
     /// List, claim, prove and let go of an app's domains.
     #[command(subcommand)]
     Domains(domains::Command),
+    /// Show and change where an app's scripts may send requests, and list where they have been.
+    #[command(subcommand)]
+    Egress(egress::Command),
     /// List, set and remove an app's secrets; change the keys they are sealed with.
     #[command(subcommand)]
     Secrets(secrets::Command),
     /// List and change who may do what on an app.
     #[command(subcommand)]
     Members(members::Command),
+    /// See, disable, log out and remove the users of an app's own.
+    #[command(subcommand)]
+    Users(users::Command),
     /// Offer, accept and decline apps that change their owner.
     #[command(subcommand)]
     Transfers(transfers::Command),
@@ -155,6 +163,7 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Logs(args) => logs::run(&context()?, &args),
         Command::Rollback(args) => rollback::run(&context()?, &args),
         Command::Scripts(command) => scripts::run(&context()?, &command),
+        Command::Modules(args) => modules::run(&context()?, &args),
         Command::Routes(command) => routes::run(&context()?, &command),
         Command::Triggers(command) => triggers::run(&context()?, &command),
         Command::Queues(command) => queues::run(&context()?, &command),
@@ -164,8 +173,10 @@ fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Docs(command) => docs::run(&context()?, &command),
         Command::Files(command) => files::run(&context()?, &command),
         Command::Domains(command) => domains::run(&context()?, &command),
+        Command::Egress(command) => egress::run(&context()?, &command),
         Command::Secrets(command) => secrets::run(&context()?, &command),
         Command::Members(command) => members::run(&context()?, &command),
+        Command::Users(command) => users::run(&context()?, &command),
         Command::Transfers(command) => transfers::run(&context()?, &command),
         Command::Keys(command) => keys::run(&context()?, &command),
         Command::Sessions(command) => sessions::run(&context()?, &command),

@@ -14,6 +14,7 @@ use shared::name::{ScriptName, SecretName};
 use sqlx::postgres::PgConnection;
 
 use super::denials::Denied;
+use super::foreseen::note_wants;
 use super::precondition::{Preconditions, Resource, Tagged, etag_of};
 use super::problem::ApiError;
 use super::read::Json;
@@ -40,8 +41,8 @@ pub(super) struct PlanAnswer {
     is_applied: bool,
     /// Secrets that the manifest asks for and the app does not have: it cannot be applied before.
     missing_secrets: Vec<SecretName>,
-    /// Versions that were kept and are not live, because they ask for more and the app requires that
-    /// somebody approves that.
+    /// Versions that an apply kept and that are not live, because they ask for more and the app requires that
+    /// somebody approves that. In a plan, `unapproved` of a change says that it would be one of them.
     awaiting: Vec<AwaitingScript>,
     /// The tag of the app as it was for a plan, and as it is after an apply.
     #[serde(skip)]
@@ -95,10 +96,11 @@ pub(super) async fn plan(
     preconditions.check(Some(&tag))?;
     let needed = manifest.secrets.clone();
     let wanted = manifest::resolve(&admin, &current, manifest).await?;
-    let changes = changes(&current, &wanted)?;
+    let mut changes = changes(&current, &wanted)?;
     let missing = {
         let mut conn = admin.database.acquire().await?;
         refuse_strange_hosts(&mut conn, &admin, &app, &wanted).await?;
+        note_wants(&mut conn, &current, &wanted, &mut changes).await?;
         secrets::missing(&mut conn, app.id, &needed).await?
     };
     let changes = with_diffs(current, wanted, changes).await?;
@@ -124,7 +126,7 @@ pub(super) async fn apply(
     preconditions.check(Some(&tag))?;
     refuse_strange_hosts(&mut tx, &admin, &app, &wanted).await?;
     refuse_missing_secrets(secrets::missing(&mut tx, app.id, &needed).await?)?;
-    let changes = changes(&current, &wanted)?;
+    let mut changes = changes(&current, &wanted)?;
     // Whoever may deploy may not rename.
     if changes.iter().any(|change| matches!(change.step, Step::SetApp)) {
         refuse_renaming(&admin, &principal, standing, &app)?;
@@ -132,6 +134,7 @@ pub(super) async fn apply(
     if changes.is_empty() {
         return Ok(Tagged(PlanAnswer::new(changes, true, tag)));
     }
+    note_wants(&mut tx, &current, &wanted, &mut changes).await?;
     let mut awaiting = Vec::new();
     for change in ordered(&changes) {
         let waits = make(&mut tx, &current.app, &wanted, &change.step, principal.user.id).await?;

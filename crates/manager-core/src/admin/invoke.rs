@@ -25,10 +25,11 @@ use super::executions::Execution;
 use super::made_up::{MadeUp, TestBody};
 use super::problem::ApiError;
 use super::read::{self, Json, Params};
+use super::rehearsed::Rehearsed;
 use super::run::{live_target, run};
 use super::{Admin, access, outcome};
 use crate::auth::Principal;
-use crate::data::rehearsal::{Rehearsal, Would};
+use crate::data::rehearsal::Rehearsal;
 use crate::recorder;
 use crate::store::apps::App;
 
@@ -41,7 +42,7 @@ pub(super) struct TestAnswer {
     execution: Execution,
     /// What the script would have done; there for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    dry_run: Option<Would>,
+    dry_run: Option<Rehearsed>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -82,11 +83,13 @@ pub(super) async fn test(
     let started_at_us = Utc::now().timestamp_micros();
     let (id, cause) = (invocation.execution, invocation.cause);
     let outcome = run(&admin, invocation).await;
-    let dry_run = match rehearsal {
+    let would = match rehearsal {
         Some(rehearsal) => Some(admin.data.end_rehearsal(&rehearsal).await),
         None => None,
     };
     let outcome = outcome?;
+    let budget = admin.budgets.meter(app.id).budget;
+    let dry_run = would.map(|would| Rehearsed::new(would, &budget, &outcome.usage));
 
     let (status, headers, body) = match &outcome.response {
         Some(response) => (response.status.as_u16(), header_texts(&response.headers), shown_body(response)),

@@ -172,6 +172,13 @@ mod tests {
         for location in ["file:///etc/passwd", "http://example.com:6379/", "//user@example.com/", "data:,x"] {
             assert!(from.follow(location, &Rules::default()).is_err(), "{location}");
         }
+        // What a browser bends into an address is looked at as that address.
+        for location in
+            ["\\\\10.0.0.1\\", "http:\\\\10.0.0.1\\", "http://10.0.\t0.1/", "/\\10.0.0.1/", "//0xa.1/"]
+        {
+            let literal = from.follow(location, &Rules::default()).map(|target| target.literal);
+            assert!(matches!(literal, Err(_) | Ok(Some(_))), "{location}: {literal:?}");
+        }
     }
 
     proptest! {

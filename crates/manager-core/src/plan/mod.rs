@@ -115,6 +115,13 @@ pub(crate) struct Change {
     /// Only what the script imports changes.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) is_rebundled: bool,
+    /// What a script that is there asks for and its live version does not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) wants_more: Vec<String>,
+    /// What a script asks for that somebody has to approve before it is live; nothing where the app does not
+    /// require that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unapproved: Vec<String>,
     #[serde(skip)]
     pub(crate) step: Step,
 }
@@ -190,8 +197,9 @@ pub(crate) fn changes(current: &Current, wanted: &Wanted) -> Result<Vec<Change>,
 
 impl Change {
     fn new(kind: Kind, name: impl ToString, action: Action, step: Step) -> Self {
-        let name = name.to_string();
-        Self { kind, name, action, fields: Map::new(), diff: None, is_rebundled: false, step }
+        let (name, fields, diff, is_rebundled) = (name.to_string(), Map::new(), None, false);
+        let (wants_more, unapproved) = (Vec::new(), Vec::new());
+        Self { kind, name, action, fields, diff, is_rebundled, wants_more, unapproved, step }
     }
 }
 

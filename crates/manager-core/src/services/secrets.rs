@@ -23,6 +23,9 @@ pub(super) async fn value(
     call: &HostCall,
     name: &str,
 ) -> Result<Option<zeroize::Zeroizing<String>>, CallError> {
+    if is_no_name(name) {
+        return Ok(None);
+    }
     let app = call.context.app();
     let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
     let sealed = store::secrets::sealed_by_name(&mut conn, app, name).await;
@@ -55,6 +58,9 @@ pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply
     let app = call.context.app();
     let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
     let principal = require(services, &mut tx, call, Capability::WriteSecrets).await?;
+    if is_no_name(name) {
+        return Ok(Reply::success(&Existed { existed: false }));
+    }
     begin(call)?;
     let existed = store::secrets::delete(&mut tx, app, name).await.map_err(|error| failed(&error))?;
     if existed {
@@ -71,6 +77,11 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
     let names = names.map_err(|error| failed(&error))?;
     let json = serde_json::to_string(&names).expect("texts are JSON");
     Ok(Reply::success(&SecretNames { json: &json }))
+}
+
+/// What cannot be the name of a secret is none's; the database need not be asked, nor understand it.
+fn is_no_name(text: &str) -> bool {
+    text.parse::<shared::name::SecretName>().is_err()
 }
 
 fn put_failed(error: PutError) -> CallError {

@@ -114,6 +114,19 @@ impl Script {
         answered(self.call_with(op, bytes, stage).await)
     }
 
+    /// The same as a call of another number: an execution's calls each have their own.
+    pub(crate) async fn call_as<T: Serialize>(
+        &self,
+        number: u32,
+        op: HostOp,
+        args: &T,
+    ) -> Result<Answer, String> {
+        let (context, mut bytes) = (Arc::clone(&self.context), Vec::new());
+        codec::encode_body(&mut bytes, args);
+        let call = HostCall { context, number, op, args: bytes, stage: Arc::default() };
+        answered(self.calls.call(call).await)
+    }
+
     /// The same with arguments as they come.
     pub(crate) async fn call_bytes(&self, op: HostOp, args: Vec<u8>) -> Result<Answer, String> {
         answered(self.forge(op, args).await)

@@ -365,3 +365,84 @@ fn every_filter_finds_what_the_evaluator_says() {
         .unwrap();
     drop(api);
 }
+
+/// The place of a value among those of other types, as the order of documents has it.
+fn rank(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::String(_) => 1,
+        Value::Number(_) => 2,
+        Value::Bool(_) => 3,
+        Value::Array(_) | Value::Object(_) => panic!("{value} has no place here"),
+    }
+}
+
+/// By the members in their order; those that are alike stand as they were made, or the other way round when the
+/// last member's order is turned.
+fn by_members(keys: &[(String, bool)], a: (usize, &Value), b: (usize, &Value)) -> std::cmp::Ordering {
+    use std::cmp::Ordering::Equal;
+    let ways = keys.iter().map(|(name, is_descending)| {
+        let (a, b) = (&a.1[name], &b.1[name]);
+        let way = rank(a).cmp(&rank(b)).then_with(|| order(a, b).unwrap_or(Equal));
+        if *is_descending { way.reverse() } else { way }
+    });
+    let made = a.0.cmp(&b.0);
+    let made =
+        if keys.last().is_some_and(|(_, is_descending)| *is_descending) { made.reverse() } else { made };
+    ways.fold(Equal, std::cmp::Ordering::then).then(made)
+}
+
+fn sort_keys() -> impl Strategy<Value = Vec<(String, bool)>> {
+    let name = prop_oneof![Just("s"), Just("t"), Just("u")].prop_map(str::to_owned);
+    prop::collection::vec((name, any::<bool>()), 0..4)
+}
+
+#[test]
+fn every_order_and_every_part_of_it_is_what_the_evaluator_says() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (api, script) = runtime.block_on(async {
+        let api = TestApi::start().await;
+        let script = Script::of(&api, "default").await;
+        (api, script)
+    });
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(1) });
+    // A member is missing in some, which counts as null.
+    let members = (scalar(), scalar(), prop::option::of(scalar()));
+    let made = runner.run(&prop::collection::vec(members, 120), |members| {
+        for (s, t, u) in members {
+            let mut data = json!({ "s": s, "t": t });
+            if let Some(u) = u {
+                data["u"] = u;
+            }
+            runtime.block_on(script.create(&data)).unwrap();
+        }
+        Ok(())
+    });
+    made.unwrap();
+    let all: Vec<Value> = runtime.block_on(async { script.find(json!({ "$limit": 1_000 })).await });
+    assert_eq!(all.len(), 120);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(200) });
+    let queries = (comparison(), sort_keys(), 0..130_usize, 1..130_usize);
+    let held = runner.run(&queries, |(test, keys, skip, limit)| {
+        let filter = json!({ "s": test });
+        let mut expected: Vec<(usize, &Value)> =
+            all.iter().enumerate().filter(|(_, document)| holds(&filter, document)).collect();
+        expected.sort_by(|a, b| by_members(&keys, *a, *b));
+        let expected: Vec<Value> =
+            expected.into_iter().skip(skip).take(limit).map(|(_, data)| data.clone()).collect();
+        let sort = keys.iter().map(|(name, is_descending)| match is_descending {
+            true => json!(format!("-{name}")),
+            false => json!({ name: 1 }),
+        });
+        let mut query = filter.clone();
+        query["$sort"] = sort.collect();
+        query["$skip"] = skip.into();
+        query["$limit"] = limit.into();
+        // Each an execution of its own, as one reads only so many rows.
+        let execution = runtime.block_on(Script::of(&api, "default"));
+        let (found, _) = runtime.block_on(execution.page(&query, "")).unwrap();
+        prop_assert_eq!(found, expected, "{}", query);
+        Ok(())
+    });
+    held.unwrap();
+}

@@ -249,6 +249,37 @@ async fn content_of_no_file_is_removed_in_time_and_that_of_files_never() {
     assert_eq!(script.content(&id).await.as_deref(), Some(&b"kept"[..]));
 }
 
+/// Whoever may write to the directory, but not read what the server may, gets nothing of that by a link.
+#[cfg(unix)]
+#[tokio::test]
+async fn attack_27_links_planted_where_contents_are() {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("files");
+    let storage = FileStorage::Directory(root.clone());
+    let api = TestApi::start_with(ManagerConfig { files: storage, ..config() }).await;
+    let script = Script::of(&api, "default").await;
+    let id = script.make(&create("a", b"content")).await.unwrap();
+    let secret = directory.path().join("secret");
+    // Of the same length, so that nothing but what it says gives it away.
+    fs::write(&secret, b"s3cret!").unwrap();
+    let kept = contents(&root);
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    fs::remove_file(kept).unwrap();
+    std::os::unix::fs::symlink(&secret, kept).unwrap();
+    let read = Read { collection: "f", id: &id, offset: 0, version: 0 };
+    script.call(HostOp::FilesRead, &read).await.unwrap_err();
+    let path = format!("/apps/default/files/f/{id}/content");
+    let response = api.router.clone().oneshot(api.request("GET", &path, None)).await.unwrap();
+    let sent = response.into_body().collect().await.map(|body| body.to_bytes());
+    assert!(!sent.is_ok_and(|sent| String::from_utf8_lossy(&sent).contains("s3cret")));
+    // What goes is the link, and not what it leads to.
+    script.call(HostOp::FilesDelete, &Id { collection: "f", id: &id }).await.unwrap();
+    eventually("the link is gone", async || kept.symlink_metadata().is_err().then_some(())).await;
+    assert_eq!(fs::read(&secret).unwrap(), b"s3cret!");
+}
+
 /// The files below a folder.
 fn contents(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

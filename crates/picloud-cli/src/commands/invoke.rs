@@ -134,6 +134,9 @@ fn show_would(out: &Output, would: &Would) {
         out.note(&format!("and {} more", would.more));
     }
     out.note(&format!("{} events; nothing of it was kept or sent", would.events));
+    for budget in &would.budget {
+        out.note(&visible_line(&format!("{:.2} % of {}", budget.share * 100.0, budget.name)));
+    }
 }
 
 fn show_body(out: &Output, invoked: &Invoked) -> Result<(), Failure> {

@@ -70,6 +70,12 @@ pub(crate) struct Change {
     diff: Option<String>,
     #[serde(default)]
     is_rebundled: bool,
+    /// What a script asks for beyond its live version.
+    #[serde(default)]
+    wants_more: Vec<String>,
+    /// What of that somebody has to approve first.
+    #[serde(default)]
+    unapproved: Vec<String>,
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
@@ -135,6 +141,7 @@ pub(crate) fn show_plan(out: &Output, plan: &Plan) -> Result<(), Failure> {
         if change.is_rebundled {
             out.line("    a module that it imports changes")?;
         }
+        show_wants(out, change)?;
         // What is new or goes is shown by its name alone: it is in the folder, or in the versions.
         if let Some(diff) = change.diff.as_deref().filter(|_| change.action == "update") {
             show::diff(out, diff)?;
@@ -145,8 +152,23 @@ pub(crate) fn show_plan(out: &Output, plan: &Plan) -> Result<(), Failure> {
         out.line(&out.stdout.paint(Tone::Warning, &line))?;
     }
     let Plan { create, update, delete, .. } = plan;
-    out.line(&match plan.changes.is_empty() {
-        true => "The app is as the folder says; there is nothing to do.".to_owned(),
-        false => format!("{create} to create, {update} to change, {delete} to remove."),
-    })
+    if plan.changes.is_empty() {
+        return out.line("The app is as the folder says; there is nothing to do.");
+    }
+    let waiting = match plan.changes.iter().filter(|change| !change.unapproved.is_empty()).count() {
+        0 => String::new(),
+        number => format!(" {number} of them would wait for approval."),
+    };
+    out.line(&format!("{create} to create, {update} to change, {delete} to remove.{waiting}"))
+}
+
+/// What a script would newly reach, and whether somebody is asked before.
+fn show_wants(out: &Output, change: &Change) -> Result<(), Failure> {
+    let (what, wants) = match (change.unapproved.as_slice(), change.wants_more.as_slice()) {
+        ([], []) => return Ok(()),
+        ([], wants) => ("asks for more", wants),
+        (wants, _) => ("would wait for approval", wants),
+    };
+    let line = visible_line(&format!("    {what}: {}", wants.join(", ")));
+    out.line(&out.stdout.paint(Tone::Warning, &line))
 }

@@ -5,9 +5,11 @@
 
 mod capabilities;
 mod deploy;
+mod egress;
 mod failures;
 mod inspect;
 mod invoke;
 mod login;
 mod sandbox;
 mod server;
+mod users;

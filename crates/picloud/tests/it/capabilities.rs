@@ -88,6 +88,45 @@ fn a_version_that_wants_more_waits_until_it_is_approved() {
 }
 
 #[test]
+fn a_plan_says_what_would_be_asked_for_and_what_would_wait_for_approval() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let module = "fn f() { kv::collection(\"a\").incr(\"n\") }";
+    let manifest = |library: &str| {
+        json!({ "scripts": {
+            "lib": { "source": library, "kind": "module" },
+            "page": { "source": "import \"lib\" as lib; lib::f()" },
+            "quiet": { "source": "1" },
+        } })
+    };
+    let ask = |verb: &str, library: &str| app.admin("POST", verb, &manifest(library)).is(200).json();
+    let wants = |answer: &Value, member: &str| -> Vec<(String, Value)> {
+        let changes = answer["changes"].as_array().unwrap().iter();
+        let named =
+            changes.map(|change| (change["name"].as_str().unwrap().to_owned(), change[member].clone()));
+        named.filter(|(_, wants)| !wants.is_null()).collect()
+    };
+    let both = || ["lib", "page"].map(|name| (name.to_owned(), json!(["namespace kv"]))).to_vec();
+    ask(":apply", "fn f() { 1 }");
+    // Nobody has to approve it, and it is seen all the same: in the module, and in who contains it.
+    let planned = ask(":plan", module);
+    assert_eq!((wants(&planned, "wants_more"), wants(&planned, "unapproved")), (both(), Vec::new()));
+    require_approval(&app, true);
+    let planned = ask(":plan", module);
+    assert_eq!((wants(&planned, "wants_more"), wants(&planned, "unapproved")), (both(), both()));
+    assert_eq!(planned["awaiting"], json!([]), "a plan keeps nothing");
+    assert_eq!(wants(&ask(":plan", "fn f() { 2 }"), "unapproved"), Vec::new());
+    let applied = ask(":apply", module);
+    assert_eq!(wants(&applied, "unapproved"), both());
+    let waiting = applied["awaiting"].as_array().unwrap();
+    assert_eq!(waiting.iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["lib", "page"]);
+    // It is not live, so it would wait again.
+    assert_eq!(wants(&ask(":plan", module), "unapproved"), both());
+    approve(&app, "lib", 2).is(200);
+    assert_eq!(wants(&ask(":plan", module), "unapproved"), Vec::new());
+}
+
+#[test]
 fn attack_who_may_deploy_and_not_approve_gets_nothing_approved_by_a_new_script_or_the_setting() {
     let server = TestServer::shared();
     let app = server.app();
@@ -150,4 +189,17 @@ fn pic_shows_what_a_script_asks_for_and_approves_it() {
     kept.is(0).says(&["page version 2 waits for approval", "namespace secrets, secret key"]);
     pic(&["scripts", "versions", "page"]).is(0).says(&["waits", "secrets (key)"]);
     pic(&["scripts", "approve", "page", "2"]).is(0).says(&["Version 2 of page is live"]);
+    person.write("picloud.toml", "");
+    person.write("page.rhai", "pubsub::publish(\"a\", 1)");
+    person.write("other.rhai", "1");
+    let planned = pic(&["plan"]);
+    planned.is(0).says(&[
+        "~ script page",
+        "would wait for approval: namespace pubsub",
+        "1 of them would wait",
+    ]);
+    let applied = pic(&["apply"]);
+    applied.is(0).says(&["would wait for approval: namespace pubsub", "page version 3 waits for approval"]);
+    person.pic(&["apps", "set", &app.slug, "--require-approval", "false"], "").is(0);
+    pic(&["plan"]).is(0).says(&["asks for more: namespace pubsub"]);
 }

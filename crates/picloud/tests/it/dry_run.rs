@@ -44,6 +44,18 @@ fn a_dry_run_reads_what_it_wrote_and_leaves_nothing() {
         assert_eq!(items, json!([]), "{list}");
     }
     assert_eq!(server.disk.query("select count(*)::text from outbox"), "0");
+    assert_eq!(would["budget"], json!([]), "the app has none");
+    let budget = json!({ "fuel_per_day": 1_000_000_000_000_u64, "executions_per_day": 8 });
+    app.admin("PUT", "/budgets", &budget).is(200);
+    let answer = app.admin("POST", "/scripts/try/invoke?dry_run=true", &json!({})).is(200).json();
+    let [fuel, executions] = answer["dry_run"]["budget"].as_array().unwrap().as_slice() else {
+        panic!("{answer}")
+    };
+    let takes = fuel["takes"].as_u64().unwrap();
+    assert!(takes >= answer["execution"]["fuel"].as_u64().unwrap() && takes < 1_000_000_000, "{answer}");
+    let of_all = fuel["share"].as_f64().unwrap() * 1e12 / fuel["takes"].as_f64().unwrap();
+    assert!(fuel["name"] == "fuel_per_day" && (of_all - 1.0).abs() < 1e-6, "{fuel}");
+    assert_eq!((&executions["takes"], &executions["share"]), (&json!(1), &json!(0.125)));
     // For real it does the same.
     let answer = app.admin("POST", "/scripts/try/invoke", &json!({})).is(200).json();
     assert_eq!(answer["body"][0], 7);

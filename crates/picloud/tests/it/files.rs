@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Bucket, NO_LIMITS, TestApp, TestServer, eventually};
+use crate::harness::{Bucket, NO_LIMITS, TestApp, TestServer, eventually, process};
 
 /// A script that makes, reads, changes and removes files; it answers what it saw.
 const ALL: &str = r#"
@@ -127,6 +127,31 @@ fn attack_27_no_name_of_a_file_leads_anywhere() {
         let name = path.strip_prefix(server.disk.path()).unwrap().to_str().unwrap();
         assert!(name.chars().all(|c| c.is_ascii_hexdigit() || "/datafiles".contains(c)), "{name}");
     }
+}
+
+/// Neither on its way in nor on its way out is it whole in the server's memory.
+#[test]
+fn a_long_content_leaves_the_servers_memory_as_it_is() {
+    const BYTES: usize = 60 << 20;
+    let server = TestServer::start();
+    let app = server.app();
+    let keep = |content: &[u8]| {
+        let path = format!("/apps/{}/files/c?name=long", app.slug);
+        server.admin_bytes("POST", &path, content).is(201).json()
+    };
+    let content_of = |made: &Value| {
+        let path = format!("/files/c/{}/content", made["id"].as_str().unwrap());
+        app.admin("GET", &path, &Value::Null).is(200).body.clone()
+    };
+    // What a first file costs once.
+    assert_eq!(content_of(&keep(b"short")), b"short");
+    let content: Vec<u8> = (0..BYTES).map(|at| at.to_le_bytes()[1]).collect();
+    let before = process::peak_kib(server.pid());
+    let made = keep(&content);
+    assert_eq!(made["checksum"], hex(&Sha256::digest(&content)));
+    assert!(content_of(&made) == content);
+    let grown = process::peak_kib(server.pid()) - before;
+    assert!(grown < 24 << 10, "the server grew by {grown} KiB");
 }
 
 #[test]

@@ -98,8 +98,19 @@ fn attack_35_names_that_lead_to_private_addresses_are_refused_however_they_chang
     dns.set_addresses("inner.example.com", &[&["192.168.1.1"]]);
     dns.set_addresses("mixed.example.com", &[&["93.184.216.34", "10.0.0.1"]]);
     dns.set_addresses("six.example.com", &[&["fd00::1"]]);
-    dns.set_addresses("127.0.0.1.nip.example", &[&["127.0.0.1"]]);
-    for name in ["inner.example.com", "mixed.example.com", "six.example.com", "127.0.0.1.nip.example"] {
+    dns.set_addresses("127.0.0.1.nip.io", &[&["127.0.0.1"]]);
+    dns.set_addresses("metadata.google.internal", &[&["169.254.169.254"]]);
+    // By way of two other names.
+    dns.set_alias("public.example.com", "cdn.example.net");
+    dns.set_alias("cdn.example.net", "inner.example.com");
+    for name in [
+        "inner.example.com",
+        "mixed.example.com",
+        "six.example.com",
+        "127.0.0.1.nip.io",
+        "metadata.google.internal",
+        "public.example.com",
+    ] {
         let seen = outcome(&app, &format!("http://{name}/"));
         assert!(seen.starts_with("forbidden: the destination is refused"), "{name}: {seen}");
     }
@@ -149,13 +160,27 @@ fn attack_36_every_hop_of_a_redirect_is_looked_at() {
         "gopher://127.0.0.1/",
         "data:text/plain,x",
         "http://127.0.0.1:22/",
+        "http://127.0.0.1:25/",
         "http://127.0.0.1:6379/",
         "http://good@127.0.0.1/",
+        // The loopback is open here, so it is a private network that is spelled in other ways.
+        "http://167772161/",
+        "http://0xa000001/",
+        "http://012.0.0.1/",
+        "http://10.1/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[64:ff9b::a00:1]/",
+        "http://[2002:a00:1::]/",
+        "http://100.64.0.1/",
+        "//10.0.0.1/",
     ] {
         let seen = outcome(&app, &world.url(&format!("/to?{to}")));
         assert!(seen.starts_with("forbidden:") || seen.starts_with("invalid_argument:"), "{to}: {seen}");
     }
     assert!(outcome(&app, &world.url("/loop")).starts_with("unavailable: too many redirects"));
+    let before = world.requests.load(Ordering::Relaxed);
+    assert!(outcome(&app, &world.url("/chain?0")).starts_with("unavailable: too many redirects"));
+    assert!(world.requests.load(Ordering::Relaxed) - before <= 6, "a chain is not followed to its end");
     assert_eq!(outcome(&app, &world.url("/to?/echo")), "reached");
     for url in
         ["http://good@127.0.0.1/", "http:\\\\127.0.0.1\\", "http://exam\tple.com/", "ftp://example.com/"]
@@ -205,6 +230,8 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
     for (path, seen) in [
         ("/bomb", "too_large"),
         ("/huge", "too_large"),
+        ("/brotli", "too_large"),
+        ("/zstd", "too_large"),
         ("/headers", "unavailable"),
         ("/header", "unavailable"),
     ] {
@@ -267,6 +294,40 @@ fn a_request_says_who_asks_and_a_repeated_one_can_be_told() {
     assert!(headers["traceparent"].as_str().unwrap().starts_with("00-"));
     assert!(headers["user-agent"].as_str().unwrap().starts_with("PiCloud/"));
     assert!(headers["idempotency-key"].as_str().unwrap().ends_with("-1"), "{headers}");
+}
+
+/// Who is asked can tell a request that is made again from another one.
+#[test]
+fn a_delivery_that_runs_again_sends_its_requests_with_the_same_keys() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let source = format!(
+        "let keys = []; \
+         for i in 0..2 {{ keys.push(http::post({:?}, #{{ n: i }}).body.headers[\"idempotency-key\"]); }} \
+         kv::collection(\"keys\").set(`${{ctx.delivery.attempt}}`, keys); \
+         if ctx.delivery.attempt < 2 {{ throw \"once more\" }}",
+        world.url("/echo")
+    );
+    app.deploy("tell", &source, &NO_LIMITS);
+    let route = json!({ "path": "/tell", "script": "tell", "dispatch_mode": "async" });
+    app.admin("POST", "/routes", &route).is(201);
+    let keys_of = |attempt: u32| {
+        let reply = app.admin("GET", &format!("/kv/keys/{attempt}"), &Value::Null);
+        (reply.status == 200).then(|| reply.json()["value"].clone())
+    };
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        app.post("/tell", "text/plain", b"").is(202);
+        let second = eventually("it has run twice", || keys_of(2));
+        assert_eq!(keys_of(1), Some(second.clone()));
+        assert_ne!(second[0], second[1], "each request has its own");
+        all.push(second);
+        for attempt in [1, 2] {
+            app.admin("DELETE", &format!("/kv/keys/{attempt}"), &Value::Null).is(204);
+        }
+    }
+    assert_ne!(all[0], all[1], "another delivery is another");
 }
 
 #[test]

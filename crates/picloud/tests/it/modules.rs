@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer};
+use crate::pic::Person;
 
 const TAX: &str = "export const RATE = 20;\nfn with_tax(n) { n + n * global::RATE / 100 }";
 
@@ -107,6 +108,15 @@ fn the_whole_graph_of_an_app_is_one_answer() {
             "is_whole": true,
         })
     );
+    let person = Person::logged_in(&server);
+    let pic = |args: &[&str]| person.pic(&[args, &["--app", &app.slug]].concat(), "");
+    let tree = "till@2\n├─ shop@2 module\n│  └─ tax@2 module\n└─ tax@2 module\n";
+    pic(&["modules"]).is(0).says(&[tree]);
+    pic(&["modules", "tax", "--used-by"])
+        .is(0)
+        .says(&["tax@2 module\n├─ shop@2 module\n│  └─ till@2\n└─ till@2"]);
+    pic(&["modules", "nothing"]).is(4);
+    pic(&["modules", "-o", "json"]).is(0).says(&["\"is_whole\": true"]);
 }
 
 #[test]

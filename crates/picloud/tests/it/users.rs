@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer};
+use crate::pic::Person;
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -114,4 +115,32 @@ fn what_a_user_asks_for_runs_later_as_theirs_and_with_nobodys_rights() {
     let bearer = format!("Bearer {}", token(&post(&app, "/login", "eve", PASSWORD)));
     let answer = send(&app, "POST", "/later", &[("authorization", &bearer)]);
     assert_eq!(answer.is(200).json(), json!(["eve", "forbidden"]));
+}
+
+#[test]
+fn pic_shows_disables_logs_out_and_removes_users() {
+    let server = TestServer::shared();
+    let app = with_users(&server);
+    let enter = || token(&post(&app, "/login", "eve@example.org", PASSWORD));
+    let status =
+        |token: &str| send(&app, "GET", "/me", &[("authorization", &format!("Bearer {token}"))]).status;
+    post(&app, "/register", "eve@example.org", PASSWORD).is(200);
+    let person = Person::logged_in(&server);
+    let pic = |args: &[&str]| person.pic(&[&["users"][..], args, &["--app", &app.slug]].concat(), "");
+    pic(&["ls"]).is(0).says(&["eve@example.org"]);
+    pic(&["set", "EVE@example.org", "--verified", "true", "--role", "editor"]).is(0);
+    pic(&["get", "eve@example.org"]).is(0).says(&["roles     editor", "{\"name\":\"EVE@EXAMPLE.ORG\"}"]);
+    let session = enter();
+    assert_eq!(status(&session), 200);
+    pic(&["logout", "eve@example.org"]).is(0).says(&["there were 1"]);
+    assert_eq!(status(&session), 401);
+    let session = enter();
+    pic(&["disable", "eve@example.org"]).is(0);
+    assert_eq!(status(&session), 401);
+    post(&app, "/login", "eve@example.org", PASSWORD).is(403);
+    pic(&["enable", "eve@example.org"]).is(0);
+    assert_eq!(status(&enter()), 200);
+    pic(&["rm", "eve@example.org"]).is(0);
+    pic(&["get", "eve@example.org"]).is(4);
+    pic(&["ls"]).is(0);
 }

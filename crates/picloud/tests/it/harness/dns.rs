@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::{CNAME, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// What is known, by name without the final dot.
 #[derive(Default)]
@@ -14,6 +14,8 @@ struct Zone {
     texts: HashMap<String, Vec<String>>,
     /// What is answered to the first question for addresses, to the second, and from the last on.
     addresses: HashMap<String, VecDeque<Vec<IpAddr>>>,
+    /// Names that are another name.
+    aliases: HashMap<String, String>,
 }
 
 /// Answers questions for texts and addresses until it is dropped.
@@ -35,6 +37,11 @@ impl DnsServer {
     pub(crate) fn set(&self, name: &str, texts: &[&str]) {
         let texts = texts.iter().map(|&text| text.to_owned()).collect();
         self.zone.lock().unwrap().texts.insert(name.to_owned(), texts);
+    }
+
+    /// Makes a name another name for one.
+    pub(crate) fn set_alias(&self, alias: &str, name: &str) {
+        self.zone.lock().unwrap().aliases.insert(alias.to_owned(), name.to_owned());
     }
 
     /// Makes the name have the first addresses at the first question, then the next; for no time at all.
@@ -65,7 +72,13 @@ fn answer(asked: &Message, zone: &mut Zone) -> Message {
     reply.metadata.recursion_available = true;
     let Some(query) = asked.queries.first() else { return reply };
     reply.add_query(query.clone());
-    let name = query.name().to_ascii().trim_end_matches('.').to_lowercase();
+    let mut owner = query.name().clone();
+    let mut name = owner.to_ascii().trim_end_matches('.').to_lowercase();
+    while let Some(target) = zone.aliases.get(&name) {
+        let canonical = Name::from_ascii(format!("{target}.")).unwrap();
+        reply.add_answer(Record::from_rdata(owner, 0, RData::CNAME(CNAME(canonical.clone()))));
+        (owner, name) = (canonical, target.clone());
+    }
     if let Some(turns) = zone.addresses.get_mut(&name) {
         let asks_for_v4 = query.query_type() == RecordType::A;
         for ip in &turns[0] {
@@ -74,7 +87,7 @@ fn answer(asked: &Message, zone: &mut Zone) -> Message {
                 IpAddr::V6(ip) if query.query_type() == RecordType::AAAA => RData::AAAA((*ip).into()),
                 _ => continue,
             };
-            reply.add_answer(Record::from_rdata(query.name().clone(), 0, data));
+            reply.add_answer(Record::from_rdata(owner.clone(), 0, data));
         }
         if asks_for_v4 && turns.len() > 1 {
             turns.pop_front();

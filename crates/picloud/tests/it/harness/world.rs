@@ -168,7 +168,17 @@ impl Visitor {
                 self.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             }
             "/loop" => self.write("HTTP/1.1 302 Found\r\nlocation: /loop\r\ncontent-length: 0\r\n\r\n"),
+            // Always to somewhere where nobody has been.
+            "/chain" => {
+                let next = query.parse::<u64>().unwrap_or_default() + 1;
+                self.write(&format!(
+                    "HTTP/1.1 302 Found\r\nlocation: /chain?{next}\r\ncontent-length: 0\r\n\r\n"
+                ))
+            }
             "/bomb" => self.bomb(),
+            // Packed in ways that nobody asked for.
+            "/brotli" => self.packed("br"),
+            "/zstd" => self.packed("zstd"),
             "/huge" => self.forever("HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 64 << 10], Duration::ZERO),
             "/drip" => self.forever("HTTP/1.1 200 OK\r\n\r\n", b".", Duration::from_secs(1)),
             "/headers" => self.forever("HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n", Duration::ZERO),
@@ -186,6 +196,12 @@ impl Visitor {
         self.write("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         (0..10 << 10).try_for_each(|_| self.write_bytes(&member))?;
         None
+    }
+
+    /// Something without end, said to be packed.
+    fn packed(&mut self, coding: &str) -> Option<()> {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\n\r\n");
+        self.forever(&head, &[0; 64 << 10], Duration::ZERO)
     }
 
     fn forever(&mut self, head: &str, piece: &[u8], pause: Duration) -> Option<()> {

@@ -1,0 +1,295 @@
+//! Limits of what scripts and people keep: what is at its limit is taken, what is one over is refused, and
+//! says why. Those of an execution's calls are in `allowances`; those of `kv` and `docs` values beside them.
+
+use serde_json::{Value, json};
+use shared::host_call::HostOp;
+use shared::host_call::atomic::{Commit, Op};
+use shared::host_call::{docs, files, invoke, kv, pubsub, queue, secrets, users};
+use shared::limits::{
+    APP_USER_LOGIN_BYTES_MAX, APP_USER_PROFILE_BYTES_MAX, APP_USER_ROLES_MAX, APP_USERS_LIST_MAX,
+    ATOMIC_OPS_MAX, ATTEMPTS_MAX, COLLECTION_BYTES_MAX, DOC_BYTES_MAX, DOC_INDEXES_MAX, DOC_SCHEMA_BYTES_MAX,
+    DOC_SCHEMAS_MAX, DOCS_LIST_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOADS_MAX, FILES_BYTES_MAX,
+    FILES_LIST_MAX, JSON_DEPTH_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, MESSAGE_BYTES_MAX, QUEUE_DELAY_MS_MAX,
+    SECRET_BYTES_MAX, SECRETS_MAX,
+};
+use shared::wire::codec;
+
+use crate::app_users::{Account, PASSWORD};
+use crate::calls::Script;
+use crate::harness::TestApi;
+
+/// A call, and the code by which it is refused; none for one that is carried out.
+struct Case(HostOp, Vec<u8>, Option<&'static str>);
+
+fn case<T: serde::Serialize>(op: HostOp, args: &T, refusal: Option<&'static str>) -> Case {
+    let mut bytes = Vec::new();
+    codec::encode_body(&mut bytes, args);
+    Case(op, bytes, refusal)
+}
+
+/// At its limit, and one over.
+fn pair<N, T: serde::Serialize>(op: HostOp, sizes: [N; 2], args: impl Fn(N) -> T) -> [Case; 2] {
+    over(op, sizes, "invalid_argument", args)
+}
+
+fn over<N, T: serde::Serialize>(
+    op: HostOp,
+    [at, over]: [N; 2],
+    code: &'static str,
+    args: impl Fn(N) -> T,
+) -> [Case; 2] {
+    [case(op, &args(at), None), case(op, &args(over), Some(code))]
+}
+
+async fn hold(script: &Script, cases: impl IntoIterator<Item = Case>) {
+    for (number, Case(op, args, refusal)) in cases.into_iter().enumerate() {
+        let answer = script.call_bytes(op, args).await;
+        let code = answer.as_ref().err().map(String::as_str);
+        assert_eq!(code, refusal, "{op:?}, case {number}");
+    }
+}
+
+/// JSON of so many bytes.
+fn text(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}
+
+/// An object of so many bytes.
+fn object(bytes: usize) -> String {
+    format!("{{\"a\":{}}}", text(bytes - 6))
+}
+
+fn nested(levels: usize) -> String {
+    format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+#[tokio::test]
+async fn values_and_lists_of_kv_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let condition = kv::Condition::None;
+    let names = [COLLECTION_BYTES_MAX, COLLECTION_BYTES_MAX + 1].map(|bytes| "c".repeat(bytes));
+    let [longest, too_long] = names.each_ref().map(String::as_str);
+    let deep = [JSON_DEPTH_MAX, JSON_DEPTH_MAX + 1].map(nested);
+    let [deepest, too_deep] = deep.each_ref().map(String::as_str);
+    let set = kv::Set { collection: "c", key: "k", value: "1", ttl_ms: 0, condition };
+    hold(&script, pair(HostOp::KvSet, [longest, too_long], |collection| kv::Set { collection, ..set })).await;
+    hold(&script, pair(HostOp::KvSet, [deepest, too_deep], |value| kv::Set { value, ..set })).await;
+    let times = [KV_TTL_MS_MAX, KV_TTL_MS_MAX + 1];
+    hold(&script, pair(HostOp::KvSet, times, |ttl_ms| kv::Set { ttl_ms, ..set })).await;
+    let list = |limit| kv::List { collection: "c", prefix: "", limit, after: "" };
+    hold(&script, pair(HostOp::KvList, [1, 0], list)).await;
+    hold(&script, pair(HostOp::KvList, [KV_LIST_MAX, KV_LIST_MAX + 1], list)).await;
+    let keys = |count: usize| kv::Keys { collection: "c", keys: vec!["k"; count] };
+    hold(&script, pair(HostOp::KvGetMany, [KV_LIST_MAX as usize, KV_LIST_MAX as usize + 1], keys)).await;
+    let numbers = kv::Set { key: "n", value: "9223372036854775806", ..set };
+    script.call(HostOp::KvSet, &numbers).await.unwrap();
+    let incr = |by| kv::Incr { collection: "c", key: "n", by };
+    hold(&script, over(HostOp::KvIncr, [1, 1], "conflict", incr)).await;
+    hold(
+        &script,
+        pair(HostOp::AtomicCommit, [ATOMIC_OPS_MAX, ATOMIC_OPS_MAX + 1], |count| Commit {
+            ops: vec![Op::KvSet(set); count],
+        }),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn documents_and_queries_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let sizes = [DOC_BYTES_MAX, DOC_BYTES_MAX + 1].map(object);
+    let create = |data| docs::Create { collection: "d", data };
+    hold(&script, over(HostOp::DocsCreate, sizes.each_ref().map(String::as_str), "too_large", create)).await;
+    let deep = [JSON_DEPTH_MAX - 1, JSON_DEPTH_MAX].map(|levels| format!("{{\"a\":{}}}", nested(levels)));
+    hold(&script, pair(HostOp::DocsCreate, deep.each_ref().map(String::as_str), create)).await;
+    let names = |count: usize| vec!["a"; count].join(".");
+    let conditions = |count: usize| json!({ "$or": vec![json!({ "a": 1 }); count] });
+    let negations = |count: usize| (0..count).fold(json!({ "a": 1 }), |filter, _| json!({ "$not": filter }));
+    for queries in [
+        [DOCS_LIST_MAX, DOCS_LIST_MAX + 1].map(|limit| json!({ "$limit": limit })),
+        [1, 0].map(|limit| json!({ "$limit": limit })),
+        [10_000, 10_001].map(|skip| json!({ "$skip": skip })),
+        [64, 65].map(conditions),
+        [8, 9].map(negations),
+        [8, 9].map(|count| json!({ names(count): 1 })),
+        [4, 5].map(|count| json!({ "$sort": vec!["a"; count] })),
+        [100, 101].map(|count| json!({ "a": { "$in": vec![1; count] } })),
+        [256, 257].map(|bytes| json!({ "a".repeat(bytes): 1 })),
+    ] {
+        let queries = queries.map(|query| query.to_string());
+        let find = |query| docs::Find { collection: "d", query, cursor: "" };
+        hold(&script, pair(HostOp::DocsFind, queries.each_ref().map(String::as_str), find)).await;
+    }
+}
+
+#[tokio::test]
+async fn indexes_and_schemas_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    let index = async |members: &[String]| {
+        let body = json!({ "collection": "d", "members": members });
+        api.post("/apps/default/doc-indexes", body).await
+    };
+    let members = |count: usize| (0..count).map(|number| format!("m{number}")).collect::<Vec<_>>();
+    index(&members(5)).await.is_problem("invalid_input");
+    for number in 1..=DOC_INDEXES_MAX {
+        index(&[format!("n{number}")]).await.is(201);
+    }
+    let refused = index(&members(4)).await;
+    assert!(refused.is_problem("conflict")["detail"].as_str().unwrap().contains("at most"), "{refused:?}");
+
+    let put = async |collection: &str, schema: Value| {
+        let path = format!("/apps/default/doc-schemas/{collection}");
+        api.call("PUT", &path, Some(json!({ "schema": schema }))).await
+    };
+    let empty = json!({ "description": "" }).to_string().len();
+    let described = |bytes: usize| json!({ "description": "x".repeat(bytes - empty) });
+    put("c0", described(DOC_SCHEMA_BYTES_MAX)).await.is(200);
+    put("c0", described(DOC_SCHEMA_BYTES_MAX + 1)).await.is_problem("invalid_input");
+    // The schema, the list, and its items.
+    put("c0", json!({ "enum": Vec::from_iter(0..498) })).await.is(200);
+    put("c0", json!({ "enum": Vec::from_iter(0..499) })).await.is_problem("invalid_input");
+    for number in 1..DOC_SCHEMAS_MAX {
+        put(&format!("c{number}"), json!({})).await.is(200);
+    }
+    put("c0", json!({})).await.is(200);
+    put("one-more", json!({})).await.is_problem("conflict");
+}
+
+#[tokio::test]
+async fn files_and_links_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let content = files::Content { upload: 0, data: b"x" };
+    let create = |name| files::Create { collection: "f", name, content_type: "text/plain", content };
+    let names = [FILE_NAME_BYTES_MAX, FILE_NAME_BYTES_MAX + 1].map(|bytes| "n".repeat(bytes));
+    hold(&script, pair(HostOp::FilesCreate, names.each_ref().map(String::as_str), create)).await;
+    let list = |limit| files::List { collection: "f", limit, after: "" };
+    hold(&script, pair(HostOp::FilesList, [FILES_LIST_MAX, FILES_LIST_MAX + 1], list)).await;
+    let made = script.call(HostOp::FilesCreate, &create("a")).await.unwrap();
+    let id = made.read::<files::Found<'_>>().file.unwrap().id.to_owned();
+    let link = |expires_s| files::Link { collection: "f", id: &id, expires_s };
+    hold(&script, pair(HostOp::FilesUrl, [FILE_LINK_S_MAX, FILE_LINK_S_MAX + 1], link)).await;
+    hold(&script, pair(HostOp::FilesUrl, [1, 0], link)).await;
+
+    // As much as the app may keep, but for three bytes: what has none fits, and what is shorter than before.
+    let used: i64 = api.database.scalar("select size from files_usage").await;
+    api.database.execute(&format!("update files_usage set size = {}", FILES_BYTES_MAX - 3)).await;
+    let data = |data| files::Content { upload: 0, data };
+    let sized = |bytes: &'static [u8]| files::Create { content: data(bytes), ..create("b") };
+    hold(&script, over(HostOp::FilesCreate, [&b"xyz"[..], b"x"], "budget_exhausted", sized)).await;
+    hold(&script, [case(HostOp::FilesCreate, &sized(b""), None)]).await;
+    let replaced =
+        files::Update { collection: "f", id: &id, name: None, content_type: None, content: Some(data(b"")) };
+    hold(&script, [case(HostOp::FilesUpdate, &replaced, None)]).await;
+    let now: i64 = api.database.scalar("select size from files_usage").await;
+    assert_eq!((used, now), (2, FILES_BYTES_MAX - 1), "what was refused is not counted");
+}
+
+/// Only a worker that was taken over begins contents and never ends them.
+#[tokio::test]
+async fn attack_22_contents_that_are_begun_and_never_ended() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let begin = files::Append { upload: 0, data: b"begun" };
+    let mut begun = Vec::new();
+    for number in 0..40 {
+        match script.call_as(number + 1, HostOp::FilesAppend, &begin).await {
+            Ok(answer) => begun.push(answer.read::<files::Appended>().upload),
+            Err(code) => assert_eq!(code, "budget_exhausted"),
+        }
+    }
+    assert_eq!(begun.len(), FILE_UPLOADS_MAX);
+    // Each of those goes on, and makes room when it is ended; another execution has room of its own.
+    let content = files::Content { upload: begun[0], data: b"" };
+    let create = files::Create { collection: "f", name: "a", content_type: "text/plain", content };
+    script.call(HostOp::FilesCreate, &create).await.unwrap();
+    script.call_as(99, HostOp::FilesAppend, &begin).await.unwrap();
+    Script::of(&api, "default").await.call(HostOp::FilesAppend, &begin).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_and_secrets_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    api.deploy("default", "called", "1").await.is(201);
+    let owner = api.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap();
+    let script = Script::of(&api, "default").await.on_behalf_of(owner);
+    let sizes = [MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX + 1].map(text);
+    let messages = sizes.each_ref().map(String::as_str);
+    let send = queue::Send { queue: "q", message: "1", delay_ms: 0, key: None, dedup: None };
+    let publish = |message| pubsub::Publish { topic: "t", message };
+    let later = invoke::InvokeAsync { script: "called", args: "1", delay_ms: 60_000, attempts: 1 };
+    hold(&script, over(HostOp::QueueSend, messages, "too_large", |message| queue::Send { message, ..send }))
+        .await;
+    hold(&script, over(HostOp::PubsubPublish, messages, "too_large", publish)).await;
+    let with = |args| invoke::InvokeAsync { args, ..later };
+    hold(&script, over(HostOp::InvokeAsync, messages, "too_large", with)).await;
+    let delays = [QUEUE_DELAY_MS_MAX, QUEUE_DELAY_MS_MAX + 1];
+    hold(&script, pair(HostOp::QueueSend, delays, |delay_ms| queue::Send { delay_ms, ..send })).await;
+    hold(&script, pair(HostOp::InvokeAsync, delays, |delay_ms| invoke::InvokeAsync { delay_ms, ..later }))
+        .await;
+    let attempts = [ATTEMPTS_MAX, ATTEMPTS_MAX + 1];
+    hold(&script, pair(HostOp::InvokeAsync, attempts, |attempts| invoke::InvokeAsync { attempts, ..later }))
+        .await;
+    let words = [512, 513].map(|bytes| "w".repeat(bytes));
+    let words = words.each_ref().map(|word| Some(word.as_str()));
+    hold(&script, pair(HostOp::QueueSend, words, |key| queue::Send { key, ..send })).await;
+    hold(&script, pair(HostOp::QueueSend, words, |dedup| queue::Send { dedup, ..send })).await;
+
+    let values = [SECRET_BYTES_MAX, SECRET_BYTES_MAX + 1].map(|bytes| "v".repeat(bytes));
+    let set = |value| secrets::SetSecret { name: "key", value };
+    hold(&script, pair(HostOp::SecretsSet, values.each_ref().map(String::as_str), set)).await;
+    hold(&script, [case(HostOp::SecretsSet, &set(""), Some("invalid_argument"))]).await;
+    // All but one are there already; what they hold is nobody's business here.
+    api.database
+        .execute(&format!(
+            "insert into secrets (app_id, name, sealed)
+             select s.app_id, 'n' || number, s.sealed
+             from secrets s, generate_series(1, {}) number",
+            SECRETS_MAX - 2
+        ))
+        .await;
+    let named = |name| secrets::SetSecret { name, value: "v" };
+    hold(&script, over(HostOp::SecretsSet, ["last", "one-more"], "budget_exhausted", named)).await;
+    hold(&script, [case(HostOp::SecretsSet, &named("last"), None)]).await;
+}
+
+#[tokio::test]
+async fn users_of_an_app_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let logins = [APP_USER_LOGIN_BYTES_MAX, APP_USER_LOGIN_BYTES_MAX + 1].map(|bytes| "l".repeat(bytes));
+    let register = users::Register { login: "adam", password: PASSWORD, profile: "{}" };
+    hold(
+        &script,
+        pair(HostOp::UsersRegister, logins.each_ref().map(String::as_str), |login| users::Register {
+            login,
+            ..register
+        }),
+    )
+    .await;
+    let profiles = [APP_USER_PROFILE_BYTES_MAX, APP_USER_PROFILE_BYTES_MAX + 1].map(object);
+    hold(
+        &script,
+        over(HostOp::UsersRegister, profiles.each_ref().map(String::as_str), "too_large", |profile| {
+            users::Register { profile, ..register }
+        }),
+    )
+    .await;
+    let eve = Account::of(&script, "eve").await;
+    let roles: Vec<String> = (0..=APP_USER_ROLES_MAX).map(|number| format!("role-{number}")).collect();
+    let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+    hold(
+        &script,
+        pair(HostOp::UsersUpdate, [APP_USER_ROLES_MAX, APP_USER_ROLES_MAX + 1], |count| users::Update {
+            id: &eve.id,
+            roles: Some(roles[..count].to_vec()),
+            ..users::Update::default()
+        }),
+    )
+    .await;
+    let list = |limit| users::List { limit, after: "" };
+    hold(&script, pair(HostOp::UsersList, [APP_USERS_LIST_MAX, APP_USERS_LIST_MAX + 1], list)).await;
+    hold(&script, pair(HostOp::UsersList, [1, 0], list)).await;
+}

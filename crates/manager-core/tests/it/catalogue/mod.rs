@@ -1,0 +1,23 @@
+//! Section C of the catalogue of attacks: what one app, or somebody without the right, might get of another.
+//! Numbers are those of `docs/attacks.md`; what is not here is in the file of what is attacked.
+
+mod absence;
+mod deputies;
+mod names;
+mod tokens;
+mod zeros;
+
+use serde::Serialize;
+use shared::wire::codec;
+
+/// The arguments of a call.
+fn encoded<T: Serialize>(args: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_body(&mut bytes, args);
+    bytes
+}
+
+/// One segment of a path, whatever is in it.
+fn segment(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

@@ -1,0 +1,274 @@
+//! What lets somebody in by being known: none of it can be guessed, read from the database, bent into another,
+//! or used where or when it is not meant.
+
+use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Request;
+use serde_json::{Value, json};
+use shared::host_call::HostOp;
+use shared::host_call::files::{Link, Linked};
+use shared::host_call::users::{Found, ResetPassword, Token};
+use shared::ports::Shown;
+
+use crate::app_users::Account;
+use crate::calls::Script;
+use crate::harness::TestApi;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Session,
+    Key,
+    Invitation,
+    UserSession,
+    Verification,
+    Reset,
+    FileLink,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::Session,
+    Kind::Key,
+    Kind::Invitation,
+    Kind::UserSession,
+    Kind::Verification,
+    Kind::Reset,
+    Kind::FileLink,
+];
+
+impl Kind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Session => "pics_",
+            Self::Key => "pic_",
+            Self::Invitation => "pici_",
+            Self::UserSession => "picu_",
+            Self::Verification => "picv_",
+            Self::Reset => "picr_",
+            Self::FileLink => "",
+        }
+    }
+}
+
+/// What links of an app have in common: its id, the form of what is sealed, the number of the key.
+const LINK_HEAD_BYTES: usize = 16 + 1 + 4;
+
+/// One of each for somebody, as they get it; users and files are the app's.
+async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 7] {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let script = Script::of(api, app).await;
+    let session = api.login("ada", crate::harness::PASSWORD, None).await;
+    let key = api.post("/api-keys", json!({ "name": name, "scopes": ["app:read"] })).await;
+    let invitation = api.post("/invitations", json!({})).await;
+    let user = Account::of(&script, name).await;
+    let file = api.post(&format!("/apps/{app}/files/c?name=f"), json!("content")).await;
+    let link = Link { collection: "c", id: file.is(201)["id"].as_str().unwrap(), expires_s: 60 };
+    let url = script.call(HostOp::FilesUrl, &link).await.unwrap();
+    let url = url.read::<Linked<'_>>().url.unwrap().to_owned();
+    [
+        (Kind::Session, text(&session.is(200)["token"])),
+        (Kind::Key, text(&key.is(201)["key"])),
+        (Kind::Invitation, text(&invitation.is(201)["token"])),
+        (Kind::UserSession, user.session),
+        (Kind::Verification, user.verification),
+        (Kind::Reset, user.reset),
+        (Kind::FileLink, url.rsplit('/').next().unwrap().to_owned()),
+    ]
+}
+
+/// Whether it lets its bearer do what one of its kind is for.
+async fn opens(api: &TestApi, app: &str, kind: Kind, token: &str) -> bool {
+    let script = Script::of(api, app).await;
+    let found = async |op: HostOp, args: Vec<u8>| {
+        let answer = script.call_bytes(op, args).await;
+        answer.is_ok_and(|answer| answer.read::<Found<'_>>().json.is_some())
+    };
+    match kind {
+        Kind::Session | Kind::Key => api.with_token(token.to_owned()).get("/auth/me").await.status == 200,
+        Kind::Invitation => {
+            let body = json!({ "token": token, "username": "newcomer", "password": "their own 4 words" });
+            let stranger = api.with_token(String::new());
+            stranger.post("/invitations:accept", body).await.status.is_success()
+        }
+        Kind::UserSession => {
+            let app = api.app_id(app).await;
+            api.manager.callers().authenticate(app, Shown::Session(token)).await.is_ok()
+        }
+        Kind::Verification => found(HostOp::UsersVerify, super::encoded(&Token { token })).await,
+        Kind::Reset => {
+            let password = "another horse battery staple";
+            found(HostOp::UsersResetPassword, super::encoded(&ResetPassword { token, password })).await
+        }
+        Kind::FileLink => {
+            let request = Request::get(format!("/api/v1/files/{token}")).body(Body::empty()).unwrap();
+            api.send(request).await.status == 200
+        }
+    }
+}
+
+/// The token with something wrong with it.
+fn forgeries(kind: Kind, token: &str) -> Vec<String> {
+    let prefix = kind.prefix();
+    let secret = token.strip_prefix(prefix).unwrap();
+    let mut forged = vec![
+        prefix.to_owned(),
+        format!("{prefix}{}", &secret[1..]),
+        token[..token.len() - 1].to_owned(),
+        token[..token.len() / 2].to_owned(),
+        format!("{token}A"),
+        format!("{token}="),
+        format!("{token}{token}"),
+        format!("{prefix}{}", swapped_case(secret)),
+        format!("{prefix}{}", secret.chars().rev().collect::<String>()),
+        secret.to_owned() + prefix,
+        "null".to_owned(),
+        // A token of a kind that says itself how it is to be believed.
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ.".to_owned(),
+    ];
+    let bytes = secret.as_bytes();
+    for at in [0, 1, bytes.len() / 3, bytes.len() / 2, bytes.len() - 2, bytes.len() - 1] {
+        let mut secret = secret.to_owned();
+        // Both are digits of base 16 and of base 64.
+        let other = if bytes[at] == b'0' { "1" } else { "0" };
+        secret.replace_range(at..=at, other);
+        forged.push(format!("{prefix}{secret}"));
+    }
+    let others = KINDS.into_iter().filter(|other| *other != kind && *other != Kind::FileLink);
+    forged.extend(others.map(|other| format!("{}{secret}", other.prefix())));
+    forged.retain(|forged| forged != token);
+    forged
+}
+
+fn swapped_case(text: &str) -> String {
+    let swap = |c: char| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+    text.chars().map(swap).collect()
+}
+
+/// The random bytes of a token, or more.
+fn secret_bytes(kind: Kind, token: &str) -> Vec<u8> {
+    let secret = token.strip_prefix(kind.prefix()).unwrap();
+    if kind != Kind::Key {
+        return URL_SAFE_NO_PAD.decode(secret).unwrap();
+    }
+    let pairs = secret.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+/// Everything that is in the database, as text.
+async fn dump(api: &TestApi) -> String {
+    let tables = "select string_agg(table_name, ',') from information_schema.tables
+                  where table_schema = 'public' and table_type = 'BASE TABLE'";
+    let tables: String = api.database.scalar(tables).await;
+    let mut dump = String::new();
+    for table in tables.split(',') {
+        let rows = format!("select coalesce(string_agg(t::text, ' '), '') from \"{table}\" t");
+        dump += &api.database.scalar::<String>(&rows).await;
+    }
+    dump
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn attack_28_guessing_and_reading_what_lets_somebody_in() {
+    let api = TestApi::start().await;
+    let pair = [issue(&api, "default", "eve").await, issue(&api, "default", "adam").await];
+    let dump = dump(&api).await;
+    assert!(dump.contains("adam") && dump.len() > 5_000, "{} bytes", dump.len());
+    let [first, second] = &pair;
+    for ((kind, one), (_, other)) in first.iter().zip(second) {
+        let [one_bytes, other_bytes] = [one, other].map(|token| secret_bytes(*kind, token));
+        for (token, bytes) in [(one, &one_bytes), (other, &other_bytes)] {
+            assert!(bytes.len() >= 16, "{kind:?} has {} bytes", bytes.len());
+            let secret = token.strip_prefix(kind.prefix()).unwrap();
+            assert!(!dump.contains(secret) && !dump.contains(&hex(bytes)), "{kind:?} is in the database");
+        }
+        // Nothing in it counts up or tells the time.
+        let at = if *kind == Kind::FileLink { LINK_HEAD_BYTES } else { 0 };
+        let pairs = one_bytes[at..].iter().zip(&other_bytes[at..]);
+        let alike = pairs.filter(|(one, other)| one == other).count();
+        assert!(alike <= 6, "{kind:?}: {alike} of {} bytes are alike", one_bytes.len());
+    }
+}
+
+/// Ids are in addresses, logs and answers: whoever knows one knows nothing by it.
+#[tokio::test]
+async fn attack_28_ids_in_the_place_of_tokens() {
+    let api = TestApi::start().await;
+    issue(&api, "default", "eve").await;
+    let id = |reply: crate::harness::Reply, path: &str| {
+        let value = reply.json.pointer(path).unwrap_or_else(|| panic!("{path}: {reply:?}"));
+        value.as_str().unwrap().to_owned()
+    };
+    let ids = [
+        id(api.get("/auth/me").await, "/id"),
+        id(api.get("/auth/sessions").await, "/items/0/id"),
+        id(api.get("/api-keys").await, "/items/0/id"),
+        id(api.get("/invitations").await, "/items/0/id"),
+        id(api.get("/apps/default").await, "/id"),
+        id(api.get("/apps/default/users").await, "/items/0/id"),
+        id(api.get("/apps/default/files/c").await, "/items/0/id"),
+    ];
+    for id in ids {
+        let packed = URL_SAFE_NO_PAD.encode(uuid::Uuid::parse_str(&id).unwrap().as_bytes());
+        for kind in KINDS {
+            for shown in [&id, &packed] {
+                let token = format!("{}{shown}", kind.prefix());
+                assert!(!opens(&api, "default", kind, &token).await, "{token} as {kind:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn attack_29_tokens_that_are_bent_foreign_or_of_another_kind() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let mine = issue(&api, "default", "eve").await;
+    let foreign = issue(&api, "other", "eve").await;
+    let mut tried = 0;
+    for (kind, token) in &mine {
+        let others = mine.iter().filter(|(other, _)| other != kind).map(|(_, token)| token.clone());
+        for forged in forgeries(*kind, token).into_iter().chain(others) {
+            // A session and a key are two ways to be the same person.
+            let is_person = |kind: &Kind| matches!(kind, Kind::Session | Kind::Key);
+            let is_other_way = mine.iter().any(|(other, token)| is_person(other) && *token == forged);
+            if is_person(kind) && is_other_way {
+                continue;
+            }
+            assert!(!opens(&api, "default", *kind, &forged).await, "{kind:?}: {forged}");
+            tried += 1;
+        }
+    }
+    for (kind, token) in &foreign {
+        if matches!(kind, Kind::UserSession | Kind::Verification | Kind::Reset) {
+            assert!(!opens(&api, "default", *kind, token).await, "{kind:?} of another app");
+        }
+    }
+    // What was bent is good as it is.
+    for (kind, token) in &mine {
+        assert!(opens(&api, "default", *kind, token).await, "{kind:?}");
+    }
+    assert!(tried > 150, "{tried}");
+}
+
+#[tokio::test]
+async fn attack_29_tokens_whose_time_is_over() {
+    let api = TestApi::start().await;
+    let tokens = issue(&api, "default", "eve").await;
+    for table in ["sessions", "api_keys", "invitations", "app_user_sessions"] {
+        api.database.execute(&format!("update {table} set created_at = now() - interval '60 days'")).await;
+    }
+    for table in ["sessions", "api_keys", "invitations", "app_user_sessions", "app_user_tokens"] {
+        let expire = format!("update {table} set expires_at = now() - interval '1 second'");
+        api.database.execute(&expire).await;
+    }
+    for (kind, token) in tokens.iter().filter(|(kind, _)| *kind != Kind::FileLink) {
+        // Asking for the app needs somebody who is logged in: the owner, again.
+        let ada = api.login("ada", crate::harness::PASSWORD, None).await.is(200)["token"].clone();
+        let api = api.with_token(ada.as_str().unwrap().to_owned());
+        assert!(!opens(&api, "default", *kind, token).await, "{kind:?}");
+    }
+}
