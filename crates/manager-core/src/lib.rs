@@ -53,5 +53,6 @@ pub use crate::recorder::{RecorderCounters, Retention};
 pub use crate::recovery::{PasswordReset, ResetError, reset_password};
 pub use crate::store::DatabaseCounters;
 pub use crate::store::migrations::{OpenError, migrate};
+pub use crate::store::row_security::{ROW_SECURITY_ROLE, RowSecurity, row_security};
 pub use crate::tally::ExecutionCounters;
 pub use crate::vault::{InvalidKey, KeyKeeper, MasterKey, MasterKeys, WrongMasterKey};

@@ -35,6 +35,7 @@ use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::services::{Services, Uploads};
 use crate::snapshot::Snapshot;
+use crate::store::app_database::AppDatabase;
 use crate::store::migrations::{self, OpenError};
 use crate::store::{self, Database, DatabaseCounters};
 use crate::tally::{ExecutionCounters, Tally};
@@ -87,8 +88,6 @@ pub struct Manager {
     budgets: Budgets,
     incidents: Incidents,
     assets: Assets,
-    /// For what scripts ask for, so that they keep nobody else waiting.
-    scripts: Database,
     data: Data,
     indexer: Indexer,
     outbound: Outbound,
@@ -115,12 +114,12 @@ impl Manager {
             let opened = Vault::open(&mut conn, config.secret_keys.clone()).await;
             Arc::new(opened.map_err(OpenError::Load)??)
         };
-        let scripts = Database::for_scripts(options);
+        let scripts = AppDatabase::open(&database, options).await.map_err(OpenError::Load)?;
         let (events, keepers) = (Dispatching::new(), Keepers::new());
         let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
         let files = (&config.files, config.orphans);
         let doors = (watch, keepers.queues.clone());
-        let data = Data::open(scripts.clone(), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
+        let data = Data::open((scripts, &database), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
             .map_err(OpenError::Files)?;
         let auth = Arc::new(Auth::new(database.clone()));
         Ok(Self {
@@ -132,7 +131,6 @@ impl Manager {
             assets: Assets::new(database.clone()),
             data,
             indexer: Indexer::start(database.clone()),
-            scripts,
             outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
             destinations: Arc::default(),
             uploads: Uploads::default(),
@@ -210,7 +208,6 @@ impl Manager {
     pub fn calls(&self) -> Arc<dyn HostCalls> {
         Arc::new(Services {
             data: self.data.clone(),
-            database: self.scripts.clone(),
             snapshot: Arc::clone(&self.snapshot),
             outbox: self.events.outbox.clone(),
             ephemeral: Ephemeral::new(self.invoke.clone()),

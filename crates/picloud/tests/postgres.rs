@@ -96,6 +96,10 @@ async fn the_server_is_private_durable_and_unprivileged() {
         assert_eq!(setting(&mut connection, name).await, value, "{name}");
     }
 
+    // Its user may work under the role that sees one app's rows.
+    let wall = manager_core::row_security(&options).await.unwrap();
+    assert_eq!(wall, manager_core::RowSecurity::Holds);
+
     // One who can reach the socket still needs the password.
     assert!(options.clone().password("wrong").connect().await.is_err());
     let socket = options.get_socket().unwrap();

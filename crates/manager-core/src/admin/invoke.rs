@@ -75,7 +75,7 @@ pub(super) async fn test(
     let http = request.guest_http(&captured, &remote_ip);
     let invocation = Invocation::http(Arc::clone(&target), Arc::clone(&request_id), http);
     let invocation = invocation.as_test().on_behalf_of(principal.user.id);
-    let rehearsal = if params.dry_run { Some(begin(&admin).await?) } else { None };
+    let rehearsal = if params.dry_run { Some(begin(&admin, &app).await?) } else { None };
     let invocation = match &rehearsal {
         Some(rehearsal) => invocation.with(Companion::new(Arc::clone(rehearsal))),
         None => invocation,
@@ -117,8 +117,8 @@ pub(super) async fn test(
     Ok(JsonBody(TestAnswer { status, headers, body, execution, dry_run }))
 }
 
-async fn begin(admin: &Admin) -> Result<Arc<Rehearsal>, ApiError> {
-    admin.data.rehearse().await?.ok_or_else(|| {
+async fn begin(admin: &Admin, app: &App) -> Result<Arc<Rehearsal>, ApiError> {
+    admin.data.rehearse(app.id).await?.ok_or_else(|| {
         ApiError::new(Code::Overloaded, "other dry runs are going on; try again in a moment").retry_after(1)
     })
 }

@@ -21,8 +21,6 @@ use shared::allowance::{Allowance, Left};
 use shared::call::{CallCode, CallError, HostCall, Stage};
 use shared::cause::Cause;
 use shared::id::{AppId, DeliveryId};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use tokio::task::AbortHandle;
 
 use self::docs::schema::Schemas;
@@ -34,6 +32,7 @@ pub(crate) use self::told::Told;
 pub(crate) use self::watch::Watch;
 use crate::events::queues::Queues;
 use crate::snapshot::Snapshot;
+use crate::store::app_database::{AppConnection, AppDatabase};
 use crate::store::apps::App;
 use crate::store::{self, Database};
 use crate::vault::Vault;
@@ -41,7 +40,7 @@ use crate::vault::Vault;
 /// The data of all apps, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Data {
-    database: Database,
+    database: AppDatabase,
     sweeper: Sweeper,
     blobs: Blobs,
     /// Seals links to files.
@@ -115,17 +114,18 @@ impl<'a> Access<'a> {
 }
 
 impl Data {
-    /// `database` is for this alone: scripts may use all of its connections.
+    /// `database` is for this alone: scripts may use all of its connections. What is done for all apps is done
+    /// by the platform's.
     pub(crate) fn open(
-        database: Database,
+        (database, platform): (AppDatabase, &Database),
         (storage, plan): (&FileStorage, OrphanSweep),
         vault: Arc<Vault>,
         (watch, queues): (Watch, Queues),
         snapshot: Arc<Snapshot>,
     ) -> Result<Self, StorageError> {
         let blobs = Blobs::open(storage)?;
-        let orphans = tokio::spawn(orphans::run(blobs.clone(), database.clone(), plan)).abort_handle();
-        let sweeper = Sweeper::start(database.clone());
+        let orphans = tokio::spawn(orphans::run(blobs.clone(), platform.clone(), plan)).abort_handle();
+        let sweeper = Sweeper::start(platform.clone());
         Ok(Self {
             database,
             sweeper,
@@ -146,8 +146,8 @@ impl Data {
         self.database.close().await;
     }
 
-    async fn acquire_own(&self) -> Result<PoolConnection<Postgres>, CallError> {
-        self.database.acquire().await.map_err(|error| failed(&error))
+    async fn acquire_for(&self, app: AppId) -> Result<AppConnection, CallError> {
+        self.database.acquire(app).await.map_err(|error| failed(&error))
     }
 }
 

@@ -12,14 +12,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use shared::call::{CallCode, CallError, Companion, HostCall};
-use sqlx::Transaction;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, Postgres};
+use shared::id::AppId;
+use sqlx::postgres::PgConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::{Access, Data, Told, failed};
 use crate::store;
+use crate::store::app_database::{AppConnection, AppTransaction};
 
 /// Dry runs at a time: each has a connection of those that scripts share, and its locks.
 const ROOM: usize = 2;
@@ -42,6 +42,8 @@ impl Default for Stage {
 /// One dry run.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
+    /// Whose rows its transaction sees.
+    app: AppId,
     state: tokio::sync::Mutex<Option<State>>,
     noted: Mutex<Noted>,
     _room: OwnedSemaphorePermit,
@@ -49,7 +51,7 @@ pub(crate) struct Rehearsal {
 
 #[derive(Debug)]
 struct State {
-    tx: Transaction<'static, Postgres>,
+    tx: AppTransaction,
     until: Instant,
     /// Whether a call has begun something that it has not ended: it only read, or it failed.
     is_open: bool,
@@ -86,13 +88,13 @@ struct Noted {
 }
 
 impl Data {
-    /// Begins a dry run; nothing when there are enough already.
-    pub(crate) async fn rehearse(&self) -> Result<Option<Arc<Rehearsal>>, CallError> {
+    /// Begins a dry run of an app; nothing when there are enough already.
+    pub(crate) async fn rehearse(&self, app: AppId) -> Result<Option<Arc<Rehearsal>>, CallError> {
         let Ok(room) = Arc::clone(&self.stage.0).try_acquire_owned() else { return Ok(None) };
-        let tx = self.database.begin().await.map_err(|error| failed(&error))?;
+        let tx = self.database.begin(app).await.map_err(|error| failed(&error))?;
         let state = State { tx, until: Instant::now() + PATIENCE, is_open: false };
         let state = tokio::sync::Mutex::new(Some(state));
-        Ok(Some(Arc::new(Rehearsal { state, noted: Mutex::default(), _room: room })))
+        Ok(Some(Arc::new(Rehearsal { app, state, noted: Mutex::default(), _room: room })))
     }
 
     /// Takes back all of it, and tells it.
@@ -111,16 +113,16 @@ impl Data {
     /// A connection for one statement that reads, or that stands alone.
     pub(crate) async fn acquire<'a>(&self, access: &Access<'a>) -> Result<Conn<'a>, CallError> {
         match access.rehearsal {
-            Some(rehearsal) => rehearsal.enter().await.map(Conn::Shared),
-            None => self.acquire_own().await.map(Conn::Own),
+            Some(rehearsal) => rehearsal.enter(access.app).await.map(Conn::Shared),
+            None => self.acquire_for(access.app).await.map(Conn::Own),
         }
     }
 
     /// A transaction; dropped without commit it is taken back.
     pub(crate) async fn begin<'a>(&self, access: &Access<'a>) -> Result<Change<'a>, CallError> {
         match access.rehearsal {
-            Some(rehearsal) => Ok(Change::Part(rehearsal.enter().await?, rehearsal)),
-            None => self.database.begin().await.map(Change::Own).map_err(|error| failed(&error)),
+            Some(rehearsal) => Ok(Change::Part(rehearsal.enter(access.app).await?, rehearsal)),
+            None => self.database.begin(access.app).await.map(Change::Own).map_err(|error| failed(&error)),
         }
     }
 }
@@ -150,7 +152,11 @@ impl Rehearsal {
     }
 
     /// A part of the transaction, which counts when it is committed. Calls come one after the other.
-    async fn enter(&self) -> Result<Part<'_>, CallError> {
+    async fn enter(&self, app: AppId) -> Result<Part<'_>, CallError> {
+        if app != self.app {
+            tracing::error!(app.id = %app, "a call of another app came to a dry run");
+            return Err(CallError::new(CallCode::Internal, "the platform failed"));
+        }
         let mut guard = self.state.lock().await;
         let over = || CallError::new(CallCode::Unavailable, "the dry run is over");
         let state = guard.as_mut().ok_or_else(over)?;
@@ -173,7 +179,7 @@ pub(crate) struct Part<'a>(tokio::sync::MappedMutexGuard<'a, State>);
 
 /// A connection to read from.
 pub(crate) enum Conn<'a> {
-    Own(PoolConnection<Postgres>),
+    Own(AppConnection),
     Shared(Part<'a>),
 }
 
@@ -199,7 +205,7 @@ impl DerefMut for Conn<'_> {
 
 /// A change that is not committed yet.
 pub(crate) enum Change<'a> {
-    Own(Transaction<'static, Postgres>),
+    Own(AppTransaction),
     Part(Part<'a>, &'a Rehearsal),
 }
 

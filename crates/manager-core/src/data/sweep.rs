@@ -102,7 +102,7 @@ fn settle(state: &State, next: Plan) {
 /// Removes what has expired; answers when there will be more.
 async fn sweep(database: &Database) -> sqlx::Result<Option<Duration>> {
     loop {
-        // A connection for each batch: scripts go first.
+        // A connection for each batch: others go first.
         let mut conn = database.acquire().await?;
         if store::kv::sweep(&mut conn, BATCH).await? < BATCH.unsigned_abs() {
             let next = store::kv::next_expiry_ms(&mut conn).await?;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Services, args, begin, failed, secrets};
+use crate::data::Access;
 use crate::data::rehearsal::Rehearsal;
 use crate::outbound::{self, PATIENCE, Refused, Target};
 use crate::store;
@@ -39,7 +40,7 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     call.context.left.spend(Allowance::Requests, 1)?;
     let app = call.context.app();
     let rules = {
-        let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+        let mut conn = services.data.acquire(&Access::of_script(call)).await?;
         store::egress::rules(&mut conn, app).await.map_err(|error| failed(&error))?
     };
     let target = Target::parse(request.url, &rules).map_err(refused)?;
@@ -173,7 +174,7 @@ async fn remember(services: &Services, call: &HostCall, visited: &[String]) -> R
     if news.is_empty() {
         return Ok(());
     }
-    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let script = call.context.target.name.as_str();
     store::egress::see(&mut conn, app, script, &news).await.map_err(|error| failed(&error))
 }

@@ -121,11 +121,9 @@ async fn find(services: &Services, call: &HostCall, script: &str) -> Result<Scri
         CallError::new(CallCode::NotFound, format!("the app has no script {shown:?} that can run by itself"))
     };
     let name: ScriptName = script.parse().map_err(|_| missing())?;
-    let find = async {
-        let mut conn = services.database.acquire().await?;
-        store::scripts::enabled_target(&mut conn, call.context.app(), &name).await
-    };
-    find.await.map_err(|error| failed(&error))?.ok_or_else(missing)
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
+    let found = store::scripts::enabled_target(&mut conn, call.context.app(), &name).await;
+    found.map_err(|error| failed(&error))?.ok_or_else(missing)
 }
 
 /// A script that is called has no more than its caller: neither fuel nor time beyond what is left.

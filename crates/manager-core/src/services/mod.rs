@@ -37,15 +37,14 @@ use crate::events::topics::Ephemeral;
 use crate::events::{LateInvoke, Outbox};
 use crate::outbound::{Destinations, Outbound};
 use crate::snapshot::Snapshot;
+use crate::store;
 use crate::store::users::User;
-use crate::store::{self, Database};
 use crate::vault::Vault;
 
 /// The services, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
     pub(crate) data: Data,
-    pub(crate) database: Database,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) outbox: Outbox,
     pub(crate) ephemeral: Ephemeral,

@@ -6,7 +6,7 @@ use shared::host_call::secrets::{Existed, SecretName, SecretNames, SecretValue, 
 
 use super::{Services, args, begin, note, require};
 use crate::auth::Capability;
-use crate::data::failed;
+use crate::data::{Access, Told, failed};
 use crate::secrets::{self, PutError};
 use crate::store;
 use crate::vault::VaultError;
@@ -27,7 +27,7 @@ pub(super) async fn value(
         return Ok(None);
     }
     let app = call.context.app();
-    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let sealed = store::secrets::sealed_by_name(&mut conn, app, name).await;
     let Some(sealed) = sealed.map_err(|error| failed(&error))? else { return Ok(None) };
     let opened = services.vault.unseal(&mut conn, secrets::place(app, name), &sealed).await;
@@ -43,20 +43,20 @@ pub(super) async fn set(services: &Services, call: &HostCall) -> Result<Reply, C
     let name: shared::name::SecretName =
         name.parse().map_err(|error: shared::name::InvalidName| CallError::invalid(error.to_string()))?;
     let app = call.context.app();
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     let principal = require(services, &mut tx, call, Capability::WriteSecrets).await?;
     begin(call)?;
     call.context.confidential.add(value);
     secrets::put(&mut tx, &services.vault, app, &name, value).await.map_err(put_failed)?;
     note(&mut tx, call, &principal, "secret.set", name.as_str()).await?;
-    tx.commit().await.map_err(|error| failed(&error))?;
+    tx.commit(Told::default()).await?;
     Ok(Reply::success(&()))
 }
 
 pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let SecretName { name } = args(call)?;
     let app = call.context.app();
-    let mut tx = services.database.begin().await.map_err(|error| failed(&error))?;
+    let mut tx = services.data.begin(&Access::of_script(call)).await?;
     let principal = require(services, &mut tx, call, Capability::WriteSecrets).await?;
     if is_no_name(name) {
         return Ok(Reply::success(&Existed { existed: false }));
@@ -66,13 +66,13 @@ pub(super) async fn delete(services: &Services, call: &HostCall) -> Result<Reply
     if existed {
         note(&mut tx, call, &principal, "secret.delete", name).await?;
     }
-    tx.commit().await.map_err(|error| failed(&error))?;
+    tx.commit(Told::default()).await?;
     Ok(Reply::success(&Existed { existed }))
 }
 
 pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let () = args(call)?;
-    let mut conn = services.database.acquire().await.map_err(|error| failed(&error))?;
+    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let names = store::secrets::names(&mut conn, call.context.app()).await;
     let names = names.map_err(|error| failed(&error))?;
     let json = serde_json::to_string(&names).expect("texts are JSON");

@@ -4,6 +4,7 @@
 
 pub(crate) mod abandoned;
 pub(crate) mod api_keys;
+pub(crate) mod app_database;
 pub(crate) mod app_keys;
 pub(crate) mod app_user_sessions;
 pub(crate) mod app_user_tokens;
@@ -37,6 +38,7 @@ pub(crate) mod outbox;
 pub(crate) mod queues;
 pub(crate) mod routes;
 pub(crate) mod routing;
+pub(crate) mod row_security;
 pub(crate) mod savepoints;
 pub(crate) mod scripts;
 pub(crate) mod second_factors;
@@ -57,11 +59,6 @@ use sqlx::{Postgres, Transaction};
 
 /// Connections one process holds. The small private server has 24; a cluster's nodes share theirs.
 const CONNECTIONS_MAX: u32 = 8;
-/// Connections on which scripts' calls are carried out, beside those: whatever scripts do, people who
-/// administer the server still get one.
-const SCRIPT_CONNECTIONS_MAX: u32 = 8;
-/// Longest time for one statement of a script: its data is made for reads of a millisecond.
-const SCRIPT_STATEMENT_TIMEOUT: &str = "5s";
 /// How long a caller waits for a connection before it is told that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -73,7 +70,7 @@ pub struct DatabaseCounters {
     pub max: u32,
 }
 
-/// The database, as a cheap handle.
+/// The database as the platform sees it: the rows of all apps. A cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: PgPool,
@@ -90,23 +87,6 @@ impl Database {
             .connect_with(options)
             .await?;
         Ok(Self { pool })
-    }
-
-    /// Connects for what scripts ask. Their calls come by the thousand, so that no connection is
-    /// tried out before it is used: one that has died fails once.
-    pub(crate) fn for_scripts(options: PgConnectOptions) -> Self {
-        let options = options.options([
-            ("statement_timeout", SCRIPT_STATEMENT_TIMEOUT),
-            ("idle_in_transaction_session_timeout", SCRIPT_STATEMENT_TIMEOUT),
-        ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(SCRIPT_CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_lazy_with(options);
-        Self { pool }
     }
 
     /// A connection for statements that stand alone.

@@ -46,6 +46,7 @@ mod preconditions;
 mod rates;
 mod recorder;
 mod routes;
+mod row_security;
 mod scripts;
 mod secrets;
 mod snapshot;

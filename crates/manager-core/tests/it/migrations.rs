@@ -1,6 +1,6 @@
 //! Migrations that are cut off anywhere are begun again.
 
-use manager_core::{Manager, OpenError};
+use manager_core::{Manager, OpenError, migrate};
 use sqlx::Row;
 
 use crate::database::TestDatabase;
@@ -62,11 +62,8 @@ async fn migrations_that_are_killed_at_any_statement_are_begun_again_and_lead_to
         database
             .execute(&format!("update killer_plan set at = {at}; select setval('killer_seen', 1, false)"))
             .await;
-        match Manager::open(database.options(), config()).await {
-            Ok(manager) => {
-                manager.close().await;
-                break;
-            }
+        match migrate(database.options()).await {
+            Ok(_) => break,
             Err(OpenError::Migrate(error)) => {
                 let text = format!("{error:?}");
                 assert!(text.contains("57P01"), "it failed by itself: {text}");

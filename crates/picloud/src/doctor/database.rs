@@ -1,7 +1,8 @@
-//! The database: a server that answers, or the programs for a private one.
+//! The database: a server that answers, or the programs for a private one; and whether it keeps apps apart, too.
 
 use std::time::Duration;
 
+use manager_core::{ROW_SECURITY_ROLE, RowSecurity, row_security};
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -11,31 +12,35 @@ use crate::config::Config;
 use crate::postgres;
 
 const NAME: &str = "PostgreSQL";
+const ROW_SECURITY: &str = "row security";
 /// A server that has not answered by then is not one to wait for on every request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn check(config: &Config) -> Check {
+pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let Some(url) = &config.database_url else {
         return match postgres::installed(&config.data_dir) {
-            Ok(version) => Check::new(
-                NAME,
-                Verdict::Holds,
-                format!("version {version} is installed, for a private server"),
-            ),
-            Err(error) => Check::new(NAME, Verdict::Fails, format!("{error:#}")),
+            Ok(version) => {
+                let found = format!("version {version} is installed, for a private server");
+                vec![Check::new(NAME, Verdict::Holds, found), Check::new(ROW_SECURITY, Verdict::Holds, HOLDS)]
+            }
+            Err(error) => vec![Check::new(NAME, Verdict::Fails, format!("{error:#}"))],
         };
     };
     let advice = "check DATABASE_URL, and that the server runs and lets this machine in";
     let Ok(options) = url.expose_secret().parse::<PgConnectOptions>() else {
-        return Check::new(NAME, Verdict::Fails, "DATABASE_URL is not an address of PostgreSQL")
-            .advise(advice);
+        let found = "DATABASE_URL is not an address of PostgreSQL";
+        return vec![Check::new(NAME, Verdict::Fails, found).advise(advice)];
     };
-    match tokio::time::timeout(PATIENCE, version(&options)).await {
-        Ok(Ok(version)) => Check::new(NAME, Verdict::Holds, format!("the server answers, version {version}")),
-        Ok(Err(error)) => Check::new(NAME, Verdict::Fails, error.to_string()).advise(advice),
+    let asking = async { Ok::<_, sqlx::Error>((version(&options).await?, row_security(&options).await?)) };
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(Ok((version, state))) => {
+            let found = format!("the server answers, version {version}");
+            vec![Check::new(NAME, Verdict::Holds, found), wall(state, options.get_username())]
+        }
+        Ok(Err(error)) => vec![Check::new(NAME, Verdict::Fails, error.to_string()).advise(advice)],
         Err(_) => {
             let found = format!("the server does not answer within {} s", PATIENCE.as_secs());
-            Check::new(NAME, Verdict::Fails, found).advise(advice)
+            vec![Check::new(NAME, Verdict::Fails, found).advise(advice)]
         }
     }
 }
@@ -46,4 +51,57 @@ async fn version(options: &PgConnectOptions) -> Result<String, sqlx::Error> {
     connection.close().await?;
     // 15.18 is 150018.
     Ok(version.map_or_else(|| "unknown".to_owned(), |n| format!("{}.{}", n / 10_000, n % 10_000)))
+}
+
+const HOLDS: &str = "a statement for one app sees no other's rows, whatever it says";
+
+/// What the database itself puts between apps, for its user.
+fn wall(state: RowSecurity, user: &str) -> Check {
+    let role = ROW_SECURITY_ROLE;
+    let enter = format!("grant {role} to {user};");
+    match state {
+        RowSecurity::Holds => Check::new(ROW_SECURITY, Verdict::Holds, HOLDS),
+        RowSecurity::NoRole { can_be_made: true } => {
+            Check::new(ROW_SECURITY, Verdict::Note, format!("the role {role} is made by the next start"))
+        }
+        RowSecurity::NoRole { can_be_made: false } => {
+            let found = format!("does not hold: there is no role {role}, and {user} may not make it");
+            Check::new(ROW_SECURITY, Verdict::Degraded, found)
+                .advise(format!("as a superuser: create role {role}; {enter} then start PiCloud again"))
+        }
+        RowSecurity::NotAllowed => {
+            let found = format!("does not hold: {user} may not use the role {role}, or owns no tables");
+            Check::new(ROW_SECURITY, Verdict::Degraded, found).advise(format!(
+                "as a superuser: {enter} let {user} own the tables; then start PiCloud again"
+            ))
+        }
+        RowSecurity::Bypassed => Check::new(
+            ROW_SECURITY,
+            Verdict::Degraded,
+            format!("does not hold: the role {role} bypasses it"),
+        )
+        .advise(format!(
+            "as a superuser: alter role {role} nosuperuser nobypassrls; it must not own the tables, nor be \
+                     a member of who does; then start PiCloud again"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_wall_is_missing_the_operator_is_told_what_puts_it_up() {
+        for state in
+            [RowSecurity::NoRole { can_be_made: false }, RowSecurity::NotAllowed, RowSecurity::Bypassed]
+        {
+            let check = wall(state, "cloud");
+            assert_eq!(check.verdict, Verdict::Degraded, "{state:?}");
+            assert!(check.found.starts_with("does not hold: "), "{}", check.found);
+            assert!(check.advice.is_some_and(|advice| advice.contains(ROW_SECURITY_ROLE)), "{state:?}");
+        }
+        assert_eq!(wall(RowSecurity::Holds, "cloud").verdict, Verdict::Holds);
+        assert_eq!(wall(RowSecurity::NoRole { can_be_made: true }, "cloud").verdict, Verdict::Note);
+    }
 }

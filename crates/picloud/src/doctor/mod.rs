@@ -81,7 +81,7 @@ pub async fn examine(config: &Config) -> Report {
     checks.extend(jail::checks(&probe, config.slots_per_worker));
     checks.push(neighbours::check());
     checks.push(machine::control_groups(config.isolation));
-    checks.push(database::check(config).await);
+    checks.extend(database::checks(config).await);
     checks.push(machine::clock());
     checks.push(machine::disk(&config.data_dir));
     Report::new(checks)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use manager_core::ROW_SECURITY_ROLE;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
@@ -12,9 +13,12 @@ use super::settings::PORT;
 
 /// Database and role have the same name.
 const NAME: &str = "picloud";
+const IS_ROLE: &str = "select 1 from pg_roles where rolname = $1";
+const IS_DATABASE: &str = "select 1 from pg_database where datname = $1";
 
 /// Makes sure that the database exists, and says how to connect to it as its owner. The owner is
-/// no superuser: a hole in PiCloud's SQL must not become a shell on the machine.
+/// no superuser: a hole in PiCloud's SQL must not become a shell on the machine. It may make no roles
+/// either, so the one that scripts' calls are carried out under is made here.
 pub(super) async fn ensure(cluster: &Cluster) -> anyhow::Result<PgConnectOptions> {
     let owner_password = owner_password(&cluster.password);
     let superuser = options(cluster, SUPERUSER, &cluster.password).database("postgres");
@@ -26,10 +30,11 @@ pub(super) async fn ensure(cluster: &Cluster) -> anyhow::Result<PgConnectOptions
     })?;
     // The password is hexadecimal digits, so it needs no quoting.
     let create_role = format!("create role {NAME} login password '{owner_password}'");
-    create_if_missing(&mut connection, "select 1 from pg_roles where rolname = $1", create_role).await?;
+    create_if_missing(&mut connection, (IS_ROLE, NAME), create_role).await?;
+    let create_role = format!("create role {ROW_SECURITY_ROLE} nologin; grant {ROW_SECURITY_ROLE} to {NAME}");
+    create_if_missing(&mut connection, (IS_ROLE, ROW_SECURITY_ROLE), create_role).await?;
     let create_database = format!("create database {NAME} owner {NAME}");
-    create_if_missing(&mut connection, "select 1 from pg_database where datname = $1", create_database)
-        .await?;
+    create_if_missing(&mut connection, (IS_DATABASE, NAME), create_database).await?;
     Ok(options(cluster, NAME, &owner_password).database(NAME))
 }
 
@@ -41,10 +46,10 @@ pub(super) fn of_running(socket_dir: &str, port: u16, superuser_password: &str) 
 
 async fn create_if_missing(
     connection: &mut PgConnection,
-    exists: &'static str,
+    (exists, name): (&'static str, &str),
     create: String,
 ) -> anyhow::Result<()> {
-    if sqlx::query(exists).bind(NAME).fetch_optional(&mut *connection).await?.is_none() {
+    if sqlx::query(exists).bind(name).fetch_optional(&mut *connection).await?.is_none() {
         sqlx::raw_sql(AssertSqlSafe(create)).execute(connection).await?;
     }
     Ok(())

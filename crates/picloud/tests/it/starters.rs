@@ -99,7 +99,7 @@ impl Doctor {
                 .chain(&BY_NAMESPACES)
                 .chain(&BY_ANYBODY)
                 .chain(&["Landlock", "no new code", "sealed code", "side channels"])
-                .chain(&["control groups", "PostgreSQL", "clock", "disk"])
+                .chain(&["control groups", "PostgreSQL", "row security", "clock", "disk"])
         {
             self.verdict(name);
             assert!(self.text.contains(name), "{name} is not in:\n{}", self.text);
@@ -118,6 +118,14 @@ fn the_doctor_knows_every_wall_whoever_asks() {
     for name in BY_ANYBODY {
         assert_eq!(everybody.verdict(name), "holds", "{name}");
     }
+}
+
+#[test]
+fn the_doctor_asks_a_database_of_ones_own_whether_it_keeps_apps_apart() {
+    let server = TestServer::shared();
+    let doctor = Doctor::asked(&["env"], &[("DATABASE_URL", &server.disk.database_url())]);
+    doctor.is_complete();
+    assert_eq!(doctor.verdict("row security"), "holds");
 }
 
 #[test]

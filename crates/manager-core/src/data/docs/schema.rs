@@ -172,7 +172,7 @@ impl Data {
         if let Some((_, schema)) = self.schemas.kept().get(&key).filter(|(kept, _)| *kept == version) {
             return Ok(Some(Arc::clone(schema)));
         }
-        let mut conn = self.acquire_own().await?;
+        let mut conn = self.acquire_for(app).await?;
         let found = schemas::of_version(&mut conn, app, collection, version).await;
         // It was changed just now; the document may be of before.
         let Some(found) = found.map_err(|error| failed(&error))? else { return Ok(None) };

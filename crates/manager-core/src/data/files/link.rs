@@ -65,7 +65,7 @@ impl Data {
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(token) else { return Ok(None) };
         let Some((app, sealed)) = bytes.split_first_chunk::<APP_BYTES>() else { return Ok(None) };
         let app = AppId::from_uuid(Uuid::from_bytes(*app));
-        let mut conn = self.acquire_own().await?;
+        let mut conn = self.acquire_for(app).await?;
         let plain = match self.vault.unseal(&mut conn, place(app), sealed).await {
             Ok(plain) => plain,
             Err(VaultError::Unopenable) => return Ok(None),

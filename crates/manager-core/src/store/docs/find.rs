@@ -1,5 +1,6 @@
 //! Compiles queries to SQL. Every name and every value of a query is a parameter; the text of the
-//! statement depends on the query's form alone.
+//! statement depends on the query's form alone. What is searched is `app_docs`, the documents of the
+//! connection's app: declared indexes serve there, and under the policy of `docs` they would not.
 
 use serde_json::Value;
 use shared::id::AppId;
@@ -41,7 +42,7 @@ pub(crate) async fn find(
              select id, data, version, created_at, updated_at, count(*) over () as found,
                     sum(octet_length(data)) over (rows unbounded preceding) as bytes
              from (
-                 select id, data::text as data, version, created_at, updated_at from docs where ",
+                 select id, data::text as data, version, created_at, updated_at from app_docs where ",
     );
     push_scope(&mut sql, app, collection);
     sql.push(" and ");
@@ -65,7 +66,7 @@ pub(crate) async fn count(
     collection: &str,
     filter: &Filter,
 ) -> sqlx::Result<i64> {
-    let mut sql = QueryBuilder::new("select count(*) from docs where ");
+    let mut sql = QueryBuilder::new("select count(*) from app_docs where ");
     push_scope(&mut sql, app, collection);
     sql.push(" and ");
     push_filter(&mut sql, filter);

@@ -59,7 +59,7 @@ pub(crate) async fn page(
     .await
 }
 
-/// How many events each app has.
+/// How many events each app has, for whoever accepts one.
 pub(crate) async fn count_by_app(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, i64)>> {
-    sqlx::query_as("select app_id, count(*) from outbox group by app_id").fetch_all(conn).await
+    sqlx::query_as("select app_id, events from outbox_waiting").fetch_all(conn).await
 }
