@@ -67,7 +67,7 @@ impl Sandbox {
             if IN_USE.swap(true, Ordering::Relaxed) {
                 Module::deserialize(&engine, &GUEST.0)
             } else {
-                Module::deserialize_raw(&engine, published.unwrap_or(NonNull::from(&GUEST.0)))
+                Module::deserialize_raw(&engine, published.unwrap_or_else(|| NonNull::from(&GUEST.0)))
             }
         };
         let module = module.map_err(SandboxError::Guest)?;

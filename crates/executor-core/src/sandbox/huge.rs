@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_published_is_what_workers_map() {
-        let code: Vec<u8> = (0..HUGE_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        let code: Vec<u8> = (0..=250).cycle().take(HUGE_BYTES + 5).collect();
         let Some(file) = published(&code) else { return };
         let mapped = map(&file, code.len()).unwrap();
         assert_eq!(mapped.cast::<u8>().addr().get() % HUGE_BYTES, 0);

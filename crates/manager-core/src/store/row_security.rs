@@ -55,7 +55,7 @@ pub async fn row_security(options: &PgConnectOptions) -> sqlx::Result<RowSecurit
 pub(super) async fn raise(owner: &Database) -> sqlx::Result<RowSecurity> {
     let mut conn = owner.acquire().await?;
     match sqlx::raw_sql(include_str!("row_security.sql")).execute(&mut *conn).await {
-        Err(error) if !is_refusal(&error) => return Err(error),
+        Err(error) if !is_refusal(&error) => Err(error),
         _ => look(&mut conn).await,
     }
 }

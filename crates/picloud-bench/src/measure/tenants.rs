@@ -12,7 +12,8 @@ const OWNERS: usize = 60;
 /// Owners for whom there is room.
 const FEW: usize = 20;
 const ROOM: &str = "32";
-const CONNECTIONS: usize = 16;
+/// As many as hello is measured at.
+const CONNECTIONS: usize = 64;
 /// Fewer, since most of these requests begin with a new process.
 const CROWD_CONNECTIONS: usize = 2;
 

@@ -52,7 +52,8 @@ pub(crate) fn forget_clock() -> Result<(), Errno> {
     let page = maps.lines().find(|line| line.ends_with("[vvar]"));
     let (start, end) = page.and_then(range).ok_or(Errno::ENOENT)?;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-    let arguments = [start, end - start, libc::PROT_READ as usize, flags as usize, usize::MAX, 0];
+    let numbers = [libc::PROT_READ, flags].map(|number| number.cast_unsigned() as usize);
+    let arguments = [start, end - start, numbers[0], numbers[1], usize::MAX, 0];
     call(libc::SYS_mmap, &arguments).map(drop)
 }
 

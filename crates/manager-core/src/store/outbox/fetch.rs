@@ -58,7 +58,7 @@ pub(crate) const FETCH: &str = "
           and r.app_id = d.app_id
           and r.due_at > $2
           and r.due_at <= statement_timestamp()
-          and r.id not in (select unnest($3))
+          and r.id not in (select unnest($3::bigint[]))
           and (r.order_key is null or not exists (
               select 1
               from outbox earlier

@@ -38,9 +38,10 @@ pub(super) fn measure(picloud: &Picloud, database: &Database, window: Duration) 
         let Some(start_us) = starts.get(delivery) else { continue };
         times.add(Duration::from_micros(u64::try_from(start_us - sent_us).unwrap_or_default()));
     }
-    // A busy platform keeps no record of some that succeeded.
+    // A busy platform keeps records of a thousand successes a second, whoever's they are; a twentieth is enough
+    // for what the slowest twentieth is compared by.
     ensure!(
-        times.count() >= sent.len() as u64 / 2,
+        times.count() >= sent.len() as u64 / 20,
         "{} of {} events were recorded",
         times.count(),
         sent.len()
