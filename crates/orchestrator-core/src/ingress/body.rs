@@ -1,6 +1,7 @@
 //! Taking in a request body: no more than allowed, and not forever.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,20 @@ use tokio::time::Sleep;
 
 use super::problem::Failure;
 
+/// How much is still read of a body that nobody wanted, so that its connection can go on. Larger ones
+/// cost more than the next handshake.
+const UNWANTED_BYTES_MAX: u64 = 64 << 10;
+/// How long an answer waits for such a body.
+const UNWANTED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A body that must keep coming: who sends it a byte now and then would hold a connection, and
 /// whatever waits for the body, for nothing.
 #[derive(Debug)]
 pub struct Paced {
-    body: Incoming,
+    /// Gone at its end.
+    body: Option<Incoming>,
+    /// Where it goes if it is dropped before its end.
+    rest: Option<Rest>,
     /// When somebody first asked for it.
     since: Option<Instant>,
     bytes: u64,
@@ -37,7 +47,57 @@ pub enum BodyError {
 
 impl Paced {
     pub(super) const fn new(body: Incoming) -> Self {
-        Self { body, since: None, bytes: 0, pause: None }
+        Self { body: Some(body), rest: None, since: None, bytes: 0, pause: None }
+    }
+
+    /// Keeps what is not read of this body; nothing, where there is none.
+    pub(super) fn keep_rest(&mut self) -> Option<Rest> {
+        if !self.is_end_stream() {
+            self.rest = Some(Rest::default());
+        }
+        self.rest.clone()
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        if let (Some(body), Some(rest)) = (self.body.take(), &self.rest) {
+            *rest.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
+    }
+}
+
+/// What nobody read of a body, in HTTP/1.
+///
+/// It comes before the next request of its connection. If it is not here yet when its request is
+/// answered, hyper closes the connection, and a proxy that has sent the next request by then gets no
+/// answer to it: some of whose clients would see errors for what was refused to others.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Rest(Arc<Mutex<Option<Incoming>>>);
+
+impl Rest {
+    /// Whether the connection can take another request after this one.
+    ///
+    /// `is_asked_for` is whether the client waits to be told to go on, which reading would do.
+    pub(super) async fn read(self, is_asked_for: bool) -> bool {
+        let Some(mut body) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return true;
+        };
+        if is_asked_for || body.size_hint().lower() > UNWANTED_BYTES_MAX {
+            return false;
+        }
+        let mut bytes = 0;
+        let all = async {
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return false };
+                bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if bytes > UNWANTED_BYTES_MAX {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(UNWANTED_PATIENCE, all).await.unwrap_or(false)
     }
 }
 
@@ -50,14 +110,18 @@ impl Body for Paced {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             let pause = Duration::from_secs(BODY_PAUSE_S);
             let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
             ready!(pause.as_mut().poll(cx));
             return Poll::Ready(Some(Err(BodyTooSlow.into())));
         };
         self.pause = None;
-        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
+        let Some(frame) = frame.transpose()? else {
+            self.body = None;
+            return Poll::Ready(None);
+        };
         self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         let age = since.elapsed().as_secs();
         if age >= BODY_RATE_FROM_S && self.bytes < age * BODY_RATE_MIN {
@@ -67,11 +131,11 @@ impl Body for Paced {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -169,10 +170,13 @@ where
         let request_id = request::request_id(request.headers(), peer, trusted);
         let client = request::client_address(request.headers(), peer, trusted);
         let mut request = request.map(Paced::new);
+        let is_http1 = request.version() <= Version::HTTP_11;
+        let rest = if is_http1 { request.body_mut().keep_rest() } else { None };
+        let is_asked_for = rest.is_some() && request.headers().contains_key(EXPECT);
         let tracing = self.config.tracing.as_ref();
         let trace = trace::follow(request.headers_mut(), tracing);
         let recording = Recording::begin(tracing, trace, &request, &request_id);
-        let answered = if is_reserved(request.uri().path()) {
+        let mut answered = if is_reserved(request.uri().path()) {
             let trace = trace.unwrap_or_default();
             let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
             match self.plane.home.check(&self.plane.router, &request) {
@@ -191,6 +195,11 @@ where
         };
         if let Some(recording) = recording {
             recording.end(answered.status());
+        }
+        if let Some(rest) = rest
+            && !rest.read(is_asked_for).await
+        {
+            answered.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answered
     }

@@ -76,6 +76,22 @@ impl Client {
         Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body })
     }
 
+    /// Sends a head, and the rest only when an answer to it was there, or clearly waits for the rest.
+    pub(crate) fn raw_with_pause(&self, head: &[u8], rest: &[u8]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(head).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut answer = vec![0; 64 << 10];
+        let count = stream.read(&mut answer).unwrap_or(0);
+        answer.truncate(count);
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        // The server may have closed by now, as it has said then.
+        let _ = stream.write_all(rest);
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     /// Sends bytes as they are and reads until the server closes the connection.
     pub(crate) fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();

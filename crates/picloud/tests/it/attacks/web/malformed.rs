@@ -69,3 +69,31 @@ fn attack_54_a_request_within_a_request() {
     }
     target.ends_unharmed();
 }
+
+/// Who sends requests of several people on one connection, as proxies do, must be able to send the
+/// next one after a body that was refused unread, or be told that it cannot.
+#[test]
+fn attack_54_bodies_that_are_refused_unread() {
+    let target = Target::new("54");
+    let next = b"GET /hello/pi HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let long = vec![b'x'; 1 << 20];
+    for (name, headers, body, goes_on) in [
+        ("short, and late", "content-length: 5\r\n", &b"12345"[..], true),
+        ("in chunks, and late", "transfer-encoding: chunked\r\n", b"5\r\n12345\r\n0\r\n\r\n", true),
+        ("never", "content-length: 5\r\n", b"", false),
+        ("only when asked for", "content-length: 5\r\nexpect: 100-continue\r\n", b"", false),
+        ("long", "content-length: 1048576\r\n", &long, false),
+    ] {
+        let head = format!(
+            "POST /api/v1/admin/apps HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n{headers}\r\n"
+        );
+        let rest = if goes_on { [body, next].concat() } else { body.to_vec() };
+        let answers = target.server.client.raw_with_pause(head.as_bytes(), &rest);
+        let (count, is_closed) = (answers.matches("HTTP/1.1 ").count(), answers.contains("connection: close"));
+        target.row(name, "next one answered, or told to close", &format!("{count}, {is_closed}"));
+        assert!(is_closed, "{name}: {answers:.600}");
+        // A slow machine may take the short ones for late.
+        assert!(count == 1 || count == 2 && goes_on, "{name}: {answers:.600}");
+    }
+    target.ends_unharmed();
+}
