@@ -1,6 +1,7 @@
 //! The execution log: takes records from the hot path, writes them in batches off it.
 //!
-//! When more executions end than can be written, successes are shed, oldest first, and counted.
+//! When more executions end than can be written, successes are shed, the oldest of the app with the
+//! most first, and counted.
 //! Failures are never shed; if the database is away for so long that even they have no place left,
 //! each one lost is said in the log. An idle recorder runs no SQL, and
 //! wakes only to see that it has nothing to do: see `retention`.
@@ -131,7 +132,7 @@ impl RecordSink for Recorder {
             let mut state = self.shared.lock();
             if state.is_closed {
                 let refused = match record.status {
-                    ExecutionStatus::Ok => Pushed::Shed(record),
+                    ExecutionStatus::Ok => Pushed::Shed(vec![record]),
                     _ => Pushed::Lost(record),
                 };
                 (refused, false)
@@ -145,9 +146,8 @@ impl RecordSink for Recorder {
         // What is dropped is dropped here, outside the lock.
         match pushed {
             Pushed::Kept => {}
-            Pushed::Shed(record) => {
-                drop(record);
-                self.shared.shed.fetch_add(1, Ordering::Relaxed);
+            Pushed::Shed(records) => {
+                self.shared.shed.fetch_add(records.len() as u64, Ordering::Relaxed);
             }
             Pushed::Lost(record) => self.shared.lose(&record),
         }

@@ -1,9 +1,14 @@
-//! What waits to be written, in two lines: failures, which are kept, and successes, of which the
-//! oldest give way. No clock, no database, no lock.
+//! What waits to be written: failures, which are kept, and successes, which give way when there are
+//! too many. No clock, no database, no lock.
+//!
+//! Successes wait in a line for each app. The one with the most gives way, and the lines are written
+//! in turn: an app that runs ten thousand times a second hides none of what another ran.
 
+use std::collections::hash_map::{Entry, HashMap};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use shared::id::AppId;
 use shared::invocation::{ExecutionRecord, ExecutionStatus};
 
 /// Successes that wait: at full speed about a second's worth of writing.
@@ -17,8 +22,19 @@ const FAILED_LOG_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    good: Line,
+    good: Good,
     failed: Line,
+}
+
+/// Successes, by app.
+#[derive(Debug, Default)]
+struct Good {
+    /// No line is empty.
+    lines: HashMap<AppId, Line>,
+    /// The apps of the lines, the next one to be written first.
+    turns: VecDeque<AppId>,
+    count: usize,
+    log_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -31,8 +47,8 @@ struct Line {
 #[derive(Debug)]
 pub(super) enum Pushed {
     Kept,
-    /// This success gave way: the oldest one, or the new one when its logs have no room.
-    Shed(ExecutionRecord),
+    /// These successes gave way: the oldest of the app with the most, or the new one.
+    Shed(Vec<ExecutionRecord>),
     /// A failure for which there was no room left.
     Lost(ExecutionRecord),
 }
@@ -40,23 +56,12 @@ pub(super) enum Pushed {
 impl Queue {
     pub(super) fn push(&mut self, record: ExecutionRecord) -> Pushed {
         match record.status {
-            ExecutionStatus::Ok => self.push_good(record),
+            ExecutionStatus::Ok => {
+                let shed = self.good.push(record);
+                if shed.is_empty() { Pushed::Kept } else { Pushed::Shed(shed) }
+            }
             _ => self.push_failed(record),
         }
-    }
-
-    fn push_good(&mut self, record: ExecutionRecord) -> Pushed {
-        let is_full = self.good.records.len() >= GOOD_MAX;
-        let displaced = if is_full { self.good.pop() } else { None };
-        if self.good.log_bytes + log_bytes(&record) > GOOD_LOG_BYTES_MAX {
-            // The new one gives way here: making room could take many old ones for one new.
-            if let Some(oldest) = displaced {
-                self.good.put_back(oldest);
-            }
-            return Pushed::Shed(record);
-        }
-        self.good.push(record);
-        displaced.map_or(Pushed::Kept, Pushed::Shed)
     }
 
     fn push_failed(&mut self, mut record: ExecutionRecord) -> Pushed {
@@ -71,12 +76,12 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.failed.records.is_empty() && self.good.records.is_empty()
+        self.failed.records.is_empty() && self.good.count == 0
     }
 
     /// Takes up to `limit` records, failures first, with at most `good_limit` successes.
     pub(super) fn take(&mut self, limit: usize, good_limit: usize) -> Batch {
-        let mut records = Vec::with_capacity(limit.min(self.failed.records.len() + self.good.records.len()));
+        let mut records = Vec::with_capacity(limit.min(self.failed.records.len() + self.good.count));
         while records.len() < limit
             && let Some(record) = self.failed.pop()
         {
@@ -85,11 +90,84 @@ impl Queue {
         let failed = records.len();
         while records.len() < limit
             && records.len() - failed < good_limit
-            && let Some(record) = self.good.pop()
+            && let Some(record) = self.good.next()
         {
             records.push(record);
         }
         Batch { records, failed }
+    }
+}
+
+impl Good {
+    /// Takes a record in; answers what gave way.
+    fn push(&mut self, record: ExecutionRecord) -> Vec<ExecutionRecord> {
+        let mut shed = Vec::new();
+        let (app, bytes) = (record.target.app, log_bytes(&record));
+        if self.log_bytes + bytes > GOOD_LOG_BYTES_MAX {
+            let own = self.lines.get(&app).map_or(0, |line| line.log_bytes) + bytes;
+            let others = || self.lines.iter().filter(|(other, _)| **other != app);
+            // The new one gives way, not several old ones to it, unless others take more than its app.
+            if others().all(|(_, line)| line.log_bytes <= own) {
+                return vec![record];
+            }
+            while self.log_bytes + bytes > GOOD_LOG_BYTES_MAX
+                && let Some(most) = self.lines.iter().max_by_key(|(_, line)| line.log_bytes)
+                && let Some(oldest) = self.shed(*most.0)
+            {
+                shed.push(oldest);
+            }
+        }
+        if self.count >= GOOD_MAX {
+            let own = self.lines.get(&app).map_or(0, |line| line.records.len());
+            let fair = GOOD_MAX / self.lines.len().max(1);
+            // Who has more than a fair part is known without a search; where it has less, another has more.
+            let most = if own > fair { Some(app) } else { self.longest() };
+            shed.extend(most.and_then(|most| self.shed(most)));
+        }
+        self.count += 1;
+        self.log_bytes += bytes;
+        match self.lines.entry(app) {
+            Entry::Occupied(line) => line.into_mut().push(record),
+            Entry::Vacant(place) => {
+                place.insert(Line::default()).push(record);
+                self.turns.push_back(app);
+            }
+        }
+        shed
+    }
+
+    fn longest(&self) -> Option<AppId> {
+        self.lines.iter().max_by_key(|(_, line)| line.records.len()).map(|(app, _)| *app)
+    }
+
+    /// The next record to be written: the oldest of the app whose turn it is.
+    fn next(&mut self) -> Option<ExecutionRecord> {
+        let app = self.turns.pop_front()?;
+        let record = self.pop(app);
+        if self.lines.contains_key(&app) {
+            self.turns.push_back(app);
+        }
+        record
+    }
+
+    /// Takes the oldest record of an app out of its turn.
+    fn shed(&mut self, app: AppId) -> Option<ExecutionRecord> {
+        let record = self.pop(app);
+        if !self.lines.contains_key(&app) {
+            self.turns.retain(|turn| *turn != app);
+        }
+        record
+    }
+
+    fn pop(&mut self, app: AppId) -> Option<ExecutionRecord> {
+        let line = self.lines.get_mut(&app)?;
+        let record = line.pop()?;
+        if line.records.is_empty() {
+            self.lines.remove(&app);
+        }
+        self.count -= 1;
+        self.log_bytes -= log_bytes(&record);
+        Some(record)
     }
 }
 
@@ -103,11 +181,6 @@ impl Line {
         let record = self.records.pop_front()?;
         self.log_bytes -= log_bytes(&record);
         Some(record)
-    }
-
-    fn put_back(&mut self, record: ExecutionRecord) {
-        self.log_bytes += log_bytes(&record);
-        self.records.push_front(record);
     }
 }
 
@@ -130,6 +203,13 @@ mod tests {
     use super::super::testing::record;
     use super::*;
 
+    /// A success of an app.
+    fn good(app: AppId) -> ExecutionRecord {
+        let mut record = record(ExecutionStatus::Ok);
+        Arc::make_mut(&mut record.target).app = app;
+        record
+    }
+
     fn with_logs(mut record: ExecutionRecord, bytes: usize) -> ExecutionRecord {
         record.logs =
             Arc::new([LogEntry { level: LogLevel::Info, message: "x".repeat(bytes), data: String::new() }]);
@@ -138,15 +218,50 @@ mod tests {
 
     #[test]
     fn the_oldest_success_gives_way_to_the_newest() {
-        let mut queue = Queue::default();
-        let first = record(ExecutionStatus::Ok);
+        let (mut queue, app) = (Queue::default(), AppId::new());
+        let first = good(app);
         let first_id = first.id;
         queue.push(first);
         for _ in 1..GOOD_MAX {
-            assert!(matches!(queue.push(record(ExecutionStatus::Ok)), Pushed::Kept));
+            assert!(matches!(queue.push(good(app)), Pushed::Kept));
         }
-        let Pushed::Shed(shed) = queue.push(record(ExecutionStatus::Ok)) else { panic!("nothing was shed") };
-        assert_eq!(shed.id, first_id);
+        let Pushed::Shed(shed) = queue.push(good(app)) else { panic!("nothing was shed") };
+        assert_eq!(shed.iter().map(|record| record.id).collect::<Vec<_>>(), [first_id]);
+    }
+
+    #[test]
+    fn one_apps_flood_hides_nothing_that_another_ran() {
+        let (mut queue, flood, quiet) = (Queue::default(), AppId::new(), AppId::new());
+        let mut shed = Vec::new();
+        for number in 0..4 * GOOD_MAX {
+            let mut pushed = vec![queue.push(good(flood))];
+            if number % 100 == 0 {
+                pushed.push(queue.push(good(quiet)));
+            }
+            for pushed in pushed {
+                if let Pushed::Shed(records) = pushed {
+                    shed.extend(records);
+                }
+            }
+        }
+        assert!(!shed.is_empty() && shed.iter().all(|record| record.target.app == flood));
+        let batch = queue.take(400, 400);
+        let of_quiet = batch.records.iter().filter(|record| record.target.app == quiet).count();
+        assert_eq!(of_quiet, 4 * GOOD_MAX / 100 + 1, "all of it comes within its turns");
+        assert_eq!(queue.take(usize::MAX, usize::MAX).records.len(), GOOD_MAX - 400);
+        assert!(queue.is_empty() && queue.good.turns.is_empty() && queue.good.log_bytes == 0);
+    }
+
+    #[test]
+    fn one_apps_long_logs_take_no_room_from_another() {
+        let (mut queue, flood, quiet) = (Queue::default(), AppId::new(), AppId::new());
+        for _ in 0..8 {
+            queue.push(with_logs(good(flood), GOOD_LOG_BYTES_MAX / 8));
+        }
+        assert!(matches!(queue.push(with_logs(good(flood), 100)), Pushed::Shed(new) if new.len() == 1));
+        let Pushed::Shed(shed) = queue.push(with_logs(good(quiet), 100)) else { panic!("nothing was shed") };
+        assert!(shed.len() == 1 && shed[0].target.app == flood);
+        assert_eq!(queue.good.log_bytes, GOOD_LOG_BYTES_MAX / 8 * 7 + 100);
     }
 
     #[test]
