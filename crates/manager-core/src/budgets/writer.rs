@@ -86,8 +86,7 @@ impl Writer {
 
 /// All or nothing, so that trying again counts nothing twice. A commit whose answer was lost can.
 async fn save(database: &Database, used: &[Added], frozen: &[AppId]) -> sqlx::Result<()> {
-    let mut tx = database.begin().await?;
-    store::executions::commit_lazily(&mut tx).await?;
+    let mut tx = database.begin_lazily().await?;
     store::usage::add(&mut tx, used).await?;
     if !frozen.is_empty() {
         store::budgets::freeze(&mut tx, frozen).await?;

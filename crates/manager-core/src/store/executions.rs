@@ -204,13 +204,6 @@ pub(crate) async fn delete_up_to(
     Ok(done.rows_affected())
 }
 
-/// Lets this transaction commit without waiting for the disk: a crash may lose its rows, never
-/// damage others.
-pub(crate) async fn commit_lazily(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query("set local synchronous_commit = off").execute(conn).await?;
-    Ok(())
-}
-
 /// Writes rows in one statement. Rows that are there already, and rows of apps that are gone, are
 /// passed over, so that a batch may be sent again.
 pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sqlx::Result<()> {

@@ -54,11 +54,14 @@ pub(crate) mod versions;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{Postgres, Transaction};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
+use sqlx::{Connection, Postgres, Transaction};
 
 /// Connections one process holds. The small private server has 24; a cluster's nodes share theirs.
 const CONNECTIONS_MAX: u32 = 8;
+/// A connection that was used since then is taken for good without asking the server, which would cost every
+/// statement a round trip of its own. What ended meanwhile says so to whoever uses it first.
+const UNTESTED_FOR: Duration = Duration::from_secs(1);
 /// How long a caller waits for a connection before it is told that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -84,6 +87,8 @@ impl Database {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
+            .test_before_acquire(false)
+            .before_acquire(|conn, state| Box::pin(is_good(conn, state.idle_for)))
             .connect_with(options)
             .await?;
         Ok(Self { pool })
@@ -97,6 +102,16 @@ impl Database {
     /// A transaction; dropped without commit it is rolled back.
     pub(crate) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         self.pool.begin().await
+    }
+
+    /// A transaction that does not wait for the disk: a crash may lose its rows, never damage others.
+    pub(crate) async fn begin_lazily(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.begin_with("begin; set local synchronous_commit = off").await
+    }
+
+    /// A transaction that begins with settings of its own, in one round trip.
+    pub(crate) async fn begin_with(&self, begin: &'static str) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool.begin_with(begin).await
     }
 
     /// A transaction in which every statement sees the same commit.
@@ -128,6 +143,14 @@ impl Database {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Whether a connection that was idle for so long can be given away; an error ends it, and another is made.
+async fn is_good(conn: &mut PgConnection, idle_for: Duration) -> sqlx::Result<bool> {
+    if idle_for >= UNTESTED_FOR {
+        conn.ping().await?;
+    }
+    Ok(true)
 }
 
 /// Whether a write failed on this constraint.

@@ -276,11 +276,10 @@ impl Dispatcher {
 
 async fn fetch(database: &Database, outbox: &Outbox, wanted: &Fetch) -> Event {
     let found = async {
-        let mut tx = database.begin().await?;
+        let mut tx = database.begin_with(store::outbox::BEGIN_BY_INDEX).await?;
         if wanted.is_first {
             outbox.set_waiting(store::outbox::count_by_app(&mut tx).await?);
         }
-        store::outbox::find_by_index(&mut tx).await?;
         let page = store::outbox::fetch(&mut tx, wanted).await?;
         tx.commit().await?;
         Ok(page)

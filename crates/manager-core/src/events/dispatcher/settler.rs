@@ -31,8 +31,7 @@ pub(super) async fn settle(
     let sorted = sort(rows);
     let mut found = Vec::with_capacity(rows.len());
     if !sorted.remove.is_empty() {
-        let mut tx = database.begin().await?;
-        store::outbox::find_by_index_lazily(&mut tx).await?;
+        let mut tx = database.begin_with(store::outbox::BEGIN_BY_INDEX_LAZILY).await?;
         let removed = store::outbox::remove(&mut tx, owner, &sorted.remove).await?;
         tx.commit().await?;
         found.extend(removed);
@@ -65,8 +64,7 @@ async fn rewrite(
     let mut shards: Vec<i16> = rows.iter().map(|(_, app, _)| i16::from(shard_of(*app))).collect();
     shards.sort_unstable();
     shards.dedup();
-    let mut tx = database.begin().await?;
-    store::outbox::find_by_index(&mut tx).await?;
+    let mut tx = database.begin_with(store::outbox::BEGIN_BY_INDEX).await?;
     store::outbox::lock_owned(&mut tx, owner, &shards).await?;
     let mut found = Vec::new();
     if !sorted.later.is_empty() {

@@ -15,22 +15,13 @@ const ERRORS_MAX: i32 = 10;
 /// Bytes that are kept of each.
 const ERROR_BYTES_MAX: usize = 2 << 10;
 
-/// Has the transaction find rows of the outbox by their ids. A plan that was made while the table was empty reads the
-/// whole of it, also when there are a hundred thousand in it a second later.
-pub(crate) async fn find_by_index(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query("set local enable_seqscan = off").execute(conn).await?;
-    Ok(())
-}
+/// Begins a transaction that finds rows of the outbox by their ids. A plan that was made while the table was empty reads
+/// the whole of it, also when there are a hundred thousand in it a second later.
+pub(crate) const BEGIN_BY_INDEX: &str = "begin; set local enable_seqscan = off";
 
-/// The same, for a transaction that may be undone by a crash: nobody waits for the disk.
-pub(crate) async fn find_by_index_lazily(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query(
-        "select set_config('enable_seqscan', 'off', true), set_config('synchronous_commit', 'off', true)",
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
+/// The same, for what a crash may undo: nobody waits for the disk.
+pub(crate) const BEGIN_BY_INDEX_LAZILY: &str =
+    "begin; set local enable_seqscan = off; set local synchronous_commit = off";
 
 /// Removes rows that are done; answers which were there. A crash may bring rows back whose removal
 /// was not yet on the disk: then they run twice, which is allowed, and nobody waits for the disk.
