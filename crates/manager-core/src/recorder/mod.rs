@@ -133,7 +133,7 @@ impl RecordSink for Recorder {
             if state.is_closed {
                 let refused = match record.status {
                     ExecutionStatus::Ok => Pushed::Shed(vec![record]),
-                    _ => Pushed::Lost(record),
+                    _ => Pushed::Lost(Box::new(record)),
                 };
                 (refused, false)
             } else {

@@ -50,7 +50,7 @@ pub(super) enum Pushed {
     /// These successes gave way: the oldest of the app with the most, or the new one.
     Shed(Vec<ExecutionRecord>),
     /// A failure for which there was no room left.
-    Lost(ExecutionRecord),
+    Lost(Box<ExecutionRecord>),
 }
 
 impl Queue {
@@ -66,7 +66,7 @@ impl Queue {
 
     fn push_failed(&mut self, mut record: ExecutionRecord) -> Pushed {
         if self.failed.records.len() >= FAILED_MAX {
-            return Pushed::Lost(record);
+            return Pushed::Lost(Box::new(record));
         }
         if self.failed.log_bytes + log_bytes(&record) > FAILED_LOG_BYTES_MAX {
             record.logs = Arc::default();
