@@ -1,13 +1,17 @@
-//! What the walls around a worker cost: the same server with and without them.
+//! What the walls around a worker cost: the same server with and without them, and how soon a worker stands behind
+//! them.
 
-use serde_json::json;
+use anyhow::Context;
+use serde_json::{Value, json};
 
 use super::{Bench, HELLO, HELLO_SCRIPT};
 use crate::load;
 use crate::report::{Bound, Report, median};
-use crate::subject::Picloud;
+use crate::subject::{self, Picloud};
 
 const CONNECTIONS: usize = 64;
+/// Workers that are started one after the other.
+const STARTS: usize = 20;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.heading(format_args!("Walls on and off, hello at {CONNECTIONS} connections"));
@@ -27,6 +31,26 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     }
     off.stop()?;
     report.goal("walls: hello with / without", median(ratios.iter().copied()), Bound::AtLeast(0.97), "×");
-    report.keep("jail", json!({ "ratios": ratios }));
+    let starts = starts(bench)?;
+    let middle = median(starts.iter().copied());
+    let slowest = starts.iter().copied().fold(0.0, f64::max);
+    report.line(format_args!("  a worker is ready after {middle:.1} ms, at most {slowest:.1} ms ({STARTS} starts)"));
+    report.goal("walls: from spawn to ready", middle, Bound::AtMost(25.0), "ms");
+    report.keep("jail", json!({ "ratios": ratios, "starts_ms": starts }));
     Ok(())
+}
+
+/// Milliseconds from the decision to start a worker to its being ready behind all walls, as the doctor finds them.
+fn starts(bench: &Bench) -> anyhow::Result<Vec<f64>> {
+    let binary = subject::program(bench.binary.as_deref())?;
+    let data = tempfile::tempdir()?;
+    let start = |_| -> anyhow::Result<f64> {
+        let mut doctor = subject::without_settings(&binary);
+        let said = doctor.args(["doctor", "--json"]).env("PICLOUD_DATA_DIR", data.path()).output()?;
+        let report: Value = serde_json::from_slice(&said.stdout).context("the doctor says something else")?;
+        let worker = report["checks"].as_array().and_then(|all| all.iter().find(|check| check["name"] == "worker"));
+        let micros = worker.and_then(|check| check["time_us"].as_f64());
+        Ok(micros.context("the doctor starts no worker")? / 1e3)
+    };
+    (0..STARTS).map(start).collect()
 }

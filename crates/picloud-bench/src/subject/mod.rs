@@ -45,20 +45,12 @@ impl Picloud {
 
     /// The same, with settings that are not the defaults.
     pub(crate) fn start_with(binary: Option<&Path>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let binary = match binary {
-            Some(path) => path.to_owned(),
-            None => beside_this_program()?,
-        };
+        let binary = program(binary)?;
         let data = tempfile::Builder::new().prefix("picloud-bench-").tempdir()?;
         // PostgreSQL, which does not run as root, has to pass through.
         std::fs::set_permissions(data.path(), Permissions::from_mode(0o711))?;
         let log = File::create(data.path().join("bench.log"))?;
-        let mut command = Command::new(&binary);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PICLOUD_") || name == "DATABASE_URL" {
-                command.env_remove(name);
-            }
-        }
+        let mut command = without_settings(&binary);
         let mut child = command
             .arg("serve")
             .env("PICLOUD_DATA_DIR", data.path())
@@ -146,6 +138,22 @@ fn read_port(stdout: &mut impl BufRead) -> Option<u16> {
     let lines = stdout.lines().map_while(Result::ok);
     let ready = lines.into_iter().find(|line| line.starts_with("PiCloud is ready on "))?;
     ready.trim_end().rsplit_once(':')?.1.parse().ok()
+}
+
+/// The given binary, or the one beside this program.
+pub(crate) fn program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    given.map_or_else(beside_this_program, |path| Ok(path.to_owned()))
+}
+
+/// A command that sees none of the settings that whoever runs this has.
+pub(crate) fn without_settings(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PICLOUD_") || name == "DATABASE_URL" {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn beside_this_program() -> anyhow::Result<PathBuf> {

@@ -11,6 +11,7 @@ mod tenants;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use orchestrator_core::pool::{self, PoolConfig};
 use schemars::JsonSchema;
@@ -40,15 +41,22 @@ pub struct Check {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// How long it took, in microseconds, where that is what was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_us: Option<u64>,
 }
 
 impl Check {
     fn new(name: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
-        Self { name, verdict, found: found.into(), advice: None }
+        Self { name, verdict, found: found.into(), advice: None, time_us: None }
     }
 
     fn advise(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
+    }
+
+    fn taking(self, time: Duration) -> Self {
+        Self { time_us: u64::try_from(time.as_micros()).ok(), ..self }
     }
 }
 
