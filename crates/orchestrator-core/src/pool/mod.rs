@@ -16,6 +16,7 @@ mod library;
 mod mode;
 mod news;
 mod outcome;
+mod pace;
 mod process;
 mod recruit;
 mod seeds;

@@ -15,6 +15,7 @@ use super::calls::Place;
 use super::connection::{Cancelled, Connection, Execution, Start};
 use super::job::{Job, Submitted};
 use super::news::{Ended, News};
+use super::pace::Pace;
 use super::recruit::PoolConfig;
 use super::seeds::Seeds;
 use super::staff::Staff;
@@ -42,6 +43,7 @@ pub(super) struct State {
     pub(super) connections: Vec<Connection>,
     pub(super) admission: Admission<Job>,
     staff: Staff,
+    pace: Pace,
     pub(super) running: usize,
     next_ticket: u64,
     next_connection: u64,
@@ -68,6 +70,7 @@ impl Shared {
             connections: Vec::new(),
             admission: Admission::new(config.queue_max, (slots / 2).max(1)),
             staff: Staff::new(config.workers, config.workers_max()),
+            pace: Pace::new(config.workers.max(1)),
             running: 0,
             next_ticket: 0,
             next_connection: 0,
@@ -178,6 +181,8 @@ impl Shared {
         };
         let mut connection = state.connections.remove(at);
         let executions = connection.take_executions();
+        let next = state.pace.forget(id);
+        state.wake(next);
         for execution in &executions {
             state.running -= 1;
             state.admission.finished(execution.job.app, execution.fuel_when_lost());
@@ -200,16 +205,24 @@ impl Shared {
         let Some(at) = state.position(id) else {
             return Ok(None);
         };
-        let connection = &mut state.connections[at];
+        let State { connections, pace, .. } = &mut *state;
+        let connection = &mut connections[at];
         if let Some(violation) = connection.violation {
             return Err(violation);
+        }
+        let deadline = connection.next_deadline();
+        if connection.outbound.is_empty() {
+            return Ok(deadline);
+        }
+        if let Err(turn) = pace.ask(id, Instant::now()) {
+            return Ok(Some(deadline.map_or(turn, |deadline| deadline.min(turn))));
         }
         if outbound.is_empty() {
             std::mem::swap(outbound, &mut connection.outbound);
         } else {
             outbound.append(&mut connection.outbound);
         }
-        Ok(connection.next_deadline())
+        Ok(deadline)
     }
 
     /// True when a deadline has been ignored for so long that the worker must be killed.
@@ -226,6 +239,8 @@ impl Shared {
             return Ok(bytes.len());
         };
         let accepted = state.accept(at, bytes, news);
+        let next = state.pace.heard(id);
+        state.wake(next);
         // What waits must not be started in it, to be lost and suspected a moment later.
         if let Err(violation) = &accepted {
             state.connections[at].violation = Some(*violation);
@@ -291,6 +306,12 @@ impl Shared {
 }
 
 impl State {
+    fn wake(&self, worker: Option<u64>) {
+        if let Some(at) = worker.and_then(|id| self.position(id)) {
+            self.connections[at].wake.notify_one();
+        }
+    }
+
     fn position(&self, id: u64) -> Option<usize> {
         self.connections.iter().position(|connection| connection.id == id)
     }
