@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 /// Most that the SDK may add, in KiB. `docs/benchmarks.md` says what takes how much of it.
-const GROWTH_KIB_MAX: u64 = 768;
+const GROWTH_KIB_MAX: u64 = 784;
 /// Of a module's sections, by their numbers in the binary format.
 const CODE: u8 = 10;
 const DATA: u8 = 11;
@@ -24,6 +24,9 @@ struct Sizes {
     code: u64,
     data: u64,
 }
+
+/// Of the sizes, the one that a row is about.
+type Part = fn(&Sizes) -> u64;
 
 /// How large the guest is with and without the SDK.
 pub(crate) struct Growth {
@@ -44,7 +47,7 @@ impl Growth {
 
 impl fmt::Display for Growth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: [(&str, fn(&Sizes) -> u64); 4] = [
+        let rows: [(&str, Part); 4] = [
             ("whole module", |sizes| sizes.whole),
             ("code and data", |sizes| sizes.code + sizes.data),
             ("code", |sizes| sizes.code),
