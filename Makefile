@@ -50,15 +50,15 @@ lint: fmt-check tidy clippy ## everything CI checks besides the tests
 
 clippy: ## clippy on the workspace and on the guest
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	cd sandbox-wasm && $(CARGO) clippy --locked --target $(GUEST_TARGET) -- -D warnings
+	cd sandbox-wasm && $(CARGO) clippy --workspace --locked --target $(GUEST_TARGET) -- -D warnings
 
 fmt: ## format all Rust code
 	$(CARGO) fmt --all
-	cd sandbox-wasm && $(CARGO) fmt
+	cd sandbox-wasm && $(CARGO) fmt --all
 
 fmt-check:
 	$(CARGO) fmt --all --check
-	cd sandbox-wasm && $(CARGO) fmt --check
+	cd sandbox-wasm && $(CARGO) fmt --all --check
 
 tidy: ## check the rules of the house that no compiler checks
 	$(CARGO) run --locked --quiet -p xtask -- tidy

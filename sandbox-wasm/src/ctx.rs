@@ -1,10 +1,9 @@
 //! `ctx`: everything a script learns about its execution.
 
 use rhai::{Dynamic, Map};
+use sdk::{convert, message};
 use shared::guest_abi::{GuestDelivery, GuestHttp, GuestInput, GuestUser, InvocationType};
-use shared::http::Pairs;
 
-use crate::convert;
 use crate::needs::Needs;
 
 /// Builds what the bundle can read of `ctx`.
@@ -100,64 +99,13 @@ fn request(http: &GuestHttp<'_>, needs: &Needs) -> Map {
     set("path", &|| text(http.path));
     set("rest", &|| text(http.rest));
     set("remote_ip", &|| text(http.remote_ip));
-    set("params", &|| pairs(http.params, |_, new| new.to_owned()).into());
+    set("params", &|| message::pairs(http.params, |_, new| new.to_owned()).into());
     // Of a repeated parameter the first counts, as in the URL standard's `get`.
-    set("query", &|| pairs(http.query, |old, _| old.to_owned()).into());
-    set("headers", &|| headers(http.headers).into());
-    set("body", &|| body(content_type(http.headers), http.body));
-    set("body_raw", &|| text_or_blob(http.body));
+    set("query", &|| message::pairs(http.query, |old, _| old.to_owned()).into());
+    set("headers", &|| message::headers(http.headers).into());
+    set("body", &|| message::body(message::content_type(http.headers), http.body));
+    set("body_raw", &|| message::text_or_blob(http.body));
     request
-}
-
-/// A repeated header is one with commas, as RFC 9110 says.
-pub(crate) fn headers(block: &[u8]) -> Map {
-    pairs(block, |old, new| format!("{old}, {new}"))
-}
-
-pub(crate) fn content_type(headers: &[u8]) -> &str {
-    let found = Pairs::new(headers).flatten().find(|(name, _)| *name == b"content-type");
-    found.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
-}
-
-/// A map of a block's pairs; `merge` decides what a repeated name ends up with.
-fn pairs(block: &[u8], merge: impl Fn(&str, &str) -> String) -> Map {
-    let mut map = Map::new();
-    for (name, value) in Pairs::new(block).flatten() {
-        let name = String::from_utf8_lossy(name);
-        let value = String::from_utf8_lossy(value);
-        let merged = match map.get(name.as_ref()).and_then(|old| old.clone().into_immutable_string().ok()) {
-            Some(old) => Dynamic::from(merge(&old, &value)),
-            None => text(&value),
-        };
-        map.insert(name.as_ref().into(), merged);
-    }
-    map
-}
-
-/// The body as its content type describes it: JSON and forms parsed, other text as a string, other
-/// bytes as a blob. A body that is not what it claims to be is `()`; `body_raw` still has it.
-pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Dynamic {
-    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if bytes.is_empty() {
-        return Dynamic::UNIT;
-    }
-    if media == "application/json" || media.ends_with("+json") {
-        return convert::parse_json(bytes).unwrap_or(Dynamic::UNIT);
-    }
-    if media == "application/x-www-form-urlencoded" {
-        return match std::str::from_utf8(bytes) {
-            Ok(form) => convert::parse_form(form).into(),
-            Err(_) => Dynamic::UNIT,
-        };
-    }
-    text_or_blob(bytes)
-}
-
-pub(crate) fn text_or_blob(bytes: &[u8]) -> Dynamic {
-    match std::str::from_utf8(bytes) {
-        Ok(utf8) => text(utf8),
-        Err(_) => Dynamic::from_blob(bytes.to_vec()),
-    }
 }
 
 fn text(utf8: &str) -> Dynamic {

@@ -10,7 +10,7 @@ use shared::wire::codec;
 
 use crate::needs::Needs;
 use crate::outcome::{Outcome, truncate};
-use crate::{api, ctx, imports, known};
+use crate::{ctx, imports, known};
 
 /// Functions a bundle may define: far beyond any honest script, and a bound on what calling
 /// `compile` repeatedly could register.
@@ -40,7 +40,8 @@ impl Guest {
         engine.set_max_functions(FUNCTIONS_MAX);
         engine.set_max_variables(VARIABLES_MAX);
         engine.set_max_modules(MODULES_MAX);
-        api::register(&mut engine);
+        #[cfg(feature = "sdk")]
+        sdk::register(&mut engine);
         known::register(&mut engine);
         Self { engine, loaded: None }
     }

@@ -2,14 +2,12 @@
 //!
 //! The worker instantiates this module, loads a bundle once and runs it many times, each time from
 //! the same memory image. Nothing ambient is here: no clock, no randomness, no I/O but the three
-//! imports in [`host`].
+//! imports in [`sdk::host`].
 
-mod api;
 mod compare;
-mod convert;
 mod ctx;
 mod engine;
-mod host;
+mod exports;
 mod imports;
 mod known;
 mod memory;
@@ -64,7 +62,7 @@ fn run(input: &[u8], reply: &mut Vec<u8>) {
     GUEST.with_borrow_mut(|guest| {
         let guest = guest.as_mut().expect("the module was initialised when it was built");
         let input: GuestInput<'_> = codec::decode_body(input).expect("the worker speaks our protocol");
-        host::start_running();
+        sdk::host::start_running();
         let outcome = guest.run(&input);
         let output: GuestOutput<'_> = outcome.as_output();
         codec::encode_body(reply, &output);

@@ -1,11 +1,11 @@
 //! From what a script returns or throws to what the worker is told.
 
 use rhai::{Array, Dynamic, EvalAltResult, Map};
+use sdk::convert;
 use shared::guest_abi::GuestOutput;
 use shared::http::PairBlock;
 use shared::limits::ERROR_MESSAGE_BYTES_MAX;
 
-use crate::convert;
 use crate::engine::line_and_column;
 
 /// A [`GuestOutput`] that owns its parts.

@@ -28,7 +28,7 @@ fn stems(folder: &Path, ending: &str) -> BTreeSet<String> {
 fn every_definition_file_is_listed_under_its_own_name() {
     let listed: Vec<&str> = NAMESPACES.iter().map(|namespace| namespace.name.as_str()).collect();
     assert!(listed.is_sorted());
-    let files = stems(&root().join("sandbox-wasm/src/api"), ".d.rhai");
+    let files = stems(&root().join("sandbox-wasm/sdk/src"), ".d.rhai");
     assert_eq!(listed.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), files);
 }
 
@@ -42,8 +42,8 @@ fn registered(source: &str) -> BTreeSet<String> {
 
 #[test]
 fn what_the_guest_registers_is_declared_and_nothing_else() {
-    let folder = root().join("sandbox-wasm/src/api");
-    for name in stems(&folder, ".rs").into_iter().filter(|name| name != "mod") {
+    let folder = root().join("sandbox-wasm/sdk/src");
+    for name in stems(&folder, ".rs").into_iter().filter(|name| name != "lib") {
         let source = fs::read_to_string(folder.join(format!("{name}.rs"))).unwrap();
         let registered = registered(&source);
         let declared = sdk::namespace(&name).map(|namespace| &namespace.functions).into_iter().flatten();

@@ -1,6 +1,7 @@
-//! Checks that no compiler makes: `cargo run -p xtask -- tidy`.
+//! Checks that no compiler makes: `cargo run -p xtask -- tidy`, and `-- guest` for the size of the guest.
 #![forbid(unsafe_code)]
 
+mod guest;
 mod tidy;
 
 use std::path::Path;
@@ -8,14 +9,24 @@ use std::process::ExitCode;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this program's output is its purpose")]
 fn main() -> anyhow::Result<ExitCode> {
-    if std::env::args().nth(1).as_deref() != Some("tidy") {
-        eprintln!("usage: cargo run -p xtask -- tidy");
-        return Ok(ExitCode::from(2));
-    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let violations = tidy::run(&root)?;
-    for violation in &violations {
-        println!("{violation}");
-    }
-    Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_well = match std::env::args().nth(1).as_deref() {
+        Some("tidy") => {
+            let violations = tidy::run(&root)?;
+            for violation in &violations {
+                println!("{violation}");
+            }
+            violations.is_empty()
+        }
+        Some("guest") => {
+            let growth = guest::Growth::measure(&root)?;
+            println!("{growth}");
+            growth.is_allowed()
+        }
+        _ => {
+            eprintln!("usage: cargo run -p xtask -- tidy | guest");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,5 +1,5 @@
 //! What scripts can call, from one source: the declarations that stand beside each namespace's code in
-//! `sandbox-wasm/src/api/<namespace>.d.rhai`.
+//! `sandbox-wasm/sdk/src/<namespace>.d.rhai`.
 //!
 //! They are definition files of Rhai, so editors read them as they are. From them also come the
 //! reference in `docs/sdk/`, the completion data at `/api/v1/sdk.json`, the list that keeps signatures
@@ -21,27 +21,27 @@ pub use self::parameter::Parameter;
 
 /// One line for each namespace.
 const SOURCES: &[&str] = &[
-    include_str!("../../../../sandbox-wasm/src/api/atomic.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/base64.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/dead_letters.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/docs.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/files.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/hash.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/hex.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/http.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/invoke.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/json.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/kv.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/log.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/pubsub.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/queue.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/random.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/regex.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/retry.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/secrets.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/time.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/url.d.rhai"),
-    include_str!("../../../../sandbox-wasm/src/api/users.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/atomic.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/base64.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/dead_letters.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/docs.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/files.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/hash.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/hex.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/http.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/invoke.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/json.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/kv.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/log.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/pubsub.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/queue.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/random.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/regex.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/retry.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/secrets.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/time.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/url.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/users.d.rhai"),
 ];
 
 /// All namespaces, by name. They are read once.

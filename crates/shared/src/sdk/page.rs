@@ -8,7 +8,7 @@ use super::{NAMESPACES, Namespace};
 pub fn index() -> String {
     let mut page = String::from(
         "# What scripts can call\n\n\
-         This reference is made from the declarations in `sandbox-wasm/src/api/`, and a test runs each of its \
+         This reference is made from the declarations in `sandbox-wasm/sdk/src/`, and a test runs each of its \
          examples in the real guest. `// =>` says what a line gives, `// throws` with which code it fails. \
          A function that fails throws a map `#{code, message}`; what is absent is `()`.\n\n\
          `/api/v1/sdk.json` has all of it for editors, `/api/v1/sdk/<namespace>.d.rhai` the definition \

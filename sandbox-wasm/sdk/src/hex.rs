@@ -3,9 +3,9 @@
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rhai::{Dynamic, Engine, Module};
 
-use super::{failure, with_bytes};
+use crate::{failure, with_bytes};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("encode", |data: Dynamic| with_bytes(&data, |bytes| HEXLOWER.encode(bytes)));
     module.set_native_fn("decode", |text: &str| {

@@ -3,15 +3,17 @@
 use rhai::{Array, Dynamic, EvalAltResult, Map};
 use serde::ser::{Error, Serialize, Serializer};
 
-use crate::api::failure;
+use crate::failure;
 
 /// Parses JSON into a script value. Integers that fit 64 bits stay integers.
-pub(crate) fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
+#[inline]
+pub fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
 
 /// Appends a value as JSON. Fails for what JSON cannot say, such as a function pointer.
-pub(crate) fn write_json(out: &mut Vec<u8>, value: &Dynamic) -> Result<(), serde_json::Error> {
+#[inline]
+pub fn write_json(out: &mut Vec<u8>, value: &Dynamic) -> Result<(), serde_json::Error> {
     serde_json::to_writer(out, &Json(value))
 }
 
@@ -51,45 +53,9 @@ impl Serialize for Json<'_> {
     }
 }
 
-/// Decodes an HTML form. Of a repeated field the first counts, as for the query.
-pub(crate) fn parse_form(form: &str) -> Map {
-    let mut map = Map::new();
-    for pair in form.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        map.entry(percent_decode(name).as_str().into()).or_insert_with(|| percent_decode(value).into());
-    }
-    map
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut bytes = text.as_bytes().iter();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(&byte) = bytes.next() {
-        match byte {
-            b'+' => decoded.push(b' '),
-            b'%' => match hex_pair(bytes.as_slice()) {
-                Some(value) => {
-                    decoded.push(value);
-                    bytes.nth(1);
-                }
-                None => decoded.push(byte),
-            },
-            _ => decoded.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn hex_pair(bytes: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    match bytes {
-        [high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    }
-}
-
 /// A UUID in its usual form.
-pub(crate) fn uuid_text(bytes: [u8; 16]) -> String {
+#[inline]
+pub fn uuid_text(bytes: [u8; 16]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(36);
     for (index, byte) in bytes.into_iter().enumerate() {

@@ -5,16 +5,15 @@ use shared::host_call::HostOp;
 use shared::host_call::http::{BEHIND_SECRET, Request, Response};
 use shared::http::PairBlock;
 
-use super::secrets::Handle;
-use super::{Result, failure, invalid, url};
-use crate::{convert, ctx, host};
+use crate::secrets::Handle;
+use crate::{Result, convert, failure, host, invalid, message, url};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("get", |url: &str| bare("GET", url, &Map::new()));
     module.set_native_fn("get", |url: &str, options: Map| bare("GET", url, &options));
@@ -85,9 +84,9 @@ fn exchange(method: &str, to: &str, body: Vec<u8>, content_type: Option<&str>, o
     let mut response = Map::new();
     response.insert("status".into(), i64::from(status).into());
     response.insert("url".into(), url.to_owned().into());
-    response.insert("body".into(), ctx::body(ctx::content_type(headers), body));
-    response.insert("body_raw".into(), ctx::text_or_blob(body));
-    response.insert("headers".into(), ctx::headers(headers).into());
+    response.insert("body".into(), message::body(message::content_type(headers), body));
+    response.insert("body_raw".into(), message::text_or_blob(body));
+    response.insert("headers".into(), message::headers(headers).into());
     Ok(response)
 }
 

@@ -3,9 +3,9 @@
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, Encoding};
 use rhai::{Blob, Dynamic, Engine, Module};
 
-use super::{Result, failure, with_bytes};
+use crate::{Result, failure, with_bytes};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("encode", |data: Dynamic| with_bytes(&data, |bytes| BASE64.encode(bytes)));
     module.set_native_fn("encode_url", |data: Dynamic| {

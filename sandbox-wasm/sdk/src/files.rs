@@ -7,9 +7,8 @@ use shared::host_call::files::{
     Update,
 };
 
-use super::options::Options;
-use super::{Result, failure};
-use crate::host;
+use crate::options::Options;
+use crate::{Result, failure, host};
 
 /// Bytes of a content that are sent in one call, within what its arguments may be.
 const PIECE_BYTES: usize = 768 << 10;
@@ -24,7 +23,7 @@ struct Collection {
     name: ImmutableString,
 }
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("collection", |name: ImmutableString| Ok(Collection { name }));
     engine.register_static_module("files", module.into());

@@ -6,13 +6,12 @@ use shared::host_call::HostOp;
 use shared::host_call::dead_letters::{List, One, Shown};
 use shared::host_call::queue::Accepted;
 
-use super::Result;
-use super::options::Options;
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, host};
 
 const LIMIT_DEFAULT: i64 = 50;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("list", || list(&Map::new()));
     module.set_native_fn("list", |options: Map| list(&options));

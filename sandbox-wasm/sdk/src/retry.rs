@@ -5,9 +5,8 @@ use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, Map, Module, NativeCallContext
 use shared::host_call::HostOp;
 use shared::host_call::invoke::Wait;
 
-use super::options::Options;
-use super::{Result, failure};
-use crate::host;
+use crate::options::Options;
+use crate::{Result, failure, host};
 
 const ATTEMPTS_DEFAULT: i64 = 3;
 /// As many as an event may have.
@@ -28,7 +27,7 @@ struct Policy {
     grows: bool,
 }
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("run", |context: NativeCallContext<'_>, options: Map, function: FnPtr| {
         run(&context, &options, &function)

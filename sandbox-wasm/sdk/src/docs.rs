@@ -6,9 +6,8 @@ use shared::host_call::docs::{
     Counted, Create, Created, Deleted, Document, Find, Found, Id, Mode, Page, Update, Updated,
 };
 
-use super::options::Options;
-use super::{Result, failure};
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, failure, host};
 
 /// The handle that scripts hold.
 #[derive(Clone)]
@@ -16,7 +15,7 @@ struct Collection {
     name: ImmutableString,
 }
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("collection", |name: ImmutableString| Ok(Collection { name }));
     engine.register_static_module("docs", module.into());

@@ -11,14 +11,13 @@ use shared::host_call::kv::{Condition, Incr, Key, Set};
 use shared::host_call::pubsub::Publish;
 use shared::host_call::queue::Send;
 
-use super::options::Options;
-use super::{Result, failure, kv};
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, failure, host, kv};
 
 const WORDS: &str = "an operation is kv or docs with one of set, delete, incr, check, create, update, patch; \
                      or queue with send, or pubsub with publish";
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("commit", |ops: Array| commit(&ops));
     engine.register_static_module("atomic", module.into());

@@ -5,18 +5,17 @@ use shared::host_call::HostOp;
 use shared::host_call::http::SECRET_HERE;
 use shared::host_call::secrets::{Existed, SecretName, SecretNames, SecretValue, SetSecret};
 
-use super::{Result, failure, invalid};
-use crate::{convert, host};
+use crate::{Result, convert, failure, host, invalid};
 
 /// Stands for a secret in a header: the parent puts the value there.
 #[derive(Clone)]
-pub(super) struct Handle {
-    pub(super) name: ImmutableString,
+pub(crate) struct Handle {
+    pub(crate) name: ImmutableString,
     /// The text of the header, with `{}` where the value goes.
-    pub(super) around: ImmutableString,
+    pub(crate) around: ImmutableString,
 }
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("get", |name: &str| get(name));
     module.set_native_fn("set", |name: &str, value: &str| {

@@ -1,17 +1,24 @@
 //! The SDK: one file per namespace, with its declarations beside it in `<namespace>.d.rhai`.
+//!
+//! It is a crate of its own because it is compiled for size, while the interpreter is compiled for speed: most of
+//! an SDK function's time is its call of the parent. What the interpreter's side uses of it in each run is marked
+//! `#[inline]`, which has the user compile it, for speed.
 
 mod atomic;
 mod base64;
+pub mod convert;
 mod dead_letters;
 mod docs;
 mod files;
 mod hash;
 mod hex;
+pub mod host;
 mod http;
 mod invoke;
 mod json;
 mod kv;
 mod log;
+pub mod message;
 mod options;
 mod pubsub;
 mod queue;
@@ -22,12 +29,14 @@ mod secrets;
 mod time;
 mod url;
 mod users;
+mod zones;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString};
 
 type Result<T> = std::result::Result<T, Box<EvalAltResult>>;
 
-pub(crate) fn register(engine: &mut Engine) {
+/// Gives an engine all namespaces.
+pub fn register(engine: &mut Engine) {
     atomic::register(engine);
     base64::register(engine);
     dead_letters::register(engine);
@@ -60,7 +69,7 @@ fn no_sleep() -> Box<EvalAltResult> {
 
 /// Fails while a bundle is loaded: a module's constants are computed once, when it is deployed.
 fn require_run() -> Result<()> {
-    if crate::host::is_running() {
+    if host::is_running() {
         return Ok(());
     }
     let message = "a module's constants are computed when it is deployed, without clock, chance or log";

@@ -5,10 +5,9 @@ use rhai::{Dynamic, Engine, Module};
 use shared::host_call::HostOp;
 use shared::host_call::pubsub::{Publish, Published};
 
-use super::Result;
-use crate::{convert, host};
+use crate::{Result, convert, host};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("publish", |topic: &str, message: Dynamic| {
         publish(HostOp::PubsubPublish, topic, &message)

@@ -4,13 +4,12 @@ use rhai::{Dynamic, Engine, Module};
 use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
 
-use super::{Result, failure, invalid};
-use crate::convert;
+use crate::{Result, convert, failure, invalid};
 
 /// More spaces than anybody indents by.
 const INDENT_MAX: usize = 8;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("parse", |text: &str| {
         convert::parse_json(text.as_bytes()).map_err(|error| failure("invalid_json", error.to_string()))

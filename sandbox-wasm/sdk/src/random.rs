@@ -2,15 +2,14 @@
 
 use rhai::{Array, Blob, Dynamic, Engine, Module};
 
-use super::{Result, invalid, require_run};
-use crate::{convert, host};
+use crate::{Result, convert, host, invalid, require_run};
 
 /// Most bytes or characters one call may draw.
 const COUNT_MAX: i64 = 64 << 10;
 /// 62 characters that survive URLs, file names and double clicks.
 const ALPHANUMERIC: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("int", |from: i64, to: i64| {
         if from > to {

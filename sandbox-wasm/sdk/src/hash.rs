@@ -7,12 +7,12 @@ use rhai::{Blob, Dynamic, Engine, Module};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Result, with_bytes};
+use crate::{Result, with_bytes};
 
 /// One table of 1 KiB: a faster variant takes sixteen.
 const CRC32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("sha256", |data: Dynamic| Ok(HEXLOWER.encode(&sha256(&data)?)));
     module.set_native_fn("sha256_bytes", |data: Dynamic| sha256(&data));

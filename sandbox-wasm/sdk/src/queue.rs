@@ -4,11 +4,10 @@ use rhai::{Dynamic, Engine, Map, Module};
 use shared::host_call::HostOp;
 use shared::host_call::queue::{Accepted, Named, Send, Stats};
 
-use super::Result;
-use super::options::Options;
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, host};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("send", |queue: &str, message: Dynamic| send(queue, &message, &Map::new()));
     module

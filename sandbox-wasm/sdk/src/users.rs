@@ -7,14 +7,13 @@ use shared::host_call::users::{
     Existed, Found, Id, Issued, List, Login, Logout, Named, Register, ResetPassword, Token, Update,
 };
 
-use super::options::Options;
-use super::{Result, invalid};
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, host, invalid};
 
 /// Users of a page unless a script says otherwise.
 const LIMIT_DEFAULT: u32 = 100;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("register", |login: &str, password: &str| make(login, password, "{}"));
     module.set_native_fn("register", |login: &str, password: &str, profile: Map| {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use regex_lite::{Captures, Regex, RegexBuilder};
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map, Module};
 
-use super::{Result, failure};
+use crate::{Result, failure};
 
 /// Memory that a compiled pattern may take. Searching takes time in proportion to it.
 const COMPILED_BYTES_MAX: usize = 256 << 10;
@@ -23,7 +23,7 @@ thread_local! {
     static COMPILED: RefCell<BTreeMap<ImmutableString, Rc<Regex>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("is_match", |pattern: ImmutableString, text: &str| {
         Ok(compiled(pattern)?.is_match(text))

@@ -5,12 +5,12 @@ use form_urlencoded::Serializer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rhai::{Array, Dynamic, Engine, Map, Module};
 
-use super::{Result, failure, invalid};
+use crate::{Result, failure, invalid};
 
 /// What `url::encode` changes: all but the unreserved characters of RFC 3986, section 2.3.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("encode", |text: &str| Ok(utf8_percent_encode(text, COMPONENT).to_string()));
     module.set_native_fn("decode", |text: &str| {
@@ -67,7 +67,7 @@ fn parse_query(text: &str) -> Map {
 }
 
 /// An array stands for a repeated name; `()` is left out.
-pub(super) fn build_query(values: &Map) -> Result<String> {
+pub(crate) fn build_query(values: &Map) -> Result<String> {
     let mut query = Serializer::new(String::new());
     for (name, value) in values {
         match value.read_lock::<Array>() {

@@ -6,14 +6,13 @@ use shared::host_call::HostOp;
 use shared::host_call::invoke::{Form, Invoke, InvokeAsync, Returned};
 use shared::host_call::queue::Accepted;
 
-use super::options::Options;
-use super::{Result, failure};
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, failure, host};
 
 /// From this status on an answer is a failure.
 const FAILED_FROM: u16 = 400;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_fn("invoke", |script: &str| invoke(script, &Dynamic::UNIT));
     engine.register_fn("invoke", |script: &str, args: Dynamic| invoke(script, &args));
     engine.register_fn("invoke_async", |script: &str| invoke_async(script, &Dynamic::UNIT, &Map::new()));

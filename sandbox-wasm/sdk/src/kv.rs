@@ -6,9 +6,8 @@ use shared::host_call::kv::{
     Condition, Entry, Existed, Found, FoundEntry, FoundMany, Incr, Key, Keys, List, Page, Set, Sum, Written,
 };
 
-use super::options::Options;
-use super::{Result, failure};
-use crate::{convert, host};
+use crate::options::Options;
+use crate::{Result, convert, failure, host};
 
 /// Entries of a page unless a script says otherwise.
 const LIMIT_DEFAULT: u32 = 100;
@@ -19,7 +18,7 @@ struct Collection {
     name: ImmutableString,
 }
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("collection", |name: ImmutableString| Ok(Collection { name }));
     engine.register_static_module("kv", module.into());
@@ -106,7 +105,7 @@ impl Collection {
 }
 
 /// What a write may be given besides the value.
-pub(super) fn conditions(options: &mut Options<'_>) -> Result<(u64, Condition)> {
+pub(crate) fn conditions(options: &mut Options<'_>) -> Result<(u64, Condition)> {
     let ttl_ms = options.seconds("ttl")?.unwrap_or(0);
     let is_absent = options.flag("if_absent")?.unwrap_or(false);
     let version = options.whole("if_version")?;

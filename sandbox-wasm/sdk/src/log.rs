@@ -4,10 +4,9 @@ use rhai::{Dynamic, Engine, Module};
 use shared::host_call::{HostOp, LogLevel, LogLine};
 use shared::limits::LOG_BYTES_MAX;
 
-use super::Result;
-use crate::{convert, host};
+use crate::{Result, convert, host};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("trace", |message: Dynamic| say(LogLevel::Trace, &message));
     module
@@ -25,13 +24,13 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 fn say(level: LogLevel, message: &Dynamic) -> Result<()> {
-    super::require_run()?;
+    crate::require_run()?;
     write(level, &message.to_string(), "");
     Ok(())
 }
 
 fn say_with(level: LogLevel, message: &Dynamic, data: &Dynamic) -> Result<()> {
-    super::require_run()?;
+    crate::require_run()?;
     let mut json = Vec::new();
     if convert::write_json(&mut json, data).is_err() {
         // A log call must not fail over a value that JSON cannot say.

