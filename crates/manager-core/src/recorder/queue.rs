@@ -4,8 +4,8 @@
 //! Successes wait in a line for each app. The one with the most gives way, and the lines are written
 //! in turn: an app that runs ten thousand times a second hides none of what another ran.
 
-use std::collections::hash_map::{Entry, HashMap};
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 
 use shared::id::AppId;

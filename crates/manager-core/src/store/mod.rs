@@ -110,7 +110,10 @@ impl Database {
     }
 
     /// A transaction that begins with settings of its own, in one round trip.
-    pub(crate) async fn begin_with(&self, begin: &'static str) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pub(crate) async fn begin_with(
+        &self,
+        begin: &'static str,
+    ) -> sqlx::Result<Transaction<'static, Postgres>> {
         self.pool.begin_with(begin).await
     }
 

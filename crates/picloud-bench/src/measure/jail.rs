@@ -34,7 +34,9 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let starts = starts(bench)?;
     let middle = median(starts.iter().copied());
     let slowest = starts.iter().copied().fold(0.0, f64::max);
-    report.line(format_args!("  a worker is ready after {middle:.1} ms, at most {slowest:.1} ms ({STARTS} starts)"));
+    report.line(format_args!(
+        "  a worker is ready after {middle:.1} ms, at most {slowest:.1} ms ({STARTS} starts)"
+    ));
     report.goal("walls: from spawn to ready", middle, Bound::AtMost(25.0), "ms");
     report.keep("jail", json!({ "ratios": ratios, "starts_ms": starts }));
     Ok(())
@@ -48,7 +50,8 @@ fn starts(bench: &Bench) -> anyhow::Result<Vec<f64>> {
         let mut doctor = subject::without_settings(&binary);
         let said = doctor.args(["doctor", "--json"]).env("PICLOUD_DATA_DIR", data.path()).output()?;
         let report: Value = serde_json::from_slice(&said.stdout).context("the doctor says something else")?;
-        let worker = report["checks"].as_array().and_then(|all| all.iter().find(|check| check["name"] == "worker"));
+        let worker =
+            report["checks"].as_array().and_then(|all| all.iter().find(|check| check["name"] == "worker"));
         let micros = worker.and_then(|check| check["time_us"].as_f64());
         Ok(micros.context("the doctor starts no worker")? / 1e3)
     };

@@ -95,8 +95,7 @@ pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16) -> Vec<Check
 fn start(probe: &Probe) -> Check {
     let time = probe.start_up.as_millis();
     let verdict = if time > SLOW_START_MS { Verdict::Note } else { Verdict::Holds };
-    Check::new("worker", verdict, format!("locked down and ready after {time} ms"))
-        .taking(probe.start_up)
+    Check::new("worker", verdict, format!("locked down and ready after {time} ms")).taking(probe.start_up)
 }
 
 fn address_space(probe: &Probe, wanted: u16) -> Check {

@@ -15,7 +15,8 @@ use sqlx::postgres::PgConnection;
 pub(crate) use self::dedup::{Seen, forget_expired, remember};
 pub(crate) use self::fetch::fetch;
 pub(crate) use self::settle::{
-    BEGIN_BY_INDEX, BEGIN_BY_INDEX_LAZILY, Burial, Later, bury, note_failures, remove, set_strikes, settle_later,
+    BEGIN_BY_INDEX, BEGIN_BY_INDEX_LAZILY, Burial, Later, bury, note_failures, remove, set_strikes,
+    settle_later,
 };
 pub(crate) use self::shards::{Acquired, CHANNEL, acquire, lock_owned, notify, release};
 pub(crate) use self::view::{OutboxRow, count_by_app, page};

@@ -89,7 +89,8 @@ fn attack_54_bodies_that_are_refused_unread() {
         );
         let rest = if goes_on { [body, next].concat() } else { body.to_vec() };
         let answers = target.server.client.raw_with_pause(head.as_bytes(), &rest);
-        let (count, is_closed) = (answers.matches("HTTP/1.1 ").count(), answers.contains("connection: close"));
+        let (count, is_closed) =
+            (answers.matches("HTTP/1.1 ").count(), answers.contains("connection: close"));
         target.row(name, "next one answered, or told to close", &format!("{count}, {is_closed}"));
         assert!(is_closed, "{name}: {answers:.600}");
         // A slow machine may take the short ones for late.
