@@ -313,7 +313,8 @@ impl State {
     }
 
     fn position(&self, id: u64) -> Option<usize> {
-        self.connections.iter().position(|connection| connection.id == id)
+        // Whoever comes has the highest id and stands last.
+        self.connections.binary_search_by_key(&id, |connection| connection.id).ok()
     }
 
     fn running_for_makers(&self, app: AppId) -> usize {
