@@ -251,6 +251,62 @@ fn a_provider_that_is_away_is_a_problem_that_says_so() {
     assert!(!log.contains("hush-hush"), "{log}");
 }
 
+/// The public key of a provider is no secret, so a token that is signed with it as if it were one says
+/// nothing; nor does one that is not signed, or brings the key to believe it by.
+#[test]
+fn attack_29_forged_id_tokens() {
+    let forger = Provider::forger();
+    let of = |name: &str, client: &str| {
+        format!("{{ name = '{name}', issuer = '{}', create_users = true, {client} }}", forger.issuer())
+    };
+    let list = [
+        of("with-secret", "client_id = 'with-secret', client_secret = 'hush-hush'"),
+        of("without-secret", "client_id = 'without-secret'"),
+    ];
+    let list = format!("[{}]", list.join(", "));
+    let server = TestServer::start_with(&[("PICLOUD_OIDC", &list), ("PICLOUD_PUBLIC_URL", PUBLIC_URL)]);
+    // The answer to a login, with a token of that kind.
+    let answer = |browser: &mut Browser<'_>, client: &str, kind: &str| {
+        let away = start(browser, client, "");
+        let given = |name: &str| {
+            let mut pairs = away.split(['?', '&']).filter_map(|pair| pair.split_once('='));
+            pairs.find(|(its, _)| *its == name).unwrap_or_else(|| panic!("{away}")).1.to_owned()
+        };
+        let (nonce, state) = (given("nonce"), given("state"));
+        let back = format!("/api/v1/admin/auth/oidc/{client}/callback");
+        browser.send("GET", &format!("{back}?code={kind}~{nonce}~{client}&state={state}"), "")
+    };
+    for client in ["with-secret", "without-secret"] {
+        for kind in [
+            "none",
+            "none-in-capitals",
+            "without-signature",
+            "hmac-by-pem",
+            "hmac-by-der",
+            "hmac-by-modulus",
+            "hmac-by-nothing",
+            "by-a-strange-key",
+            "brings-its-key",
+            "for-another",
+            "of-another",
+            "too-old",
+        ] {
+            let mut browser = Browser::new(&server.client, &forger);
+            let refused = answer(&mut browser, client, kind);
+            assert_eq!(refused.status, 502, "{client}, {kind}: {refused:?}");
+            refused.is_problem("identity_provider_failed");
+            assert_eq!(browser.cookie("__Host-picloud"), None, "{client}, {kind}");
+        }
+        let mut browser = Browser::new(&server.client, &forger);
+        let let_in = answer(&mut browser, client, "good");
+        assert_eq!(let_in.status, 303, "what is signed well is believed, or this shows nothing: {let_in:?}");
+    }
+    let users = server.admin("GET", "/users?limit=200", &Value::Null).is(200).json();
+    let made = users["items"].as_array().unwrap().iter();
+    let made = made.filter(|user| user["username"].as_str().unwrap().starts_with("mallory")).count();
+    assert_eq!(made, 1, "only the good ones made somebody, and both the same person: {users}");
+}
+
 /// The value of the cookie that a login is begun with.
 fn decoded(value: &str) -> Value {
     use base64::Engine;

@@ -17,9 +17,18 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) fn start() -> Self {
+        Self::run("provider.mjs")
+    }
+
+    /// One whose codes name the kind of token that they are answered with.
+    pub(crate) fn forger() -> Self {
+        Self::run("forger.mjs")
+    }
+
+    fn run(program: &str) -> Self {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oidc-provider");
         let mut child = Command::new("node")
-            .arg("provider.mjs")
+            .arg(program)
             .arg(PUBLIC_URL)
             .current_dir(dir)
             .stdin(Stdio::piped())
