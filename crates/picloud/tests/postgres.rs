@@ -91,7 +91,7 @@ async fn the_server_is_private_durable_and_unprivileged() {
         ("data_checksums", "on"),
         ("server_encoding", "UTF8"),
         ("is_superuser", "off"),
-        ("max_connections", "24"),
+        ("max_connections", "32"),
     ] {
         assert_eq!(setting(&mut connection, name).await, value, "{name}");
     }

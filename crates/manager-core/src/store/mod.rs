@@ -57,7 +57,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, Postgres, Transaction};
 
-/// Connections one process holds. The small private server has 24; a cluster's nodes share theirs.
+/// Connections one process holds. The small private server has 32; a cluster's nodes share theirs.
 const CONNECTIONS_MAX: u32 = 8;
 /// A connection that was used since then is taken for good without asking the server, which would cost every
 /// statement a round trip of its own. What ended meanwhile says so to whoever uses it first.

@@ -14,7 +14,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
     ("password_encryption", "scram-sha-256"),
-    ("max_connections", "24"),
+    // 16 for calls of scripts and for everything else, one for each channel that is listened to, and room for
+    // those of the people who look after it: `psql`, `pg_dump` with several jobs.
+    ("max_connections", "32"),
     ("superuser_reserved_connections", "2"),
     // Nothing acknowledged is lost.
     ("fsync", "on"),
