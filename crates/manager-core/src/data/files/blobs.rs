@@ -13,6 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Where the content of files goes.
@@ -108,10 +109,26 @@ impl Blobs {
 
     /// Removes the chunks of a blob that is nobody's. What it does not get to, the sweep does.
     pub(crate) fn remove_later(&self, blob: Uuid, chunks: usize) {
+        self.remove_after(None, blob, chunks);
+    }
+
+    /// The same, when the one that is being stored is.
+    pub(super) fn remove_after(
+        &self,
+        storing: Option<JoinHandle<object_store::Result<()>>>,
+        blob: Uuid,
+        chunks: usize,
+    ) {
         // Without a runtime the process is about to end.
         if let (1.., Ok(runtime)) = (chunks, tokio::runtime::Handle::try_current()) {
             let blobs = self.clone();
-            runtime.spawn(async move { blobs.remove(blob, chunks).await });
+            runtime.spawn(async move {
+                if let Some(storing) = storing {
+                    // Stored or not, it is removed.
+                    let _ = storing.await;
+                }
+                blobs.remove(blob, chunks).await;
+            });
         }
     }
 

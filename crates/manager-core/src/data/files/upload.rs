@@ -1,10 +1,11 @@
-//! A content on its way in: cut into chunks, each stored as soon as it is full. At most one chunk is
-//! in memory.
+//! A content on its way in: cut into chunks, each stored as soon as it is full, while the next one comes
+//! in. At most two chunks are in memory.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use shared::call::{CallCode, CallError};
 use shared::limits::FILE_BYTES_MAX;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::blobs::Blobs;
@@ -25,13 +26,16 @@ pub(crate) struct Upload {
     size: u64,
     whole: Sha256,
     chunks: Vec<u8>,
+    /// The chunk that is being stored: waiting for the disk costs no time in which others could come.
+    storing: Option<JoinHandle<object_store::Result<()>>>,
 }
 
 impl Upload {
     pub(super) fn new(blobs: Blobs, room: u64) -> Self {
         // Nobody can guess it, and it says nothing.
         let blob = Uuid::new_v4();
-        Self { blobs, blob, room, buffer: Vec::new(), size: 0, whole: Sha256::new(), chunks: Vec::new() }
+        let (buffer, whole, chunks) = (Vec::new(), Sha256::new(), Vec::new());
+        Self { blobs, blob, room, buffer, size: 0, whole, chunks, storing: None }
     }
 
     pub(crate) async fn write(&mut self, mut content: &[u8]) -> Result<(), CallError> {
@@ -59,6 +63,7 @@ impl Upload {
         if !self.buffer.is_empty() {
             self.store_chunk().await?;
         }
+        self.stored().await?;
         Ok(Stored {
             blob: self.blob,
             size: i64::try_from(self.size).unwrap_or(i64::MAX),
@@ -72,12 +77,23 @@ impl Upload {
         let chunk = Bytes::from(std::mem::take(&mut self.buffer));
         let number = self.chunks.len() / 32;
         self.chunks.extend_from_slice(&Sha256::digest(&chunk));
-        self.blobs.put(self.blob, number, chunk).await.map_err(|error| storage_failed(&error))
+        self.stored().await?;
+        let (blobs, blob) = (self.blobs.clone(), self.blob);
+        self.storing = Some(tokio::spawn(async move { blobs.put(blob, number, chunk).await }));
+        Ok(())
+    }
+
+    /// Waits until all that was to be stored is.
+    async fn stored(&mut self) -> Result<(), CallError> {
+        let Some(storing) = &mut self.storing else { return Ok(()) };
+        let stored = storing.await;
+        self.storing = None;
+        stored.unwrap_or_else(|ended| Err(ended.into())).map_err(|error| storage_failed(&error))
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.blobs.remove_later(self.blob, self.chunks.len() / 32);
+        self.blobs.remove_after(self.storing.take(), self.blob, self.chunks.len() / 32);
     }
 }
