@@ -54,8 +54,10 @@ enum Measurement {
     Breakdown,
     /// CPU-bound scripts
     Cpu,
-    /// Values that scripts keep
+    /// Values and documents that scripts keep
     Data,
+    /// A large file, up and down
+    Files,
     /// Hello with and without the walls around workers
     Jail,
     /// An app beside one that burns all the CPU it can get
@@ -143,6 +145,10 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Data) {
         measure::data::run(&bench, &mut report)?;
+        measure::documents::run(&bench, &mut report)?;
+    }
+    if wants(Measurement::Files) {
+        measure::files::run(&bench, &mut report)?;
     }
     if wants(Measurement::Jail) {
         measure::jail::run(&bench, &mut report)?;

@@ -53,6 +53,17 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
     Ok(Memory { resident_kib, proportional_kib })
 }
 
+/// Has the kernel take the present resident set for the largest that a process had.
+pub(crate) fn forget_peak(pid: u32) -> anyhow::Result<()> {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
+        .with_context(|| format!("the peak of process {pid} cannot be forgotten"))
+}
+
+/// The largest resident set that a process had.
+pub(crate) fn peak_kib(pid: u32) -> anyhow::Result<u64> {
+    field(&read(pid, "status")?, "VmHWM:").with_context(|| format!("process {pid} has no peak"))
+}
+
 /// How often each thread of a process went to sleep or was taken off its core, by thread id.
 pub(crate) fn switches(pid: u32) -> anyhow::Result<BTreeMap<u32, u64>> {
     let threads =

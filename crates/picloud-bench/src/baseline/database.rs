@@ -1,5 +1,5 @@
-//! What scripts do with `kv`, written by hand: an axum handler that runs the same statements on the
-//! same PostgreSQL, with as many connections and no wall around anything.
+//! What scripts do with `kv` and `docs`, written by hand: axum handlers that run the same statements, or such as
+//! ask the same, on the same PostgreSQL, with as many connections and no wall around anything.
 
 use anyhow::Context;
 use axum::Router;
@@ -35,6 +35,7 @@ pub(super) async fn router(url: &str) -> anyhow::Result<Router> {
         .route("/bench/data/get", get(read_once))
         .route("/bench/data/gets", get(read_often))
         .route("/bench/data/getset", get(read_and_write))
+        .route("/bench/data/find", get(find))
         .with_state(table))
 }
 
@@ -58,6 +59,20 @@ async fn read_and_write(State(table): State<Table>) -> Answer {
     let value = read(&mut conn, table.app).await.map_err(failed)?;
     write(&mut conn, table.app).await.map_err(failed)?;
     Ok(value)
+}
+
+/// Twenty documents of a group, in order; how many there are.
+async fn find(State(table): State<Table>) -> Answer {
+    let mut conn = table.pool.acquire().await.map_err(failed)?;
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(include_str!("docs_find.sql"))
+        .bind(table.app)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(failed)?;
+    let documents = rows.iter().map(|(_, data)| serde_json::from_str(data));
+    let documents: Vec<serde_json::Value> =
+        documents.collect::<Result<_, _>>().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(documents.len().to_string())
 }
 
 async fn read(conn: &mut PgConnection, app: Uuid) -> sqlx::Result<String> {

@@ -5,10 +5,13 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
+use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::native::{Answer, Native, Request};
@@ -19,7 +22,9 @@ pub(super) fn serve(kind: Kind, database: Option<&str>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let router = match kind {
         Kind::Database => runtime.block_on(database::router(database.unwrap_or_default()))?,
-        Kind::Axum => Router::new().route("/bench/hello/{name}", get(|| async { "Hello, world!" })),
+        Kind::Axum => Router::new()
+            .route("/bench/hello/{name}", get(|| async { "Hello, world!" }))
+            .route("/bench/file", put(store)),
         Kind::Native => Router::new()
             .route("/bench/hello/{name}", get(run_script))
             .with_state(Arc::new(Native::compile(HELLO)?)),
@@ -39,6 +44,21 @@ fn end_with_parent() {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
+}
+
+/// Writes a body to the disk as it comes.
+async fn store(body: Body) -> Result<(), StatusCode> {
+    let stored = async {
+        let mut file = tokio::fs::File::from_std(tempfile::tempfile()?);
+        let mut body = body;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(std::io::Error::other)?.into_data() {
+                file.write_all(&data).await?;
+            }
+        }
+        file.sync_all().await
+    };
+    stored.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 async fn run_script(

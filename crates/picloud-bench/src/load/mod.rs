@@ -5,6 +5,7 @@
 mod background;
 mod connection;
 mod histogram;
+mod noise;
 mod response;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 pub(crate) use self::background::{Background, ask, send};
 use self::connection::Connection;
 pub(crate) use self::histogram::Histogram;
+pub(crate) use self::noise::noise;
 
 /// A server that says nothing for so long has stopped answering.
 const SILENCE_MAX: Duration = Duration::from_secs(5);

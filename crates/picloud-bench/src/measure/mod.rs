@@ -3,7 +3,9 @@
 pub(crate) mod breakdown;
 pub(crate) mod cpu;
 pub(crate) mod data;
+pub(crate) mod documents;
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod full;
 pub(crate) mod hello;
 pub(crate) mod idle;
@@ -47,6 +49,10 @@ pub(crate) struct Plan {
     pub(crate) memory_runs: usize,
     /// Events that wait when a backlog is worked off.
     pub(crate) backlog: u32,
+    /// Documents among which some are found.
+    pub(crate) documents: u32,
+    /// Bytes of a file that goes up and down.
+    pub(crate) file_bytes: u64,
     /// How long events come in without a pause.
     pub(crate) stream: Duration,
     /// Names that a wrong password is sent for, of those that there are and of those that there are not.
@@ -68,6 +74,8 @@ impl Plan {
             kills: 200,
             memory_runs: 1_000,
             backlog: 100_000,
+            documents: 1_000_000,
+            file_bytes: 1 << 30,
             stream: Duration::from_secs(10),
             login_names: 100,
             login_storms: 5,
@@ -85,6 +93,8 @@ impl Plan {
             kills: 10,
             memory_runs: 50,
             backlog: 20_000,
+            documents: 100_000,
+            file_bytes: 128 << 20,
             stream: Duration::from_secs(3),
             login_names: 60,
             login_storms: 2,

@@ -1,11 +1,14 @@
 //! PiCloud's admin API, as far as the bench needs it.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use ureq::Agent;
+use ureq::{Agent, SendBody};
+
+use crate::load::noise;
 
 /// The app that a new PiCloud has; a bare IP address leads to it.
 const APP: &str = "default";
@@ -17,6 +20,9 @@ pub(crate) struct Admin {
     token: String,
     app: String,
 }
+
+/// A million documents take a slow machine a while.
+const INDEXED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What PiCloud recorded of an execution.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +85,45 @@ impl Admin {
         let trigger = json!({ "kind": kind, "script": script, "config": config });
         self.send("POST", &format!("/apps/{}/triggers", self.app), &trigger)?;
         Ok(())
+    }
+
+    /// Has documents indexed by members, and waits until they are.
+    pub(crate) fn index(&self, collection: &str, members: &[&str]) -> anyhow::Result<()> {
+        let path = format!("/apps/{}/doc-indexes", self.app);
+        self.send("POST", &path, &json!({ "collection": collection, "members": members }))?;
+        let asked = Instant::now();
+        loop {
+            let state = self.send("GET", &path, &Value::Null)?["items"][0]["state"].take();
+            if state == "ready" {
+                return Ok(());
+            }
+            ensure!(state == "building" && asked.elapsed() < INDEXED_WITHIN, "the index is {state}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Stores a file of so many bytes; answers its address.
+    pub(crate) fn upload(&self, collection: &str, bytes: u64) -> anyhow::Result<String> {
+        let path = format!("/apps/{}/files/{collection}", self.app);
+        let request = ureq::http::Request::post(format!("{}{path}?name=bench.bin", self.base))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/octet-stream")
+            .header("content-length", bytes);
+        let mut content = noise().take(bytes);
+        let mut answer = self.agent.run(request.body(SendBody::from_reader(&mut content))?)?;
+        let text = answer.body_mut().read_to_string()?;
+        ensure!(answer.status() == 201, "the upload was answered {}: {text}", answer.status());
+        let answer: Value = serde_json::from_str(&text)?;
+        Ok(format!("{path}/{}", answer["id"].as_str().context("a file without id")?))
+    }
+
+    /// Reads a file to its end; answers how many bytes it has.
+    pub(crate) fn download(&self, file: &str) -> anyhow::Result<u64> {
+        let request = ureq::http::Request::get(format!("{}{file}/content", self.base))
+            .header("authorization", format!("Bearer {}", self.token));
+        let mut answer = self.agent.run(request.body(())?)?;
+        ensure!(answer.status() == 200, "the download was answered {}", answer.status());
+        Ok(std::io::copy(&mut answer.body_mut().as_reader(), &mut std::io::sink())?)
     }
 
     pub(crate) fn test(&self, name: &str) -> anyhow::Result<TestRun> {

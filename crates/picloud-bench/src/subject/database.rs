@@ -81,6 +81,12 @@ impl Database {
         self.psql("picloud", sql, &format!("events={events}")).map(drop)
     }
 
+    /// Makes so many documents of the first app, of which twenty are of each group.
+    pub(crate) fn fill_docs(&self, documents: u32) -> anyhow::Result<()> {
+        let sql = include_str!("documents.sql");
+        self.psql("picloud", sql, &format!("documents={documents}")).map(drop)
+    }
+
     /// Events that are not done.
     pub(crate) fn outbox_rows(&self) -> anyhow::Result<u64> {
         let count = self.psql("picloud", include_str!("outbox_rows.sql"), "unused=0")?;
