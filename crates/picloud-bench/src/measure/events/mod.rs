@@ -87,7 +87,7 @@ fn sustained(
     database: &Database,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    report.heading(format_args!("Events from {WRITERS} writers, a commit each"));
+    report.heading(format_args!("Events from {WRITERS} writers, each answered when it is committed"));
     let bare = database.bare_inserts(BARE_CONNECTIONS, bench.plan.stream)?;
     let request = Request::accepted(HOST, PATH, "{}");
     load::run(picloud.address, &request, WRITERS, bench.plan.warm_up)?;
