@@ -13,6 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -53,10 +54,13 @@ pub enum StorageError {
 
 /// Objects removed at once.
 const REMOVALS_AT_ONCE: usize = 8;
+/// Uploads that take in a chunk while another is stored: 32 MiB beside the chunk that each upload has anyway.
+const AHEAD_MAX: usize = 32;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Blobs {
     store: Arc<dyn ObjectStore>,
+    ahead: Arc<Semaphore>,
 }
 
 /// A blob as the storage lists it.
@@ -96,11 +100,16 @@ impl Blobs {
             }
             FileStorage::Memory => Arc::new(InMemory::new()),
         };
-        Ok(Self { store })
+        Ok(Self { store, ahead: Arc::new(Semaphore::new(AHEAD_MAX)) })
     }
 
     pub(super) async fn put(&self, blob: Uuid, chunk: usize, content: Bytes) -> object_store::Result<()> {
         self.store.put(&path(blob, chunk), content.into()).await.map(drop)
+    }
+
+    /// A place for a chunk more in memory, while there is one.
+    pub(super) fn place_ahead(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.ahead).try_acquire_owned().ok()
     }
 
     pub(super) async fn get(&self, blob: Uuid, chunk: usize) -> object_store::Result<Bytes> {

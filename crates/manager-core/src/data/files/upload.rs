@@ -1,5 +1,5 @@
 //! A content on its way in: cut into chunks, each stored as soon as it is full, while the next one comes
-//! in. At most two chunks are in memory.
+//! in. At most one chunk is in memory, and a second one for as many uploads as have a place for it.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -79,7 +79,14 @@ impl Upload {
         self.chunks.extend_from_slice(&Sha256::digest(&chunk));
         self.stored().await?;
         let (blobs, blob) = (self.blobs.clone(), self.blob);
-        self.storing = Some(tokio::spawn(async move { blobs.put(blob, number, chunk).await }));
+        let Some(place) = blobs.place_ahead() else {
+            return blobs.put(blob, number, chunk).await.map_err(|error| storage_failed(&error));
+        };
+        self.storing = Some(tokio::spawn(async move {
+            let stored = blobs.put(blob, number, chunk).await;
+            drop(place);
+            stored
+        }));
         Ok(())
     }
 
