@@ -40,7 +40,8 @@ fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
         app.serve(name, source, &limits);
         app.get(&format!("/{name}")).is(504).is_problem("timeout");
         let burnt = fuel_of(&app) - before;
-        assert!(burnt > 300_000_000, "{name} was charged {burnt}");
+        // On a free processor it is five times as much; on a busy one the deadline comes as soon.
+        assert!(burnt > 60_000_000, "{name} was charged {burnt}");
     }
     app.admin("PUT", "/budgets", &json!({ "fuel_per_day": 1_000 })).is(200);
     app.get("/loop").is(429).is_problem("budget_exhausted");

@@ -11,7 +11,8 @@ use crate::harness::{NO_LIMITS, Reply, SPARES, TestServer, WORKERS, eventually, 
 const REQUESTS: usize = 1_000;
 const THREADS: usize = 64;
 
-/// Sends `REQUESTS` requests from `THREADS` threads; `at` is called with the number of each.
+/// Sends `REQUESTS` requests from `THREADS` threads; `at` is called with the number of each. What a full
+/// queue refuses was not run, and is sent again.
 fn flood(send: impl Fn() -> Reply + Sync, at: impl Fn(usize) + Sync) -> Vec<Reply> {
     let (next, replies) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -23,7 +24,7 @@ fn flood(send: impl Fn() -> Reply + Sync, at: impl Fn(usize) + Sync) -> Vec<Repl
                         return;
                     }
                     at(number);
-                    let reply = send();
+                    let reply = std::iter::repeat_with(&send).find(|reply| reply.status != 503).unwrap();
                     replies.lock().unwrap().push(reply);
                 }
             });
