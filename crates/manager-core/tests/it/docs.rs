@@ -158,8 +158,17 @@ async fn names_and_values_of_a_query_are_never_sql() {
         assert_eq!(script.find(json!({ evil: evil })).await, Vec::<Value>::new(), "{evil}");
         script.find(json!({ "$sort": format!("-{evil}") })).await;
         script.find(json!({ "a": { "$contains": evil } })).await;
+        let find = Find { collection: evil, query: "{}", cursor: "" };
+        let answer = script.call(HostOp::DocsFind, &find).await.unwrap();
+        assert!(answer.read::<Page<'_>>().documents.is_empty(), "{evil}");
     }
     assert_eq!(script.find(json!({})).await.len(), 1);
+    // Names that are words of SQL, and others that are only nearly as harmless.
+    for name in ["null", "NULL", "select", "_", "0", "a b", "\"", "'", "{", ",", "\\", "\u{e9}"] {
+        script.create(&json!({ name: "x" })).await.unwrap();
+        assert_eq!(script.find(json!({ name: "x" })).await, [json!({ name: "x" })], "{name:?}");
+        assert_eq!(script.find(json!({ name: { "$exists": true } })).await.len(), 1, "{name:?}");
+    }
 }
 
 #[tokio::test]

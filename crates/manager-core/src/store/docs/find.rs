@@ -1,7 +1,13 @@
-//! Compiles queries to SQL. Every name and every value of a query is a parameter; the text of the
-//! statement depends on the query's form alone. What is searched is `app_docs`, the documents of the
-//! connection's app: declared indexes serve there, and under the policy of `docs` they would not.
+//! Compiles queries to SQL. Every value of a query is a parameter. The app, the limit, and names that are letters,
+//! digits and underscores stand in the text of the statement: an index is of one app, one collection and certain
+//! members, and a plan that is made once for all values finds it, and sees that it is worth it, only by what is
+//! written there. Other names are parameters, and each search by them is planned anew, which takes longer than the
+//! search.
+//!
+//! What is searched is `app_docs`, the documents of the connection's app: declared indexes serve there, and under the
+//! policy of `docs` they would not.
 
+use futures_util::TryStreamExt;
 use serde_json::Value;
 use shared::id::AppId;
 use sqlx::QueryBuilder;
@@ -13,7 +19,11 @@ use crate::data::docs::cursor::Cursor;
 use crate::data::docs::query::{Filter, Order, Path, Query, SortKey, Test};
 
 /// Bytes of a page's documents; a page that would be longer is cut short.
-pub(crate) const PAGE_BYTES_MAX: i64 = 1 << 20;
+const PAGE_BYTES_MAX: isize = 1 << 20;
+/// Documents of a page that is read whole and cut short here, one document at a time: as many as are found unasked,
+/// and 50 MiB at most. Longer ones are cut by the database, whose windows take two fifths as long as finding twenty
+/// documents (181 and 125 µs).
+const SHORT: u32 = 100;
 
 /// A page's rows, and how many the page would have if it were not cut short by its bytes.
 pub(crate) struct Listed {
@@ -36,14 +46,18 @@ pub(crate) async fn find(
     query: &Query,
     after: Option<&Cursor>,
 ) -> sqlx::Result<Listed> {
-    let mut sql = QueryBuilder::new(
-        // The window is of the rows as they come, which is in their order.
-        "select id, data, version, created_at, updated_at, found from (
-             select id, data, version, created_at, updated_at, count(*) over () as found,
-                    sum(octet_length(data)) over (rows unbounded preceding) as bytes
-             from (
-                 select id, data::text as data, version, created_at, updated_at from app_docs where ",
-    );
+    let is_short = query.limit <= SHORT;
+    let mut sql = QueryBuilder::new(match is_short {
+        true => "",
+        // The windows are of the rows as they come, which is in their order.
+        false => {
+            "select id, data, version, created_at, updated_at, found from (
+                 select id, data, version, created_at, updated_at, count(*) over () as found,
+                        sum(octet_length(data)) over (rows unbounded preceding) as bytes
+                 from ("
+        }
+    });
+    sql.push("select id, data::text as data, version, created_at, updated_at from app_docs where ");
     push_scope(&mut sql, app, collection);
     sql.push(" and ");
     push_filter(&mut sql, &query.filter);
@@ -52,12 +66,33 @@ pub(crate) async fn find(
         push_after(&mut sql, &query.sort, after);
     }
     push_order(&mut sql, &query.sort);
-    sql.push(" limit ").push_bind(i64::from(query.limit) + 1);
-    sql.push(" offset ").push_bind(i64::from(query.skip));
-    sql.push(") page) page where bytes - octet_length(data) < ").push_bind(PAGE_BYTES_MAX);
+    sql.push(" limit ").push(i64::from(query.limit) + 1);
+    if query.skip > 0 {
+        sql.push(" offset ").push_bind(i64::from(query.skip));
+    }
+    if is_short {
+        return read_short(sql, conn).await;
+    }
+    sql.push(") page) page where bytes - octet_length(data) < ").push(PAGE_BYTES_MAX);
     let rows: Vec<ListedRow> = sql.build_query_as().fetch_all(conn).await?;
     let found = rows.first().map_or(0, |row| usize::try_from(row.found).unwrap_or(0));
     Ok(Listed { rows: rows.into_iter().map(|row| row.row).collect(), found })
+}
+
+/// Reads a page to its end, and keeps what has room in it.
+async fn read_short(mut sql: QueryBuilder<Postgres>, conn: &mut PgConnection) -> sqlx::Result<Listed> {
+    let mut found = sql.build_query_as().fetch(conn);
+    let mut page = Listed { rows: Vec::new(), found: 0 };
+    let mut room = PAGE_BYTES_MAX;
+    while let Some(row) = found.try_next().await? {
+        page.found += 1;
+        if room > 0 {
+            let row: DocumentRow = row;
+            room -= row.data.len().cast_signed();
+            page.rows.push(row);
+        }
+    }
+    Ok(page)
 }
 
 pub(crate) async fn count(
@@ -74,12 +109,34 @@ pub(crate) async fn count(
 }
 
 fn push_scope(sql: &mut QueryBuilder<Postgres>, app: AppId, collection: &str) {
-    sql.push("app_id = ").push_bind(app).push(" and collection = ").push_bind(collection);
+    // An id is hexadecimal digits and hyphens.
+    sql.push("app_id = '").push(app).push("'::uuid and collection = ");
+    match is_plain(collection) {
+        true => sql.push("'").push(collection).push("'"),
+        false => sql.push_bind(collection.to_owned()),
+    };
+}
+
+/// Whether a name can stand in a statement as it is, between any quotation marks.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The way to a member.
+fn push_path(sql: &mut QueryBuilder<Postgres>, path: &Path) {
+    if !path.0.is_empty() && path.0.iter().all(|name| is_plain(name)) {
+        // In double quotes: without them `null` would be none.
+        sql.push("'{\"").push(path.0.join("\",\"")).push("\"}'::text[]");
+    } else {
+        sql.push_bind(path.0.clone());
+    }
 }
 
 /// A member, null where it is missing: the expression that indexes are of, too.
 fn push_member(sql: &mut QueryBuilder<Postgres>, path: &Path) {
-    sql.push("coalesce(data #> ").push_bind(&path.0[..]).push(", 'null'::jsonb)");
+    sql.push("coalesce(data #> ");
+    push_path(sql, path);
+    sql.push(", 'null'::jsonb)");
 }
 
 fn push_filter(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
@@ -127,7 +184,9 @@ fn push_test(sql: &mut QueryBuilder<Postgres>, path: &Path, test: &Test) {
         }
         Test::Order(order, value) => push_comparison(sql, path, *order, value),
         Test::Exists => {
-            sql.push("data #> ").push_bind(&path.0[..]).push(" is not null");
+            sql.push("data #> ");
+            push_path(sql, path);
+            sql.push(" is not null");
         }
         Test::Contains(value) => push_contains(sql, path, value),
     }
