@@ -9,6 +9,7 @@
 //! draws it.
 
 mod accept;
+mod arrivals;
 mod call;
 pub(crate) mod cron;
 mod dispatcher;

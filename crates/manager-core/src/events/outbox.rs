@@ -16,6 +16,7 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::arrivals::{Arrival, Arrivals};
 use super::event::{Due, NewEvent};
 use super::row::Row;
 use crate::store;
@@ -51,6 +52,7 @@ struct Shared {
     /// Something is in the table that the inlet had no room for.
     is_dirty: AtomicBool,
     dirty: Notify,
+    arrivals: Arrivals,
     /// About how many events of each app are not done. Right again after each count of the table.
     waiting: Mutex<HashMap<AppId, i64>>,
     /// When somebody had too many and the table was counted.
@@ -68,6 +70,7 @@ pub(super) enum Handed {
 #[derive(Debug)]
 pub(super) struct Outlet {
     pub(super) handed: Receiver<Handed>,
+    pub(super) arrivals: Arrivals,
     pub(super) dirty: Dirty,
 }
 
@@ -82,10 +85,12 @@ impl Outbox {
             inlet,
             is_dirty: AtomicBool::new(false),
             dirty: Notify::new(),
+            arrivals: Arrivals::default(),
             waiting: Mutex::default(),
             counted: Mutex::default(),
         });
-        (Self { shared: Arc::clone(&shared) }, Outlet { handed, dirty: Dirty(shared) })
+        let arrivals = shared.arrivals.clone();
+        (Self { shared: Arc::clone(&shared) }, Outlet { handed, arrivals, dirty: Dirty(shared) })
     }
 
     /// Writes events in the caller's transaction. What it answers is to be handed over after the
@@ -124,6 +129,7 @@ impl Outbox {
         events: Vec<NewEvent>,
     ) -> sqlx::Result<Pending> {
         let counts = counts(&events);
+        let arrival = self.shared.arrivals.announce(counts.keys().copied());
         let delays = events.iter().filter_map(|event| match event.due {
             Due::After(delay) => Some(delay),
             Due::Now => None,
@@ -133,7 +139,7 @@ impl Outbox {
             true => Vec::new(),
             false => store::outbox::insert(conn, events).await?,
         };
-        Ok(Pending { shared: Arc::clone(&self.shared), rows, next_due, counts })
+        Ok(Pending { shared: Arc::clone(&self.shared), rows, next_due, counts, arrivals: vec![arrival] })
     }
 
     /// Has the dispatcher look for events of which nobody knows whether they were committed.
@@ -222,6 +228,8 @@ pub(crate) struct Pending {
     rows: Vec<Row>,
     next_due: Option<Duration>,
     counts: HashMap<AppId, i64>,
+    /// Whoever gives way to these events does until they are handed over.
+    arrivals: Vec<Arrival>,
 }
 
 impl Pending {
@@ -232,6 +240,7 @@ impl Pending {
         for (app, count) in other.counts.drain() {
             *self.counts.entry(app).or_default() += count;
         }
+        self.arrivals.append(&mut other.arrivals);
     }
 
     /// Lets the events be, because their transaction is rolled back; answers how many there were.

@@ -133,6 +133,7 @@ async fn insert(database: &Database, rows: &[ExecutionRow], is_durable: bool) ->
     if is_durable {
         return store::executions::insert(&mut *database.acquire().await?, rows).await;
     }
+    let _turn = database.turn().await;
     let mut tx = database.begin_lazily().await?;
     store::executions::insert(&mut tx, rows).await?;
     tx.commit().await

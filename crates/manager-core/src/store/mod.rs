@@ -51,11 +51,14 @@ pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod versions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{Connection, Postgres, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// Connections one process holds. The small private server has 32; a cluster's nodes share theirs.
 const CONNECTIONS_MAX: u32 = 8;
@@ -64,6 +67,8 @@ const CONNECTIONS_MAX: u32 = 8;
 const UNTESTED_FOR: Duration = Duration::from_secs(1);
 /// How long a caller waits for a connection before it is told that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a batch waits for the one before it: several times what one takes. What is stuck does not hold up others.
+const TURN_WAIT: Duration = Duration::from_millis(25);
 
 /// Connections of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,7 @@ pub struct DatabaseCounters {
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: PgPool,
+    batches: Arc<Semaphore>,
 }
 
 impl Database {
@@ -91,7 +97,7 @@ impl Database {
             .before_acquire(|conn, state| Box::pin(is_good(conn, state.idle_for)))
             .connect_with(options)
             .await?;
-        Ok(Self { pool })
+        Ok(Self { pool, batches: Arc::new(Semaphore::new(1)) })
     }
 
     /// A connection for statements that stand alone.
@@ -115,6 +121,13 @@ impl Database {
         begin: &'static str,
     ) -> sqlx::Result<Transaction<'static, Postgres>> {
         self.pool.begin_with(begin).await
+    }
+
+    /// Waits its turn with a batch of the platform's own: hundreds of rows in a statement, which keep a processor of a
+    /// database on the same machine busy for milliseconds. Two such at a time leave none of two for what somebody
+    /// waits for.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        timeout(TURN_WAIT, Arc::clone(&self.batches).acquire_owned()).await.ok()?.ok()
     }
 
     /// A transaction in which every statement sees the same commit.

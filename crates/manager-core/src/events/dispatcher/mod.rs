@@ -2,6 +2,7 @@
 //! scripts, and the tasks in which they are waited for.
 
 mod core;
+mod courtesy;
 mod owner;
 mod runner;
 mod settler;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use self::core::{Action, Capacity, Core, Event};
 pub(crate) use self::core::{Fetch, Page};
+use self::courtesy::Courtesy;
 use self::owner::Ownership;
 use self::runner::Runner;
 use super::keepers::Keepers;
@@ -190,10 +192,17 @@ struct Dispatcher {
 
 impl Dispatcher {
     async fn run(mut self, outlet: Outlet, mut inbox: UnboundedReceiver<Event>, stop: Arc<Notify>) {
-        let Outlet { handed: mut inlet, dirty } = outlet;
+        let Outlet { handed: mut inlet, arrivals, dirty } = outlet;
+        let mut courtesy = Courtesy::new(arrivals);
         let mut handed = Vec::new();
         let mut stop_at = None;
         while stop_at.is_none() || !self.core.is_idle() {
+            if courtesy.give_way(|app| self.core.yields_to(app)).await {
+                // Theirs is the first turn.
+                while let Ok(handed) = inlet.try_recv() {
+                    self.take_in(handed);
+                }
+            }
             let deadline = [self.core.deadline().map(|at| self.started + at), stop_at].into_iter().flatten();
             let timer = until(deadline.min());
             tokio::select! {
@@ -205,10 +214,7 @@ impl Dispatcher {
                 }
                 _ = inlet.recv_many(&mut handed, HANDED_AT_ONCE) => {
                     for handed in handed.drain(..) {
-                        self.step(match handed {
-                            Handed::Rows(rows) => Event::HandedOver(rows),
-                            Handed::DueAfter(delay) => Event::DueAfter(delay),
-                        });
+                        self.take_in(handed);
                     }
                 }
                 () = dirty.wait() => self.step(Event::Dirty),
@@ -226,6 +232,13 @@ impl Dispatcher {
             }
         }
         self.owner.end(&self.database, true).await;
+    }
+
+    fn take_in(&mut self, handed: Handed) {
+        self.step(match handed {
+            Handed::Rows(rows) => Event::HandedOver(rows),
+            Handed::DueAfter(delay) => Event::DueAfter(delay),
+        });
     }
 
     fn step(&mut self, event: Event) {
@@ -275,6 +288,7 @@ impl Dispatcher {
 }
 
 async fn fetch(database: &Database, outbox: &Outbox, wanted: &Fetch) -> Event {
+    let _turn = database.turn().await;
     let found = async {
         let mut tx = database.begin_with(store::outbox::BEGIN_BY_INDEX).await?;
         if wanted.is_first {

@@ -31,6 +31,7 @@ pub(super) async fn settle(
     let sorted = sort(rows);
     let mut found = Vec::with_capacity(rows.len());
     if !sorted.remove.is_empty() {
+        let _turn = database.turn().await;
         let mut tx = database.begin_with(store::outbox::BEGIN_BY_INDEX_LAZILY).await?;
         let removed = store::outbox::remove(&mut tx, owner, &sorted.remove).await?;
         tx.commit().await?;

@@ -17,15 +17,24 @@ pub(super) struct Apps {
     /// Apps that have something ready, in the order of their turns. One that has its share running is
     /// not in it.
     ring: VecDeque<AppId>,
+    /// In all queues.
+    ready: usize,
 }
 
 impl Apps {
     pub(super) fn push(&mut self, app: AppId, id: i64) {
         let queue = self.queues.entry(app).or_default();
         queue.ready.push_back(id);
+        self.ready += 1;
         if !std::mem::replace(&mut queue.is_in_ring, true) {
             self.ring.push_back(app);
         }
+    }
+
+    /// How many rows of this app are ready, and how many of others.
+    pub(super) fn ready(&self, app: AppId) -> (usize, usize) {
+        let own = self.queues.get(&app).map_or(0, |queue| queue.ready.len());
+        (own, self.ready - own)
     }
 
     /// The next row to be started, of an app that runs fewer than this.
@@ -42,6 +51,7 @@ impl Apps {
                 self.ring.push_back(app);
             }
             if next.is_some() {
+                self.ready -= 1;
                 return next;
             }
             self.tidy(app);
@@ -89,5 +99,6 @@ mod tests {
         assert_eq!(started, [0, 10, 1], "two of a at most, and b in its turn");
         apps.finished(a);
         assert_eq!(apps.pop(2), Some(2));
+        assert_eq!((apps.ready(a), apps.ready(b)), ((1, 0), (0, 1)));
     }
 }

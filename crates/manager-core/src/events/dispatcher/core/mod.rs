@@ -18,6 +18,8 @@ mod window;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use shared::id::AppId;
+
 use self::apps::Apps;
 use self::bugs::{Bug, has};
 pub(crate) use self::messages::{Action, Capacity, Counts, Event, Fetch, Page, Time};
@@ -31,6 +33,11 @@ use super::super::verdict::{self, STRIKES_MAX, Settlement, Verdict};
 
 /// What is put off for less than this stays in memory: a write would cost more.
 const PARK_MAX: Duration = Duration::from_secs(2);
+
+/// Rows that are ready, of others than the one who asks: some milliseconds' work.
+const BACKLOG: usize = 128;
+/// Rows that are ready, of one who has no backlog.
+const FEW: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -114,6 +121,12 @@ impl Core {
     /// Rows in memory, and how many of them run.
     pub(crate) fn load(&self) -> (usize, usize) {
         (self.window.len(), self.runs.len())
+    }
+
+    /// Whether an event of this app, when it comes, is to find others' backlogs at rest.
+    pub(crate) fn yields_to(&self, app: AppId) -> bool {
+        let (own, others) = self.apps.ready(app);
+        own < FEW && others >= BACKLOG
     }
 
     fn acquired(&mut self, now: Time, shard: u8, is_continued: bool) {
