@@ -36,12 +36,19 @@ fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
         ("copy", "let b = blob(12000000, 1); loop { let c = b; c[0] = 2; }"),
     ];
     for (name, source) in sources {
-        let before = fuel_of(&app);
         app.serve(name, source, &limits);
-        app.get(&format!("/{name}")).is(504).is_problem("timeout");
-        let burnt = fuel_of(&app) - before;
-        // On a free processor it is five times as much; on a busy one the deadline comes as soon.
-        assert!(burnt > 60_000_000, "{name} was charged {burnt}");
+        let burn = || {
+            let before = fuel_of(&app);
+            app.get(&format!("/{name}")).is(504).is_problem("timeout");
+            fuel_of(&app) - before
+        };
+        // The deadline comes as soon when others keep the processor busy: then there is less to charge.
+        let mut burnt = Vec::new();
+        while burnt.len() < 5 && burnt.last().is_none_or(|fuel| *fuel <= 300_000_000) {
+            burnt.push(burn());
+        }
+        assert!(burnt.iter().all(|fuel| *fuel > 30_000_000), "{name} was charged {burnt:?}");
+        assert!(burnt.iter().any(|fuel| *fuel > 300_000_000), "{name} was charged {burnt:?}");
     }
     app.admin("PUT", "/budgets", &json!({ "fuel_per_day": 1_000 })).is(200);
     app.get("/loop").is(429).is_problem("budget_exhausted");
