@@ -1,5 +1,5 @@
 //! Gives way to what comes in: while an event of an app that has few waiting is written down, nothing of another
-//! app's backlog is started. It makes a backlog a little slower, and its neighbours' events a lot faster.
+//! app's backlog is started. It makes a backlog a little slower, and its neighbours' events faster.
 
 use std::time::Duration;
 

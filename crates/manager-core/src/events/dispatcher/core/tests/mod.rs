@@ -38,6 +38,33 @@ fn all_hold(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
+fn backlogs_yield_to_an_app_with_few_events_and_to_no_other() {
+    use super::{BACKLOG, Capacity, Core, Event, FEW};
+    use shared::id::AppId;
+    use std::time::Duration;
+    let (busy, other, quiet) = (AppId::new(), AppId::new(), AppId::new());
+    let mut core = Core::new(Capacity { runs: 0, runs_per_app: 0, rows: 1_000 }, 1);
+    let step = |core: &mut Core, event| core.step(Duration::ZERO, event, &mut Vec::new());
+    for app in [busy, other] {
+        let shard = rows::row(1, app, 0, 1, false).shard();
+        step(&mut core, Event::Acquired { shard, suspect_max_id: 0, last_id: 0, is_continued: false });
+    }
+    let mut next = 1;
+    let mut hand_over = |core: &mut Core, app, rows: usize| {
+        let row = |id| rows::row(id, app, 0, 1, false);
+        let last = next + i64::try_from(rows).unwrap();
+        step(core, Event::HandedOver((next..last).map(row).collect()));
+        next = last;
+    };
+    hand_over(&mut core, busy, BACKLOG - 1);
+    assert!(!core.yields_to(quiet), "no backlog yet");
+    hand_over(&mut core, busy, 1);
+    assert!(core.yields_to(quiet) && core.yields_to(other) && !core.yields_to(busy));
+    hand_over(&mut core, other, FEW);
+    assert!(core.yields_to(quiet) && !core.yields_to(other));
+}
+
+#[test]
 fn every_promise_holds_in_200_bad_worlds() {
     match std::env::var("PICLOUD_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => all_hold(seed..seed + 1),
