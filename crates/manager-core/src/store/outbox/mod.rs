@@ -8,6 +8,7 @@ mod view;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use shared::id::{DeadLetterId, DeliveryId, ExecutionId, TriggerId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -54,8 +55,7 @@ pub(crate) async fn insert(conn: &mut PgConnection, events: Vec<NewEvent>) -> sq
                     max_attempts, base_ms, cap_ms, root_id, parent_id, depth, order_key,
                     reply_to, replay_of, handles, payload, place)
          order by r.place
-         returning id, case when isfinite(due_at)
-                            then (extract(epoch from due_at) * 1000000)::bigint end as due_us",
+         returning id, case when isfinite(due_at) then due_at end as due_at",
     )
     .bind(shards)
     .bind(uuids(|event| event.app.as_uuid()))
@@ -81,8 +81,8 @@ pub(crate) async fn insert(conn: &mut PgConnection, events: Vec<NewEvent>) -> sq
     let written = events.into_iter().zip(rows).filter(|(event, _)| event.due == Due::Now);
     written
         .map(|(event, row)| {
-            let due_us: Option<i64> = row.try_get("due_us")?;
-            Ok(handed_over(event, row.try_get("id")?, due_us.unwrap_or_default()))
+            let due_at: Option<DateTime<Utc>> = row.try_get("due_at")?;
+            Ok(handed_over(event, row.try_get("id")?, due_at.unwrap_or_default().timestamp_micros()))
         })
         .collect()
 }

@@ -27,10 +27,9 @@ pub(crate) const BEGIN_BY_INDEX_LAZILY: &str =
 /// was not yet on the disk: then they run twice, which is allowed, and nobody waits for the disk.
 pub(crate) async fn remove(conn: &mut PgConnection, owner: Uuid, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar(
-        "delete from outbox o
-         using outbox_shards s
-         where o.id = any($2) and s.shard = o.shard and s.owner = $1
-         returning o.id",
+        "delete from outbox
+         where id = any($2) and shard = any(array(select s.shard from outbox_shards s where s.owner = $1))
+         returning id",
     )
     .bind(owner)
     .bind(ids)
