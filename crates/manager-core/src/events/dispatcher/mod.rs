@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::ports::{Invoke, RecordSink};
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use shared::ports::{BoxFuture, Invoke, RecordSink};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -35,6 +37,8 @@ const STOP_PATIENCE: Duration = Duration::from_millis(shared::limits::DRAIN_MS);
 const ROWS_MAX: usize = 4_096;
 /// Commits that are taken in at once.
 const HANDED_AT_ONCE: usize = 256;
+/// Ends of runs that are taken in at once.
+const ENDED_AT_ONCE: usize = 64;
 
 /// What the dispatcher did, and what it has in hand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -146,6 +150,7 @@ impl Dispatching {
             core: Core::new(capacity, u64::from_le_bytes([a, b, c, d, e, f, g, h])),
             started: Instant::now(),
             actions: Vec::new(),
+            runs: FuturesUnordered::new(),
             events,
             runner,
             database,
@@ -180,8 +185,11 @@ struct Dispatcher {
     core: Core,
     started: Instant,
     actions: Vec<Action>,
+    /// What runs. Not tasks of their own: what ends together is taken in together, what follows is sent to the
+    /// workers together, and no thread is woken to start one.
+    runs: FuturesUnordered<BoxFuture<'static, Event>>,
     /// What tasks report. Unbounded, because each report ends something whose number is bounded:
-    /// a run, a batch, a fetch, a shard.
+    /// a batch, a fetch, a shard.
     events: UnboundedSender<Event>,
     runner: Arc<Runner>,
     database: Database,
@@ -210,6 +218,13 @@ impl Dispatcher {
                     self.step(event);
                     while let Ok(event) = inbox.try_recv() {
                         self.step(event);
+                    }
+                }
+                Some(ended) = self.runs.next() => {
+                    self.step(ended);
+                    for _ in 1..ENDED_AT_ONCE {
+                        let Some(Some(ended)) = self.runs.next().now_or_never() else { break };
+                        self.step(ended);
                     }
                 }
                 _ = inlet.recv_many(&mut handed, HANDED_AT_ONCE) => {
@@ -250,16 +265,16 @@ impl Dispatcher {
         self.actions = actions;
     }
 
-    fn perform(&self, action: Action) {
+    fn perform(&mut self, action: Action) {
         let events = self.events.clone();
         // A report to a dispatcher that is gone is of no use to anybody.
         match action {
             Action::Run { run, row } => {
                 let runner = Arc::clone(&self.runner);
-                tokio::spawn(async move {
+                self.runs.push(Box::pin(async move {
                     let verdict = runner.run(&row).await;
-                    let _ = events.send(Event::Ended { run, verdict });
-                });
+                    Event::Ended { run, verdict }
+                }));
             }
             Action::Fetch(wanted) => {
                 let (database, outbox) = (self.database.clone(), self.outbox.clone());
