@@ -21,6 +21,8 @@ pub(super) enum Bug {
     RunsSuspectsUnmarked,
     /// There is more, and nobody looks.
     StopsWhenFull,
+    /// There is more of one app, and it is looked for behind what was found of another.
+    ReadsOnTooFar,
     /// What will be due is not remembered.
     ForgetsTheNextDue,
     /// A row is tried until it succeeds.

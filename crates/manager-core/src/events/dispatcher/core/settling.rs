@@ -11,8 +11,8 @@ use super::bugs::{Bug, has};
 use super::shards::Shards;
 use super::{Settlement, Time};
 
-/// Rows of one batch: its locks are held for about a millisecond.
-const BATCH_MAX: usize = 256;
+/// Rows of one batch: it holds its locks, and keeps a processor of the database busy, for half a millisecond.
+const BATCH_MAX: usize = 128;
 /// How long the first of a batch waits for company. A batch costs several round trips whatever its size: at 10,000
 /// events a second there are 100 batches a second, and what a crash repeats is 10 ms of what was done.
 const GATHER: Duration = Duration::from_millis(10);

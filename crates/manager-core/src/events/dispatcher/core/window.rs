@@ -152,8 +152,8 @@ impl Window {
 
     /// How many rows a fetch may bring; none while it is not worth it.
     pub(super) fn room(&self) -> Option<usize> {
-        // A fetch is worth its cost when half is free.
-        self.has_at_most(self.rows_max / 2).then(|| self.rows_max - self.entries.len())
+        // Each row that is here makes a fetch dearer: the database passes over it on the way to the others.
+        self.has_at_most(self.rows_max / 4).then(|| self.rows_max - self.entries.len())
     }
 
     fn has_at_most(&self, rows: usize) -> bool {

@@ -1,7 +1,7 @@
 //! The database of the simulated world: rows, shards with their locks, a clock of its own, and a disk
 //! that is a little behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use shared::id::AppId;
@@ -97,7 +97,7 @@ impl Database {
         let now_us = self.now_us(now);
         let low_water = wanted.low_water_us.unwrap_or(i64::MIN);
         let mut per_app: HashMap<AppId, usize> = HashMap::new();
-        let mut found = Page { at_us: now_us, ..Page::default() };
+        let (mut found, mut places) = (Page { at_us: now_us, ..Page::default() }, Vec::new());
         let mut stored: Vec<_> =
             self.rows.values().filter(|stored| wanted.shards.contains(&stored.row.shard())).collect();
         stored.sort_by_key(|stored| (stored.due_us, stored.row.id));
@@ -112,14 +112,19 @@ impl Database {
                 continue;
             }
             let count = per_app.entry(stored.row.app).or_default();
-            if *count >= wanted.rows_per_app || found.rows.len() >= wanted.rows_max {
+            if *count >= wanted.rows_per_app {
                 found.is_full = true;
                 continue;
             }
             *count += 1;
-            found.rows.push(Row { due_us: stored.due_us, ..stored.row.clone() });
+            places.push((*count, Row { due_us: stored.due_us, ..stored.row.clone() }));
         }
-        found.apps = per_app.len();
+        // The first of each app, then the second: nobody hides behind another's backlog.
+        places.sort_by_key(|(place, row)| (*place, row.due_us));
+        found.is_full |= places.len() > wanted.rows_max;
+        places.truncate(wanted.rows_max);
+        found.rows = places.into_iter().map(|(_, row)| row).collect();
+        found.apps = found.rows.iter().map(|row| row.app).collect::<HashSet<_>>().len();
         found
     }
 

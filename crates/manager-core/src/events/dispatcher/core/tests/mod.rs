@@ -94,6 +94,7 @@ fn every_known_mistake_is_found() {
         Bug::CountsOverload,
         Bug::RunsSuspectsUnmarked,
         Bug::StopsWhenFull,
+        Bug::ReadsOnTooFar,
         Bug::ForgetsTheNextDue,
         Bug::RetriesForEver,
         Bug::RetriesHandlers,
