@@ -33,6 +33,7 @@ use shared::wire::worker::Layers;
 pub use self::filter::FilterError;
 pub use self::landlock::version as landlock_version;
 pub(crate) use self::priority::Priority;
+pub use self::priority::run_in_short_stretches;
 pub use self::rules::{Allowed, Argument, RULES, Test};
 
 /// A step that failed. A worker that cannot take it does not start.

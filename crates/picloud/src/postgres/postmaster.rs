@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::Context;
+use executor_core::jail::run_in_short_stretches;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ impl Postmaster {
         let (report_spawned, spawned) = mpsc::channel();
         let (report_ended, ended) = watch::channel(None);
         let keep = move || {
+            run_in_short_stretches();
             let mut child = match command.spawn() {
                 Ok(child) => child,
                 Err(error) => {
