@@ -62,7 +62,8 @@ impl Data {
         check_key(key)?;
         access.take_rows(1)?;
         let mut conn = self.acquire(access).await?;
-        store::kv::get(&mut conn, access.app, key).await.map_err(|error| failed(&error))
+        let found = store::kv::get(&mut conn, access.app, key).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     pub(crate) async fn kv_entry(
@@ -73,14 +74,16 @@ impl Data {
         check_key(key)?;
         access.take_rows(1)?;
         let mut conn = self.acquire(access).await?;
-        store::kv::entry(&mut conn, access.app, key).await.map_err(|error| failed(&error))
+        let found = store::kv::entry(&mut conn, access.app, key).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     pub(crate) async fn kv_has(&self, access: &Access<'_>, key: &Key<'_>) -> Result<bool, CallError> {
         check_key(key)?;
         access.take_rows(1)?;
         let mut conn = self.acquire(access).await?;
-        store::kv::has(&mut conn, access.app, key).await.map_err(|error| failed(&error))
+        let found = store::kv::has(&mut conn, access.app, key).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     /// The values at these keys that there are, in any order.
@@ -96,7 +99,8 @@ impl Data {
         keys.iter().try_for_each(|key| check_key(&Key { collection, key }))?;
         access.take_rows(keys.len())?;
         let mut conn = self.acquire(access).await?;
-        store::kv::get_many(&mut conn, access.app, collection, keys).await.map_err(|error| failed(&error))
+        let found = store::kv::get_many(&mut conn, access.app, collection, keys).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     /// Carries out a change by itself.
@@ -107,7 +111,8 @@ impl Data {
         if !is_watched && access.rehearsal.is_none() {
             let mut conn = self.acquire(access).await?;
             access.begin()?;
-            return self.kv_change(&mut conn, access, write).await;
+            let wrote = self.kv_change(&mut conn, access, write).await;
+            return conn.answered(wrote);
         }
         let mut tx = self.begin(access).await?;
         access.begin()?;
@@ -220,10 +225,8 @@ impl Data {
         }
         access.take_rows(list.limit as usize)?;
         let mut conn = self.acquire(access).await?;
-        let Listed { rows: mut entries, found } =
-            store::kv::list(&mut conn, access.app, list, PAGE_BYTES_MAX)
-                .await
-                .map_err(|error| failed(&error))?;
+        let listed = store::kv::list(&mut conn, access.app, list, PAGE_BYTES_MAX).await;
+        let Listed { rows: mut entries, found } = conn.answered(listed).map_err(|error| failed(&error))?;
         entries.truncate(list.limit as usize);
         access.give_back_rows(list.limit as usize - entries.len());
         Ok(Page { has_more: entries.len() < found, entries })
@@ -237,7 +240,8 @@ impl Data {
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
         let mut conn = self.acquire(access).await?;
-        store::kv::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
+        let found = store::kv::collections(&mut conn, access.app, after, rows).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 }
 

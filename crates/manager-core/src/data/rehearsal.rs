@@ -183,6 +183,17 @@ pub(crate) enum Conn<'a> {
     Shared(Part<'a>),
 }
 
+impl Conn<'_> {
+    /// Passes on what its last statement came to, and gives it back.
+    pub(crate) fn answered<T, E>(mut self, result: Result<T, E>) -> Result<T, E> {
+        // One that has failed is tried out before it is used again.
+        if let (Self::Own(conn), Ok(_)) = (&mut self, &result) {
+            conn.answered();
+        }
+        result
+    }
+}
+
 impl Deref for Conn<'_> {
     type Target = PgConnection;
 

@@ -29,7 +29,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
     require(services, &mut conn, call, Capability::WriteApp).await?;
     let filter = Filter { is_unresolved: unresolved, ..Filter::default() };
     let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, limit.into()).await;
-    let shown: Vec<_> = page.map_err(|error| failed(&error))?.iter().map(show).collect();
+    let shown: Vec<_> = conn.answered(page).map_err(|error| failed(&error))?.iter().map(show).collect();
     Ok(Reply::success(&Shown { json: &Value::Array(shown).to_string() }))
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, C
     let filter = Filter { id: Some(id), ..Filter::default() };
     let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, 1).await;
     // Absence is no failure.
-    let shown = page.map_err(|error| failed(&error))?.first().map_or(Value::Null, show);
+    let shown = conn.answered(page).map_err(|error| failed(&error))?.first().map_or(Value::Null, show);
     Ok(Reply::success(&Shown { json: &shown.to_string() }))
 }
 

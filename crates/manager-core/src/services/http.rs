@@ -41,7 +41,8 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     let app = call.context.app();
     let rules = {
         let mut conn = services.data.acquire(&Access::of_script(call)).await?;
-        store::egress::rules(&mut conn, app).await.map_err(|error| failed(&error))?
+        let rules = store::egress::rules(&mut conn, app).await;
+        conn.answered(rules).map_err(|error| failed(&error))?
     };
     let target = Target::parse(request.url, &rules).map_err(refused)?;
     let (headers, secret_headers) = headers(services, call, &request).await?;

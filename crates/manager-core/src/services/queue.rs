@@ -27,7 +27,8 @@ pub(super) async fn stats(services: &Services, call: &HostCall) -> Result<Reply,
         };
         Ok((level, in_flight))
     };
-    let (level, in_flight) = read.await.map_err(|error: sqlx::Error| failed(&error))?;
+    let read: sqlx::Result<_> = read.await;
+    let (level, in_flight) = conn.answered(read).map_err(|error| failed(&error))?;
     let count = |number: i64| u64::try_from(number).unwrap_or_default();
     let oldest =
         level.as_ref().and_then(|level| level.oldest_at).map(|at| (Utc::now() - at).num_milliseconds());

@@ -31,7 +31,7 @@ pub(super) async fn value(
     let sealed = store::secrets::sealed_by_name(&mut conn, app, name).await;
     let Some(sealed) = sealed.map_err(|error| failed(&error))? else { return Ok(None) };
     let opened = services.vault.unseal(&mut conn, secrets::place(app, name), &sealed).await;
-    let opened = opened.map_err(|error| vault_failed(&error))?;
+    let opened = conn.answered(opened).map_err(|error| vault_failed(&error))?;
     let value = String::from_utf8(opened.to_vec()).map(zeroize::Zeroizing::new);
     let value = value.map_err(|_| vault_failed(&VaultError::Unopenable))?;
     call.context.confidential.add(&value);

@@ -121,7 +121,7 @@ pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, C
     let Ok(id) = id.parse::<AppUserId>() else { return Ok(found(None)) };
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let user = store::app_users::by_id(&mut conn, call.context.app(), id).await;
-    let user = user.map_err(|error| failed(&error))?;
+    let user = conn.answered(user).map_err(|error| failed(&error))?;
     Ok(found(user.as_ref().map(show).as_ref()))
 }
 
@@ -140,7 +140,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
     // One more than shown tells whether there are others.
     let rows = i64::from(limit) + 1;
     let page = store::app_users::page(&mut conn, call.context.app(), None, after, rows).await;
-    let mut page = page.map_err(|error| failed(&error))?;
+    let mut page = conn.answered(page).map_err(|error| failed(&error))?;
     let has_more = page.len() > limit as usize;
     page.truncate(limit as usize);
     left.give_back(Allowance::Rows, limit as usize - page.len());

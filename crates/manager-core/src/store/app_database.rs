@@ -183,6 +183,15 @@ impl AppConnection {
         Ok(())
     }
 
+    /// Says that the answers to all of its statements have come, so that nobody needs to ask it before it is used
+    /// again. Whoever goes away before that does not get to say so.
+    pub(crate) fn answered(&mut self) {
+        let told = self.told_mut();
+        if told.state == State::Used {
+            told.state = State::Quiet;
+        }
+    }
+
     fn told_mut(&mut self) -> &mut Told {
         self.told.as_mut().expect("it is taken when this is dropped, and not before")
     }
@@ -434,6 +443,28 @@ mod tests {
         assert_eq!(store::kv::get(&mut again, world.ours, &KEY).await.unwrap().as_deref(), Some("1"));
         assert_eq!(store::kv::get(&mut again, world.theirs, &KEY).await.unwrap(), None);
         drop((mine, again));
+        world.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_asked_whether_it_is_at_rest_only_when_nobody_has_waited_for_the_answer() {
+        let world = World::new().await;
+        let at_rest = || world.scripts.shared.idle().len();
+        let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+        assert!(store::kv::has(&mut conn, world.ours, &KEY).await.unwrap());
+        conn.answered();
+        drop(conn);
+        // At once: this test has one thread, so nobody can have asked.
+        assert_eq!(at_rest(), 1);
+        let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+        tokio::select! {
+            biased;
+            _ = sqlx::query("select pg_sleep(0.1)").execute(&mut *conn) => panic!("it takes a tenth of a second"),
+            () = ready(()) => {}
+        }
+        drop(conn);
+        assert_eq!(at_rest(), 0, "what runs on it is waited for");
+        world.at_rest(1).await;
         world.end().await;
     }
 

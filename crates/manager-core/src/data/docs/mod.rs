@@ -56,7 +56,8 @@ impl Data {
         let Some(uuid) = parse_id(id.id)? else { return Ok(None) };
         access.take_rows(1)?;
         let mut conn = self.acquire(access).await?;
-        store::docs::get(&mut conn, access.app, id.collection, uuid).await.map_err(|error| failed(&error))
+        let found = store::docs::get(&mut conn, access.app, id.collection, uuid).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     pub(crate) async fn doc_find(&self, access: &Access<'_>, find: &Find<'_>) -> Result<Page, CallError> {
@@ -69,7 +70,8 @@ impl Data {
         access.take_rows(query.limit as usize)?;
         let mut conn = self.acquire(access).await?;
         let listed = store::docs::find::find(&mut conn, access.app, find.collection, &query, after.as_ref());
-        let Listed { rows: mut documents, found } = listed.await.map_err(|error| refused(&error))?;
+        let listed = listed.await;
+        let Listed { rows: mut documents, found } = conn.answered(listed).map_err(|error| refused(&error))?;
         documents.truncate(query.limit as usize);
         access.give_back_rows(query.limit as usize - documents.len());
         let last = documents.last().filter(|_| documents.len() < found);
@@ -91,7 +93,7 @@ impl Data {
         access.take_rows(1)?;
         let mut conn = self.acquire(access).await?;
         let count = store::docs::find::count(&mut conn, access.app, collection, &query.filter).await;
-        Ok(count.map_err(|error| refused(&error))?.cast_unsigned())
+        Ok(conn.answered(count).map_err(|error| refused(&error))?.cast_unsigned())
     }
 
     /// Names of collections, in the order of their bytes, after this one.
@@ -102,7 +104,8 @@ impl Data {
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
         let mut conn = self.acquire(access).await?;
-        store::docs::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
+        let found = store::docs::collections(&mut conn, access.app, after, rows).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     /// Carries out a change by itself.
@@ -116,7 +119,8 @@ impl Data {
         if is_plain {
             let mut conn = self.acquire(access).await?;
             access.begin()?;
-            return Ok(carry_out(&mut conn, access, write).await?.wrote);
+            let wrote = carry_out(&mut conn, access, write).await;
+            return Ok(conn.answered(wrote)?.wrote);
         }
         let mut tx = self.begin(access).await?;
         access.begin()?;

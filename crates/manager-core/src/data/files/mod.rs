@@ -86,7 +86,8 @@ impl Data {
     pub(crate) async fn upload(&self, access: &Access<'_>) -> Result<Upload, CallError> {
         let used = {
             let mut conn = self.acquire(access).await?;
-            store::files::usage(&mut conn, access.app).await.map_err(|error| failed(&error))?
+            let used = store::files::usage(&mut conn, access.app).await;
+            conn.answered(used).map_err(|error| failed(&error))?
         };
         let room = u64::try_from(FILES_BYTES_MAX.saturating_sub(used)).unwrap_or(0);
         Ok(Upload::new(self.blobs.clone(), room))
@@ -102,7 +103,8 @@ impl Data {
         let Ok(id) = Uuid::parse_str(id) else { return Ok(None) };
         access.take_rows(1)?;
         let mut conn = self.acquire(access).await?;
-        store::files::get(&mut conn, access.app, collection, id).await.map_err(|error| failed(&error))
+        let found = store::files::get(&mut conn, access.app, collection, id).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     pub(crate) async fn file_list(
@@ -124,9 +126,8 @@ impl Data {
         };
         access.take_rows(limit as usize)?;
         let mut conn = self.acquire(access).await?;
-        let mut files = store::files::page(&mut conn, access.app, collection, after, i64::from(limit) + 1)
-            .await
-            .map_err(|error| failed(&error))?;
+        let files = store::files::page(&mut conn, access.app, collection, after, i64::from(limit) + 1).await;
+        let mut files = conn.answered(files).map_err(|error| failed(&error))?;
         let has_more = files.len() > limit as usize;
         files.truncate(limit as usize);
         access.give_back_rows(limit as usize - files.len());
@@ -140,7 +141,8 @@ impl Data {
         rows: i64,
     ) -> Result<Vec<String>, CallError> {
         let mut conn = self.acquire(access).await?;
-        store::files::collections(&mut conn, access.app, after, rows).await.map_err(|error| failed(&error))
+        let found = store::files::collections(&mut conn, access.app, after, rows).await;
+        conn.answered(found).map_err(|error| failed(&error))
     }
 
     /// Carries out a change by itself.
