@@ -48,6 +48,11 @@ impl Pace {
         Ok(())
     }
 
+    /// Whether something is there for a worker whose turn has not come. It looks again by itself when its patience ends.
+    pub(super) fn is_waiting(&self, worker: u64) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == worker)
+    }
+
     /// A worker has answered, or is gone. Answers who may be sent something now.
     pub(super) fn heard(&mut self, worker: u64) -> Option<u64> {
         let place = self.busy.iter().position(|(busy, _)| *busy == worker)?;
@@ -77,6 +82,7 @@ mod tests {
         let (mut pace, now) = (Pace::new(2), Instant::now());
         assert_eq!((pace.ask(1, now), pace.ask(2, now)), (Ok(()), Ok(())));
         assert_eq!(pace.ask(3, now), Err(now + PATIENCE));
+        assert!(pace.is_waiting(3) && !pace.is_waiting(1));
         assert_eq!(pace.ask(1, now), Ok(()), "who is at it gets more");
         assert_eq!(pace.heard(2), Some(3));
         assert_eq!(pace.ask(3, now), Ok(()));

@@ -101,7 +101,8 @@ impl Shared {
         {
             job.tenant = Tenant::Script(script);
         }
-        job.is_for_maker &= state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
+        // Whoever is none is not counted for: that looks at all slots of all workers.
+        job.is_for_maker = job.is_for_maker && state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
         // A nested one overtakes its own app's queue: until it is done its caller's slot is not free.
         if (job.is_for_maker || job.is_nested || state.admission.may_start(job.app))
             && let Some(at) = state.place(&job)
@@ -371,7 +372,10 @@ impl State {
         let connection = &mut self.connections[at];
         let (tenant, was_idle) = (job.tenant, connection.is_idle());
         connection.start(job, start);
-        connection.wake.notify_one();
+        // One that waits for its turn is woken when it has it.
+        if !self.pace.is_waiting(connection.id) {
+            connection.wake.notify_one();
+        }
         !was_idle
             && self.staff.max > self.staff.share
             && self.staff.balance(&mut self.connections, tenant, start.now)
