@@ -105,7 +105,7 @@ impl Shared {
         job.is_for_maker = job.is_for_maker && state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
         // A nested one overtakes its own app's queue: until it is done its caller's slot is not free.
         if (job.is_for_maker || job.is_nested || state.admission.may_start(job.app))
-            && let Some(at) = state.place(&job)
+            && let Some(at) = place(&state.connections, &job, state.staff.share)
         {
             if state.start(at, job) {
                 self.vacancy.notify_one();
@@ -349,11 +349,6 @@ impl State {
         Ok(consumed)
     }
 
-    /// The worker that is to run a job; none when it has to wait.
-    fn place(&self, job: &Job) -> Option<usize> {
-        place(&self.connections, job, self.staff.share)
-    }
-
     /// Sees to it that those who wait get workers; true when one is to be hired.
     fn serve_waiting(&mut self) -> bool {
         self.staff.serve_waiting(&self.admission, &mut self.connections)
@@ -398,6 +393,7 @@ impl State {
     }
 }
 
+/// The worker that is to run a job; none when it has to wait.
 fn place(connections: &[Connection], job: &Job, share: usize) -> Option<usize> {
     let desks = connections.iter().map(|connection| connection.desk(job.is_for_maker));
     tenancy::place(desks, job.tenant, share)
