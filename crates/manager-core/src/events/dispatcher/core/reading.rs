@@ -122,7 +122,7 @@ impl Reading {
         let overlap_us = if has(Bug::ReadsWithoutOverlap) { 0 } else { OVERLAP_US };
         let oldest = self.read_until_us.map(|read| window.oldest_due_us().map_or(read, |due| due.min(read)));
         // A backlog is read on where the last fetch broke off: behind it, the index is full of what is done.
-        let low_water_us = self.breaks_off_us.take().or(oldest.map(|oldest| oldest - overlap_us));
+        let low_water_us = self.breaks_off_us.take().or_else(|| oldest.map(|oldest| oldest - overlap_us));
         Some(Fetch {
             fetch: self.next_fetch,
             is_first: std::mem::take(&mut self.is_first),
