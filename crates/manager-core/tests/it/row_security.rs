@@ -1,5 +1,5 @@
 //! The second wall between apps: what the database itself does not show. How its connections are handed out is
-//! tested beside them, in `store/app_database.rs`.
+//! tested beside them, in `store/app_database/tests.rs`.
 
 use manager_core::{Manager, ROW_SECURITY_ROLE, RowSecurity, row_security};
 use serde_json::json;

@@ -1,0 +1,283 @@
+//! Connections that see one app's rows and nothing of others: the second wall between apps. The first is that
+//! every statement names its app; this one is for a statement that forgets it.
+//!
+//! Nobody gets such a connection without saying for which app. The database is told before it is given out, and
+//! that it was told is remembered, so that the next call of the same app costs nothing. One that was told of no app
+//! sees no row.
+
+use std::io::ErrorKind;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::id::AppId;
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+use super::row_security::{self, ROW_SECURITY_ROLE, RowSecurity};
+use super::{ACQUIRE_TIMEOUT, Database};
+
+/// Connections on which scripts' calls are carried out, beside those of the platform: whatever scripts do,
+/// people who administer the server still get one.
+const CONNECTIONS_MAX: usize = 8;
+/// Longest time for one statement of a script: its data is made for reads of a millisecond.
+const STATEMENT_TIMEOUT: &str = "5s";
+/// How long a statement that nobody waits for any more may keep its connection: somewhat longer than it may run.
+const QUIET_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait before a server that is starting is asked again.
+const CONNECT_AGAIN: Duration = Duration::from_millis(50);
+
+/// The connections of scripts' calls, as a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct AppDatabase {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: PgConnectOptions,
+    room: Arc<Semaphore>,
+    /// The one that came back last is at the end.
+    idle: Mutex<Vec<Told>>,
+}
+
+/// A connection, and what it was told.
+#[derive(Debug)]
+struct Told {
+    conn: PgConnection,
+    /// Whose rows it sees; none while that is not certain.
+    app: Option<AppId>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is on its way.
+    Quiet,
+    /// Whoever used it may have gone away before the answer came.
+    Used,
+    /// A transaction may be open.
+    Open,
+}
+
+/// A connection for statements that stand alone, about one app.
+#[derive(Debug)]
+pub(crate) struct AppConnection {
+    /// Taken when it is dropped.
+    told: Option<Told>,
+    room: Option<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+}
+
+/// A transaction about one app; dropped without commit it is rolled back.
+#[derive(Debug)]
+pub(crate) struct AppTransaction(AppConnection);
+
+impl AppDatabase {
+    /// Puts the wall up where the database lets us; where it does not, there is the first one only. Connects when
+    /// somebody comes.
+    pub(crate) async fn open(owner: &Database, options: PgConnectOptions) -> sqlx::Result<Self> {
+        let options = options.options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+        ]);
+        let options = match row_security::raise(owner).await? {
+            RowSecurity::Holds => {
+                let schema = row_security::schema(owner).await?;
+                options.options([("role", ROW_SECURITY_ROLE), ("search_path", schema.as_str())])
+            }
+            state => {
+                tracing::warn!(?state, "row security does not hold: `picloud doctor` says what to do");
+                options
+            }
+        };
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Ok(Self { shared: Arc::new(Shared { options, room, idle: Mutex::default() }) })
+    }
+
+    /// A connection for statements that stand alone. None is tried out before it is used, because calls come by
+    /// the thousand: one that has died fails once.
+    pub(crate) async fn acquire(&self, app: AppId) -> sqlx::Result<AppConnection> {
+        let acquiring = async {
+            let room = Arc::clone(&self.shared.room).acquire_owned().await;
+            let room = room.map_err(|_| sqlx::Error::PoolClosed)?;
+            let told = match self.shared.take(app) {
+                Some(told) => told,
+                None => Told { conn: connect(&self.shared.options).await?, app: None, state: State::Quiet },
+            };
+            let shared = Arc::clone(&self.shared);
+            let mut conn = AppConnection { told: Some(told), room: Some(room), shared };
+            conn.tell(app).await?;
+            Ok(conn)
+        };
+        timeout(ACQUIRE_TIMEOUT, acquiring).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    pub(crate) async fn begin(&self, app: AppId) -> sqlx::Result<AppTransaction> {
+        let mut conn = self.acquire(app).await?;
+        // Before it is sent: who goes away meanwhile leaves it open.
+        conn.told_mut().state = State::Open;
+        sqlx::raw_sql("begin").execute(&mut *conn).await?;
+        Ok(AppTransaction(conn))
+    }
+
+    /// Waits for those that are in use, and ends all.
+    pub(crate) async fn close(&self) {
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        // An error says that it is closed already.
+        let _in_use = self.shared.room.acquire_many(all).await;
+        self.shared.room.close();
+        let idle = std::mem::take(&mut *self.shared.idle());
+        for told in idle {
+            // A server that is gone has ended it.
+            let _ = told.conn.close().await;
+        }
+    }
+}
+
+impl Shared {
+    fn idle(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that was told of this app, if there is one; else the one that nobody used for the longest time.
+    fn take(&self, app: AppId) -> Option<Told> {
+        let mut idle = self.idle();
+        let found = idle.iter().rposition(|told| told.app == Some(app)).unwrap_or(0);
+        (found < idle.len()).then(|| idle.remove(found))
+    }
+
+    /// Keeps a connection that is quiet and still answers; what was begun on it is taken back.
+    async fn settle(&self, mut told: Told) {
+        let settling = async {
+            match told.state {
+                State::Quiet => Ok(()),
+                State::Used => told.conn.ping().await,
+                State::Open => sqlx::raw_sql("rollback").execute(&mut told.conn).await.map(drop),
+            }
+        };
+        match timeout(QUIET_WITHIN, settling).await {
+            Ok(Ok(())) => self.idle().push(Told { state: State::Quiet, ..told }),
+            Ok(Err(error)) => tracing::warn!(%error, "a connection of scripts' calls is gone"),
+            Err(_) => tracing::warn!("a connection of scripts' calls does not come to rest, and is left"),
+        }
+    }
+}
+
+impl AppConnection {
+    /// Says whose rows are to be seen, unless it is known.
+    async fn tell(&mut self, app: AppId) -> sqlx::Result<()> {
+        let told = self.told_mut();
+        if told.app == Some(app) {
+            return Ok(());
+        }
+        (told.app, told.state) = (None, State::Used);
+        sqlx::query("select set_config('picloud.app', $1, false)")
+            .bind(app.to_string())
+            .execute(&mut told.conn)
+            .await?;
+        (told.app, told.state) = (Some(app), State::Quiet);
+        Ok(())
+    }
+
+    /// Says that the answers to all of its statements have come, so that nobody needs to ask it before it is used
+    /// again. Whoever goes away before that does not get to say so.
+    pub(crate) fn answered(&mut self) {
+        let told = self.told_mut();
+        if told.state == State::Used {
+            told.state = State::Quiet;
+        }
+    }
+
+    fn told_mut(&mut self) -> &mut Told {
+        self.told.as_mut().expect("it is taken when this is dropped, and not before")
+    }
+}
+
+impl Deref for AppConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.told.as_ref().expect("it is taken when this is dropped, and not before").conn
+    }
+}
+
+impl DerefMut for AppConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        let told = self.told_mut();
+        if told.state == State::Quiet {
+            told.state = State::Used;
+        }
+        &mut told.conn
+    }
+}
+
+impl Drop for AppConnection {
+    fn drop(&mut self) {
+        let (Some(told), Some(room)) = (self.told.take(), self.room.take()) else { return };
+        if told.state == State::Quiet {
+            self.shared.idle().push(told);
+            return;
+        }
+        // Where nothing runs any more, the process ends, and the connection with it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let shared = Arc::clone(&self.shared);
+        runtime.spawn(async move {
+            shared.settle(told).await;
+            drop(room);
+        });
+    }
+}
+
+impl AppTransaction {
+    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
+        sqlx::raw_sql("commit").execute(&mut *self.0).await?;
+        self.0.told_mut().state = State::Quiet;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(mut self) -> sqlx::Result<()> {
+        sqlx::raw_sql("rollback").execute(&mut *self.0).await?;
+        self.0.told_mut().state = State::Quiet;
+        Ok(())
+    }
+}
+
+impl Deref for AppTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for AppTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+/// Connects, and waits for a server that is starting.
+async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+    loop {
+        match PgConnection::connect_with(options).await {
+            Err(error) if is_starting(&error) => sleep(CONNECT_AGAIN).await,
+            result => return result,
+        }
+    }
+}
+
+fn is_starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        // It takes nobody yet; it has no room now.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03" || code == "53300"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
