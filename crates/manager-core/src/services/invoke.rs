@@ -123,7 +123,7 @@ async fn find(services: &Services, call: &HostCall, script: &str) -> Result<Scri
     let name: ScriptName = script.parse().map_err(|_| missing())?;
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let found = store::scripts::enabled_target(&mut conn, call.context.app(), &name).await;
-    found.map_err(|error| failed(&error))?.ok_or_else(missing)
+    conn.answered(found).map_err(|error| failed(&error))?.ok_or_else(missing)
 }
 
 /// A script that is called has no more than its caller: neither fuel nor time beyond what is left.

@@ -74,7 +74,7 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
     let () = args(call)?;
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let names = store::secrets::names(&mut conn, call.context.app()).await;
-    let names = names.map_err(|error| failed(&error))?;
+    let names = conn.answered(names).map_err(|error| failed(&error))?;
     let json = serde_json::to_string(&names).expect("texts are JSON");
     Ok(Reply::success(&SecretNames { json: &json }))
 }

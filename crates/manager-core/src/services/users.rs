@@ -107,11 +107,14 @@ pub(super) async fn me(services: &Services, call: &HostCall) -> Result<Reply, Ca
     call.context.confidential.add(token);
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let live = store::app_user_sessions::live(&mut conn, app, hash).await;
-    let Some(session) = live.map_err(|error| failed(&error))? else { return Ok(found(None)) };
-    if session.needs_sight {
-        let seen = store::app_user_sessions::mark_seen(&mut conn, app, session.id).await;
-        seen.map_err(|error| failed(&error))?;
-    }
+    let session = match live {
+        Ok(Some(session)) if session.needs_sight => {
+            let seen = store::app_user_sessions::mark_seen(&mut conn, app, session.id).await;
+            conn.answered(seen).map(|_| Some(session))
+        }
+        live => conn.answered(live),
+    };
+    let Some(session) = session.map_err(|error| failed(&error))? else { return Ok(found(None)) };
     Ok(found(Some(&show(&session.user))))
 }
 
@@ -248,7 +251,7 @@ pub(super) async fn reset_password(services: &Services, call: &HostCall) -> Resu
     let holder = {
         let mut conn = services.data.acquire(&Access::of_script(call)).await?;
         let holder = store::app_user_tokens::holder(&mut conn, app, Purpose::Reset, token_hash).await;
-        holder.map_err(|error| failed(&error))?
+        conn.answered(holder).map_err(|error| failed(&error))?
     };
     // Looked at before, so that nobody has passwords hashed without a token.
     let Some(id) = holder else { return Ok(found(None)) };
@@ -275,7 +278,7 @@ async fn account(
 ) -> Result<Option<Account>, CallError> {
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let account = store::app_users::account(&mut conn, call.context.app(), login).await;
-    account.map_err(|error| failed(&error))
+    conn.answered(account).map_err(|error| failed(&error))
 }
 
 /// The hash of a new password for somebody, made before anything is locked: it takes its time.
@@ -289,7 +292,8 @@ async fn hash_for(
     let app = call.context.app();
     let user = {
         let mut conn = services.data.acquire(&Access::of_script(call)).await?;
-        store::app_users::by_id(&mut conn, app, id).await.map_err(|error| failed(&error))?
+        let user = store::app_users::by_id(&mut conn, app, id).await;
+        conn.answered(user).map_err(|error| failed(&error))?
     };
     let login = app_users::login(&user.ok_or_else(no_user)?.login)?;
     services.app_users.hash(app, password, &login).await
