@@ -19,7 +19,7 @@ const JUMP_US: u64 = 5_000_000;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// Rows of one fetch: they keep a processor of the database busy for a millisecond or two, and others wait for it.
-const ROWS_MAX: usize = 256;
+const FETCH_ROWS_MAX: usize = 256;
 /// Of each app, also when there are many: fewer are not worth a statement.
 const ROWS_PER_APP_MIN: usize = 16;
 
@@ -112,7 +112,7 @@ impl Reading {
         if !self.is_wanted || self.in_flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
-        let rows_max = window.room()?.min(ROWS_MAX);
+        let rows_max = window.room()?.min(FETCH_ROWS_MAX);
         self.is_wanted = false;
         self.next_fetch += 1;
         self.in_flight = Some(self.next_fetch);

@@ -65,6 +65,46 @@ fn backlogs_yield_to_an_app_with_few_events_and_to_no_other() {
 }
 
 #[test]
+fn a_backlog_is_read_on_where_it_broke_off_until_something_else_happens() {
+    use super::{Action, Capacity, Core, Event, Page};
+    use shared::id::AppId;
+    use std::time::Duration;
+    let (far, near) = (AppId::new(), AppId::new());
+    let mut core = Core::new(Capacity { runs: 0, runs_per_app: 0, rows: 1_000 }, 1);
+    let mut step = |event| {
+        let mut actions = Vec::new();
+        core.step(Duration::ZERO, event, &mut actions);
+        actions.into_iter().find_map(|action| match action {
+            Action::Fetch(fetch) => Some((fetch.fetch, fetch.low_water_us)),
+            _ => None,
+        })
+    };
+    let acquired = |app| Event::Acquired {
+        shard: rows::row(1, app, 0, 1, false).shard(),
+        suspect_max_id: 0,
+        last_id: 0,
+        is_continued: false,
+    };
+    let page = |rows: &[(i64, AppId, i64)]| {
+        let rows: Vec<_> =
+            rows.iter().map(|&(id, app, due_us)| rows::row(id, app, due_us, 1, false)).collect();
+        Page { apps: 2, is_full: true, at_us: 1_000, rows, ..Page::default() }
+    };
+    step(acquired(far));
+    let (fetch, low) = step(acquired(near)).unwrap();
+    assert_eq!(low, None);
+    let found = page(&[(2, far, 200), (3, near, 50), (4, far, 300), (5, near, 60)]);
+    let (fetch, low) = step(Event::Fetched { fetch, page: found }).unwrap();
+    assert_eq!(low, Some(59), "the app of which it got least far, and others that are due with its last");
+    let (fetch, low) = step(Event::Fetched { fetch, page: page(&[(6, far, 400), (7, near, 70)]) }).unwrap();
+    assert_eq!(low, None, "there may be apps of which it has no row");
+    assert_eq!(step(Event::Dirty), None, "one at a time");
+    let found = page(&[(8, far, 500), (9, near, 80), (10, near, 90)]);
+    let (_, low) = step(Event::Fetched { fetch, page: found }).unwrap();
+    assert_eq!(low, None, "what somebody told of meanwhile may be older");
+}
+
+#[test]
 fn every_promise_holds_in_200_bad_worlds() {
     match std::env::var("PICLOUD_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => all_hold(seed..seed + 1),
