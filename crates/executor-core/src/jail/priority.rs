@@ -1,5 +1,5 @@
 //! What the process asks of the machine's scheduler: that its parent goes first, and while guests run for long,
-//! everybody else too.
+//! everybody else too; and that PostgreSQL, which the parent starts, takes short turns.
 
 use libc::{c_int, c_long, c_ulong};
 use nix::errno::Errno;
@@ -82,10 +82,10 @@ impl Priority {
     }
 }
 
-/// Has a thread, and the processes that it starts, run for a tenth of a millisecond at a stretch. How much of a processor each
-/// gets stays the same, but whoever has little to do waits less for those that have much: without it, until the
-/// kernel's next tick. For PostgreSQL, where a statement of one row and one of hundreds run side by side (ADR 32).
-/// Linux before 6.12 pays no attention to it, and nothing depends on it.
+/// Has a thread, and the processes that it starts, run for a tenth of a millisecond at a stretch. How much of a
+/// processor each gets stays the same, but whoever has little to do waits less for those that have much. For
+/// PostgreSQL, where a statement of one row and one of hundreds run side by side (ADR 32). Linux before 6.12 pays no
+/// attention to it, and nothing depends on it.
 pub fn run_in_short_stretches() {
     // SAFETY: it takes two numbers; 0 is this thread.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
