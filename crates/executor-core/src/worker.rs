@@ -131,16 +131,16 @@ fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<Worker, Wor
     end_by_exit();
     let (jail, socket) = jail::enter(parent, wanted)?;
     let mut channel = Channel::new(socket);
-    let (hello, code) = receive_hello(&mut channel)?;
-    let sandbox = Sandbox::load(hello.slots, code.as_ref())?;
-    drop(code);
+    let (hello, published) = receive_hello(&mut channel)?;
+    let sandbox = Sandbox::load(hello.slots, published.as_ref())?;
+    drop(published);
     let slots = sandbox.slots;
     let data_bytes = data_bytes(slots, hello.image_cache_bytes);
-    let guest = sandbox.guest.module().clone();
+    let code = sandbox.code.clone();
     let cache_bytes = usize::try_from(hello.image_cache_bytes).unwrap_or(usize::MAX);
     let scheduler = Scheduler::new(sandbox, cache_bytes);
     let priority = Priority::take();
-    let layers = jail.lock(data_bytes, guest.text(), rules)?;
+    let layers = jail.lock(data_bytes, code, rules)?;
     let hello = HelloParent { protocol: PROTOCOL_VERSION, slots, guest: GUEST_SHA256, layers };
     codec::encode(&mut channel.outbound, FromWorker::Hello as u8, 0, 0, &hello);
     Ok(Worker { channel, scheduler, priority })

@@ -1,5 +1,6 @@
 //! Steps 15 and 16: the code that is there is all there will ever be.
 
+use std::ops::Range;
 use std::ptr;
 
 use libc::{self, c_int, c_ulong, c_void, size_t};
@@ -23,9 +24,9 @@ pub(super) fn refuse_new_code(jail: &mut Jail) {
 }
 
 /// Step 16. Executable memory can be neither unmapped nor replaced; Linux 6.10 and newer.
-pub(super) fn seal_code(jail: &mut Jail, guest: &[u8]) {
+pub(super) fn seal_code(jail: &mut Jail, guest: Range<usize>) {
     let seal_all = || {
-        let mut ranges = vec![(guest.as_ptr().addr(), guest.len())];
+        let mut ranges = vec![(guest.start, guest.len())];
         // SAFETY: the callback has the type that is asked for, and gets back the pointer to
         // `ranges`, which nobody else uses until the call returns.
         unsafe { libc::dl_iterate_phdr(Some(collect), ptr::from_mut(&mut ranges).cast()) };

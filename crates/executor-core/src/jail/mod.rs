@@ -25,6 +25,7 @@ mod verdicts;
 
 use std::fmt::Display;
 use std::io::Write;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -96,9 +97,14 @@ pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> 
 impl Jail {
     /// Steps 12 to 17, once the guest is loaded: loading needs memory that becomes
     /// executable. `data_bytes` is the most writable memory the
-    /// worker may have, `code` the guest's, `rules` the calls the filter lets through. Answers the
+    /// worker may have, `code` where the guest's is, `rules` the calls the filter lets through. Answers the
     /// layers that hold.
-    pub fn lock(mut self, data_bytes: u64, code: &[u8], rules: &[Allowed]) -> Result<Layers, JailError> {
+    pub fn lock(
+        mut self,
+        data_bytes: u64,
+        code: Range<usize>,
+        rules: &[Allowed],
+    ) -> Result<Layers, JailError> {
         landlock::deny_all(&mut self); // 12: before 13, as it needs a descriptor for a moment
         resources::limit(&mut self, data_bytes)?; // 13: after everything that opens or maps
         speculation::forbid(&mut self); // 14: anywhere before 17; here, so that loading is not slowed

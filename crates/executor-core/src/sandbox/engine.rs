@@ -1,5 +1,6 @@
 //! The engine and the embedded guest, ready to be instantiated.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub(crate) enum SandboxError {
 pub(crate) struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) guest: InstancePre<GuestState>,
+    /// Where its code is, and whatever else is executable because of it.
+    pub(crate) code: Range<usize>,
     pub(crate) slots: u16,
     /// In which the kernel protects memory: 4 KiB, on some ARM boards 16 or 64 KiB.
     pub(crate) page_bytes: usize,
@@ -56,9 +59,15 @@ impl Sandbox {
     /// Reserves address space for `slots` guests, or for as many as this machine has room for:
     /// boards with 39-bit addresses have less of it than servers. `code` is the guest's as the parent published it.
     pub(crate) fn load(slots: u16, code: Option<&OwnedFd>) -> Result<Self, SandboxError> {
-        let (engine, slots) = reserve(slots.max(1))?;
         // It is quicker there, and the same here.
         let published = code.and_then(|code| huge::map(code, GUEST.0.len()).ok());
+        let place = published.map(|pages| pages.addr().get()..pages.addr().get() + pages.len());
+        let memory = Arc::new(InPlace::new(place));
+        let (engine, slots) = reserve(slots.max(1), &memory)?;
+        let guest = published.map_or_else(
+            || NonNull::from(&GUEST.0),
+            |pages| NonNull::slice_from_raw_parts(pages.cast(), GUEST.0.len()),
+        );
         // SAFETY: the bytes are what `build.rs` got from this version of wasmtime for this target. They are
         // part of this executable, or of a sealed copy that the parent made of its own, which is the same
         // executable; so they are there to the end, and whoever could change them could change this code.
@@ -67,16 +76,18 @@ impl Sandbox {
             if IN_USE.swap(true, Ordering::Relaxed) {
                 Module::deserialize(&engine, &GUEST.0)
             } else {
-                Module::deserialize_raw(&engine, published.unwrap_or_else(|| NonNull::from(&GUEST.0)))
+                Module::deserialize_raw(&engine, guest)
             }
         };
         let module = module.map_err(SandboxError::Guest)?;
         let mut linker = Linker::new(&engine);
         imports::define(&mut linker).map_err(SandboxError::Guest)?;
         let guest = linker.instantiate_pre(&module).map_err(SandboxError::Guest)?;
+        let text = module.text().as_ptr_range();
+        let code = memory.executable(&(text.start.addr()..text.end.addr()));
         // The jail seals the guest's code, which could then not be unmapped: it stays to the end.
         std::mem::forget(module);
-        Ok(Self { engine, guest, slots, page_bytes: page_bytes() })
+        Ok(Self { engine, guest, code, slots, page_bytes: page_bytes() })
     }
 }
 
@@ -86,12 +97,12 @@ pub fn publish() -> std::io::Result<OwnedFd> {
     Ok(huge::publish(&GUEST.0)?)
 }
 
-fn reserve(wanted: u16) -> Result<(Engine, u16), SandboxError> {
+fn reserve(wanted: u16, memory: &Arc<InPlace>) -> Result<(Engine, u16), SandboxError> {
     let mut slots = wanted;
     loop {
         let mut config = shared_config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
-        config.with_custom_code_memory(Some(Arc::new(InPlace)));
+        config.with_custom_code_memory(Some(memory.clone()));
         match Engine::new(&config) {
             Ok(engine) => return Ok((engine, slots)),
             Err(_) if slots > 1 => slots /= 2,

@@ -8,6 +8,7 @@
 
 use std::ffi::CStr;
 use std::num::NonZero;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -45,7 +46,13 @@ pub(super) fn publish(code: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-/// In a worker: the `len` bytes of code that the parent published, to the end of the process.
+/// The huge pages that these addresses have a part of.
+pub(super) const fn whole(addresses: &Range<usize>) -> Range<usize> {
+    addresses.start / HUGE_BYTES * HUGE_BYTES..addresses.end.next_multiple_of(HUGE_BYTES)
+}
+
+/// In a worker: the `len` bytes of code that the parent published, with the rest of their last huge page, to the end
+/// of the process.
 pub(super) fn map(file: &OwnedFd, len: usize) -> Result<NonNull<[u8]>, Errno> {
     let size = len.next_multiple_of(HUGE_BYTES);
     if usize::try_from(fstat(file)?.st_size) != Ok(size) {
@@ -55,7 +62,7 @@ pub(super) fn map(file: &OwnedFd, len: usize) -> Result<NonNull<[u8]>, Errno> {
     // Private, since a shared mapping of what is sealed is refused before Linux 6.7.
     let start = place.map(file, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE)?;
     std::mem::forget(place);
-    Ok(NonNull::slice_from_raw_parts(start.cast(), len))
+    Ok(NonNull::slice_from_raw_parts(start.cast(), size))
 }
 
 /// Addresses that are kept free for a mapping that begins at a huge page.
@@ -117,7 +124,9 @@ mod tests {
         let mapped = map(&file, code.len()).unwrap();
         assert_eq!(mapped.cast::<u8>().addr().get() % HUGE_BYTES, 0);
         // SAFETY: mapped for reading, to the end of the process.
-        assert_eq!(unsafe { mapped.as_ref() }, code);
+        let bytes = unsafe { mapped.as_ref() };
+        assert!(bytes.starts_with(&code));
+        assert_eq!(bytes.len() % HUGE_BYTES, 0);
         assert_eq!(map(&file, code.len() + HUGE_BYTES), Err(Errno::EINVAL), "the code of another build");
     }
 
