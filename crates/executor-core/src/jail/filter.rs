@@ -49,10 +49,11 @@ fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompRule>, BackendError> 
     }
     let conditions = arguments.iter().map(|Argument(index, test)| {
         let (operator, value) = match *test {
-            Test::Is(value) => (SeccompCmpOp::Eq, value),
+            Test::Int(_) | Test::Null => (SeccompCmpOp::Eq, test.good()),
             Test::Bits { of, set } => (SeccompCmpOp::MaskedEq(of), set),
         };
-        SeccompCondition::new(*index, SeccompCmpArgLen::Dword, operator, value)
+        let width = if test.is_wide() { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
+        SeccompCondition::new(*index, width, operator, value)
     });
     Ok(vec![SeccompRule::new(conditions.collect::<Result<_, _>>()?)?])
 }

@@ -82,6 +82,7 @@ pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> 
     process::check_environment()?; // 2: what exec was given; nothing can be taken back here
     processes::become_first(&mut jail)?; // 3: where ids do not matter yet, and while there is an output
     let socket = descriptors::arrange()?; // 4: before anything opens a descriptor of its own
+    resources::be_first_to_go(); // 5: while there is a /proc, whose files are still this user's
     priority::allow_return(); // 5: with the rights that the next line gives up
     identity::take_own(&mut jail); // 5: before the user namespace, where ids can no longer change
     namespaces::leave(&mut jail); // 6: their rights come from step 5, or from a user namespace

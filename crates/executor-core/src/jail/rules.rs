@@ -11,16 +11,42 @@ use shared::wire::worker::SOCKET_FD;
 /// What an argument must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Test {
-    Is(u64),
-    /// Of these bits, exactly those are set.
-    Bits {
-        of: u64,
-        set: u64,
-    },
+    /// For an `int`. The kernel takes its low 32 bits alone, and what callers leave in the others is anything.
+    Int(u32),
+    /// For a pointer: none. The kernel takes all 64 bits, and memory can be had at addresses whose low half is 0.
+    Null,
+    /// For a word of flags, of which the kernel takes all 64 bits: of these bits, exactly those are set.
+    Bits { of: u64, set: u64 },
 }
 
-/// An argument of a call, counted from 0. Only its low 32 bits are looked at, as the kernel does for
-/// all of these.
+impl Test {
+    /// The bits by which an argument can fail.
+    pub const fn checked_bits(self) -> u64 {
+        match self {
+            Self::Int(_) => LOW_HALF,
+            Self::Null => u64::MAX,
+            Self::Bits { of, .. } => of,
+        }
+    }
+
+    /// Whether some of them are beyond the low 32.
+    pub const fn is_wide(self) -> bool {
+        self.checked_bits() > LOW_HALF
+    }
+
+    /// A value that passes.
+    pub const fn good(self) -> u64 {
+        match self {
+            Self::Int(value) => value as u64,
+            Self::Null => 0,
+            Self::Bits { set, .. } => set,
+        }
+    }
+}
+
+pub(super) const LOW_HALF: u64 = u32::MAX as u64;
+
+/// An argument of a call, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Argument(pub u8, pub Test);
 
@@ -55,18 +81,18 @@ pub(super) const NATIVE: TargetArch = TargetArch::aarch64;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("the list of system calls is for x86-64 and aarch64");
 
-const SOCKET: Test = Test::Is(SOCKET_FD.unsigned_abs() as u64);
-const STANDARD_ERROR: Test = Test::Is(2);
+const SOCKET: Test = Test::Int(SOCKET_FD.unsigned_abs());
+const STANDARD_ERROR: Test = Test::Int(2);
 const NOT_EXECUTABLE: Test = Test::Bits { of: libc::PROT_EXEC.unsigned_abs() as u64, set: 0 };
 const MEMORY_ALONE: Test = Test::Bits {
     of: (libc::MAP_SHARED | libc::MAP_ANONYMOUS).unsigned_abs() as u64,
     set: libc::MAP_ANONYMOUS.unsigned_abs() as u64,
 };
-const NO_FLAG_BUT_MAYMOVE: Test = Test::Bits { of: !(libc::MREMAP_MAYMOVE.unsigned_abs()) as u64, set: 0 };
-const GIVE_BACK: Test = Test::Is(libc::MADV_DONTNEED.unsigned_abs() as u64);
-const MONOTONIC: Test = Test::Is(libc::CLOCK_MONOTONIC.unsigned_abs() as u64);
-const NOTHING: Test = Test::Is(0);
-const ONE: Test = Test::Is(1);
+const NO_FLAG_BUT_MAYMOVE: Test = Test::Bits { of: !(libc::MREMAP_MAYMOVE.unsigned_abs() as u64), set: 0 };
+const GIVE_BACK: Test = Test::Int(libc::MADV_DONTNEED.unsigned_abs());
+const MONOTONIC: Test = Test::Int(libc::CLOCK_MONOTONIC.unsigned_abs());
+const NOTHING: Test = Test::Int(0);
+const ONE: Test = Test::Int(1);
 
 const fn allow(name: &'static str, numbers: [i64; 2], arguments: &'static [Argument]) -> Allowed {
     Allowed { name, numbers, arguments }
@@ -77,9 +103,9 @@ pub const RULES: &[Allowed] = &[
     // Frames in. Not recvmsg: it could take in descriptors.
     allow("recvfrom", [45, 207], &[Argument(0, SOCKET)]),
     // Frames out, to the connected parent: no address. Not sendmsg: it could pass descriptors on.
-    allow("sendto", [44, 206], &[Argument(0, SOCKET), Argument(4, NOTHING), Argument(5, NOTHING)]),
+    allow("sendto", [44, 206], &[Argument(0, SOCKET), Argument(4, Test::Null), Argument(5, NOTHING)]),
     // Sleep until a frame comes, for as long as it takes, and with the same signals blocked as ever.
-    allow("ppoll", [271, 73], &[Argument(1, ONE), Argument(2, NOTHING), Argument(3, NOTHING)]),
+    allow("ppoll", [271, 73], &[Argument(1, ONE), Argument(2, Test::Null), Argument(3, Test::Null)]),
     // A guest's memory and stack are given back, or put back to their first state.
     allow("madvise", [28, 233], &[Argument(2, GIVE_BACK)]),
     // A guest's memory grows.

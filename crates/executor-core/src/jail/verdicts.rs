@@ -5,7 +5,7 @@
 use seccompiler::{BpfProgramRef, TargetArch};
 
 use super::filter::program;
-use super::rules::{Allowed, RULES, Test};
+use super::rules::{Allowed, LOW_HALF, RULES, Test};
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
@@ -62,21 +62,22 @@ fn verdict(program: BpfProgramRef<'_>, call: &Call) -> u32 {
 fn good(rule: &Allowed) -> [u64; 6] {
     let mut arguments = [0; 6];
     for argument in rule.arguments {
-        arguments[usize::from(argument.0)] = match argument.1 {
-            Test::Is(value) | Test::Bits { set: value, .. } => value,
-        };
+        arguments[usize::from(argument.0)] = argument.1.good();
     }
     arguments
 }
 
-/// Every way in which this argument can be wrong by one bit, and by all of them.
+/// Every way in which this argument can be wrong by one bit, by all of them, and by all of either half.
 fn bad(test: Test) -> Vec<u64> {
-    let (value, bits) = match test {
-        Test::Is(value) => (value, u64::from(u32::MAX)),
-        Test::Bits { of, set } => (set, of & u64::from(u32::MAX)),
-    };
-    let single = (0..32).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
-    single.chain([bits]).map(|wrong| value ^ wrong).collect()
+    let bits = test.checked_bits();
+    let single = (0..64).map(|bit| 1_u64 << bit);
+    let many = [u64::MAX, LOW_HALF, !LOW_HALF];
+    single
+        .chain(many)
+        .map(|wrong| wrong & bits)
+        .filter(|wrong| *wrong != 0)
+        .map(|wrong| test.good() ^ wrong)
+        .collect()
 }
 
 const ARCHITECTURES: [(TargetArch, u32, [u32; 3]); 2] =
@@ -115,6 +116,38 @@ fn every_wrong_bit_of_a_checked_argument_ends_the_process_on_both_architectures(
                         "{name} with {wrong:#x} on {target:?}"
                     );
                 }
+            }
+        }
+    }
+}
+
+/// Whoever runs native code may have memory at such an address, and in it the address of another socket, an
+/// end of the sleep or a signal mask.
+#[test]
+fn a_pointer_whose_low_half_is_0_is_not_none_on_both_architectures() {
+    for (target, architecture, _) in ARCHITECTURES {
+        let program = program(RULES, target).unwrap();
+        for (name, index) in [("sendto", 4), ("ppoll", 2), ("ppoll", 3)] {
+            let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
+            let mut call = Call { number: rule.number_on(target), architecture, arguments: good(rule) };
+            assert_eq!(verdict(&program, &call), ALLOW, "{name} on {target:?}");
+            call.arguments[index] = 0x3_0000_0000;
+            assert_eq!(verdict(&program, &call), KILL_PROCESS, "{name}, {index} on {target:?}");
+        }
+    }
+}
+
+/// Compilers leave anything there.
+#[test]
+fn the_high_half_of_an_int_does_not_matter_on_both_architectures() {
+    for (target, architecture, _) in ARCHITECTURES {
+        let program = program(RULES, target).unwrap();
+        for rule in RULES {
+            for argument in rule.arguments.iter().filter(|argument| matches!(argument.1, Test::Int(_))) {
+                let mut arguments = good(rule);
+                arguments[usize::from(argument.0)] |= !LOW_HALF;
+                let call = Call { number: rule.number_on(target), architecture, arguments };
+                assert_eq!(verdict(&program, &call), ALLOW, "{} on {target:?}", rule.name);
             }
         }
     }

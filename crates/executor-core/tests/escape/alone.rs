@@ -168,6 +168,20 @@ fn refusing_new_code_alone_stops_executable_memory() {
         row("map-executable", "", Layers::NO_NEW_CODE, "EACCES"),
         row("make-executable", "", Layers::NO_NEW_CODE, "EACCES"),
     ]);
+    for attack in ["change-key-of-code", "personality"] {
+        if succeeds_without_walls(attack) {
+            expect_all(&[row(attack, "", Layers::NO_NEW_CODE, "EACCES")]);
+        }
+    }
+}
+
+/// Not every kernel has these calls, and containers forbid some.
+fn succeeds_without_walls(attack: &str) -> bool {
+    let seen = Hostile::start(Layers::NONE, attack, "").seen();
+    if seen != "done" {
+        eprintln!("SKIPPED: {attack}, which comes to {seen} here without any wall");
+    }
+    seen == "done"
 }
 
 #[test]
@@ -177,6 +191,9 @@ fn sealed_code_alone_stays_as_it_is() {
         row("unmap-code", "", Layers::SEALED_CODE, "EPERM"),
         row("move-code", "", Layers::SEALED_CODE, "EPERM"),
     ]);
+    if succeeds_without_walls("change-key-of-code") {
+        expect_all(&[row("change-key-of-code", "", Layers::SEALED_CODE, "EPERM")]);
+    }
 }
 
 #[test]
@@ -189,10 +206,12 @@ fn the_filter_alone_kills_every_call_that_is_not_on_its_list() {
         .unwrap();
     let seen = String::from_utf8(output.stderr).unwrap();
     eprintln!("system calls 0 to 500 and their x32 twins: {}", seen.trim());
-    let arguments: usize = executor_core::jail::RULES.iter().map(|rule| rule.arguments.len()).sum();
+    let arguments = executor_core::jail::RULES.iter().flat_map(|rule| rule.arguments);
+    // Those of 64 bits are wrong in two ways.
+    let wrong: usize = arguments.map(|argument| if argument.1.is_wide() { 2 } else { 1 }).sum();
     let allowed = executor_core::jail::RULES.len();
     let never_filtered = if cfg!(target_arch = "x86_64") { 2 } else { 0 };
-    let killed = 2 * 501 - never_filtered - allowed + arguments;
+    let killed = 2 * 501 - never_filtered - allowed + wrong;
     assert_eq!(seen.trim(), format!("seen {killed} killed, {allowed} allowed"));
 }
 

@@ -13,6 +13,7 @@ mod needed;
 mod resources;
 mod secrets;
 mod sibling;
+mod start;
 mod surroundings;
 mod together;
 mod worker;

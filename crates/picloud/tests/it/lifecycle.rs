@@ -1,12 +1,12 @@
 //! How a server ends, and how it comes back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Disk, NO_LIMITS, PASSWORD, TestServer, eventually, process};
+use crate::harness::{Disk, NO_LIMITS, PASSWORD, TestServer, eventually, process, within};
 
 #[test]
 fn after_kill_9_no_worker_is_left_and_the_next_start_serves_the_same_scripts() {
@@ -30,6 +30,41 @@ fn after_kill_9_no_worker_is_left_and_the_next_start_serves_the_same_scripts() {
     // And everything else works: a login was made by the start above, a deploy is made here.
     app.deploy("kept", "\"new\"", &NO_LIMITS);
     assert_eq!(app.get("/kept").is(200).json(), "new");
+}
+
+#[test]
+fn a_busy_worker_ends_with_its_parent_long_before_its_deadline() {
+    let mut server = TestServer::start();
+    let app = server.app();
+    app.serve("busy", "loop { }", &json!({ "fuel": 300_000_000_000_u64, "timeout_ms": 300_000 }));
+    let idle: Vec<(u32, u64)> =
+        server.workers().into_iter().map(|worker| (worker, process::ticks(worker))).collect();
+    let (host, client) = (app.host.clone(), server.client.clone());
+    let request = std::thread::spawn(move || client.try_send("GET", &host, "/busy", &[], b"").is_ok());
+    let busy = eventually("the script runs", || {
+        let busy = idle.iter().find(|(worker, before)| process::ticks(*worker) > before + 5);
+        busy.map(|(worker, _)| *worker)
+    });
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    within(Duration::from_secs(5), "the busy worker died with its parent", || {
+        (!process::is_there(busy)).then_some(())
+    });
+    assert!(!request.join().unwrap(), "the script ended too early for this test to tell anything");
+}
+
+/// Attack 50, on a machine where no other limit comes first.
+#[test]
+fn for_want_of_memory_workers_go_before_their_parent() {
+    let score = |pid: u32| -> i32 {
+        let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        score.trim().parse().unwrap()
+    };
+    let server = TestServer::shared();
+    assert_eq!(score(server.pid()), score(std::process::id()), "a server asks for no place");
+    for worker in server.workers() {
+        assert_eq!(score(worker), 1_000);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use nix::errno::Errno;
 
-use crate::system::{address, byte_at, call, in_child};
+use crate::system::{address, byte_at, call, in_child, set_byte_at};
 use crate::{Seen, memory, surroundings};
 
 const READ: usize = libc::PROT_READ as usize;
@@ -59,7 +59,7 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "overwrite-code" => call(libc::SYS_mprotect, &[code(), PAGE, READ | WRITE | EXECUTE]),
         "move-code" => move_code(),
         "unmap-code" => call(libc::SYS_munmap, &[code(), PAGE]),
-        "personality" => call(libc::SYS_personality, &[libc::READ_IMPLIES_EXEC as usize]),
+        "personality" => become_executable(),
         "regain-rights" => regain_rights(),
         "mount" => call(libc::SYS_mount, &[address(c"none"), address(c"/"), address(c"tmpfs"), 0, 0]),
         "new-namespaces" => call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as usize]),
@@ -153,6 +153,12 @@ fn make_executable() -> Result<usize, Errno> {
     call(libc::SYS_mprotect, &[page, PAGE, READ | EXECUTE])
 }
 
+/// Has everything that can be read be executed too, and asks for memory to write to.
+fn become_executable() -> Result<usize, Errno> {
+    call(libc::SYS_personality, &[libc::READ_IMPLIES_EXEC as usize])?;
+    call(libc::SYS_mmap, &[0, PAGE, READ | WRITE, PRIVATE, NO_FD])
+}
+
 fn move_code() -> Result<usize, Errno> {
     let to = call(libc::SYS_mmap, &[0, PAGE, READ, PRIVATE, NO_FD])?;
     let anywhere = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as usize;
@@ -185,11 +191,17 @@ fn descriptors() -> Seen {
 /// Asks for memory until there is no more, or 1 TiB of it.
 fn exhaust_memory() -> Seen {
     const BLOCK: usize = 64 << 20;
-    for _ in 0..(1_usize << 40) / BLOCK {
+    // More than the limit leaves to a worker with one slot. Without a limit more would take the machine's last.
+    const WRITTEN_BLOCKS: usize = (1 << 30) / BLOCK;
+    for number in 0..(1_usize << 40) / BLOCK {
         let block =
             call(libc::SYS_mmap, &[0, BLOCK, READ | WRITE, PRIVATE | libc::MAP_NORESERVE as usize, NO_FD])?;
-        // Somebody who wants it uses it.
-        let _ = byte_at(block);
+        // Somebody who wants it uses it: reading alone would show one page of zeros again and again.
+        if number < WRITTEN_BLOCKS {
+            (block..block + BLOCK).step_by(PAGE).for_each(|page| set_byte_at(page, 1));
+        } else {
+            let _ = byte_at(block);
+        }
     }
     Ok("1 TiB".to_owned())
 }

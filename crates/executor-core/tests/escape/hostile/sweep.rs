@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use executor_core::jail::{self, Allowed, RULES, Test};
+use executor_core::jail::{self, Allowed, RULES};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
@@ -17,6 +17,8 @@ use crate::system::{INTERRUPTED, call, in_child, prepare_interrupt};
 const NUMBERS: std::ops::RangeInclusive<i64> = 0..=500;
 /// x86-64 has a second set of numbers, with this bit.
 const X32: i64 = 0x4000_0000;
+/// The bits of an argument that the kernel drops when it takes an `int`.
+const HIGH_HALF: u64 = 0xffff_ffff_0000_0000;
 /// How a child ends that was not killed; a child that could not enter the jail ends with 0.
 const SURVIVED: usize = 7;
 
@@ -46,15 +48,17 @@ pub(crate) fn sweep() -> Seen {
         }
         allowed += 1;
         for argument in rule.arguments {
-            let mut bad = good;
-            bad[usize::from(argument.0)] = match argument.1 {
-                Test::Is(value) => usize::try_from(value).unwrap_or(0) + 1,
-                // One bit too many.
-                Test::Bits { of, set } => usize::try_from(set | lowest_bit(of & !set)).unwrap_or(0),
-            };
-            let name = format!("{} with argument {} wrong", rule.name, argument.0);
-            check(&name, number, &bad, true, &mut surprises)?;
-            killed += 1;
+            let could_be_set = argument.1.checked_bits() & !argument.1.good();
+            // One bit too many, and one where only an argument of 64 bits has some.
+            let wrong_bits = [could_be_set, could_be_set & HIGH_HALF].map(lowest_bit);
+            let are_tried = if argument.1.is_wide() { 2 } else { 1 };
+            for wrong in &wrong_bits[..are_tried] {
+                let mut bad = good;
+                bad[usize::from(argument.0)] |= usize::try_from(*wrong).unwrap_or(0);
+                let name = format!("{} with argument {} wrong by {wrong:#x}", rule.name, argument.0);
+                check(&name, number, &bad, true, &mut surprises)?;
+                killed += 1;
+            }
         }
     }
     if surprises.is_empty() {
@@ -66,9 +70,7 @@ pub(crate) fn sweep() -> Seen {
 fn good_arguments(rule: &Allowed) -> [usize; 6] {
     let mut good = [0; 6];
     for argument in rule.arguments {
-        good[usize::from(argument.0)] = match argument.1 {
-            Test::Is(value) | Test::Bits { set: value, .. } => usize::try_from(value).unwrap_or(0),
-        };
+        good[usize::from(argument.0)] = usize::try_from(argument.1.good()).unwrap_or(0);
     }
     good
 }

@@ -41,6 +41,13 @@ pub(crate) fn byte_at(address: usize) -> u8 {
     unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
 }
 
+/// Writes one byte of this process's memory.
+pub(crate) fn set_byte_at(address: usize, byte: u8) {
+    // SAFETY: the caller got the memory from the kernel a moment ago, to be written to, and nobody else in
+    // the program knows of it. Volatile for the same reason.
+    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(byte) }
+}
+
 /// Puts nothing in the place of the page from which programs read the clock without a call: it says then that
 /// there is no such clock, as on a machine that has none.
 pub(crate) fn forget_clock() -> Result<(), Errno> {
