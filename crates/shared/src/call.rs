@@ -15,6 +15,7 @@ use crate::confidential::Confidential;
 use crate::host_call::{CallFailure, HostOp};
 use crate::id::{AppId, AppSessionId, ExecutionId, UserId};
 use crate::invocation::ScriptTarget;
+use crate::trace::TraceContext;
 use crate::wire::codec;
 
 /// Who asks. Made by the pool from what it was told to run; nothing of it comes from a worker.
@@ -33,6 +34,8 @@ pub struct CallContext {
     pub cause: Cause,
     /// The delivery that it is an attempt of; a repeated one makes the same calls again.
     pub delivery: Option<Delivery>,
+    /// The execution as a step of its caller's trace, where there is one.
+    pub trace: Option<TraceContext>,
     /// When the execution has to be over.
     pub deadline: Instant,
     /// What its calls may still use up.

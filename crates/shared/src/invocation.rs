@@ -16,6 +16,7 @@ use crate::id::{AppId, AppSessionId, DeliveryId, ExecutionId, ScriptId, UserId};
 use crate::limits::ScriptLimits;
 use crate::name::{AppSlug, ScriptName};
 use crate::script::{Bundle, BundleHash, Diagnostic, Import};
+use crate::trace::{TRACEPARENT, TraceContext};
 use crate::wire::codec;
 
 /// One version of a script, ready to run.
@@ -30,6 +31,9 @@ pub struct ScriptTarget {
     pub version: u32,
     pub bundle: BundleHash,
     pub limits: ScriptLimits,
+    /// Whether its source names `invoke`, so that it was shown when the version was deployed. Without that it calls
+    /// no other script.
+    pub may_invoke: bool,
 }
 
 /// What makes a script run.
@@ -68,6 +72,8 @@ pub struct Invocation {
     pub cause: Cause,
     /// The delivery that this is an attempt of, where an event is why it runs.
     pub delivery: Option<Delivery>,
+    /// The execution as a step of its caller's trace, where there is one; boxed, as mostly there is none.
+    pub trace: Option<Box<TraceContext>>,
     /// Goes along to those who answer the execution's calls.
     pub companion: Option<Companion>,
     /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
@@ -147,6 +153,7 @@ impl Invocation {
             client,
             is_test: false,
             is_nested: false,
+            trace: None,
             companion: None,
             cause,
             delivery,
@@ -162,6 +169,14 @@ impl Invocation {
     /// The same, as a test run.
     pub fn as_test(self) -> Self {
         Self { is_test: true, ..self }
+    }
+
+    /// The same, as a step of the trace that these headers name, if they name one.
+    #[must_use]
+    pub fn following(self, headers: &HeaderMap) -> Self {
+        let given = headers.get(TRACEPARENT);
+        let trace = given.and_then(|given| TraceContext::following(given.as_bytes()));
+        Self { trace: trace.map(Box::new), ..self }
     }
 
     /// The same, with something for those who answer its calls.

@@ -50,7 +50,8 @@ pub(super) async fn execute(
     let method = request.method().to_string();
     let path = request.uri().path().to_owned();
     let query = PairBlock::from_urlencoded(request.uri().query().unwrap_or_default());
-    let headers = forwarded_headers(request.headers());
+    let headers = request.headers().clone();
+    let seen = forwarded_headers(&headers);
     let body = read::body(request, BODY_BYTES_DEFAULT as usize).await?;
     let remote_ip = address.map(|Extension(ClientAddress(ip))| ip.to_string()).unwrap_or_default();
     let http = GuestHttp {
@@ -60,11 +61,12 @@ pub(super) async fn execute(
         remote_ip: &remote_ip,
         params: &[],
         query: query.as_bytes(),
-        headers: headers.as_bytes(),
+        headers: seen.as_bytes(),
         body: &body,
     };
     let caller = Caller::Person { id: principal.user.id, name: principal.user.username.to_string() };
-    let outcome = run(&admin, Invocation::http_of(target, request_id, Some(&caller), http)).await?;
+    let invocation = Invocation::http_of(target, request_id, Some(&caller), http).following(&headers);
+    let outcome = run(&admin, invocation).await?;
     match outcome.response {
         Some(response) => Ok(of_script(response)),
         None => Err(outcome::failed(&outcome)),

@@ -1,12 +1,15 @@
 //! Values by key.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::call::{CallCode, CallError};
 use shared::host_call::kv::{Condition, Incr, Key, List, Set, Sum};
 use shared::json_scan;
-use shared::limits::{KV_KEY_BYTES_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, KV_VALUE_BYTES_MAX};
+use shared::limits::{
+    HOST_REPLY_BYTES_MAX, KV_KEY_BYTES_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, KV_VALUE_BYTES_MAX,
+};
 use sqlx::postgres::PgConnection;
 
 use super::atomic::lock_of;
@@ -19,6 +22,9 @@ use crate::store::kv::{EntryRow, Listed};
 
 /// Values of a page together. A page that would be longer is cut short.
 const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Values of one `get_many` together, each as often as it is asked for: what an answer has room for beside a mark
+/// and a length for each of them.
+const MANY_BYTES_MAX: usize = HOST_REPLY_BYTES_MAX - 8 * KV_LIST_MAX as usize;
 
 /// A change of one key.
 #[derive(Debug, Clone, Copy)]
@@ -86,21 +92,33 @@ impl Data {
         conn.answered(found).map_err(|error| failed(&error))
     }
 
-    /// The values at these keys that there are, in any order.
+    /// The values at these keys that there are. An answer for all of the keys, where one may come twice, has room for
+    /// them.
     pub(crate) async fn kv_get_many(
         &self,
         access: &Access<'_>,
         collection: &str,
         keys: &[&str],
-    ) -> Result<Vec<(String, String)>, CallError> {
+    ) -> Result<HashMap<String, String>, CallError> {
         if keys.len() > KV_LIST_MAX as usize {
             return Err(CallError::invalid(format!("get_many takes {KV_LIST_MAX} keys at most")));
         }
         keys.iter().try_for_each(|key| check_key(&Key { collection, key }))?;
         access.take_rows(keys.len())?;
         let mut conn = self.acquire(access).await?;
-        let found = store::kv::get_many(&mut conn, access.app, collection, keys).await;
-        conn.answered(found).map_err(|error| failed(&error))
+        let found = store::kv::get_many(&mut conn, access.app, collection, keys, MANY_BYTES_MAX).await;
+        let found = conn.answered(found).map_err(|error| failed(&error))?;
+        let found: HashMap<String, String> = found.into_iter().collect();
+        // Every value that was found counts at least once, so this sees when the database stopped, too.
+        let bytes: usize = keys.iter().filter_map(|key| found.get(*key)).map(String::len).sum();
+        if bytes > MANY_BYTES_MAX {
+            let message = format!(
+                "the values at these keys are over the limit of {MANY_BYTES_MAX} bytes together; \
+                 ask for fewer keys at a time"
+            );
+            return Err(CallError::new(CallCode::TooLarge, message));
+        }
+        Ok(found)
     }
 
     /// Carries out a change by itself.

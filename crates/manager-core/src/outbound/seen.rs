@@ -12,12 +12,45 @@ const REMEMBERED_MAX: usize = 50_000;
 pub(crate) struct Destinations(Mutex<HashSet<(AppId, String)>>);
 
 impl Destinations {
-    /// Those of the given that are not known yet; from now on they are.
+    /// Those of the given that are not known to be noted.
     pub(crate) fn news(&self, app: AppId, visited: &[String]) -> Vec<String> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        visited
+            .iter()
+            .filter(|destination| !known.contains(&(app, (*destination).clone())))
+            .cloned()
+            .collect()
+    }
+
+    /// These are noted now.
+    pub(crate) fn remember(&self, app: AppId, noted: Vec<String>) {
+        let mut known = self.known();
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
-        visited.iter().filter(|destination| known.insert((app, (*destination).clone()))).cloned().collect()
+        known.extend(noted.into_iter().map(|destination| (app, destination)));
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<(AppId, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_news_until_it_has_been_noted() {
+        let destinations = Destinations::default();
+        let (app, other) = (AppId::new(), AppId::new());
+        let visited = ["a.example.com:443".to_owned(), "b.example.com:443".to_owned()];
+        // It could not be written, so it is news still.
+        for _ in 0..2 {
+            assert_eq!(destinations.news(app, &visited), visited);
+        }
+        destinations.remember(app, visited[..1].to_vec());
+        assert_eq!(destinations.news(app, &visited), visited[1..]);
+        assert_eq!(destinations.news(other, &visited), visited);
     }
 }

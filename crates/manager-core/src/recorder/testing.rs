@@ -19,6 +19,7 @@ pub(super) fn record(status: ExecutionStatus) -> ExecutionRecord {
         version: 1,
         bundle: BundleHash([7; 32]),
         limits: ScriptLimits::default(),
+        may_invoke: true,
     };
     let id = ExecutionId::new();
     ExecutionRecord {

@@ -7,6 +7,7 @@ use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::dead_letters::{List, One, Shown};
 use shared::host_call::queue::Accepted;
 use shared::id::DeadLetterId;
+use shared::limits::HOST_REPLY_BYTES_MAX;
 
 use super::{Services, args, begin, require};
 use crate::auth::Capability;
@@ -18,6 +19,8 @@ use crate::store::dead_letters::{DeadLetter, Filter, Resolution};
 
 /// Dead letters that one call lists.
 const LIMIT_MAX: u32 = 200;
+/// The same as JSON: what an answer has room for beside its frame.
+const LIST_BYTES_MAX: usize = HOST_REPLY_BYTES_MAX - 16;
 const REASON_CHARS_MAX: usize = 2_000;
 
 pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
@@ -27,10 +30,33 @@ pub(super) async fn list(services: &Services, call: &HostCall) -> Result<Reply, 
     }
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     require(services, &mut conn, call, Capability::WriteApp).await?;
-    let filter = Filter { is_unresolved: unresolved, ..Filter::default() };
-    let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, limit.into()).await;
-    let shown: Vec<_> = conn.answered(page).map_err(|error| failed(&error))?.iter().map(show).collect();
-    Ok(Reply::success(&Shown { json: &Value::Array(shown).to_string() }))
+    let app = call.context.app();
+    let newest = store::dead_letters::newest(&mut conn, app, unresolved, limit.into(), LIST_BYTES_MAX).await;
+    let letters = conn.answered(newest).map_err(|error| failed(&error))?.ok_or_else(too_large)?;
+    Ok(Reply::success(&Shown { json: &shown(&letters)? }))
+}
+
+/// Letters as JSON text, one after the other: parsed, each takes several times as much memory.
+fn shown(letters: &[DeadLetter]) -> Result<String, CallError> {
+    let mut json = String::from("[");
+    for letter in letters {
+        if json.len() > 1 {
+            json.push(',');
+        }
+        json.push_str(&show(letter).to_string());
+        if json.len() > LIST_BYTES_MAX {
+            return Err(too_large());
+        }
+    }
+    json.push(']');
+    Ok(json)
+}
+
+fn too_large() -> CallError {
+    let message = format!(
+        "these dead letters are over the limit of {LIST_BYTES_MAX} bytes together; set a lower `limit`"
+    );
+    CallError::new(CallCode::TooLarge, message)
 }
 
 pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, CallError> {

@@ -1,5 +1,6 @@
 //! What a script would do, as a dry run tells it: one entry for each call that changes something.
 
+use serde_json::Value;
 use shared::call::{CallCode, CallError, HostCall};
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
@@ -17,11 +18,22 @@ pub(super) fn note(rehearsal: &Rehearsal, call: &HostCall) -> Result<(), CallErr
     match call.op {
         HostOp::AtomicCommit => {
             let Commit { ops } = args(call)?;
-            ops.iter().filter_map(of_op).for_each(|deed| rehearsal.note(deed));
+            ops.iter().filter_map(of_op).for_each(|deed| rehearsal.note(discreet(call, deed)));
         }
-        _ => of_call(call)?.into_iter().for_each(|deed| rehearsal.note(deed)),
+        _ => of_call(call)?.into_iter().for_each(|deed| rehearsal.note(discreet(call, deed))),
     }
     Ok(())
+}
+
+/// The same without the secrets that the execution has used. What is no JSON any more without them is not shown.
+fn discreet(call: &HostCall, deed: Deed) -> Deed {
+    let confidential = &call.context.confidential;
+    let redacted = |value: Value| serde_json::from_str(&confidential.redacted(&value.to_string())).ok();
+    Deed {
+        call: deed.call,
+        target: confidential.redacted(&deed.target).into_owned(),
+        value: deed.value.and_then(redacted),
+    }
 }
 
 /// Refuses what has effects that could not be taken back.
@@ -99,8 +111,7 @@ fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
         }
         HostOp::HttpSend => {
             let http::Request { method, url, .. } = args(call)?;
-            let shown = call.context.confidential.redacted(url);
-            return Ok(Some(deed("http.send", format!("{method} {shown}"), None)));
+            return Ok(Some(deed("http.send", format!("{method} {url}"), None)));
         }
         _ => return of_event(call),
     };

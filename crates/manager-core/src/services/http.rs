@@ -65,7 +65,7 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     let mut visited = Vec::new();
     let mut visit = |target: &Target| visited.push(target.authority());
     let answer = services.outbound.send(app, &rules, target, outgoing, &mut visit).await;
-    remember(services, call, &visited).await?;
+    remember(services, call, &visited).await;
     Ok(reply(call, answer.map_err(refused)?))
 }
 
@@ -152,10 +152,11 @@ fn complete(headers: &mut HeaderMap, call: &HostCall, method: &str) {
         }
     };
     set(header::USER_AGENT, concat!("PiCloud/", env!("CARGO_PKG_VERSION")).to_owned());
-    // Ours: a step of the trace that the execution's id names.
+    // The execution's step of its caller's trace, or a step of a trace that the execution's id names.
     let trace = context.execution.as_uuid().as_u128();
-    let name = HeaderName::from_static(shared::trace::TRACEPARENT);
-    set(name, format!("00-{trace:032x}-{:016x}-00", u64::from(call.number) | 1 << 63));
+    let own = || format!("00-{trace:032x}-{:016x}-00", u64::from(call.number) | 1 << 63);
+    let traceparent = context.trace.map_or_else(own, |step| step.to_string());
+    set(HeaderName::from_static(shared::trace::TRACEPARENT), traceparent);
     if matches!(method, "POST" | "PATCH") {
         // A repeated delivery makes the same calls again; who is asked can tell.
         let execution = || context.execution.to_string();
@@ -168,16 +169,23 @@ fn complete(headers: &mut HeaderMap, call: &HostCall, method: &str) {
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
 }
 
-/// Notes where the app has been for the first time.
-async fn remember(services: &Services, call: &HostCall, visited: &[String]) -> Result<(), CallError> {
+/// Notes where the app has been for the first time. When that fails, the script has its answer all the same, and
+/// the next request notes it.
+async fn remember(services: &Services, call: &HostCall, visited: &[String]) {
     let app = call.context.app();
     let news = services.destinations.news(app, visited);
     if news.is_empty() {
-        return Ok(());
+        return;
     }
-    let mut conn = services.data.acquire(&Access::of_script(call)).await?;
-    let script = call.context.target.name.as_str();
-    store::egress::see(&mut conn, app, script, &news).await.map_err(|error| failed(&error))
+    let noted = async {
+        let mut conn = services.data.acquire(&Access::of_script(call)).await?;
+        let seen = store::egress::see(&mut conn, app, call.context.target.name.as_str(), &news).await;
+        conn.answered(seen).map_err(|error| failed(&error))
+    };
+    match noted.await {
+        Ok(()) => services.destinations.remember(app, news),
+        Err(error) => tracing::warn!(app.id = %app, %error, "where an app sends requests was not noted"),
+    }
 }
 
 /// The answer as the script gets it, without the secrets that went out: a server may send back what

@@ -36,6 +36,7 @@ struct About<'a> {
 /// who waits for them.
 pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let Invoke { script, args: given } = args(call)?;
+    check_asked_for(call)?;
     check_message(given)?;
     let context = &call.context;
     let cause = context.effect();
@@ -60,6 +61,7 @@ pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, C
     // In a dry run, what the other script does belongs to it too.
     invocation.companion.clone_from(&context.companion);
     (invocation.session, invocation.client) = (context.session, context.client);
+    invocation.trace = context.trace.map(Box::new);
     let invoke = services.invoke.get().ok_or_else(|| CallError::new(CallCode::Unavailable, "not yet"))?;
     begin(call)?;
     match invoke.invoke(Work::Run(invocation)).await {
@@ -76,6 +78,7 @@ pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, C
 /// Writes down that a script is to be run.
 pub(super) async fn later(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let InvokeAsync { script, args: given, delay_ms, attempts } = args(call)?;
+    check_asked_for(call)?;
     check_message(given)?;
     if delay_ms > QUEUE_DELAY_MS_MAX {
         return Err(CallError::invalid(format!("a call can be delayed by {QUEUE_DELAY_MS_MAX} ms at most")));
@@ -113,6 +116,17 @@ pub(super) async fn wait(call: &HostCall) -> Result<Reply, CallError> {
     }
     tokio::time::sleep_until(end.into()).await;
     Ok(Reply::success(&()))
+}
+
+/// Refuses what nobody was shown when the version was deployed: a script comes to the function by a name that it
+/// puts together, too.
+fn check_asked_for(call: &HostCall) -> Result<(), CallError> {
+    if call.context.target.may_invoke {
+        return Ok(());
+    }
+    let message = "the source does not name `invoke`, so that a deploy did not show that it calls other scripts; \
+                   write `invoke(…)` or `invoke_async(…)` in it and deploy it again";
+    Err(CallError::new(CallCode::Forbidden, message))
 }
 
 async fn find(services: &Services, call: &HostCall, script: &str) -> Result<ScriptTarget, CallError> {

@@ -1,7 +1,5 @@
 //! `kv`: values by key.
 
-use std::collections::HashMap;
-
 use shared::call::{CallError, HostCall, Reply};
 use shared::host_call::kv::{Entry, Existed, Found, FoundEntry, FoundMany, Key, Keys, List, Page, Written};
 
@@ -31,9 +29,7 @@ pub(super) async fn has(services: &Services, call: &HostCall) -> Result<Reply, C
 pub(super) async fn get_many(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let Keys { collection, keys } = args(call)?;
     let found = services.data.kv_get_many(&Access::of_script(call), collection, &keys).await?;
-    let found: HashMap<&str, &str> =
-        found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let values = keys.iter().map(|key| found.get(key).copied()).collect();
+    let values = keys.iter().map(|key| found.get(*key).map(String::as_str)).collect();
     Ok(Reply::success(&FoundMany { values }))
 }
 

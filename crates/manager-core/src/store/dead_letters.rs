@@ -110,6 +110,55 @@ pub(crate) async fn page(
     .await
 }
 
+/// The newest dead letters of an app, without the requests among their payloads; none when payloads and errors are
+/// more than `bytes_max` together.
+pub(crate) async fn newest(
+    conn: &mut PgConnection,
+    app: AppId,
+    is_unresolved: bool,
+    limit: i64,
+    bytes_max: usize,
+) -> sqlx::Result<Option<Vec<DeadLetter>>> {
+    #[derive(FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        letter: DeadLetter,
+        found: i64,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "select app_id, id, delivery_id, kind, trigger_id, script_id,
+                (select s.name from scripts s where s.app_id = dead_letters.app_id
+                                                and s.id = dead_letters.script_id) as script,
+                version, reason, attempts, errors,
+                root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms,
+                case when kind = 'http' then ''::bytea else payload end as payload, enqueued_at,
+                failed_at, resolution, resolved_at,
+                note, replayed_as, found
+         from dead_letters
+         join (
+             select id, count(*) over () as found, sum(bytes) over (order by id desc) - bytes as bytes_before
+             from (
+                 select id, octet_length(errors::text)
+                            + case when kind = 'http' then 0 else octet_length(payload) end as bytes
+                 from dead_letters
+                 where app_id = $1 and (not $2 or resolution is null)
+                 order by id desc
+                 limit $3
+             ) newest
+         ) newest using (id)
+         where app_id = $1 and bytes_before <= $4
+         order by id desc",
+    )
+    .bind(app)
+    .bind(is_unresolved)
+    .bind(limit)
+    .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await?;
+    let found = rows.first().map_or(0, |row| usize::try_from(row.found).unwrap_or(usize::MAX));
+    Ok((rows.len() == found).then(|| rows.into_iter().map(|row| row.letter).collect()))
+}
+
 /// Unresolved dead letters of an app that a filter means, the oldest after `after` first, locked.
 pub(crate) async fn lock_unresolved(
     conn: &mut PgConnection,

@@ -66,20 +66,27 @@ pub(crate) async fn has(conn: &mut PgConnection, app: AppId, key: &Key<'_>) -> s
         .await
 }
 
-/// The values at those of the keys that have one.
+/// The values at those of the keys that have one, until they are more than `bytes_max` together.
 pub(crate) async fn get_many(
     conn: &mut PgConnection,
     app: AppId,
     collection: &str,
     keys: &[&str],
+    bytes_max: usize,
 ) -> sqlx::Result<Vec<(String, String)>> {
     sqlx::query_as(concat!(
-        "select key, value from kv where app_id = $1 and collection = $2 and key = any($3) and ",
-        is_there!()
+        "select key, value from (
+             select key, value, sum(octet_length(value)) over (order by key) as bytes
+             from kv
+             where app_id = $1 and collection = $2 and key = any($3) and ",
+        is_there!(),
+        ") found
+         where bytes - octet_length(value) <= $4"
     ))
     .bind(app)
     .bind(collection)
     .bind(keys)
+    .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
     .fetch_all(conn)
     .await
 }

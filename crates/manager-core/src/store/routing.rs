@@ -17,17 +17,19 @@ use super::{apps, assets, columns, domains, former_slugs, scripts};
 /// commit.
 pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
     let apps = apps::all(conn).await?;
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "select r.app_id, r.id, r.method, r.host, r.path, r.dispatch_mode, r.body_bytes_max, r.policy,
                 a.slug, a.owner_id, r.script_id, s.name, s.live_version, v.bundle_hash, v.limits,
-                s.disabled_at is not null as is_disabled
-         from routes r
+                s.disabled_at is not null as is_disabled, ",
+        scripts::may_invoke!(),
+        " from routes r
          join apps a on a.id = r.app_id
          join scripts s on s.app_id = r.app_id and s.id = r.script_id
          join script_versions v
            on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-         order by r.app_id, r.id",
-    )
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         order by r.app_id, r.id"
+    ))
     .fetch_all(&mut *conn)
     .await?;
 

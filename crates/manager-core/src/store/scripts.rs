@@ -29,15 +29,25 @@ macro_rules! select_scripts {
     };
 }
 
+/// Whether the bundle `b` asks for calls of other scripts. Releases before did not look, and let it call them.
+macro_rules! may_invoke {
+    () => {
+        "coalesce(b.capabilities -> 'namespaces' ? 'invoke', true) as may_invoke"
+    };
+}
+pub(super) use may_invoke;
+
 /// What runs of versions need: one row for each version that the rest chooses by `v.number`.
 macro_rules! select_targets {
     ($rest:literal) => {
         concat!(
             "select a.id as app_id, a.slug, a.owner_id, s.id as script_id, s.name,
-                    v.number as live_version, v.bundle_hash, v.limits
-             from scripts s
+                    v.number as live_version, v.bundle_hash, v.limits, ",
+            may_invoke!(),
+            " from scripts s
              join apps a on a.id = s.app_id
-             join script_versions v on v.app_id = s.app_id and v.script_id = s.id ",
+             join script_versions v on v.app_id = s.app_id and v.script_id = s.id
+             join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash ",
             $rest
         )
     };
@@ -170,7 +180,7 @@ pub(crate) async fn enabled_target(
     row.as_ref().map(target_of).transpose()
 }
 
-/// Reads the columns `app_id, slug, owner_id, script_id, name, live_version, bundle_hash, limits`.
+/// Reads the columns `app_id, slug, owner_id, script_id, name, live_version, bundle_hash, limits, may_invoke`.
 pub(super) fn target_of(row: &PgRow) -> sqlx::Result<ScriptTarget> {
     Ok(ScriptTarget {
         app: row.try_get("app_id")?,
@@ -181,6 +191,7 @@ pub(super) fn target_of(row: &PgRow) -> sqlx::Result<ScriptTarget> {
         version: columns::count(row, "live_version")?,
         bundle: columns::hash(row, "bundle_hash")?,
         limits: columns::json(row, "limits")?,
+        may_invoke: row.try_get("may_invoke")?,
     })
 }
 

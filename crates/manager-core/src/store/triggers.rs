@@ -268,20 +268,22 @@ pub(crate) async fn with_held_events(conn: &mut PgConnection) -> sqlx::Result<Ve
 
 /// Every trigger of every app, with its script's live version.
 pub(crate) async fn table(conn: &mut PgConnection) -> sqlx::Result<TriggerTable> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "select t.app_id, t.id, t.kind, t.config, t.retry, t.is_enabled,
                 u.id as user_id, u.username, u.role, u.disabled_at is not null as is_disabled,
                 m.role as app_role, a.slug, a.owner_id, t.script_id, s.name, s.live_version, v.bundle_hash, v.limits,
-                s.disabled_at is not null as is_script_disabled
-         from triggers t
+                s.disabled_at is not null as is_script_disabled, ",
+        scripts::may_invoke!(),
+        " from triggers t
          join apps a on a.id = t.app_id
          left join users u on u.id = t.registered_by
          left join app_members m on m.app_id = t.app_id and m.user_id = t.registered_by
          join scripts s on s.app_id = t.app_id and s.id = t.script_id
          join script_versions v
            on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-         order by t.app_id, t.id",
-    )
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         order by t.app_id, t.id"
+    ))
     .fetch_all(conn)
     .await?;
     let mut targets: HashMap<ScriptId, Arc<ScriptTarget>> = HashMap::new();

@@ -56,6 +56,7 @@ impl Script {
             version: 1,
             bundle: BundleHash([0; 32]),
             limits: ScriptLimits::default(),
+            may_invoke: true,
         };
         let execution = ExecutionId::new();
         let context = CallContext {
@@ -67,6 +68,7 @@ impl Script {
             client: None,
             cause: Cause::root(execution),
             delivery: None,
+            trace: None,
             deadline: Instant::now() + Duration::from_secs(10),
             left: Left::default(),
             confidential: Confidential::default(),
@@ -90,6 +92,13 @@ impl Script {
     /// The same script, run for a user of the app who was let in by this session.
     pub(crate) fn in_session(mut self, session: Option<AppSessionId>) -> Self {
         Arc::get_mut(&mut self.context).unwrap().session = session;
+        self
+    }
+
+    /// The same script, of a version whose source does not name `invoke`.
+    pub(crate) fn that_names_no_invoke(mut self) -> Self {
+        let target = &mut Arc::get_mut(&mut self.context).unwrap().target;
+        Arc::get_mut(target).unwrap().may_invoke = false;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::host_call::HostOp;
 use shared::host_call::docs::{
     Counted, Create, Created, Deleted, Find, Found, Id, Mode, Page, Update, Updated,
@@ -11,6 +11,7 @@ use shared::limits::DOC_BYTES_MAX;
 
 use crate::calls::Script;
 use crate::harness::TestApi;
+use crate::kv::read_beside;
 
 impl Script {
     async fn create(&self, data: &Value) -> Result<String, String> {
@@ -202,6 +203,58 @@ async fn pages_neither_skip_nor_repeat_while_others_write() {
 }
 
 #[tokio::test]
+async fn a_page_whose_cursor_would_be_too_long_is_refused_where_there_is_more() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    for n in 0..2 {
+        script.create(&json!({ "n": n, "text": "x".repeat(60_000) })).await.unwrap();
+    }
+    let page = async |sort: &str, limit: u32| {
+        let query = json!({ "$sort": sort, "$limit": limit });
+        script.page(&query, "").await.map(|(documents, cursor)| (documents.len(), cursor.is_some()))
+    };
+    assert_eq!(page("text", 1).await, Err("too_large".into()));
+    assert_eq!(page("text", 2).await, Ok((2, false)), "nothing comes after it");
+    assert_eq!(page("n", 1).await, Ok((1, true)));
+}
+
+#[tokio::test]
+async fn what_is_there_all_the_time_is_in_the_pages_once_whatever_a_writer_does() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let script = || Script::of_app(&api, app, "default");
+    let (mut kept, mut ids) = (Vec::new(), Vec::new());
+    for n in 10..40 {
+        ids.push(script().create(&json!({ "n": n, "group": n % 3 })).await.unwrap());
+        kept.push(n.to_string());
+    }
+    for sort in [json!([]), json!("n"), json!(["-group", "n"])] {
+        let write = async |n: usize| {
+            let script = script();
+            let passing = json!({ "n": n % 50, "group": n % 4, "is_passing": true });
+            let passing = script.create(&passing).await.unwrap();
+            let change = json!({ "changed": n });
+            script.change(Mode::Merge, &ids[n * 7 % ids.len()], &change, None).await.unwrap().unwrap();
+            script.call(HostOp::DocsDelete, &Id { collection: "d", id: &passing }).await.unwrap();
+        };
+        let read = async || {
+            let query = json!({ "$sort": sort, "$limit": 4 });
+            let (script, mut seen, mut cursor) = (script(), Vec::new(), String::new());
+            loop {
+                let (documents, next) = script.page(&query, &cursor).await.unwrap();
+                let lasting = documents.iter().filter(|data| data.get("is_passing").is_none());
+                seen.extend(lasting.map(|data| data["n"].to_string()));
+                match next {
+                    Some(next) => cursor = next,
+                    None => return seen,
+                }
+            }
+        };
+        read_beside(&kept, write, read).await;
+    }
+}
+
+#[tokio::test]
 async fn people_browse_and_change_documents() {
     let api = TestApi::start().await;
     let docs = "/apps/default/docs";
@@ -230,12 +283,26 @@ fn holds(filter: &Value, document: &Value) -> bool {
         "$or" => value.as_array().unwrap().iter().any(|filter| holds(filter, document)),
         "$not" => !holds(value, document),
         path => {
-            let member = path.split('.').try_fold(document, |value, name| value.get(name));
+            let member = member(document, path);
             match value.as_object().filter(|operators| operators.keys().any(|name| name.starts_with('$'))) {
                 Some(operators) => operators.iter().all(|(name, value)| operator(name, member, value)),
                 None => equal(member.unwrap_or(&Value::Null), value),
             }
         }
+    })
+}
+
+/// What a path leads to, through maps by their names and through lists by their places, from the end where those are
+/// negative.
+fn member<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(document, |value, name| match value {
+        Value::Array(elements) => {
+            let place: isize = name.parse().ok()?;
+            let place =
+                if place < 0 { elements.len().checked_add_signed(place)? } else { place.unsigned_abs() };
+            elements.get(place)
+        }
+        value => value.get(name),
     })
 }
 
@@ -322,15 +389,27 @@ fn comparison() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// Several maps as one; of equal names the last counts.
+fn merged(maps: Vec<Value>) -> Value {
+    let members = maps.into_iter().flat_map(|map| match map {
+        Value::Object(members) => members,
+        other => panic!("{other} is no map"),
+    });
+    Value::Object(members.collect::<Map<_, _>>())
+}
+
 fn filter() -> impl Strategy<Value = Value> {
+    let operators = || prop::collection::vec(comparison(), 1..4).prop_map(merged);
     let test = prop_oneof![
-        comparison(),
-        comparison().prop_map(|inner| json!({ "$not": inner })),
+        operators(),
+        operators().prop_map(|inner| json!({ "$not": inner })),
+        (comparison(), operators()).prop_map(|(one, inner)| merged(vec![one, json!({ "$not": inner })])),
         scalar(),
         prop::collection::vec(scalar(), 0..2).prop_map(Value::from),
     ];
-    let member = ("[a-c](\\.[a-c])?", test).prop_map(|(path, test)| json!({ path: test }));
-    member.prop_recursive(3, 12, 3, |inner| {
+    let member = ("[a-c](\\.([a-c]|0|1|-1)){0,2}", test).prop_map(|(path, test)| json!({ path: test }));
+    let members = prop::collection::vec(member, 1..3).prop_map(merged);
+    members.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             (prop_oneof![Just("$and"), Just("$or")], prop::collection::vec(inner.clone(), 0..3))
                 .prop_map(|(name, filters)| json!({ name: filters })),
@@ -368,6 +447,10 @@ fn every_filter_finds_what_the_evaluator_says() {
             query["$limit"] = 1_000.into();
             let found = runtime.block_on(execution().page(&query, "")).unwrap().0;
             let expected: Vec<_> = all.iter().filter(|document| holds(&filter, document)).cloned().collect();
+            let query = filter.to_string();
+            let find = Find { collection: "d", query: &query, cursor: "" };
+            let counted = runtime.block_on(execution().call(HostOp::DocsCount, &find)).unwrap();
+            prop_assert_eq!(counted.read::<Counted>().count, expected.len() as u64, "{}", filter);
             prop_assert_eq!(found, expected, "{}", filter);
             Ok(())
         })
@@ -390,8 +473,8 @@ fn rank(value: &Value) -> u8 {
 /// last member's order is turned.
 fn by_members(keys: &[(String, bool)], a: (usize, &Value), b: (usize, &Value)) -> std::cmp::Ordering {
     use std::cmp::Ordering::Equal;
-    let ways = keys.iter().map(|(name, is_descending)| {
-        let (a, b) = (&a.1[name], &b.1[name]);
+    let ways = keys.iter().map(|(path, is_descending)| {
+        let [a, b] = [a.1, b.1].map(|document| member(document, path).unwrap_or(&Value::Null));
         let way = rank(a).cmp(&rank(b)).then_with(|| order(a, b).unwrap_or(Equal));
         if *is_descending { way.reverse() } else { way }
     });
@@ -402,8 +485,8 @@ fn by_members(keys: &[(String, bool)], a: (usize, &Value), b: (usize, &Value)) -
 }
 
 fn sort_keys() -> impl Strategy<Value = Vec<(String, bool)>> {
-    let name = prop_oneof![Just("s"), Just("t"), Just("u")].prop_map(str::to_owned);
-    prop::collection::vec((name, any::<bool>()), 0..4)
+    let path = prop::sample::select(vec!["s", "t", "u", "v.w", "v.0", "v.-1"]).prop_map(str::to_owned);
+    prop::collection::vec((path, any::<bool>()), 0..4)
 }
 
 #[test]
@@ -415,11 +498,16 @@ fn every_order_and_every_part_of_it_is_what_the_evaluator_says() {
         (api, script)
     });
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(1) });
-    // A member is missing in some, which counts as null.
-    let members = (scalar(), scalar(), prop::option::of(scalar()));
+    // A member is missing in some, which counts as null, and so does what is behind one that is no map or list.
+    let within = prop_oneof![
+        scalar(),
+        scalar().prop_map(|w| json!({ "w": w })),
+        prop::collection::vec(scalar(), 0..3).prop_map(Value::from),
+    ];
+    let members = (scalar(), scalar(), prop::option::of(scalar()), within);
     let made = runner.run(&prop::collection::vec(members, 120), |members| {
-        for (s, t, u) in members {
-            let mut data = json!({ "s": s, "t": t });
+        for (s, t, u, v) in members {
+            let mut data = json!({ "s": s, "t": t, "v": v });
             if let Some(u) = u {
                 data["u"] = u;
             }

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 use shared::call::{FORGED, SUCCESS};
 use shared::host_call::HostOp;
-use shared::host_call::dead_letters::{List, One};
+use shared::host_call::dead_letters::{List, One, Shown};
+use shared::host_call::invoke::{Invoke, InvokeAsync};
 use shared::host_call::secrets::{SecretName, SecretValue, SetSecret};
 use shared::id::{AppId, DeadLetterId};
 
@@ -54,6 +55,53 @@ async fn attack_48_calls_that_those_may_not_make_for_whom_the_execution_runs() {
     assert_eq!((nobody.len(), viewer.len()), (6, 6), "{denials:?}");
     assert_eq!((&nobody[5]["method"], &nobody[5]["path"]), (&json!("*"), &json!("the script script")));
     assert_eq!((&nobody[0]["username"], &viewer[0]["username"]), (&Value::Null, &json!("bob")));
+}
+
+#[tokio::test]
+async fn attack_calls_of_scripts_by_a_version_that_does_not_name_invoke() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await.that_names_no_invoke();
+    let now = script.call(HostOp::Invoke, &Invoke { script: "hello", args: "1" }).await;
+    let later = InvokeAsync { script: "hello", args: "1", delay_ms: 0, attempts: 0 };
+    let later = script.call(HostOp::InvokeAsync, &later).await;
+    assert_eq!((now, later), (Err("forbidden".into()), Err("forbidden".into())));
+    assert_eq!(api.database.scalar::<i64>("select count(*) from outbox").await, 0);
+}
+
+#[tokio::test]
+async fn attack_dead_letters_that_are_longer_together_than_any_answer() {
+    let api = TestApi::start().await;
+    let owner = api.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap();
+    let script = Script::of(&api, "default").await.on_behalf_of(owner);
+    let app = api.app_id("default").await;
+    let give_up = async |kind: &str, payload: &str| {
+        let id = DeadLetterId::new();
+        api.database
+            .execute(&format!(
+                "insert into dead_letters (app_id, id, delivery_id, kind, script_id, reason, attempts, errors, root_id,
+                    depth, max_attempts, base_ms, cap_ms, payload, enqueued_at)
+                 values ('{app}', '{id}', '{id}', '{kind}', '{id}', 'exhausted', 1, '[]', '{id}',
+                    0, 1, 0, 0, {payload}, now())"
+            ))
+            .await;
+    };
+    let list = async |limit: u32| {
+        let answer = script.call(HostOp::DeadLettersList, &List { unresolved: true, limit }).await;
+        answer.map(|answer| {
+            let shown: Vec<Value> = serde_json::from_str(answer.read::<Shown<'_>>().json).unwrap();
+            shown.iter().map(|letter| letter["event"].as_str().map_or(0, str::len)).collect::<Vec<_>>()
+        })
+    };
+    let refused: Result<Vec<usize>, String> = Err("too_large".into());
+    for _ in 0..10 {
+        give_up("function", "convert_to('\"' || repeat('x', 1000000) || '\"', 'UTF8')").await;
+    }
+    // A request is not shown, and is not read for that.
+    give_up("http", "convert_to(repeat('x', 8000000), 'UTF8')").await;
+    assert_eq!(list(1).await, Ok(vec![0]));
+    assert_eq!(list(5).await, Ok(vec![0, 1_000_000, 1_000_000, 1_000_000, 1_000_000]));
+    assert_eq!(list(6).await, refused);
+    assert_eq!(list(200).await, refused);
 }
 
 /// Whatever a call carries, it is about the app that its execution belongs to.

@@ -271,6 +271,7 @@ pub(crate) fn record(app: AppId, status: ExecutionStatus) -> ExecutionRecord {
         version: 1,
         bundle: BundleHash([7; 32]),
         limits: ScriptLimits::default(),
+        may_invoke: true,
     };
     let id = ExecutionId::new();
     ExecutionRecord {

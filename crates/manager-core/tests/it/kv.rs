@@ -1,12 +1,14 @@
 //! Values by key, as scripts and people use them.
 
+use std::cell::Cell;
+
 use serde_json::json;
 use shared::call::Stage;
 use shared::host_call::HostOp;
 use shared::host_call::kv::{
     Condition, Entry, Existed, Found, FoundEntry, FoundMany, Incr, Key, Keys, List, Page, Set, Sum, Written,
 };
-use shared::limits::{KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX};
+use shared::limits::{HOST_REPLY_BYTES_MAX, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX};
 
 use crate::calls::Script;
 use crate::harness::TestApi;
@@ -37,6 +39,34 @@ impl Script {
         let answer = self.call(HostOp::KvList, &list).await.unwrap();
         let Page { entries, has_more } = answer.read();
         (entries.iter().map(|entry| entry.key.to_owned()).collect(), has_more)
+    }
+}
+
+/// Beside somebody who makes, changes and removes something each time, reads all there is, over and over, until much
+/// was written. What was kept all the time is in each reading, and once; what came and went may be in it or not.
+pub(crate) async fn read_beside(
+    kept: &[String],
+    write: impl AsyncFn(usize),
+    read: impl AsyncFn() -> Vec<String>,
+) {
+    let written = Cell::new(0);
+    let writing = async {
+        for n in 0_usize.. {
+            write(n).await;
+            written.set(n + 1);
+        }
+    };
+    let reading = async {
+        while written.get() < 40 {
+            let mut seen = read().await;
+            seen.retain(|one| kept.contains(one));
+            seen.sort_unstable();
+            assert_eq!(seen, kept);
+        }
+    };
+    tokio::select! {
+        () = writing => unreachable!("there is always more to write"),
+        () = reading => {}
     }
 }
 
@@ -152,6 +182,36 @@ async fn pages_neither_skip_nor_repeat_while_others_write() {
 }
 
 #[tokio::test]
+async fn what_is_there_all_the_time_is_in_the_pages_once_whatever_a_writer_does() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let script = || Script::of_app(&api, app, "default");
+    let kept: Vec<String> = (0..40).map(|n| format!("{n:02}")).collect();
+    for key in &kept {
+        script().set(Set { key, ..SET }).await.unwrap();
+    }
+    let write = async |n: usize| {
+        let (script, key, value) = (script(), &kept[n * 7 % kept.len()], n.to_string());
+        let passing = format!("{key}-passing");
+        script.set(Set { key: &passing, ..SET }).await.unwrap();
+        script.set(Set { key, value: &value, ..SET }).await.unwrap();
+        assert!(script.is(HostOp::KvDelete, &passing).await);
+    };
+    let read = async || {
+        let (script, mut seen, mut after) = (script(), Vec::new(), String::new());
+        loop {
+            let (keys, has_more) = script.list("", 3, &after).await;
+            seen.extend(keys);
+            if !has_more {
+                return seen;
+            }
+            after.clone_from(seen.last().unwrap());
+        }
+    };
+    read_beside(&kept, write, read).await;
+}
+
+#[tokio::test]
 async fn a_page_of_long_values_is_cut_short_and_goes_on() {
     let api = TestApi::start().await;
     let script = Script::of(&api, "default").await;
@@ -163,6 +223,33 @@ async fn a_page_of_long_values_is_cut_short_and_goes_on() {
     assert!(has_more && (15..30).contains(&first.len()), "{}", first.len());
     let (rest, _) = script.list("", 1_000, first.last().unwrap()).await;
     assert_eq!(rest[0], format!("{:02}", first.len()));
+}
+
+#[tokio::test]
+async fn attack_many_values_at_once_are_refused_before_there_is_an_answer() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let value = format!("\"{}\"", "x".repeat(KV_VALUE_BYTES_MAX - 2));
+    let names: Vec<String> = (0..100).map(|n| format!("{n:02}")).collect();
+    for key in &names {
+        script.set(Set { key, value: &value, ..SET }).await.unwrap();
+    }
+    let many = async |keys: Vec<&str>| {
+        let answer = script.call(HostOp::KvGetMany, &Keys { collection: "c", keys }).await;
+        answer.map(|answer| answer.read::<FoundMany<'_>>().values.iter().flatten().count())
+    };
+    let room = HOST_REPLY_BYTES_MAX / KV_VALUE_BYTES_MAX - 1;
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let refused: Result<usize, String> = Err("too_large".into());
+    // The same key again and again, all there are, and one more than there is room for.
+    assert_eq!(many(vec!["00"; 1_000]).await, refused);
+    assert_eq!(many(all.clone()).await, refused);
+    assert_eq!(many(all[..=room].to_vec()).await, refused);
+    assert_eq!(many([&all[..room - 1], &["00"; 2]].concat()).await, refused);
+    assert_eq!(many(all[..room].to_vec()).await, Ok(room));
+    assert_eq!(many([&all[..room - 1], &["00", "none"]].concat()).await, Ok(room));
+    // Those that have none take no room.
+    assert_eq!(many(vec!["none"; 1_000]).await, Ok(0));
 }
 
 #[tokio::test]

@@ -137,7 +137,9 @@ pub(super) fn invocation(matched: &Matched<'_>, call: &Call<'_>, request_id: Arc
     let blocks = blocks(matched, call);
     let remote_ip = call.client.to_string();
     let http = blocks.http(matched, call, &remote_ip);
-    Invocation::http_of(matched.route.target.clone(), request_id, call.caller, http)
+    let invocation = Invocation::http_of(matched.route.target.clone(), request_id, call.caller, http);
+    // By now the header names our step of the trace.
+    invocation.following(&call.parts.headers)
 }
 
 pub(super) fn blocks(matched: &Matched<'_>, call: &Call<'_>) -> Blocks {

@@ -320,9 +320,10 @@ impl DataPlane {
             return accept::accept(&*self.outbox, &self.home, matched, &call, request_id).await;
         }
         let invocation = request::invocation(matched, &call, Arc::clone(request_id));
+        let trace = invocation.trace.as_deref().copied();
         let result = self.pool.work(Work::Run(invocation)).await;
         if let Some(recording) = recording {
-            recording.ran(&route.target, &result);
+            recording.ran(trace, &route.target, &result);
         }
         Ok(response::answer(result, request_id))
     }

@@ -74,15 +74,15 @@ impl<'a> Recording<'a> {
         })
     }
 
-    /// Tells of an execution that was a step of this request.
-    pub(super) fn ran(&self, target: &ScriptTarget, result: &WorkResult) {
+    /// Tells of an execution that was this step of the request's trace.
+    pub(super) fn ran(&self, step: Option<TraceContext>, target: &ScriptTarget, result: &WorkResult) {
         let WorkResult::Ran(outcome) = result else { return };
         let usage = &outcome.usage;
         let (took, queued) =
             (Duration::from_micros(usage.duration_us), Duration::from_micros(usage.queued_us));
         let number = |n: u64| Attribute::Number(n.try_into().unwrap_or(i64::MAX));
         self.sink.ended(Span {
-            context: self.context.child(),
+            context: step.unwrap_or_else(|| self.context.child()),
             is_server: false,
             name: "execution",
             // It ended just now.

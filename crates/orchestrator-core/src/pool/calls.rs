@@ -153,6 +153,7 @@ impl Execution {
                 client: invocation.client,
                 cause: invocation.cause,
                 delivery: invocation.delivery,
+                trace: invocation.trace.as_deref().copied(),
                 deadline,
                 left: Left::default(),
                 confidential: Confidential::default(),

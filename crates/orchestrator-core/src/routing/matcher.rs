@@ -125,6 +125,7 @@ mod tests {
             version: 1,
             bundle: BundleHash([0; 32]),
             limits: ScriptLimits::default(),
+            may_invoke: true,
         });
         let route = |(method, pattern): &(&str, &str)| {
             let (host, path) = pattern.split_at(pattern.find('/').unwrap());

@@ -251,6 +251,7 @@ fn invocation_with(tenant: &Tenant, body: &[u8], timeout_ms: u32) -> Invocation 
         version: 1,
         bundle: bundle().hash(),
         limits: ScriptLimits { timeout_ms, ..ScriptLimits::default() },
+        may_invoke: true,
     };
     let http = GuestHttp {
         method: "POST",

@@ -82,6 +82,7 @@ fn table(apps: usize) -> anyhow::Result<RoutingTable> {
             version: 1,
             bundle: BundleHash([0; 32]),
             limits: ScriptLimits::default(),
+            may_invoke: true,
         });
         let routes = (0..ROUTES / apps).map(|n| route(n, &target)).collect::<anyhow::Result<_>>()?;
         table.apps.push(AppRoutes {

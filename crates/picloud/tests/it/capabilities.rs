@@ -157,6 +157,33 @@ fn attack_who_may_deploy_and_not_approve_gets_nothing_approved_by_a_new_script_o
 }
 
 #[test]
+fn attack_a_name_that_is_put_together_calls_no_script() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.deploy("other", "ctx.args + 1", &NO_LIMITS);
+    let run = |name: &str, source: &str| {
+        let answer = app.run(name, source, &NO_LIMITS).is(200).json();
+        let namespaces = versions(&app, name)[0]["capabilities"]["namespaces"].clone();
+        (answer, namespaces)
+    };
+    let hidden = r#"
+        let seen = [];
+        for name in ["inv" + "oke", "inv" + "oke_async"] {
+            try { Fn(name).call("other", 1); seen.push("called"); } catch (error) { seen.push(error.code); }
+        }
+        seen"#;
+    assert_eq!(run("hidden", hidden), (json!(["forbidden", "forbidden"]), json!([])));
+    // What is shown may be called: by a pointer, too, and by a module.
+    assert_eq!(run("pointer", "Fn(\"invoke\").call(\"other\", 1)"), (json!(2), json!(["invoke"])));
+    let module = json!({ "source": "fn ask(n) { invoke(\"other\", n) }", "kind": "module" });
+    app.admin("PUT", "/scripts/asks", &module).is(201);
+    let source = "import \"asks\" as asks; asks::ask(1)";
+    assert_eq!(run("importing", source), (json!(2), json!(["invoke"])));
+    // A script that is called has what its own source asks for, and not what its caller does.
+    assert_eq!(run("calling", "invoke(\"hidden\")").0, json!(["forbidden", "forbidden"]));
+}
+
+#[test]
 fn attack_a_module_that_wants_more_reaches_nobody_before_it_is_approved() {
     let server = TestServer::shared();
     let app = server.app();

@@ -132,6 +132,28 @@ fn a_dry_run_asks_nobody_in_the_world() {
 }
 
 #[test]
+fn attack_a_dry_run_shows_no_secret_among_what_it_would_write() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let secret = "a-\"secret\"\nof the app";
+    app.admin("PUT", "/secrets/key", &json!({ "value": secret })).is(201);
+    let source = r#"
+        let secret = secrets::get("key");
+        kv::collection("c").set("k", #{ token: "Bearer " + secret });
+        docs::collection("d").create(#{ s: secret });
+        queue::send("q", secret);
+        1"#;
+    let answer = dry_run(&app, source);
+    let deeds = answer["dry_run"]["deeds"].as_array().unwrap();
+    let values: Vec<_> = deeds.iter().map(|deed| deed["value"].clone()).collect();
+    assert_eq!(
+        values,
+        [json!({ "token": "Bearer [secret]" }), json!({ "s": "[secret]" }), json!("[secret]")],
+        "{answer}"
+    );
+}
+
+#[test]
 fn what_cannot_be_taken_back_cannot_be_tried() {
     let server = TestServer::shared();
     let app = server.app();

@@ -5,6 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shared::host_call::http::Request;
+use shared::http::PairBlock;
+use shared::limits::{
+    HOST_CALL_BYTES_MAX, OUTBOUND_RESPONSE_BYTES_MAX, RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX,
+};
+use shared::wire::codec;
 
 use crate::harness::{Canary, DnsServer, NO_LIMITS, TestApp, TestServer, World, eventually, process};
 
@@ -296,6 +302,40 @@ fn a_request_says_who_asks_and_a_repeated_one_can_be_told() {
     assert!(headers["idempotency-key"].as_str().unwrap().ends_with("-1"), "{headers}");
 }
 
+/// Those who record the trace see the requests as steps of the execution; nobody else's trace goes out.
+#[test]
+fn a_request_goes_on_with_the_trace_of_the_executions_caller() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let ask = format!("http::get(\"{}\").body.headers.traceparent", world.url("/echo"));
+    app.deploy("called", &ask, &NO_LIMITS);
+    let source = format!("[ctx.request.headers.traceparent, {ask}, {ask}, invoke(\"called\")]");
+    app.serve("traced", &source, &NO_LIMITS);
+    for flags in ["00", "01"] {
+        let given = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+        let headers = [("traceparent", given.as_str())];
+        let seen = app.client().send("GET", &app.host, "/traced", &headers, b"").is(200).json();
+        let steps: Vec<&str> = seen.as_array().unwrap().iter().map(|step| step.as_str().unwrap()).collect();
+        let [of_request, first, second, nested] = steps[..] else { panic!("{seen}") };
+        for step in [of_request, first, second, nested] {
+            assert_eq!((step.len(), &step[..36], &step[52..]), (55, &given[..36], &given[52..]), "{seen}");
+            assert_ne!(&step[36..52], &given[36..52], "a step of our own");
+        }
+        assert!(first != of_request && first == second && first == nested, "{seen}");
+    }
+    // Where there is none, the execution's id is the trace, and each request a step of it.
+    app.serve("untraced", &format!("[{ask}, {ask}]"), &NO_LIMITS);
+    let reply = app.get("/untraced");
+    let seen = reply.is(200).json();
+    let trace = app.execution_of(&reply)["id"].as_str().unwrap().replace('-', "");
+    for step in seen.as_array().unwrap() {
+        let step = step.as_str().unwrap();
+        assert_eq!((step.len(), &step[3..35], &step[52..]), (55, trace.as_str(), "-00"), "{seen}");
+    }
+    assert_ne!(seen[0], seen[1]);
+}
+
 /// Who is asked can tell a request that is made again from another one.
 #[test]
 fn a_delivery_that_runs_again_sends_its_requests_with_the_same_keys() {
@@ -368,4 +408,135 @@ fn a_secret_goes_out_in_a_header_and_never_comes_in() {
     let headers = run(&app, &source);
     assert!(headers["user-agent"].is_string() && headers["x-key"].is_null(), "{headers}");
     eventually("the other world was asked", || (other.requests.load(Ordering::Relaxed) > 0).then_some(()));
+}
+
+/// The other secret, which the script asks for, shows that the search finds what is there.
+#[test]
+fn attack_44_a_secret_that_goes_out_in_a_header_is_in_no_workers_memory() {
+    let (server, world) = open_server();
+    if !server.workers().iter().all(|worker| process::is_open(*worker)) {
+        eprintln!("SKIPPED: only root may read a worker's memory from outside");
+        return;
+    }
+    let app = server.app();
+    allow_port(&app, world.port());
+    let (handed, read) = ("handed-over-and-never-seen-5b1e", "read-by-the-script-itself-c94d");
+    app.admin("PUT", "/secrets/handed", &json!({ "value": handed })).is(201);
+    app.admin("PUT", "/secrets/read", &json!({ "value": read })).is(201);
+    // `/echo` sends back what it was sent. At last nobody answers, four times for half a minute, so that the script
+    // still has all it ever had.
+    let headers = "#{ headers: #{ authorization: secrets::handle(\"handed\", \"Bearer {}\") } }";
+    let source = format!(
+        "let sent = http::get({:?}, {headers}); let echoed = http::get({:?}, {headers}); \
+         let value = secrets::get(\"read\"); \
+         for n in 0..4 {{ try {{ http::get({:?}); }} catch {{ }} }} \
+         let seen = [sent.status, echoed.body.headers.authorization, value.len()]; \
+         kv::collection(\"c\").set(\"seen\", seen);",
+        world.url("/inbox/handed"),
+        world.url("/echo"),
+        world.url("/silent"),
+    );
+    app.deploy("hand", &source, &json!({ "timeout_ms": 150_000 }));
+    // Nobody waits for it, so that the search may take its time.
+    let route = json!({ "path": "/hand", "script": "hand", "dispatch_mode": "async" });
+    app.admin("POST", "/routes", &route).is(201);
+    let canary = Canary::beside(&server.client);
+    app.post("/hand", "text/plain", b"").is(202);
+    let is_waiting = || (world.requests.load(Ordering::Relaxed) > 2).then_some(());
+    eventually("the script waits for an answer", is_waiting);
+    let workers = server.workers();
+    let hits = |value: &str| -> usize {
+        workers.iter().map(|pid| process::find_in_memory(*pid, value.as_bytes())).sum()
+    };
+    let (of_read, of_handed) = (hits(read), hits(handed));
+    eprintln!(
+        "| 44 {:<22} | {:<48} | {of_read} and {of_handed} hits |",
+        "a secret in a header", "hits of one that is read, none of one handed over"
+    );
+    assert!(of_read > 0, "the search finds nothing at all");
+    assert_eq!(of_handed, 0);
+    assert_eq!(
+        world.taken("/inbox/handed")[0]["headers"]["authorization"],
+        format!("Bearer {handed}"),
+        "it went out"
+    );
+    drop(world);
+    let seen = eventually("the script ends", || {
+        let reply = app.admin("GET", "/kv/c/seen", &Value::Null);
+        (reply.status == 200).then(|| reply.json()["value"].clone())
+    });
+    assert_eq!(seen, json!([202, "Bearer [secret]", read.len()]));
+    canary.release();
+}
+
+/// What a script catches of a request, or the status that it was answered with.
+fn caught(app: &TestApp<'_>, before: &str, request: &str) -> Value {
+    run(app, &format!("{before} try {{ return {request} }} catch (e) {{ return e.code }}"))
+}
+
+#[test]
+fn a_request_at_its_limits_goes_out_and_one_over_them_does_not() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let url = world.url("/echo");
+    let headers = |count: usize| {
+        let before = format!("let h = #{{ }}; for n in 0..{count} {{ h[`x-${{n}}`] = \"v\"; }}");
+        caught(&app, &before, &format!("http::get({url:?}, #{{ headers: h }}).status"))
+    };
+    assert_eq!(headers(RESPONSE_HEADERS_MAX), 200);
+    assert_eq!(headers(RESPONSE_HEADERS_MAX + 1), "invalid_argument");
+    let header = |bytes: usize| {
+        let before = format!("let v = \"\"; v.pad({bytes}, \"v\");");
+        caught(&app, &before, &format!("http::get({url:?}, #{{ headers: #{{ x: v }} }}).status"))
+    };
+    assert_eq!(header(RESPONSE_HEADER_BYTES_MAX), 200);
+    assert_eq!(header(RESPONSE_HEADER_BYTES_MAX + 1), "invalid_argument");
+    let asking = format!("{url}?");
+    let address = |bytes: usize| {
+        let before = format!("let to = {asking:?}; to.pad({bytes}, \"q\");");
+        caught(&app, &before, "http::get(to).status")
+    };
+    assert_eq!(address(8_192), 200);
+    assert_eq!(address(8_193), "invalid_argument");
+    assert_eq!(world.requests.load(Ordering::Relaxed), 3, "what is refused asks nobody");
+}
+
+#[test]
+fn what_a_call_sends_and_what_the_world_answers_at_and_over_their_limits() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    // A call's arguments are counted with all that is in them.
+    let url = world.url("/inbox/large");
+    let mut headers = PairBlock::default();
+    headers.push(b"content-type", b"text/plain; charset=utf-8");
+    let body = vec![b'x'; HOST_CALL_BYTES_MAX / 2];
+    let request = Request {
+        method: "POST",
+        url: &url,
+        headers: headers.as_bytes(),
+        secret_headers: b"",
+        body: &body,
+        timeout_ms: 0,
+        follows: true,
+    };
+    let mut encoded = Vec::new();
+    codec::encode_body(&mut encoded, &request);
+    let most = HOST_CALL_BYTES_MAX - (encoded.len() - body.len());
+    let post = |bytes: usize| {
+        let before = format!("let body = \"\"; body.pad({bytes}, \"x\");");
+        caught(&app, &before, &format!("http::post({url:?}, body).status"))
+    };
+    assert_eq!(post(most), 202);
+    assert_eq!(post(most + 1), "too_large");
+    let taken = world.taken("/inbox/large");
+    assert_eq!((taken.len(), taken[0]["body"].as_str().unwrap().len()), (1, most));
+
+    let get = |bytes: usize| {
+        let from = world.url(&format!("/sized?{bytes}"));
+        caught(&app, "", &format!("http::get({from:?}).body_raw.len()"))
+    };
+    assert_eq!(get(OUTBOUND_RESPONSE_BYTES_MAX), OUTBOUND_RESPONSE_BYTES_MAX);
+    assert_eq!(get(OUTBOUND_RESPONSE_BYTES_MAX + 1), "too_large");
 }

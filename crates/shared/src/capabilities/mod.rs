@@ -3,7 +3,8 @@
 //! wants more says so, and may have to wait until somebody approves it.
 //!
 //! What a script may do is decided when it does it, and not here: a server that is asked can lead
-//! elsewhere. Whatever is not plainly a literal counts as anything, `*`.
+//! elsewhere. Whatever is not plainly a literal counts as anything, `*`. A namespace is written out or not
+//! reached; the functions that call scripts have none, so their calls are refused where nothing here names them.
 
 mod tokens;
 
@@ -20,8 +21,11 @@ const ANY: &str = "*";
 /// Namespaces that reach nothing outside the script.
 const INWARD: [&str; 10] =
     ["base64", "hash", "hex", "json", "log", "random", "regex", "retry", "time", "url"];
-/// Functions that call another script; they belong to no namespace.
+/// What stands for the functions that call another script, which belong to no namespace.
+const INVOKE: &str = "invoke";
 const INVOKING: [&str; 2] = ["invoke", "invoke_async"];
+/// Makes a pointer to the function of a name.
+const POINTER: &str = "Fn";
 
 /// What a bundle asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +71,11 @@ impl Capabilities {
                 [Token::Word(namespace), Token::Path, Token::Word(function), rest @ ..] => {
                     self.call(namespace, function, rest);
                 }
-                [Token::Word(function), Token::Open, ..] if INVOKING.contains(function) => {
-                    self.namespaces.insert("invoke".to_owned());
+                [Token::Word(function), Token::Open, ..]
+                | [Token::Word(POINTER), Token::Open, Token::Text { text: function, .. }, ..]
+                    if INVOKING.contains(function) =>
+                {
+                    self.namespaces.insert(INVOKE.to_owned());
                 }
                 _ => {}
             }
@@ -187,6 +194,13 @@ mod tests {
             of("http::get(`https://a.example.com/${f(`x${1}`)}/y`, #{}); log::info(\"x\"); invoke(\"b\", 1)");
         assert_eq!(found.destinations, set(&["a.example.com"]));
         assert_eq!(found.namespaces, set(&["http", "invoke"]));
+        for source in ["invoke_async(\"b\")", "Fn(\"invoke\").call(\"b\")", "Fn( `invoke_async` )"] {
+            assert_eq!(of(source).namespaces, set(&["invoke"]), "{source}");
+        }
+        // What a call of them needs is that they are named, so these ask for nothing and get nothing.
+        for source in ["Fn(\"inv\" + \"oke\")", "let name = \"invoke\"; Fn(name)", "Fn(\"other\")"] {
+            assert_eq!(of(source).namespaces, set(&[]), "{source}");
+        }
         for source in ["secrets::get(name)", "secrets::get(\"a\" + \"b\")"] {
             assert_eq!(of(source).secrets, set(&["*"]), "{source}");
         }

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use shared::call::CallError;
+use shared::call::{CallCode, CallError};
 use uuid::Uuid;
 
 use super::query::{Path, SortKey};
@@ -26,8 +26,20 @@ impl Cursor {
         Self { values: sort.iter().map(|key| member(data, &key.path).clone()).collect(), id }
     }
 
-    pub(super) fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::json!([self.id, self.values]).to_string())
+    /// The cursor as text, unless it would be one that nobody takes back.
+    pub(super) fn encode(&self, sort: &[SortKey]) -> Result<String, CallError> {
+        let text = URL_SAFE_NO_PAD.encode(serde_json::json!([self.id, self.values]).to_string());
+        if text.len() <= BYTES_MAX {
+            return Ok(text);
+        }
+        let longest = sort.iter().zip(&self.values).max_by_key(|(_, value)| value.to_string().len());
+        let member = longest.map_or_else(String::new, |(key, _)| key.path.0.join("."));
+        let message = format!(
+            "the member {member:?} of a document is too long to sort by: what comes after it has a cursor of {} \
+             bytes, and the limit is {BYTES_MAX}",
+            text.len()
+        );
+        Err(CallError::new(CallCode::TooLarge, message))
     }
 
     /// Reads a cursor of a query that sorts by so many members.
@@ -66,6 +78,10 @@ mod tests {
 
     use super::*;
 
+    fn by(path: &str) -> SortKey {
+        SortKey { path: Path::parse(path).unwrap(), is_descending: false }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_a_cursor_of_this_query_or_refused(text: String, bytes: Vec<u8>, members in 0..3_usize) {
@@ -79,22 +95,39 @@ mod tests {
         #[test]
         fn a_cursor_comes_back_whatever_the_values_are(id: u128, values: Vec<Option<(String, i64)>>) {
             let values: Vec<_> = values.into_iter().map(|value| json!(value)).collect();
+            let sort = vec![by("a"); values.len()];
             let cursor = Cursor { values, id: Uuid::from_u128(id) };
-            let text = cursor.encode();
-            prop_assert_eq!(Cursor::decode(&text, cursor.values.len()).is_ok(), text.len() <= BYTES_MAX);
+            match cursor.encode(&sort) {
+                Ok(text) => prop_assert_eq!(Cursor::decode(&text, cursor.values.len()), Ok(cursor)),
+                Err(error) => prop_assert_eq!(error.code, CallCode::TooLarge),
+            }
         }
     }
 
     #[test]
     fn a_cursor_comes_back_as_it_was_and_a_foreign_one_is_refused() {
-        let sort = [SortKey { path: Path::parse("a.1").unwrap(), is_descending: false }];
+        let sort = [by("a.1")];
         let cursor = Cursor::behind(&sort, Uuid::from_u128(7), &json!({ "a": [1, { "x": "é" }] }));
         assert_eq!(cursor.values, [json!({ "x": "é" })]);
-        assert_eq!(Cursor::decode(&cursor.encode(), 1), Ok(cursor.clone()));
-        assert!(Cursor::decode(&cursor.encode(), 0).is_err());
+        let text = cursor.encode(&sort).unwrap();
+        assert_eq!(Cursor::decode(&text, 1), Ok(cursor));
+        assert!(Cursor::decode(&text, 0).is_err());
         for foreign in ["", "%", "bnVsbA", &URL_SAFE_NO_PAD.encode("[1,2]")] {
             assert!(Cursor::decode(foreign, 1).is_err(), "{foreign}");
         }
         assert_eq!(member(&json!({ "a": [1, 2] }), &Path::parse("a.-1").unwrap()), &json!(2));
+    }
+    #[test]
+    fn a_cursor_that_nobody_would_take_back_is_not_given_out() {
+        let sort = [by("short"), by("a.title")];
+        let of = |bytes: usize| {
+            let data = json!({ "short": 1, "a": { "title": "x".repeat(bytes) } });
+            Cursor::behind(&sort, Uuid::nil(), &data).encode(&sort)
+        };
+        let text = of(49_000).unwrap();
+        assert!(Cursor::decode(&text, 2).is_ok());
+        let error = of(50_000).unwrap_err();
+        assert_eq!(error.code, CallCode::TooLarge);
+        assert!(error.message.contains("\"a.title\"") && error.message.contains("65536"), "{error}");
     }
 }

@@ -77,8 +77,9 @@ impl Data {
         let last = documents.last().filter(|_| documents.len() < found);
         let cursor = last.map(|last| {
             let data: Value = serde_json::from_str(&last.data).unwrap_or_default();
-            Cursor::behind(&query.sort, last.id, &data).encode()
+            Cursor::behind(&query.sort, last.id, &data).encode(&query.sort)
         });
+        let cursor = cursor.transpose()?;
         Ok(Page { documents, cursor })
     }
 

@@ -21,6 +21,7 @@ pub(crate) fn trigger(app: AppId, kind: Kind, config: &Value) -> Trigger {
         version: 1,
         bundle: BundleHash([0; 32]),
         limits: ScriptLimits::default(),
+        may_invoke: true,
     };
     Trigger {
         id: TriggerId::new(),

@@ -176,6 +176,11 @@ impl Visitor {
                 ))
             }
             "/bomb" => self.bomb(),
+            // So many bytes.
+            "/sized" => {
+                let body = "x".repeat(query.parse().unwrap_or_default());
+                self.write(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+            }
             // Packed in ways that nobody asked for.
             "/brotli" => self.packed("br"),
             "/zstd" => self.packed("zstd"),
