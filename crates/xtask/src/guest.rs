@@ -9,13 +9,19 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-/// Most that the SDK may add, in KiB. `docs/benchmarks.md` says what takes how much of it.
+/// Most that the SDK may add to the module, in KiB. `docs/benchmarks.md` says what takes how much of it.
 const GROWTH_KIB_MAX: u64 = 784;
+/// Most that it may add to the memory that the module begins with, in KiB: each slot starts from an image of that.
+/// What the start-up allocates besides is in the image only.
+const MEMORY_GROWTH_KIB_MAX: u64 = 512;
 /// Of a module's sections, by their numbers in the binary format.
+const MEMORY: u8 = 5;
 const CODE: u8 = 10;
 const DATA: u8 = 11;
 /// Magic number and version.
 const PREAMBLE_BYTES: usize = 8;
+/// A page of linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
 
 /// The sizes of a module, in bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,6 +29,8 @@ struct Sizes {
     whole: u64,
     code: u64,
     data: u64,
+    /// Memory that it begins with, its stack included.
+    memory: u64,
 }
 
 /// Of the sizes, the one that a row is about.
@@ -41,25 +49,35 @@ impl Growth {
     }
 
     pub(crate) fn is_allowed(&self) -> bool {
-        self.with.whole.saturating_sub(self.without.whole) <= GROWTH_KIB_MAX * 1024
+        self.added(|sizes| sizes.whole) <= GROWTH_KIB_MAX * 1024
+            && self.added(|sizes| sizes.memory) <= MEMORY_GROWTH_KIB_MAX * 1024
+    }
+
+    /// What the SDK adds, in bytes.
+    fn added(&self, of: Part) -> u64 {
+        of(&self.with).saturating_sub(of(&self.without))
     }
 }
 
 impl fmt::Display for Growth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: [(&str, Part); 4] = [
+        let rows: [(&str, Part); 5] = [
             ("whole module", |sizes| sizes.whole),
             ("code and data", |sizes| sizes.code + sizes.data),
             ("code", |sizes| sizes.code),
             ("data", |sizes| sizes.data),
+            ("memory at the beginning", |sizes| sizes.memory),
         ];
         writeln!(f, "| bytes of the guest | with the SDK | without | the SDK |\n|---|---|---|---|")?;
         for (name, of) in rows {
             let (with, without) = (of(&self.with), of(&self.without));
-            let kib = with.saturating_sub(without) as f64 / 1024.0;
+            let kib = self.added(of) as f64 / 1024.0;
             writeln!(f, "| {name} | {with} | {without} | {kib:.0} KiB |")?;
         }
-        write!(f, "allowed: {GROWTH_KIB_MAX} KiB of the whole module")
+        write!(
+            f,
+            "allowed: {GROWTH_KIB_MAX} KiB of the whole module, {MEMORY_GROWTH_KIB_MAX} KiB of the memory"
+        )
     }
 }
 
@@ -84,14 +102,23 @@ fn sizes(wasm: &[u8]) -> anyhow::Result<Sizes> {
     while let Some((id, after)) = rest.split_first() {
         let (length, after) = number(after).context("a section without a length")?;
         let end = usize::try_from(length).ok().filter(|end| *end <= after.len());
-        rest = &after[end.context("a section beyond the end")?..];
+        let (section, behind) = after.split_at(end.context("a section beyond the end")?);
+        rest = behind;
         match *id {
+            MEMORY => sizes.memory = memory(section).context("a memory without a size")?,
             CODE => sizes.code = length,
             DATA => sizes.data = length,
             _ => {}
         }
     }
     Ok(sizes)
+}
+
+/// What the only memory begins with: behind the number of memories and its flags stands the number of its pages.
+fn memory(section: &[u8]) -> Option<u64> {
+    let (1, rest) = number(section)? else { return None };
+    let (pages, _) = number(rest.get(1..)?)?;
+    Some(pages * PAGE_BYTES)
 }
 
 /// An unsigned number in LEB128, and what is behind it.
@@ -108,17 +135,25 @@ mod tests {
     #[test]
     fn a_module_is_the_sum_of_its_sections() {
         let long = [&[CODE, 0x80, 0x01][..], &[0; 128]].concat();
-        let module = [b"\0asm\x01\0\0\0", &long[..], &[DATA, 2, 0, 0], &[0, 1, 0]].concat();
-        assert_eq!(sizes(&module).unwrap(), Sizes { whole: 146, code: 128, data: 2 });
+        let pages = [MEMORY, 4, 1, 0, 0x81, 0x01];
+        let module = [b"\0asm\x01\0\0\0", &pages[..], &long[..], &[DATA, 2, 0, 0], &[0, 1, 0]].concat();
+        let expected = Sizes { whole: 152, code: 128, data: 2, memory: 129 * PAGE_BYTES };
+        assert_eq!(sizes(&module).unwrap(), expected);
         assert!(sizes(&module[..20]).is_err());
+        assert!(sizes(&[b"\0asm\x01\0\0\0", &[MEMORY, 1, 0][..]].concat()).is_err());
     }
 
     #[test]
     fn only_what_is_over_the_bound_is_refused() {
-        let growth = |more| Growth {
-            with: Sizes { whole: 100 + GROWTH_KIB_MAX * 1024 + more, ..Sizes::default() },
-            without: Sizes { whole: 100, ..Sizes::default() },
+        let growth = |of_module, of_memory| Growth {
+            with: Sizes {
+                whole: 100 + GROWTH_KIB_MAX * 1024 + of_module,
+                memory: PAGE_BYTES + MEMORY_GROWTH_KIB_MAX * 1024 + of_memory,
+                ..Sizes::default()
+            },
+            without: Sizes { whole: 100, memory: PAGE_BYTES, ..Sizes::default() },
         };
-        assert!(growth(0).is_allowed() && !growth(1).is_allowed());
+        assert!(growth(0, 0).is_allowed());
+        assert!(!growth(1, 0).is_allowed() && !growth(0, PAGE_BYTES).is_allowed());
     }
 }

@@ -1,4 +1,5 @@
-//! `regex`: search and replace in time linear in the text, whatever the pattern.
+//! `regex`: search and replace without backtracking. One search is linear in the text, whatever the pattern; many
+//! that each look at all that is left, as those of `find_all` may, are quadratic together, and fuel ends them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -165,6 +165,9 @@ async fn files_and_links_at_and_over_their_limits() {
     let create = |name| files::Create { collection: "f", name, content_type: "text/plain", content };
     let names = [FILE_NAME_BYTES_MAX, FILE_NAME_BYTES_MAX + 1].map(|bytes| "n".repeat(bytes));
     hold(&script, pair(HostOp::FilesCreate, names.each_ref().map(String::as_str), create)).await;
+    let types = [127, 128].map(|bytes| format!("a/{}", "b".repeat(bytes - 2)));
+    let typed = |content_type| files::Create { content_type, ..create("a") };
+    hold(&script, pair(HostOp::FilesCreate, types.each_ref().map(String::as_str), typed)).await;
     let list = |limit| files::List { collection: "f", limit, after: "" };
     hold(&script, pair(HostOp::FilesList, [FILES_LIST_MAX, FILES_LIST_MAX + 1], list)).await;
     let made = script.call(HostOp::FilesCreate, &create("a")).await.unwrap();
@@ -184,7 +187,7 @@ async fn files_and_links_at_and_over_their_limits() {
         files::Update { collection: "f", id: &id, name: None, content_type: None, content: Some(data(b"")) };
     hold(&script, [case(HostOp::FilesUpdate, &replaced, None)]).await;
     let now: i64 = api.database.scalar("select size from files_usage").await;
-    assert_eq!((used, now), (2, FILES_BYTES_MAX - 1), "what was refused is not counted");
+    assert_eq!((used, now), (3, FILES_BYTES_MAX - 1), "what was refused is not counted");
 }
 
 /// Only a worker that was taken over begins contents and never ends them.

@@ -15,6 +15,7 @@ use shared::host_call::files::{
 
 use crate::calls::Script;
 use crate::harness::{Reply, TestApi, config};
+use crate::kv::read_beside;
 use crate::outbox::eventually;
 
 const NAMES: [&str; 3] = ["a.txt", "..", "\u{202e}gpj.exe/\"\r\n"];
@@ -140,6 +141,42 @@ async fn pages_go_through_all_files() {
         }
     }
     assert_eq!(seen, made);
+}
+
+#[tokio::test]
+async fn what_is_there_all_the_time_is_in_the_pages_once_whatever_a_writer_does() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let script = || Script::of_app(&api, app, "default");
+    let mut kept = Vec::new();
+    for n in 0..20 {
+        kept.push(script().make(&create(&n.to_string(), b"x")).await.unwrap());
+    }
+    // As they are compared with what was seen.
+    kept.sort_unstable();
+    let write = async |n: usize| {
+        let (script, data) = (script(), n.to_string());
+        let passing = script.make(&create("passing", b"x")).await.unwrap();
+        let content = Some(Content { upload: 0, data: data.as_bytes() });
+        let id = &kept[n * 7 % kept.len()];
+        let update = Update { collection: "f", id, name: Some(data.as_str()), content_type: None, content };
+        script.call(HostOp::FilesUpdate, &update).await.unwrap();
+        script.call(HostOp::FilesDelete, &Id { collection: "f", id: &passing }).await.unwrap();
+    };
+    let read = async || {
+        let (script, mut seen, mut after) = (script(), Vec::new(), String::new());
+        loop {
+            let list = List { collection: "f", limit: 3, after: &after };
+            let answer = script.call(HostOp::FilesList, &list).await.unwrap();
+            let Page { files, has_more } = answer.read();
+            seen.extend(files.iter().map(|file| file.id.to_owned()));
+            if !has_more {
+                return seen;
+            }
+            after.clone_from(seen.last().unwrap());
+        }
+    };
+    read_beside(&kept, write, read).await;
 }
 
 #[tokio::test]

@@ -15,49 +15,108 @@ const WRITERS: u32 = 4;
 /// What was tried in vain during several outages waits for half a minute and more before it is tried again.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
-const KINDS: [&str; 3] = ["kv", "docs", "files"];
+/// What is heard of, as kind and config of a trigger.
+const HEARD: [(&str, &str); 9] = [
+    ("kv", r#"{ "collection": "changes" }"#),
+    ("docs", r#"{ "collection": "changes" }"#),
+    ("files", r#"{ "collection": "changes" }"#),
+    ("docs", r#"{ "collection": "updated", "operations": ["update"] }"#),
+    ("kv", r#"{ "collection": "deleted", "operations": ["delete"] }"#),
+    ("kv", r#"{ "collection": "together" }"#),
+    ("docs", r#"{ "collection": "together" }"#),
+    ("queue", r#"{ "queue": "together" }"#),
+    ("pubsub", r#"{ "topic": "together" }"#),
+];
 
 /// Leaves a mark with the name of the change that it is told of.
 const HANDLER: &str = r#"
-    let event = ctx.event;
-    let name = switch event.kind {
-        "kv" => "kv/" + event.kv.key,
-        "docs" => "docs/" + event.docs.data.n,
-        "files" => "files/" + event.files.meta.name,
+    let kind = ctx.event.kind;
+    let told = ctx.event[kind];
+    let name = switch kind {
+        "kv" => `${told.collection}/${told.key}`,
+        "docs" => `${told.collection}/${told.data.n}`,
+        "files" => `${told.collection}/${told.meta.name}`,
+        _ => `together/${told.message}`,
     };
-    kv::collection("marks").incr(name);
+    kv::collection("marks").incr(`${kind}/${name}`);
 "#;
 
-/// How each kind is changed, with a name of the request's choice.
-const CHANGES: [&str; 3] = [
-    r#"kv::collection("changes").set(n, 1);"#,
-    r#"docs::collection("changes").create(#{ n: n });"#,
-    r#"files::collection("changes").create(#{ name: n, data: n });"#,
+/// What changes something, each once, by the name of its script; what is changed has a name of the request's choice.
+/// What is there before is made unheard, and what is to be deleted is also written down.
+const CHANGES: [(&str, &str); 6] = [
+    ("kv", r#"kv::collection("changes").set(n, 1);"#),
+    ("docs", r#"docs::collection("changes").create(#{ n: n });"#),
+    ("files", r#"files::collection("changes").create(#{ name: n, data: n });"#),
+    (
+        "update",
+        r#"
+            let updated = docs::collection("updated");
+            updated.patch(updated.create(#{ n: n }), #{ is_done: true });
+        "#,
+    ),
+    (
+        "delete",
+        r#"
+            kv::collection("deleted").set(n, 1);
+            kv::collection("to-delete").set(n, 1);
+            kv::collection("deleted").delete(n);
+        "#,
+    ),
+    (
+        "together",
+        r#"
+            atomic::commit([
+                #{ kv: "together", key: n, set: 1 },
+                #{ docs: "together", create: #{ n: n } },
+                #{ queue: "together", send: n },
+                #{ pubsub: "together", publish: n },
+            ]);
+        "#,
+    ),
 ];
 
-/// All changes that there are, and all marks.
+/// All changes that there are, and all marks. Of a message nothing is kept but what was committed with it.
 const HISTORY: &str = r#"
     with changed (name) as (
-        select 'kv/' || key from kv where collection = 'changes'
+        select 'kv/changes/' || key from kv where collection = 'changes'
         union all
-        select 'docs/' || (data ->> 'n') from docs where collection = 'changes'
+        select 'docs/changes/' || (data ->> 'n') from docs where collection = 'changes'
         union all
-        select 'files/' || name from files where collection = 'changes'
+        select 'files/changes/' || name from files where collection = 'changes'
+        union all
+        select 'docs/updated/' || (data ->> 'n') from docs
+        where collection = 'updated' and data ->> 'is_done' is not null
+        union all
+        select 'kv/deleted/' || key from kv one
+        where collection = 'to-delete' and not exists (
+            select from kv other
+            where other.app_id = one.app_id and other.collection = 'deleted' and other.key = one.key
+        )
+        union all
+        select 'docs/together/' || (data ->> 'n') from docs where collection = 'together'
+        union all
+        select kind || '/together/' || key
+        from kv, unnest(array['kv', 'queue', 'pubsub']) kind
+        where collection = 'together'
     ), marked (name) as (
         select key from kv where collection = 'marks'
     )
 "#;
 
-/// An app that watches its changes, and answers at `/kv`, `/docs`, `/files` and `/all` by making some.
+/// An app that watches its changes, and answers by making one at an address for each, and all at `/all`.
 fn watched_app(server: &TestServer) -> TestApp<'_> {
     let app = server.app();
     app.deploy("mark", HANDLER, &NO_LIMITS);
-    for (kind, change) in KINDS.iter().zip(CHANGES) {
-        let trigger = json!({ "kind": kind, "script": "mark", "config": { "collection": "changes" } });
+    for (kind, config) in HEARD {
+        let config: Value = serde_json::from_str(config).unwrap();
+        let trigger = json!({ "kind": kind, "script": "mark", "config": config });
         app.admin("POST", "/triggers", &trigger).is(201);
-        app.serve(kind, &format!("let n = ctx.request.query.n; {change}"), &NO_LIMITS);
     }
-    app.serve("all", &format!("let n = ctx.request.query.n; {}", CHANGES.concat()), &NO_LIMITS);
+    for (name, change) in CHANGES {
+        app.serve(name, &format!("let n = ctx.request.query.n; {change}"), &NO_LIMITS);
+    }
+    let all = CHANGES.map(|(_, change)| change).concat();
+    app.serve("all", &format!("let n = ctx.request.query.n; {all}"), &NO_LIMITS);
     app
 }
 
@@ -130,10 +189,10 @@ fn no_change_and_no_event_is_lost_when_the_platform_is_killed_under_load() {
     assert_eq!(differences(&server.existing_app(&slug)), 0);
     let answered = writer.answered.into_inner().unwrap();
     let there = format!(
-        "select count(*)::text from changed where split_part(name, '/', 2) = any('{{{}}}')",
+        "select count(*)::text from changed where split_part(name, '/', 3) = any('{{{}}}')",
         answered.join(",")
     );
-    assert_eq!(number(&disk, &there), KINDS.len() * answered.len(), "of what was answered");
+    assert_eq!(number(&disk, &there), HEARD.len() * answered.len(), "of what was answered");
 }
 
 /// Holds whoever writes an event at this point, kills the platform there, and lets the database go on.
@@ -144,11 +203,11 @@ fn kill_at(at: At) -> (TestServer, String) {
     let app = watched_app(&server);
     let point = Failpoint::set(&disk, at, "insert", "outbox", "true");
     std::thread::scope(|scope| {
-        for kind in KINDS {
+        for (name, _) in CHANGES {
             let app = &app;
-            scope.spawn(move || app.client().try_send("GET", &app.host, &format!("/{kind}?n=n"), &[], &[]));
+            scope.spawn(move || app.client().try_send("GET", &app.host, &format!("/{name}?n=n"), &[], &[]));
         }
-        point.is_reached_by(KINDS.len());
+        point.is_reached_by(CHANGES.len());
         app.server.signal(Signal::SIGKILL);
     });
     let slug = app.slug.clone();
@@ -167,6 +226,6 @@ fn a_change_whose_event_was_not_written_is_not_made() {
 #[test]
 fn a_change_that_was_committed_when_nobody_could_be_told_is_told_after_the_restart() {
     let (server, slug) = kill_at(At::Commit);
-    assert_eq!(changes(&server.disk), KINDS.len());
+    assert_eq!(changes(&server.disk), HEARD.len());
     assert_eq!(differences(&server.existing_app(&slug)), 0);
 }

@@ -1,7 +1,10 @@
 //! What scripts can call: the reference is true, and the guest keeps its promises.
 
 use serde_json::{Value, json};
+use shared::host_call::invoke::{Form, Returned};
+use shared::limits::HOST_REPLY_BYTES_MAX;
 use shared::sdk::NAMESPACES;
+use shared::wire::codec;
 
 use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer, World};
 
@@ -97,6 +100,65 @@ fn a_search_through_a_long_text_burns_fuel_and_can_be_stopped() {
     let source = "let t = \"\"; t.pad(1000000, \"ab\"); loop { regex::find_all(`(a|b)*c`, t); }";
     let reply = app.run("search", source, &json!({ "fuel": 500_000_000, "timeout_ms": 20_000 }));
     reply.is(507).is_problem("fuel_exhausted");
+}
+
+/// One search is linear. Where each of many looks at all that is left before it settles for one letter, together
+/// they are not, whatever the engine.
+#[test]
+fn attack_08_many_searches_that_are_quadratic_together_end_with_the_fuel() {
+    let server = TestServer::shared();
+    let (app, canary) = (server.app(), Canary::beside(&server.client));
+    let limits = json!({ "fuel": 500_000_000, "timeout_ms": 20_000 });
+    let run = |name: &str, call: &str| {
+        let source = format!("let t = \"\"; t.pad(20000, \"A\"); let p = `.*[^A-Z]|[A-Z]`; regex::{call}");
+        app.run(name, &source, &limits)
+    };
+    assert_eq!(run("one", "find(p, t)").is(200).json(), "A");
+    for (name, call) in
+        [("all", "find_all(p, t)"), ("replaced", "replace_all(p, t, \"\")"), ("split", "split(p, t)")]
+    {
+        run(name, call).is(507).is_problem("fuel_exhausted");
+    }
+    canary.release();
+}
+
+/// What a script catches of a call, or what the call gives; `n` is the number.
+fn caught(app: &TestApp<'_>, before: &str, call: &str, n: usize) -> Value {
+    let source = format!("let n = {n}; {before} try {{ return {call} }} catch (e) {{ return e.code }}");
+    test_run(app, &source)["body"].clone()
+}
+
+#[test]
+fn what_the_guest_limits_goes_at_the_limit_and_not_over_it() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let pattern = "let p = \"[\"; p.pad(n - 1, \"a\"); p += \"]\";";
+    for (before, call, [at, over], seen, refusal) in [
+        (pattern, "regex::is_match(p, \"a\")", [16_384, 16_385], json!(true), "invalid_pattern"),
+        ("", "random::bytes(n).len()", [65_536, 65_537], json!(65_536), "invalid_argument"),
+        ("", "random::string(n).len()", [65_536, 65_537], json!(65_536), "invalid_argument"),
+        ("", "json::stringify([1], n)", [8, 9], json!("[\n        1\n]"), "invalid_argument"),
+    ] {
+        assert_eq!(caught(&app, before, call, at), seen, "{call}");
+        assert_eq!(caught(&app, before, call, over), refusal, "{call}");
+    }
+}
+
+/// Lists are cut short and the world is refused long before; what a script answers is not.
+#[test]
+fn an_answer_to_a_call_at_its_limit_comes_and_one_over_it_does_not() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = "let t = \"\"; t.pad(ctx.args, \"x\"); \
+                  #{ statusCode: 200, headers: #{ \"content-type\": \"text/plain\" }, body: t }";
+    app.deploy("long", source, &json!({ "response_bytes": 8 << 20 }));
+    let body = vec![b'x'; HOST_REPLY_BYTES_MAX / 2];
+    let mut encoded = Vec::new();
+    codec::encode_body(&mut encoded, &Returned { status: 200, form: Form::Text, body: &body });
+    // The length of a text of so many bytes takes as many digits as that of half of them.
+    let most = HOST_REPLY_BYTES_MAX - (encoded.len() - body.len());
+    assert_eq!(caught(&app, "", "invoke(\"long\", n).len()", most), most);
+    assert_eq!(caught(&app, "", "invoke(\"long\", n).len()", most + 1), "too_large");
 }
 
 /// Security catalogue A10: the parser answers or refuses, within the memory of the execution.

@@ -13,7 +13,8 @@ use shared::ports::Shown;
 
 use crate::app_users::Account;
 use crate::calls::Script;
-use crate::harness::TestApi;
+use crate::harness::{Reply, TestApi};
+use crate::outbox::eventually;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -62,9 +63,7 @@ async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 7] {
     let invitation = api.post("/invitations", json!({})).await;
     let user = Account::of(&script, name).await;
     let file = api.post(&format!("/apps/{app}/files/c?name=f"), json!("content")).await;
-    let link = Link { collection: "c", id: file.is(201)["id"].as_str().unwrap(), expires_s: 60 };
-    let url = script.call(HostOp::FilesUrl, &link).await.unwrap();
-    let url = url.read::<Linked<'_>>().url.unwrap().to_owned();
+    let link = link(&script, &text(&file.is(201)["id"]), 60).await;
     [
         (Kind::Session, text(&session.is(200)["token"])),
         (Kind::Key, text(&key.is(201)["key"])),
@@ -72,8 +71,21 @@ async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 7] {
         (Kind::UserSession, user.session),
         (Kind::Verification, user.verification),
         (Kind::Reset, user.reset),
-        (Kind::FileLink, url.rsplit('/').next().unwrap().to_owned()),
+        (Kind::FileLink, link),
     ]
+}
+
+/// What a link to a file ends with, which is all that it is good by.
+async fn link(script: &Script, id: &str, expires_s: u32) -> String {
+    let link = Link { collection: "c", id, expires_s };
+    let answer = script.call(HostOp::FilesUrl, &link).await.unwrap();
+    let url = answer.read::<Linked<'_>>().url.unwrap();
+    url.rsplit('/').next().unwrap().to_owned()
+}
+
+async fn follow(api: &TestApi, link: &str) -> Reply {
+    let request = Request::get(format!("/api/v1/files/{link}")).body(Body::empty()).unwrap();
+    api.send(request).await
 }
 
 /// Whether it lets its bearer do what one of its kind is for.
@@ -99,10 +111,7 @@ async fn opens(api: &TestApi, app: &str, kind: Kind, token: &str) -> bool {
             let password = "another horse battery staple";
             found(HostOp::UsersResetPassword, super::encoded(&ResetPassword { token, password })).await
         }
-        Kind::FileLink => {
-            let request = Request::get(format!("/api/v1/files/{token}")).body(Body::empty()).unwrap();
-            api.send(request).await.status == 200
-        }
+        Kind::FileLink => follow(api, token).await.status == 200,
     }
 }
 
@@ -198,7 +207,7 @@ async fn attack_28_guessing_and_reading_what_lets_somebody_in() {
 async fn attack_28_ids_in_the_place_of_tokens() {
     let api = TestApi::start().await;
     issue(&api, "default", "eve").await;
-    let id = |reply: crate::harness::Reply, path: &str| {
+    let id = |reply: Reply, path: &str| {
         let value = reply.json.pointer(path).unwrap_or_else(|| panic!("{path}: {reply:?}"));
         value.as_str().unwrap().to_owned()
     };
@@ -265,10 +274,28 @@ async fn attack_29_tokens_whose_time_is_over() {
         let expire = format!("update {table} set expires_at = now() - interval '1 second'");
         api.database.execute(&expire).await;
     }
+    // The time of a link is not in the database: the next test is about it.
     for (kind, token) in tokens.iter().filter(|(kind, _)| *kind != Kind::FileLink) {
         // Asking for the app needs somebody who is logged in: the owner, again.
         let ada = api.login("ada", crate::harness::PASSWORD, None).await.is(200)["token"].clone();
         let api = api.with_token(ada.as_str().unwrap().to_owned());
         assert!(!opens(&api, "default", *kind, token).await, "{kind:?}");
     }
+}
+
+/// What the database says cannot end a link, whose time is sealed into it. One that is good for longer, and differs
+/// in nothing else, shows that it is the time.
+#[tokio::test]
+async fn attack_29_a_link_to_a_file_whose_time_is_over() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let file = api.post("/apps/default/files/c?name=f", json!("content")).await;
+    let id = file.is(201)["id"].as_str().unwrap();
+    let (short, long) = (link(&script, id, 1).await, link(&script, id, 3_600).await);
+    eventually("the time of the link is over", async || {
+        (follow(&api, &short).await.status == 404).then_some(())
+    })
+    .await;
+    assert_eq!(follow(&api, &long).await.is(200), "content");
+    assert_eq!(follow(&api, &short).await.status, 404, "it does not come back");
 }
