@@ -58,6 +58,17 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
 }
 
+impl Tally {
+    /// Of both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            answered: self.answered + other.answered,
+            lost: self.lost + other.lost,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     answered: AtomicU64,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
 
-pub(crate) use self::background::{Background, ask, send};
+pub(crate) use self::background::{Background, Tally, ask, send};
 use self::connection::Connection;
 pub(crate) use self::histogram::Histogram;
 pub(crate) use self::noise::noise;

@@ -42,7 +42,8 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Milliseconds from the decision to start a worker to its being ready behind all walls, as the doctor finds them.
+/// Milliseconds from the decision to start a worker to its being ready behind all walls, as the doctor finds them. It
+/// starts one as the server does, with the guest's code on huge pages.
 fn starts(bench: &Bench) -> anyhow::Result<Vec<f64>> {
     let binary = subject::program(bench.binary.as_deref())?;
     let data = tempfile::tempdir()?;

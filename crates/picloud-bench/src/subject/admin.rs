@@ -32,6 +32,14 @@ pub(crate) struct Execution {
     pub(crate) fuel: f64,
 }
 
+/// A worker that takes work, as PiCloud shows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Worker {
+    pub(crate) pid: u32,
+    /// Executions in it.
+    pub(crate) running: u32,
+}
+
 /// A run through the test-invoke call.
 #[derive(Debug)]
 pub(crate) struct TestRun {
@@ -146,6 +154,13 @@ impl Admin {
         Ok(())
     }
 
+    /// The workers that take work: neither spares nor those that leave.
+    pub(crate) fn workers(&self) -> anyhow::Result<Vec<Worker>> {
+        let answer = self.send("GET", "/system/workers", &Value::Null)?;
+        let items = answer["items"].as_array().context("no workers")?;
+        items.iter().filter(|item| item["state"] != "leaving").map(worker).collect()
+    }
+
     /// The newest executions of a script.
     pub(crate) fn executions(&self, name: &str) -> anyhow::Result<Vec<Execution>> {
         let path = format!("/apps/{}/executions?script={name}&limit=100", self.app);
@@ -190,6 +205,14 @@ fn agent() -> Agent {
         .max_idle_connections(0)
         .build();
     config.into()
+}
+
+fn worker(value: &Value) -> anyhow::Result<Worker> {
+    let number = |name: &str| -> anyhow::Result<u32> {
+        let number = value[name].as_u64().with_context(|| format!("a worker has no {name}"))?;
+        Ok(number.try_into()?)
+    };
+    Ok(Worker { pid: number("pid")?, running: number("running")? })
 }
 
 fn execution(value: &Value) -> anyhow::Result<Execution> {

@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-pub(crate) use self::admin::{Admin, Execution, attempt};
+pub(crate) use self::admin::{Admin, Execution, Worker, attempt};
 pub(crate) use self::database::{Activity, Database};
 use crate::process;
 

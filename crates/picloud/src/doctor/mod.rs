@@ -11,9 +11,10 @@ mod tenants;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use orchestrator_core::pool::{self, PoolConfig};
+use orchestrator_core::pool::{self, Mode, PoolConfig};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -82,17 +83,29 @@ impl Report {
 /// Looks at everything.
 pub async fn examine(config: &Config) -> Report {
     let mut checks = machine::kernel();
-    let program = PathBuf::from("/proc/self/exe");
-    // The walls that could be, whether or not they are wanted.
-    let probe = pool::probe(PoolConfig::new(program, 1, config.slots_per_worker)).await;
-    checks.push(tenants::check(config, probe.as_ref().ok().map(|probe| probe.isolation)));
-    checks.extend(jail::checks(&probe, config.slots_per_worker));
-    checks.push(neighbours::check());
+    let worker = worker(config);
+    let slots = worker.slots_per_worker;
+    let probe = pool::probe(worker).await;
+    let isolation = probe.as_ref().ok().map(|probe| probe.isolation);
+    checks.push(tenants::check(config, isolation));
+    checks.extend(jail::checks(&probe, slots));
+    checks.extend(neighbours::checks(config.isolation, isolation));
     checks.push(machine::control_groups(config.isolation));
     checks.extend(database::checks(config).await);
     checks.push(machine::clock());
     checks.push(machine::disk(&config.data_dir));
     Report::new(checks)
+}
+
+/// A worker as `serve` starts it, down to the pages that its code is on; only its control group is looked at by
+/// itself. Where no walls are wanted it has those that could be.
+fn worker(config: &Config) -> PoolConfig {
+    let mode = if config.isolation.has_walls() { config.isolation } else { Mode::default() };
+    let worker = PoolConfig {
+        guest: executor_core::publish_guest().ok().map(Arc::new),
+        ..PoolConfig::new(PathBuf::from("/proc/self/exe"), 1, config.slots_per_worker)
+    };
+    worker.isolated(mode)
 }
 
 impl fmt::Display for Report {

@@ -1,9 +1,15 @@
 //! What the server says of the walls around its workers, and what happens without them.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer, process};
+use crate::harness::{Canary, Disk, NO_LIMITS, TestApp, TestServer, process};
 use crate::starters::{Doctor, STRICT};
+
+const OFF: &[(&str, &str)] = &[("PICLOUD_ISOLATION", "off")];
 
 #[test]
 fn the_walls_and_the_workers_are_shown_to_those_who_run_the_instance() {
@@ -85,7 +91,7 @@ fn search(mode: &str) {
 
 #[test]
 fn a_server_without_walls_says_so_everywhere_and_works() {
-    let server = TestServer::start_with(&[("PICLOUD_ISOLATION", "off")]);
+    let server = TestServer::start_with(OFF);
     let app = server.app();
     app.run("hello", "1", &NO_LIMITS).is(200);
     let ready = server.client.get("localhost", "/readyz");
@@ -93,4 +99,33 @@ fn a_server_without_walls_says_so_everywhere_and_works() {
     let isolation = server.admin("GET", "/system/isolation", &Value::Null).is(200).json();
     assert_eq!((&isolation["mode"], &isolation["layers"]), (&"off".into(), &Value::Array(Vec::new())));
     assert!(server.log().contains("ISOLATION IS OFF"));
+    let doctor = Doctor::asked(&["env"], OFF);
+    assert_eq!(doctor.verdict("isolation"), "degraded");
+    assert!(doctor.found("isolation").starts_with("OFF"), "{}", doctor.found("isolation"));
+    let banner = banner(OFF);
+    assert!(banner.contains("ISOLATION OFF"), "{banner}");
+}
+
+/// What a server with further settings greets its operator with.
+fn banner(settings: &[(&str, &str)]) -> String {
+    /// How the last line of the greeting begins.
+    const LAST: &str = "  stop ";
+    let disk = Disk::new();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_picloud"))
+        .arg("serve")
+        .env_clear()
+        .env("DATABASE_URL", disk.database_url())
+        .env("PICLOUD_DATA_DIR", disk.path().join("data"))
+        .env("PICLOUD_BIND", "127.0.0.1:0")
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let banner: Vec<_> = lines.take_while(|line| !line.starts_with(LAST)).collect();
+    process::send_if_there(server.id(), Signal::SIGTERM);
+    server.wait().unwrap();
+    banner.join("\n")
 }

@@ -1,10 +1,18 @@
 //! Secrets: who may set them, who sees them, and that nothing but a script's own use gives them away.
 
+use std::process::Command;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, NO_LIMITS, TestServer, process};
+use crate::harness::{Canary, Disk, NO_LIMITS, TestServer, process};
 
 const VALUE: &str = "a-value-that-is-nowhere-else-7f3a";
+/// In a script, so that a worker has it.
+const OWN_TEXT: &str = "a-text-of-the-script-itself-c41d";
+const DATABASE_PASSWORD: &str = "a-password-that-is-nowhere-else-52be";
 
 #[test]
 fn a_secret_is_used_by_its_apps_scripts_and_shown_by_nobody() {
@@ -114,19 +122,53 @@ fn a_wrong_secret_key_is_noticed_at_the_start() {
     assert!(error.contains("the secret key is not the one"), "{error}");
 }
 
-/// Security catalogue E44, for what is new: a worker knows no key and no secret that it did not ask for.
+/// Security catalogue E44, for what is new: a worker knows no key, no password and no secret that it did not ask for.
 #[test]
 fn attack_44_workers_hold_neither_the_key_nor_other_secrets() {
-    let server = TestServer::start();
+    let (server, has_password) = start_with_a_password();
     let app = server.app();
     app.admin("PUT", "/secrets/unused", &json!({ "value": VALUE })).is(201);
-    app.serve("other", "secrets::list().len()", &NO_LIMITS);
-    assert_eq!(app.get("/other").is(200).json(), 1);
+    app.serve("other", &format!("let own = \"{OWN_TEXT}\"; [secrets::list().len(), own.len()]"), &NO_LIMITS);
+    assert_eq!(app.get("/other").is(200).json(), json!([1, OWN_TEXT.len()]));
+    let workers = server.workers();
+    if !workers.iter().all(|worker| process::is_open(*worker)) {
+        eprintln!("SKIPPED: only root may read a worker's memory from outside");
+        return;
+    }
     let canary = Canary::beside(&server.client);
-    let key = std::fs::read_to_string(server.disk.path().join("data/secret-key")).unwrap();
-    for worker in process::children(server.pid()) {
-        assert_eq!(process::find_in_memory(worker, VALUE.as_bytes()), 0);
-        assert_eq!(process::find_in_memory(worker, key.trim().as_bytes()), 0);
+    let text = std::fs::read_to_string(server.disk.path().join("data/secret-key")).unwrap();
+    let key = STANDARD.decode(text.trim()).unwrap();
+    let mut held = vec![("the key", key.as_slice())];
+    if has_password {
+        held.push(("the database's password", DATABASE_PASSWORD.as_bytes()));
+    }
+    // What the server itself holds in this form, so that it could have come into a worker.
+    for (name, needle) in &held {
+        assert!(process::find_in_memory(server.pid(), needle) > 0, "the search does not find {name}");
+    }
+    held.push(("the key as text", text.trim().as_bytes()));
+    held.push(("another secret", VALUE.as_bytes()));
+    let find = |needle: &[u8]| -> usize {
+        workers.iter().map(|worker| process::find_in_memory(*worker, needle)).sum()
+    };
+    assert!(find(OWN_TEXT.as_bytes()) > 0, "the search finds nothing in workers");
+    for (name, needle) in &held {
+        assert_eq!(find(needle), 0, "a worker holds {name}");
     }
     canary.release();
+}
+
+/// A server that logs in to its database with a password, if the database lets it.
+fn start_with_a_password() -> (TestServer, bool) {
+    let disk = Arc::new(Disk::new());
+    let without = disk.database_url();
+    // The one that the tests start trusts whoever reaches its socket, with any password.
+    let url = without.replacen("//postgres@", &format!("//postgres:{DATABASE_PASSWORD}@"), 1);
+    let has_password = url != without;
+    if !has_password {
+        eprintln!("SKIPPED: the password is not searched for, as the database wants another one");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picloud"));
+    command.arg("serve").env_clear().env("DATABASE_URL", url);
+    (TestServer::try_launch(command, disk).unwrap(), has_password)
 }

@@ -85,9 +85,19 @@ impl Doctor {
     }
 
     #[track_caller]
-    pub(crate) fn verdict(&self, name: &str) -> &str {
+    fn check(&self, name: &str) -> &Value {
         let check = self.checks().iter().find(|check| check["name"] == name);
-        check.unwrap_or_else(|| panic!("nothing is said of {name}"))["verdict"].as_str().unwrap()
+        check.unwrap_or_else(|| panic!("nothing is said of {name}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn verdict(&self, name: &str) -> &str {
+        self.check(name)["verdict"].as_str().unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn found(&self, name: &str) -> &str {
+        self.check(name)["found"].as_str().unwrap()
     }
 
     /// Whatever is not as it should be comes with what would help, in both forms.
@@ -98,7 +108,7 @@ impl Doctor {
                 .iter()
                 .chain(&BY_NAMESPACES)
                 .chain(&BY_ANYBODY)
-                .chain(&["Landlock", "no new code", "sealed code", "side channels"])
+                .chain(&["Landlock", "no new code", "sealed code", "side channels", "side channels (strict)"])
                 .chain(&["control groups", "PostgreSQL", "row security", "clock", "disk"])
         {
             self.verdict(name);
@@ -118,6 +128,24 @@ fn the_doctor_knows_every_wall_whoever_asks() {
     for name in BY_ANYBODY {
         assert_eq!(everybody.verdict(name), "holds", "{name}");
     }
+}
+
+/// Whichever of them this machine gives a worker: `strict` starts without them, so nothing else says it.
+#[test]
+fn the_doctor_says_of_strict_isolation_whether_its_two_layers_hold() {
+    let name = "side channels (strict)";
+    let strict = Doctor::asked(&["env"], STRICT);
+    strict.is_complete();
+    let found = strict.found(name);
+    for layer in ["own-core", "no-speculation"] {
+        let said = [format!("{layer} holds: "), format!("without {layer}: ")];
+        assert!(said.iter().any(|words| found.contains(words)), "{layer} is not in: {found}");
+        assert!(strict.text.contains(layer), "{}", strict.text);
+    }
+    assert_eq!(strict.verdict(name) == "holds", !found.contains("without"), "{found}");
+    let pinned = Doctor::asked(&["env"], &[]);
+    assert!(pinned.found(name).contains("in strict isolation alone"), "{}", pinned.found(name));
+    assert_eq!(pinned.verdict(name), "note");
 }
 
 #[test]
