@@ -29,6 +29,8 @@ pub struct Config {
     pub slots_per_worker: u16,
     /// Most workers at once while tenants are kept apart.
     pub workers_max: usize,
+    /// Executions of one app at a time; half of all slots unless set.
+    pub app_slots_max: Option<usize>,
     pub isolation: Mode,
     pub base_domain: String,
     /// Where people reach this server; derived from `bind` unless set.
@@ -137,6 +139,11 @@ impl Config {
                 "PICLOUD_WORKERS_MAX is {workers_max}; it may be {workers} (PICLOUD_WORKERS) to {WORKERS_MAX}"
             );
         }
+        let app_slots_max = number("PICLOUD_APP_SLOTS_MAX", env)?.or(file.app_slots_max);
+        let slots = workers * usize::from(slots_per_worker);
+        if let Some(max) = app_slots_max.filter(|max| !(1..=slots).contains(max)) {
+            bail!("PICLOUD_APP_SLOTS_MAX is {max}; it may be 1 to {slots}, which are all slots");
+        }
         let isolation = env("PICLOUD_ISOLATION").or(file.isolation);
         let isolation =
             isolation.map(|word| parse("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
@@ -157,6 +164,7 @@ impl Config {
             workers,
             slots_per_worker,
             workers_max,
+            app_slots_max,
             isolation: isolation.transpose()?.unwrap_or_default(),
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
@@ -437,6 +445,8 @@ mod tests {
             ("PICLOUD_ISOLATION", "none"),
             ("PICLOUD_LOG_FORMAT", "xml"),
             ("PICLOUD_WORKERS_MAX", "1"),
+            ("PICLOUD_APP_SLOTS_MAX", "0"),
+            ("PICLOUD_APP_SLOTS_MAX", "100000"),
             ("PICLOUD_API_REQUESTS_PER_MINUTE", "9"),
             ("PICLOUD_OTLP_SAMPLE_PERCENT", "101"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),

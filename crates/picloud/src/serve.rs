@@ -71,6 +71,7 @@ async fn serve_with(
     };
     let pool_config = PoolConfig {
         tenant_workers: config.workers_max,
+        app_slots_max: config.app_slots_max,
         group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
         guest: published_guest(),
         ..PoolConfig::new(program, config.workers, config.slots_per_worker)

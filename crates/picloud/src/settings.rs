@@ -47,6 +47,8 @@ settings! {
         "Executions of one worker at a time, 1 to 256; each takes 4 GiB of address space.";
     workers_max: usize, "PICLOUD_WORKERS_MAX", "what an eighth of the memory has room for",
         "Most workers at once while tenants are kept apart, `workers` to 256.";
+    app_slots_max: usize, "PICLOUD_APP_SLOTS_MAX", "half of all slots",
+        "Executions of one app at a time, 1 to all slots (`workers` times `slots_per_worker`); its others wait.";
     isolation: String, "PICLOUD_ISOLATION", "`pinned`",
         "What keeps tenants apart: `shared` (fresh memory), `pinned` (workers of their own for each owner), \
          `strict` (for each app), or `off`, which takes the walls around workers away.";

@@ -3,34 +3,13 @@
 use orchestrator_core::pool::{Controllers, Isolation, Mode, Ungrouped};
 use shared::wire::worker::Layers;
 
-/// `strict` is chosen for scripts of people who are after each other's data: whoever takes over a worker
-/// must find neither files, nor a network, nor other processes, nor a user who is worth anything.
-const STRICT: Layers = Layers::SYSTEM_CALL_FILTER
-    .and(Layers::EMPTY_ROOT)
-    .and(Layers::NETWORK_NAMESPACE)
-    .and(Layers::PROCESS_NAMESPACE)
-    .and(Layers::USER_NAMESPACE);
-
-/// And it must not starve the others: what a process may map is its own limit, what it really takes of the
+/// `strict` must not starve the others: what a process may map is its own limit, what it really takes of the
 /// machine, the kernel's memory for it included, only a control group bounds.
 const STRICT_CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 /// What gives PiCloud a control group to divide up.
 pub const DELEGATE: &str = "under systemd: Delegate=memory pids cpu in the unit, and from version 254 on \
                             DelegateSubgroup=supervisor; elsewhere as docs/operation.md says";
-
-/// The walls that the mode needs and this machine does not give a worker. The system-call filter is not among
-/// them, because no mode but `off` employs a worker without it.
-pub fn missing(mode: Mode, isolation: Isolation) -> Layers {
-    match mode {
-        // Of a user namespace and a user of its own, one is enough: then neither is missing.
-        Mode::Strict => {
-            let missing = isolation.missing();
-            missing.without(missing.without(STRICT))
-        }
-        Mode::Shared | Mode::Pinned | Mode::Off => Layers::NONE,
-    }
-}
 
 /// Why the workers' control groups are not what the mode needs, if they are not.
 pub fn ungrouped(mode: Mode, grouping: Result<&Controllers, Ungrouped>) -> Option<String> {
@@ -52,7 +31,7 @@ pub fn refusal(
     isolation: Isolation,
     grouping: Result<&Controllers, Ungrouped>,
 ) -> Option<String> {
-    let (walls, group) = (missing(mode, isolation), ungrouped(mode, grouping));
+    let (walls, group) = (isolation.lacking(mode.needs()), ungrouped(mode, grouping));
     let walls = (walls != Layers::NONE)
         .then(|| format!("a worker does not get {walls}; `picloud doctor` says what would give it"));
     let group = group.map(|why| format!("each worker needs a control group, but {why}; {DELEGATE}"));
@@ -69,14 +48,14 @@ mod tests {
     fn strict_needs_walls_that_pinned_can_do_without() {
         let without = |layer| Isolation { claimed: Layers::ALL.without(layer), confirmed: Layers::NONE };
         for layer in [Layers::EMPTY_ROOT, Layers::NETWORK_NAMESPACE, Layers::PROCESS_NAMESPACE] {
-            assert_eq!(missing(Mode::Strict, without(layer)), layer);
-            assert_eq!(missing(Mode::Pinned, without(layer)), Layers::NONE);
+            assert_eq!(without(layer).lacking(Mode::Strict.needs()), layer);
+            assert_eq!(without(layer).lacking(Mode::Pinned.needs()), Layers::NONE);
         }
         for layer in [Layers::OWN_USER, Layers::USER_NAMESPACE, Layers::SEALED_CODE] {
-            assert_eq!(missing(Mode::Strict, without(layer)), Layers::NONE);
+            assert_eq!(without(layer).lacking(Mode::Strict.needs()), Layers::NONE);
         }
         let users = Layers::OWN_USER | Layers::USER_NAMESPACE;
-        assert_eq!(missing(Mode::Strict, without(users)), Layers::USER_NAMESPACE);
+        assert_eq!(without(users).lacking(Mode::Strict.needs()), Layers::USER_NAMESPACE);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub enum Misconduct {
     Protocol,
     /// It made a system call that is not on the list.
     ForbiddenCall,
-    /// It crashed.
+    /// It crashed, or ended by itself while it had work.
     Crash,
     /// It ignored a deadline, or stopped reading, and had to be killed.
     Unresponsive,
@@ -29,11 +29,18 @@ impl Misconduct {
     }
 }
 
-/// A worker misbehaved while an execution ran in it, which may be why.
+/// An execution that ran in a worker when it misbehaved.
 #[derive(Debug, Clone)]
-pub struct Incident {
+pub struct Suspect {
     pub execution: ExecutionId,
     pub target: Arc<ScriptTarget>,
+}
+
+/// A worker misbehaved, maybe because of what ran in it.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    /// Nobody when nothing but a compilation had run in it: its source is not deployed yet.
+    pub suspect: Option<Suspect>,
     pub misconduct: Misconduct,
     /// Whether the worker had run this script and no other, so that nobody else can be the reason.
     pub is_alone: bool,

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use shared::id::ScriptId;
-use shared::incident::Incident;
+use shared::incident::{Incident, Suspect};
 use shared::invocation::Refusal;
 use shared::ports::IncidentSink;
 use sqlx::{Postgres, Transaction};
@@ -80,14 +80,18 @@ impl Incidents {
 
 impl IncidentSink for Incidents {
     fn report(&self, incident: Incident) {
-        tracing::warn!(
-            app.slug = %incident.target.app_slug,
-            script.name = %incident.target.name,
-            execution.id = %incident.execution,
-            misconduct = incident.misconduct.as_str(),
-            is_alone = incident.is_alone,
-            "a worker misbehaved while a script ran: {}", incident.detail
-        );
+        let misconduct = incident.misconduct.as_str();
+        match &incident.suspect {
+            Some(Suspect { execution, target }) => tracing::warn!(
+                app.slug = %target.app_slug,
+                script.name = %target.name,
+                execution.id = %execution,
+                misconduct,
+                is_alone = incident.is_alone,
+                "a worker misbehaved while a script ran: {}", incident.detail
+            ),
+            None => tracing::warn!(misconduct, "a worker misbehaved: {}", incident.detail),
+        }
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let is_kept = sender.as_ref().is_some_and(|sender| sender.try_send(incident).is_ok());
         if !is_kept {

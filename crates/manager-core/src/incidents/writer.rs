@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::id::ScriptId;
 use shared::incident::Incident;
+use shared::invocation::ScriptTarget;
 use tokio::sync::mpsc;
 
 use super::INCIDENTS_MAX;
@@ -22,10 +23,9 @@ pub(super) async fn run(
     quarantined: Arc<RwLock<HashSet<ScriptId>>>,
 ) {
     while let Some(incident) = incidents.recv().await {
-        let target = &incident.target;
         match write(&database, &incident).await {
-            Ok(false) => {}
-            Ok(true) => {
+            Ok(None) => {}
+            Ok(Some(target)) => {
                 quarantined.write().unwrap_or_else(PoisonError::into_inner).insert(target.script);
                 tracing::error!(
                     app.slug = %target.app_slug,
@@ -38,8 +38,8 @@ pub(super) async fn run(
     }
 }
 
-/// True when this incident was one too many.
-async fn write(database: &Database, incident: &Incident) -> sqlx::Result<bool> {
+/// The script for which this incident was one too many.
+async fn write(database: &Database, incident: &Incident) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -50,20 +50,27 @@ async fn write(database: &Database, incident: &Incident) -> sqlx::Result<bool> {
     }
 }
 
-async fn record(database: &Database, incident: &Incident) -> sqlx::Result<bool> {
-    let (app, script) = (incident.target.app, incident.target.script);
+async fn record(database: &Database, incident: &Incident) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
+    let misconduct = incident.misconduct.as_str();
     let mut tx = database.begin().await?;
-    if !store::incidents::add(&mut tx, incident).await? {
-        return Ok(false);
+    let Some(suspect) = &incident.suspect else {
+        let violation = Entry::new(Actor::platform(), "worker.violation", "worker").after(&misconduct);
+        audit::append(&mut tx, violation).await?;
+        tx.commit().await?;
+        return Ok(None);
+    };
+    let target = &suspect.target;
+    let (app, script) = (target.app, target.script);
+    if !store::incidents::add(&mut tx, incident, suspect).await? {
+        return Ok(None);
     }
     let is_one_too_many = store::incidents::recent(&mut tx, app, script).await? >= INCIDENTS_MAX
         && store::incidents::quarantine(&mut tx, app, script).await?;
-    let entry = |action| Entry::new(Actor::platform(), action, &incident.target.name).on(app);
-    let violation = entry("worker.violation").after(&incident.misconduct.as_str());
-    audit::append(&mut tx, violation).await?;
+    let entry = |action| Entry::new(Actor::platform(), action, &target.name).on(app);
+    audit::append(&mut tx, entry("worker.violation").after(&misconduct)).await?;
     if is_one_too_many {
         audit::append(&mut tx, entry("script.quarantine")).await?;
     }
     tx.commit().await?;
-    Ok(is_one_too_many)
+    Ok(is_one_too_many.then(|| Arc::clone(target)))
 }

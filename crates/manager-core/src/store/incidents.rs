@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ExecutionId, IncidentId, ScriptId};
-use shared::incident::Incident;
+use shared::incident::{Incident, Suspect};
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
@@ -25,8 +25,11 @@ pub(crate) struct IncidentRow {
 }
 
 /// Writes an incident; false when its app is gone.
-pub(crate) async fn add(conn: &mut PgConnection, incident: &Incident) -> sqlx::Result<bool> {
-    let target = &incident.target;
+pub(crate) async fn add(
+    conn: &mut PgConnection,
+    incident: &Incident,
+    Suspect { execution, target }: &Suspect,
+) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "insert into incidents (app_id, id, script_id, script_name, version, execution_id, misconduct, is_alone,
                                 detail)
@@ -39,7 +42,7 @@ pub(crate) async fn add(conn: &mut PgConnection, incident: &Incident) -> sqlx::R
     .bind(target.script)
     .bind(target.name.as_str())
     .bind(i64::from(target.version))
-    .bind(incident.execution)
+    .bind(execution)
     .bind(incident.misconduct.as_str())
     .bind(incident.is_alone)
     .bind(&*incident.detail)

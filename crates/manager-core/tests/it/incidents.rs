@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use shared::id::ExecutionId;
-use shared::incident::{Incident, Misconduct};
+use shared::incident::{Incident, Misconduct, Suspect};
 use shared::invocation::{ExecutionStatus, Refusal, ScriptTarget};
 
 use crate::harness::{TestApi, record};
@@ -26,8 +26,7 @@ fn report_as(api: &TestApi, target: &Arc<ScriptTarget>, is_alone: bool, count: u
     let sink = api.manager.incidents();
     for _ in 0..count {
         sink.report(Incident {
-            execution: ExecutionId::new(),
-            target: Arc::clone(target),
+            suspect: Some(Suspect { execution: ExecutionId::new(), target: Arc::clone(target) }),
             misconduct: Misconduct::ForbiddenCall,
             is_alone,
             detail: "the worker was killed by SIGSYS".into(),
@@ -87,4 +86,16 @@ async fn only_a_quarantined_script_can_be_released() {
     api.post("/apps/default/scripts/none:release", json!({})).await.is_problem("not_found");
     let reply = api.post("/apps/default/scripts/calm", json!({})).await;
     reply.is_problem("method_not_allowed");
+}
+
+#[tokio::test]
+async fn what_nobody_is_suspected_of_is_in_the_audit_log() {
+    let mut api = TestApi::start().await;
+    let nobody =
+        |misconduct| Incident { suspect: None, misconduct, is_alone: false, detail: "exit code 0".into() };
+    api.manager.incidents().report(nobody(Misconduct::Crash));
+    api.restart().await;
+    let entries = api.get("/audit?action=worker.violation").await.is(200)["items"].clone();
+    assert_eq!(entries.as_array().unwrap().len(), 1, "{entries}");
+    assert_eq!((&entries[0]["target"], &entries[0]["app_id"]), (&json!("worker"), &json!(null)));
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::call::Reply;
-use shared::host_call::{HostOp, LogLevel, LogLine};
+use shared::host_call::HostOp;
 use shared::id::AppId;
+use shared::incident::Suspect;
 use shared::invocation::LogEntry;
 use shared::limits::{
-    COMPILE_FUEL, FUEL_PER_US, HOST_CALL_BYTES_MAX, KILL_GRACE_MS, LOG_BYTES_MAX, LOG_LINES_MAX,
-    NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
+    COMPILE_FUEL, FUEL_PER_US, HOST_CALL_BYTES_MAX, KILL_GRACE_MS, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
 };
 use shared::wire::codec::{self, Header};
 use shared::wire::frame::{
@@ -19,12 +19,14 @@ use shared::wire::frame::{
 };
 use tokio::sync::Notify;
 
-use super::budget::{Budget, Resource};
+use super::budget::Budget;
 use super::calls::{Calls, Place, Started, Taken};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
+use super::suspicion;
 use super::tenancy::{Desk, Tenant};
+use super::verify::Isolation;
 use super::violation::Violation;
 
 /// What a frame adds to the arguments of a call: its number and their length.
@@ -85,10 +87,14 @@ pub(super) struct Connection {
     pub(super) violation: Option<Violation>,
     /// Somebody is hired in its place already, before it is gone.
     pub(super) is_replaced: bool,
+    /// The walls around it.
+    pub(super) isolation: Isolation,
+    /// What ended in it last, to be suspected of what happens while nothing runs.
+    pub(super) last: Option<Suspect>,
 }
 
 impl Connection {
-    pub(super) fn new(id: u64, pid: u32, slots: u16, wake: Arc<Notify>) -> Self {
+    pub(super) fn new(id: u64, (pid, slots, isolation): (u32, u16, Isolation), wake: Arc<Notify>) -> Self {
         Self {
             id,
             pid,
@@ -103,6 +109,8 @@ impl Connection {
             retiring: false,
             violation: None,
             is_replaced: false,
+            isolation,
+            last: None,
         }
     }
 
@@ -261,6 +269,7 @@ impl Connection {
             .ok_or(Violation::Unanswered(header.slot))?;
         self.free.push(header.slot);
         self.executed += 1;
+        self.last = suspicion::suspect(&execution);
         self.directory.release(execution.job.image.key);
         Ok(execution)
     }
@@ -366,34 +375,5 @@ impl Execution {
 
     fn next_deadline(&self) -> Instant {
         if self.cancelled.is_some() { self.deadline + GRACE } else { self.deadline }
-    }
-
-    /// Keeps a log line, or as much of it as the limits leave room for.
-    fn log(&mut self, line: &LogLine<'_>) -> Result<(), Violation> {
-        if !self.budget.spend(Resource::Notices, 1) {
-            return Err(Violation::NoticeFlood);
-        }
-        if self.budget.is_exhausted(Resource::LogBytes) {
-            return Ok(());
-        }
-        let bytes = line.message.len() + line.data.len();
-        let entry =
-            if self.budget.spend(Resource::LogLines, 1) && self.budget.spend(Resource::LogBytes, bytes) {
-                LogEntry { level: line.level, message: line.message.to_owned(), data: line.data.to_owned() }
-            } else {
-                self.budget.exhaust(Resource::LogBytes);
-                truncation()
-            };
-        self.logs.push(entry);
-        Ok(())
-    }
-}
-
-/// The last line of a log that was too long.
-fn truncation() -> LogEntry {
-    LogEntry {
-        level: LogLevel::Warn,
-        message: format!("log truncated: an execution keeps {LOG_LINES_MAX} lines and {LOG_BYTES_MAX} bytes"),
-        data: String::new(),
     }
 }

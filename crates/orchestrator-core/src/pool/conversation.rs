@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::incident::Suspect;
 use shared::limits::FRAME_FROM_WORKER_BYTES_MAX;
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::Done;
@@ -15,7 +16,7 @@ use super::news::{Ended, News};
 use super::outcome::{self, Broken};
 use super::socket::Socket;
 use super::state::Shared;
-use super::suspicion::Suspect;
+use super::suspicion;
 use super::violation::Violation;
 
 /// Room for a batch of ordinary frames.
@@ -147,7 +148,7 @@ impl Conversation<'_> {
             calls.into_iter().for_each(|call| call.carry_out(self.shared));
         }
         if accepted.is_err() {
-            self.suspects.extend(ended.iter().filter_map(|ended| Suspect::of(&ended.execution)));
+            self.suspects.extend(ended.iter().filter_map(|ended| suspicion::suspect(&ended.execution)));
         }
         // Executions that ended before a violation did end; their callers get their answers.
         let concluded = self.conclude(ended);
@@ -182,7 +183,7 @@ impl Conversation<'_> {
                 Err(error) => Err(Broken { execution: Box::new(execution), violation: error.into() }),
             };
             if let Err(broken) = concluded {
-                self.suspects.extend(Suspect::of(&broken.execution));
+                self.suspects.extend(suspicion::suspect(&broken.execution));
                 outcome::conclude_lost(*broken.execution, records);
                 violation = Some(broken.violation);
             }

@@ -13,6 +13,7 @@ mod drain;
 mod groups;
 mod job;
 mod library;
+mod log;
 mod mode;
 mod news;
 mod outcome;
@@ -98,10 +99,10 @@ impl Pool {
         self.mode
     }
 
-    /// The walls around the first worker. The others are started the same way, and each is looked
-    /// at before it gets work.
-    pub const fn isolation(&self) -> Isolation {
-        self.isolation
+    /// The walls that all workers have who are at work; those of the first one while there are none. Each is looked at
+    /// before it gets work.
+    pub fn isolation(&self) -> Isolation {
+        self.shared.isolation().unwrap_or(self.isolation)
     }
 
     /// By what the kernel limits each worker's control group, or why workers have none.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use shared::wire::worker::Layers;
+
 /// Who may follow whom in a worker, and whether there are walls around it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -17,6 +19,14 @@ pub enum Mode {
     /// the filter of system calls; never for scripts of strangers.
     Off,
 }
+
+/// `strict` is chosen for scripts of people who are after each other's data: whoever takes over a worker
+/// must find neither files, nor a network, nor other processes, nor a user who is worth anything.
+const STRICT: Layers = Layers::SYSTEM_CALL_FILTER
+    .and(Layers::EMPTY_ROOT)
+    .and(Layers::NETWORK_NAMESPACE)
+    .and(Layers::PROCESS_NAMESPACE)
+    .and(Layers::USER_NAMESPACE);
 
 /// A word that is no mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +46,15 @@ impl Mode {
     /// Whether a tenant's first request needs a worker that has served nobody else.
     pub const fn parts_tenants(self) -> bool {
         matches!(self, Self::Pinned | Self::Strict)
+    }
+
+    /// Layers without which no worker gets work.
+    pub const fn needs(self) -> Layers {
+        match self {
+            Self::Strict => STRICT,
+            Self::Shared | Self::Pinned => Layers::SYSTEM_CALL_FILTER,
+            Self::Off => Layers::NONE,
+        }
     }
 
     pub const fn has_walls(self) -> bool {

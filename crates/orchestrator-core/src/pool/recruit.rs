@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
+use shared::wire::worker::Layers;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
@@ -32,11 +33,15 @@ pub struct PoolConfig {
     /// The binary that becomes a worker when started with the worker argument.
     pub program: PathBuf,
     pub mode: Mode,
+    /// Layers without which no worker gets work.
+    pub needs: Layers,
     /// Workers that are always there.
     pub workers: usize,
     /// Most workers while tenants are kept apart, so that each who is active keeps one.
     pub tenant_workers: usize,
     pub slots_per_worker: u16,
+    /// Executions of one app at a time; half of all slots where none is given.
+    pub app_slots_max: Option<usize>,
     /// Bytes of compiled script images each worker keeps.
     pub image_cache_bytes: u64,
     /// Executions that wait while all slots are taken; more are refused.
@@ -55,9 +60,11 @@ impl PoolConfig {
         Self {
             program,
             mode: Mode::default(),
+            needs: Mode::default().needs(),
             workers: workers.max(1),
             tenant_workers: workers.max(1) + 1,
             slots_per_worker: slots_per_worker.max(1),
+            app_slots_max: None,
             image_cache_bytes: 8 << 20,
             queue_max: 1024,
             recycle_after: 250_000,
@@ -69,9 +76,10 @@ impl PoolConfig {
     /// Sets the mode, with what it implies: in strict isolation one execution at a time, and a new
     /// process after a hundred.
     pub fn isolated(self, mode: Mode) -> Self {
+        let config = Self { mode, needs: mode.needs(), ..self };
         match mode {
-            Mode::Strict => Self { mode, slots_per_worker: 1, recycle_after: STRICT_EXECUTIONS, ..self },
-            Mode::Shared | Mode::Pinned | Mode::Off => Self { mode, ..self },
+            Mode::Strict => Self { slots_per_worker: 1, recycle_after: STRICT_EXECUTIONS, ..config },
+            Mode::Shared | Mode::Pinned | Mode::Off => config,
         }
     }
 
@@ -105,6 +113,8 @@ pub enum HelloError {
     Protocol,
     #[error("it is not locked down as it must be: {0}")]
     Isolation(#[from] VerifyError),
+    #[error("it lacks {0}, which the isolation mode needs and workers had when the server started")]
+    Weak(Layers),
     #[error("it is in no control group of its own, which strict isolation needs; the log says why")]
     Ungrouped,
 }
@@ -140,6 +150,19 @@ impl Recruiter {
     /// What limits the workers' groups, or why they have none.
     pub(super) fn grouping(&self) -> Result<Controllers, Ungrouped> {
         self.groups.as_ref().map(|groups| groups.controllers().clone()).map_err(|why| *why)
+    }
+
+    /// A worker that has what the mode needs. The first one is let through without it, for whoever starts the pool to
+    /// say all that is missing.
+    pub(super) async fn make_fit(&self) -> Result<ReadyWorker, StartError> {
+        let worker = self.make_ready().await?;
+        let lacking = worker.isolation.lacking(self.config.needs);
+        if lacking == Layers::NONE {
+            return Ok(worker);
+        }
+        drop(worker.socket);
+        worker.process.end().await;
+        Err(HelloError::Weak(lacking).into())
     }
 
     pub(super) async fn make_ready(&self) -> Result<ReadyWorker, StartError> {

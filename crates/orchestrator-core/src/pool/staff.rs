@@ -108,6 +108,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::pool::verify::Isolation;
 
     #[test]
     fn as_many_are_hired_as_are_wanted_and_whoever_leaves_is_replaced() {
@@ -120,7 +121,7 @@ mod tests {
     fn an_idle_worker_that_is_dismissed_is_replaced_before_it_is_gone() {
         let mut staff = Staff::new(1, 1);
         assert!(staff.hire() && !staff.hire());
-        let mut idle = Connection::new(1, 1, 2, Arc::new(Notify::new()));
+        let mut idle = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
         assert!(staff.dismiss(&mut idle) && idle.retiring && idle.is_replaced);
         assert!(staff.hire() && !staff.hire(), "one for one");
     }
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn nobody_is_hired_when_nobody_waits() {
         let mut staff = Staff::new(1, 4);
-        let mut connections = [Connection::new(1, 1, 2, Arc::new(Notify::new()))];
+        let mut connections = [Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()))];
         assert!(!staff.serve_waiting(&Admission::new(8, 8), &mut connections));
         assert!(!connections[0].retiring);
     }

@@ -10,20 +10,20 @@ use shared::wire::codec::{HEADER_BYTES, Header};
 use shared::wire::frame::FromWorker;
 use tokio::sync::Notify;
 
+use super::Ports;
 use super::admission::{Admission, Queued};
 use super::calls::Place;
-use super::connection::{Cancelled, Connection, Execution, Start};
+use super::connection::{Cancelled, Connection, Start};
 use super::job::{Job, Submitted};
-use super::news::{Ended, News};
+use super::news::{Ended, Gone, News};
 use super::pace::Pace;
 use super::recruit::PoolConfig;
 use super::seeds::Seeds;
 use super::staff::Staff;
-use super::status::WorkerStatus;
 use super::tenancy::{self, Tenant};
+use super::verify::Isolation;
 use super::violation::Violation;
 use super::watch::Watch;
-use super::{PoolStatus, Ports};
 
 /// What an app may have running for its makers beside its load: somebody who tests while somebody
 /// else deploys. More of it is load, or test runs would be a way around every share.
@@ -42,13 +42,13 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) connections: Vec<Connection>,
     pub(super) admission: Admission<Job>,
-    staff: Staff,
+    pub(super) staff: Staff,
     pace: Pace,
     pub(super) running: usize,
     next_ticket: u64,
     next_connection: u64,
     pub(super) draining: bool,
-    workers_lost: u64,
+    pub(super) workers_lost: u64,
     seeds: Seeds,
     watch: Watch,
 }
@@ -68,7 +68,10 @@ impl Shared {
         let slots = config.workers * usize::from(config.slots_per_worker);
         let state = State {
             connections: Vec::new(),
-            admission: Admission::new(config.queue_max, (slots / 2).max(1)),
+            admission: Admission::new(
+                config.queue_max,
+                config.app_slots_max.unwrap_or(slots / 2).clamp(1, slots),
+            ),
             staff: Staff::new(config.workers, config.workers_max()),
             pace: Pace::new(config.workers.max(1)),
             running: 0,
@@ -157,9 +160,9 @@ impl Shared {
         }
     }
 
-    /// Makes a worker available. Answers its id and what wakes its conversation; nothing while the
-    /// pool drains.
-    pub(super) fn attach(&self, pid: u32, slots: u16) -> Option<(u64, Arc<Notify>)> {
+    /// Makes a worker available: its process, its slots and the walls around it. Answers its id and what wakes its
+    /// conversation; nothing while the pool drains.
+    pub(super) fn attach(&self, worker: (u32, u16, Isolation)) -> Option<(u64, Arc<Notify>)> {
         let mut state = self.lock();
         if state.draining {
             return None;
@@ -167,18 +170,18 @@ impl Shared {
         state.next_connection += 1;
         let id = state.next_connection;
         let wake = Arc::new(Notify::new());
-        state.connections.push(Connection::new(id, pid, slots, wake.clone()));
+        state.connections.push(Connection::new(id, worker, wake.clone()));
         if state.refill() {
             self.vacancy.notify_one();
         }
         Some((id, wake))
     }
 
-    /// Removes a worker that is gone; answers what it was running, and for whom it worked.
-    pub(super) fn detach(&self, id: u64) -> (Vec<Execution>, Option<Tenant>) {
+    /// Removes a worker that is gone; answers what is to be known of it.
+    pub(super) fn detach(&self, id: u64) -> Gone {
         let mut state = self.lock();
         let Some(at) = state.position(id) else {
-            return (Vec::new(), None);
+            return Gone::default();
         };
         let mut connection = state.connections.remove(at);
         let executions = connection.take_executions();
@@ -188,7 +191,8 @@ impl Shared {
             state.running -= 1;
             state.admission.finished(execution.job.app, execution.fuel_when_lost());
         }
-        if !(state.draining || connection.retiring && executions.is_empty()) {
+        let may_leave = state.draining || connection.retiring && executions.is_empty();
+        if !may_leave {
             state.workers_lost += 1;
         }
         let is_vacant = !connection.is_replaced && state.staff.leave();
@@ -196,7 +200,13 @@ impl Shared {
             self.vacancy.notify_one();
         }
         self.changed.notify_waiters();
-        (executions, connection.tenant)
+        Gone {
+            executions,
+            may_leave,
+            tenant: connection.tenant,
+            last: connection.last,
+            has_worked: connection.executed > 0,
+        }
     }
 
     /// Moves what is to be sent to worker `id` onto the end of `outbound`; answers when its
@@ -284,21 +294,6 @@ impl Shared {
     pub(super) fn watch(&self, scripts: impl Iterator<Item = ScriptId>) {
         let (mut state, now) = (self.lock(), Instant::now());
         scripts.for_each(|script| state.watch.add(script, now));
-    }
-
-    pub(super) fn status(&self) -> PoolStatus {
-        let state = self.lock();
-        PoolStatus {
-            workers_max: state.staff.max,
-            workers_ready: state.connections.iter().filter(|connection| !connection.retiring).count(),
-            executions_running: state.running,
-            executions_queued: state.admission.queued(),
-            workers_lost: state.workers_lost,
-        }
-    }
-
-    pub(super) fn workers(&self) -> Vec<WorkerStatus> {
-        self.lock().connections.iter().map(Connection::status).collect()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

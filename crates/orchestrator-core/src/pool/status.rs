@@ -4,6 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, UserId};
 
+use super::connection::Connection;
+use super::state::Shared;
+use super::verify::Isolation;
+
 /// What the pool is doing right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PoolStatus {
@@ -41,4 +45,27 @@ pub struct WorkerStatus {
     pub app: Option<AppId>,
     pub running: usize,
     pub executed: u64,
+}
+
+impl Shared {
+    pub(super) fn status(&self) -> PoolStatus {
+        let state = self.lock();
+        PoolStatus {
+            workers_max: state.staff.max,
+            workers_ready: state.connections.iter().filter(|connection| !connection.retiring).count(),
+            executions_running: state.running,
+            executions_queued: state.admission.queued(),
+            workers_lost: state.workers_lost,
+        }
+    }
+
+    /// The walls that all workers have who are at work; nothing when there are none.
+    pub(super) fn isolation(&self) -> Option<Isolation> {
+        let state = self.lock();
+        state.connections.iter().map(|connection| connection.isolation).reduce(Isolation::common)
+    }
+
+    pub(super) fn workers(&self) -> Vec<WorkerStatus> {
+        self.lock().connections.iter().map(Connection::status).collect()
+    }
 }

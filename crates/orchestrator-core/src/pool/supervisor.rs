@@ -12,7 +12,7 @@ use super::groups::{Controllers, Ungrouped};
 use super::outcome;
 use super::recruit::{PoolConfig, ReadyWorker, Recruiter, StartError};
 use super::state::Shared;
-use super::suspicion::{self, Suspect};
+use super::suspicion;
 use super::tenancy::Tenant;
 use super::verify::Isolation;
 
@@ -68,7 +68,7 @@ async fn keep_spare(
         if failed > 0 {
             tokio::time::sleep(BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(failed - 1))).await;
         }
-        match recruiter.make_ready().await {
+        match recruiter.make_fit().await {
             Ok(worker) => permit.send(worker),
             Err(error) => {
                 failures.fetch_add(1, Ordering::Relaxed);
@@ -107,7 +107,8 @@ impl Farm {
 
     async fn employ(&self, worker: ReadyWorker) {
         let since = Instant::now();
-        let Some((id, wake)) = self.shared.attach(worker.process.id(), worker.slots) else {
+        let Some((id, wake)) = self.shared.attach((worker.process.id(), worker.slots, worker.isolation))
+        else {
             drop(worker.socket);
             worker.process.end().await;
             return;
@@ -116,29 +117,34 @@ impl Farm {
         tracing::debug!(worker.pid = pid, "worker ready");
         let mut suspects = Vec::new();
         let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut suspects).await;
-        let (lost, tenant) = self.shared.detach(id);
-        let lost_count = lost.len();
-        suspects.extend(lost.iter().filter_map(Suspect::of));
-        for execution in lost {
+        let gone = self.shared.detach(id);
+        let lost_count = gone.executions.len();
+        suspects.extend(gone.executions.iter().filter_map(suspicion::suspect));
+        for execution in gone.executions {
             outcome::conclude_lost(execution, &*self.shared.ports.records);
         }
         drop(worker.socket);
         let exit = worker.process.end().await;
         // Only an empty one can be removed.
         drop(worker.group);
-        if matches!(over, Over::Closed) && exit.is_clean() && lost_count == 0 {
+        if matches!(over, Over::Closed) && exit.is_clean() && gone.may_leave {
             tracing::debug!(worker.pid = pid, "worker ended");
             // It started and did its work; what went wrong with others before is over.
             self.failures.store(0, Ordering::Relaxed);
             return;
         }
-        if let Some(misconduct) = suspicion::misconduct(&over, exit) {
+        if let Some(misconduct) = suspicion::misconduct(&over, exit, gone.may_leave) {
             let detail = format!("{over}; {}", exit.describe());
-            self.shared.watch(suspects.iter().map(Suspect::script));
-            let is_alone = matches!(tenant, Some(Tenant::Script(_)));
+            if lost_count == 0 && suspects.is_empty() {
+                suspects.extend(gone.last);
+            }
+            self.shared.watch(suspects.iter().map(|suspect| suspect.target.script));
+            let is_alone = matches!(gone.tenant, Some(Tenant::Script(_)));
             suspicion::report(suspects, misconduct, is_alone, &detail, &*self.shared.ports.incidents);
         }
-        if since.elapsed() < HEALTHY && !exit.is_from_outside() {
+        // One that was given work had started well: a script that ends its workers must not make others wait for theirs.
+        let has_started = gone.has_worked || lost_count > 0 || since.elapsed() >= HEALTHY;
+        if !has_started && !exit.is_from_outside() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         } else {
             self.failures.store(0, Ordering::Relaxed);

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
-use shared::id::{ExecutionId, ScriptId};
-use shared::incident::{Incident, Misconduct};
-use shared::invocation::ScriptTarget;
+use shared::incident::{Incident, Misconduct, Suspect};
 use shared::ports::IncidentSink;
 use shared::wire::worker::WorkerExit;
 
@@ -14,38 +12,29 @@ use super::conversation::Over;
 use super::job::Task;
 use super::process::Exit;
 
-/// An execution that ran when its worker misbehaved.
-#[derive(Debug, Clone)]
-pub(super) struct Suspect {
-    execution: ExecutionId,
-    target: Arc<ScriptTarget>,
-}
-
-impl Suspect {
-    /// A compilation is none: its source is not deployed yet, and who asked for it is told.
-    pub(super) fn of(execution: &Execution) -> Option<Self> {
-        match &execution.job.task {
-            Task::Run(invocation) => {
-                Some(Self { execution: invocation.execution, target: Arc::clone(&invocation.target) })
-            }
-            Task::Compile => None,
+/// An execution as one that may be the reason. A compilation is none: its source is not deployed yet, and who
+/// asked for it is told.
+pub(super) fn suspect(execution: &Execution) -> Option<Suspect> {
+    match &execution.job.task {
+        Task::Run(invocation) => {
+            Some(Suspect { execution: invocation.execution, target: Arc::clone(&invocation.target) })
         }
-    }
-
-    pub(super) fn script(&self) -> ScriptId {
-        self.target.script
+        Task::Compile => None,
     }
 }
 
 /// What a worker did that none of ours does of itself; nothing when it was ended from outside, for
-/// example by the kernel, which had no memory left, or by somebody at a terminal.
-pub(super) fn misconduct(over: &Over, exit: Exit) -> Option<Misconduct> {
+/// example by the kernel, which had no memory left, or by somebody at a terminal. One that was asked to leave, and had
+/// nothing left to do, may end by itself.
+pub(super) fn misconduct(over: &Over, exit: Exit, may_leave: bool) -> Option<Misconduct> {
     match (over, exit) {
         (Over::Violation(_), _) | (_, Exit::Code(PROTOCOL)) => Some(Misconduct::Protocol),
         (Over::Overdue | Over::Stalled, _) => Some(Misconduct::Unresponsive),
         (_, Exit::Code(PANIC)) => Some(Misconduct::Crash),
         (_, Exit::Signal(Signal::SIGSYS)) => Some(Misconduct::ForbiddenCall),
         (_, Exit::Signal(signal)) if CRASHES.contains(&signal) => Some(Misconduct::Crash),
+        // Code that has taken it over can end it as often as it likes, and others' work with it.
+        (_, Exit::Code(_)) if !may_leave => Some(Misconduct::Crash),
         _ => None,
     }
 }
@@ -57,7 +46,7 @@ const CRASHES: [Signal; 6] =
     [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP];
 
 /// Reports everything that ran: which of it was to blame cannot be seen from here, unless the worker
-/// had run one script alone.
+/// had run one script alone. Where nothing ran that can be suspected, that it happened is reported all the same.
 pub(super) fn report(
     suspects: Vec<Suspect>,
     misconduct: Misconduct,
@@ -66,9 +55,11 @@ pub(super) fn report(
     sink: &dyn IncidentSink,
 ) {
     let detail: Arc<str> = detail.into();
-    for Suspect { execution, target } in suspects {
-        sink.report(Incident { execution, target, misconduct, is_alone, detail: Arc::clone(&detail) });
+    let incident = |suspect| Incident { suspect, misconduct, is_alone, detail: Arc::clone(&detail) };
+    if suspects.is_empty() {
+        sink.report(incident(None));
     }
+    suspects.into_iter().for_each(|suspect| sink.report(incident(Some(suspect))));
 }
 
 #[cfg(test)]
@@ -77,20 +68,28 @@ mod tests {
 
     #[test]
     fn a_worker_that_was_killed_from_outside_did_nothing_wrong() {
-        for exit in
-            [Exit::Signal(Signal::SIGKILL), Exit::Signal(Signal::SIGTERM), Exit::Code(0), Exit::Unknown]
-        {
-            assert_eq!(misconduct(&Over::Closed, exit), None, "{exit:?}");
+        for exit in [Exit::Signal(Signal::SIGKILL), Exit::Signal(Signal::SIGTERM), Exit::Unknown] {
+            assert_eq!(misconduct(&Over::Closed, exit, false), None, "{exit:?}");
         }
+    }
+
+    #[test]
+    fn only_a_worker_that_was_asked_to_leave_may_end_by_itself() {
+        assert_eq!(misconduct(&Over::Closed, Exit::Code(0), true), None);
+        assert_eq!(misconduct(&Over::Closed, Exit::Code(0), false), Some(Misconduct::Crash));
+        assert_eq!(misconduct(&Over::Closed, Exit::Code(7), false), Some(Misconduct::Crash));
     }
 
     #[test]
     fn a_worker_that_ends_by_its_own_doing_is_suspicious() {
         let killed = Exit::Signal(Signal::SIGKILL);
-        assert_eq!(misconduct(&Over::Overdue, killed), Some(Misconduct::Unresponsive));
-        assert_eq!(misconduct(&Over::Closed, Exit::Signal(Signal::SIGSYS)), Some(Misconduct::ForbiddenCall));
-        assert_eq!(misconduct(&Over::Closed, Exit::Signal(Signal::SIGSEGV)), Some(Misconduct::Crash));
-        assert_eq!(misconduct(&Over::Closed, Exit::Code(PROTOCOL)), Some(Misconduct::Protocol));
-        assert_eq!(misconduct(&Over::Closed, Exit::Code(PANIC)), Some(Misconduct::Crash));
+        assert_eq!(misconduct(&Over::Overdue, killed, true), Some(Misconduct::Unresponsive));
+        assert_eq!(
+            misconduct(&Over::Closed, Exit::Signal(Signal::SIGSYS), true),
+            Some(Misconduct::ForbiddenCall)
+        );
+        assert_eq!(misconduct(&Over::Closed, Exit::Signal(Signal::SIGSEGV), true), Some(Misconduct::Crash));
+        assert_eq!(misconduct(&Over::Closed, Exit::Code(PROTOCOL), true), Some(Misconduct::Protocol));
+        assert_eq!(misconduct(&Over::Closed, Exit::Code(PANIC), true), Some(Misconduct::Crash));
     }
 }

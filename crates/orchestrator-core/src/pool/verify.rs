@@ -23,6 +23,22 @@ pub struct Isolation {
 }
 
 impl Isolation {
+    #[cfg(test)]
+    pub(super) const NONE: Self = Self { claimed: Layers::NONE, confirmed: Layers::NONE };
+
+    /// What two workers both have.
+    pub(super) fn common(self, other: Self) -> Self {
+        let both = |one: Layers, other: Layers| one.without(one.without(other));
+        Self { claimed: both(self.claimed, other.claimed), confirmed: both(self.confirmed, other.confirmed) }
+    }
+
+    /// Which of these layers are not there. Of a user namespace and a user of its own one is enough: then neither is
+    /// missing.
+    pub fn lacking(self, needed: Layers) -> Layers {
+        let missing = self.missing();
+        missing.without(missing.without(needed))
+    }
+
     /// Usual layers that are not there and that nothing makes up for. Of a user of its own and a user
     /// namespace one is enough, and who has no rights may not empty a bounding set.
     pub fn missing(self) -> Layers {

@@ -48,6 +48,22 @@ pub(crate) async fn a_watched_script_runs_alone() {
 }
 
 #[tokio::main(flavor = "current_thread")]
+pub(crate) async fn who_ends_workers_delays_nobody() {
+    let farm = Farm::start(PoolConfig::new(program(), 2, 4)).await;
+    let evil = Tenant::new();
+    for behaviour in ["exit", "crash", "forbidden-call"].iter().cycle().take(12) {
+        assert_eq!(farm.run(&evil, behaviour).await.status, ExecutionStatus::WorkerLost, "{behaviour}");
+    }
+    let since = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(farm.run(&Tenant::new(), "honest").await.status, ExecutionStatus::Ok);
+    }
+    // A pool that takes this for a machine on which no worker starts would wait 5 s before each.
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
 pub(crate) async fn an_ignored_deadline_ends_the_worker() {
     let farm = Farm::start(shared(4)).await;
     let (late, other) = (Tenant::new(), Tenant::new());

@@ -51,7 +51,8 @@ const BEHAVIOURS: &[Behaviour] = &[
     ("a_call_beyond_the_budget_is_refused", "call-over-budget", Fine, None),
     ("a_flood_of_calls_kills_the_worker", "call-flood", WorkerLost, Some(Protocol)),
     ("a_call_that_takes_too_long_ends_at_the_deadline", "call-for-ever", Timeout, None),
-    ("a_worker_that_ends_in_the_middle_loses_its_execution", "exit", WorkerLost, None),
+    ("a_worker_that_ends_in_the_middle_loses_its_execution", "exit", WorkerLost, Some(Crash)),
+    ("a_worker_that_ends_when_nothing_runs_is_reported", "answer-and-exit", Fine, Some(Crash)),
     ("a_worker_that_crashes_loses_its_execution", "crash", WorkerLost, Some(Crash)),
     ("a_worker_that_makes_a_forbidden_call_is_reported", "forbidden-call", WorkerLost, Some(ForbiddenCall)),
     ("a_second_result_kills_the_worker_and_changes_nothing", "two-results", Fine, Some(Protocol)),
@@ -65,15 +66,21 @@ const BEHAVIOURS: &[Behaviour] = &[
 /// What is proved of where executions run, and how.
 const TENANCY: &[(&str, fn())] = &[
     ("a_worker_that_does_not_read_is_killed_long_before_its_deadlines", parent::endures_the_deaf),
+    (
+        "a_worker_with_fewer_walls_than_the_mode_needs_gets_no_work",
+        tenancy::a_weaker_replacement_gets_no_work,
+    ),
     ("two_owners_never_meet_in_a_worker", tenancy::two_owners_never_meet_in_a_worker),
     ("one_owner_has_all_workers_while_nobody_else_wants_one", tenancy::one_owner_has_all_workers),
     ("sixty_owners_are_all_answered_by_few_workers", tenancy::sixty_owners_are_all_answered_by_few_workers),
     ("a_worker_of_strict_isolation_runs_one_execution_at_a_time", tenancy::strict_workers_run_one_execution),
+    ("one_app_has_half_of_the_slots_or_what_is_set", tenancy::one_app_has_half_of_the_slots_or_what_is_set),
     ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
     ("test_runs_of_one_app_do_not_take_the_whole_pool", tenancy::test_runs_do_not_take_the_whole_pool),
     ("what_waits_is_not_given_to_a_worker_that_lies", tenancy::what_waits_is_not_given_to_a_liar),
     ("who_shares_a_lost_worker_is_told_apart_by_the_next", blame::neighbours_are_told_apart),
     ("a_watched_script_runs_in_a_worker_of_its_own", blame::a_watched_script_runs_alone),
+    ("attack_workers_that_end_again_and_again_keep_nobody_waiting", blame::who_ends_workers_delays_nobody),
     ("an_ignored_deadline_ends_the_worker_and_spares_the_others", blame::an_ignored_deadline_ends_the_worker),
     ("a_full_queue_refuses_at_once", tenancy::a_full_queue_refuses_at_once),
 ];

@@ -217,7 +217,8 @@ impl Farm {
     pub(crate) async fn suspects(&self, count: usize) -> Vec<(ScriptId, bool)> {
         let seen = || -> Vec<_> {
             let incidents = self.incidents.0.lock().unwrap();
-            incidents.iter().map(|incident| (incident.target.script, incident.is_alone)).collect()
+            let script = |incident: &Incident| incident.suspect.as_ref().map(|suspect| suspect.target.script);
+            incidents.iter().filter_map(|one| script(one).map(|script| (script, one.is_alone))).collect()
         };
         eventually("what was suspicious is reported", || seen().len() >= count).await;
         seen()

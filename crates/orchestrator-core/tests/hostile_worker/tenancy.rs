@@ -5,12 +5,31 @@ use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{Mode, PoolConfig};
 use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
+use shared::wire::worker::Layers;
 use tokio::task::JoinSet;
 
 use super::parent::{Farm, Tenant, eventually, invocation, program};
 
+/// These workers have a filter and nothing else.
 fn config(mode: Mode, workers: usize, tenant_workers: usize) -> PoolConfig {
-    PoolConfig { tenant_workers, ..PoolConfig::new(program(), workers, 4) }.isolated(mode)
+    let config = PoolConfig { tenant_workers, ..PoolConfig::new(program(), workers, 4) };
+    PoolConfig { needs: Layers::SYSTEM_CALL_FILTER, ..config.isolated(mode) }
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_weaker_replacement_gets_no_work() {
+    let needs = Mode::Strict.needs();
+    let farm = Farm::start(PoolConfig { needs, ..config(Mode::Shared, 1, 2) }).await;
+    let app = Tenant::new();
+    assert_eq!(
+        farm.run(&app, "exit").await.status,
+        ExecutionStatus::WorkerLost,
+        "the first is whoever starts's"
+    );
+    eventually("it is gone", || farm.pool.status().workers_ready == 0).await;
+    let refused = farm.work(invocation(&app, "honest")).await;
+    assert!(matches!(refused, WorkResult::Refused(Refusal::Overloaded)), "{refused:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -75,6 +94,24 @@ pub(crate) async fn strict_workers_run_one_execution() {
     }
     assert!(seen.len() >= 2, "a worker is replaced after a hundred executions");
     farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn one_app_has_half_of_the_slots_or_what_is_set() {
+    for (app_slots_max, most) in [(None, 2), (Some(1), 1), (Some(3), 3)] {
+        let farm = Farm::start(PoolConfig { app_slots_max, ..config(Mode::Shared, 1, 1) }).await;
+        eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+        let app = Tenant::new();
+        let load = futures([(); 4].iter().map(|()| farm.work(invocation(&app, "silence"))));
+        let look = async {
+            let status = || farm.pool.status();
+            eventually("four are there", || status().executions_running + status().executions_queued == 4)
+                .await;
+            status().executions_running
+        };
+        assert_eq!(tokio::join!(load, look).1, most, "{app_slots_max:?}");
+        farm.pool.drain(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -52,7 +52,8 @@ pub(crate) fn play() -> ! {
             Some(ToWorker::Stop) => break,
             _ => {}
         }
-        if socket.write_all(&frames).is_err() {
+        // In one case nothing runs any more when it goes.
+        if socket.write_all(&frames).is_err() || behaviour == "answer-and-exit" {
             break;
         }
     }
@@ -149,7 +150,7 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
     let Header { slot, generation, .. } = *header;
     let mut honest = result(slot, generation, 10);
     match behaviour {
-        "honest" => honest,
+        "honest" | "answer-and-exit" => honest,
         "unknown-slot" => result(999, generation, 10),
         "idle-slot" => result((slot + 1) % SLOTS, generation, 10),
         "old-generation" => result(slot, generation.wrapping_sub(1), 10),

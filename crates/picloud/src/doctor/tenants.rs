@@ -5,13 +5,12 @@ use shared::wire::worker::Layers;
 
 use super::{Check, Verdict};
 use crate::config::Config;
-use crate::walls;
 
 const NAME: &str = "isolation";
 
 /// `isolation` is what a worker has here, if it starts at all.
 pub(super) fn check(config: &Config, isolation: Option<Isolation>) -> Check {
-    let missing = isolation.map_or(Layers::NONE, |isolation| walls::missing(config.isolation, isolation));
+    let missing = isolation.map_or(Layers::NONE, |isolation| isolation.lacking(config.isolation.needs()));
     if missing != Layers::NONE {
         let found = format!("{}: needs what a worker does not get here: {missing}", config.isolation);
         return Check::new(NAME, Verdict::Fails, found)
