@@ -35,6 +35,7 @@ mod recorder;
 mod recovery;
 mod secrets;
 mod services;
+mod shares;
 mod snapshot;
 mod store;
 mod tally;

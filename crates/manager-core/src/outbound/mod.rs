@@ -7,7 +7,6 @@
 mod address;
 mod body;
 mod clients;
-mod gate;
 mod resolve;
 mod seen;
 mod target;
@@ -20,15 +19,16 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 use shared::id::AppId;
+use shared::limits::{OUTBOUND_CONCURRENT_MAX, OUTBOUND_PER_MINUTE_MAX};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::address::Addresses;
 pub(crate) use self::address::Category;
 use self::clients::Clients;
-use self::gate::Gate;
 use self::resolve::Names;
 pub(crate) use self::seen::Destinations;
 pub(crate) use self::target::{Rules, Target};
+use crate::shares::{Exhausted, Shares};
 
 /// Longest wait for all of an exchange, redirects included.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ struct Shared {
     addresses: Addresses,
     names: Names,
     clients: Clients,
-    gate: Gate,
+    shares: Shares,
 }
 
 impl Outbound {
@@ -116,7 +116,7 @@ impl Outbound {
             addresses,
             names: Names::new(dns_servers),
             clients: Clients::default(),
-            gate: Gate::default(),
+            shares: Shares::new(OUTBOUND_CONCURRENT_MAX, OUTBOUND_PER_MINUTE_MAX),
         }))
     }
 
@@ -131,7 +131,7 @@ impl Outbound {
     ) -> Result<Response, Refused> {
         let deadline = request.deadline.min(Instant::now() + PATIENCE);
         let whole = async {
-            let _pass = self.0.gate.pass(app).await?;
+            let _pass = self.0.shares.pass(app).await.map_err(too_many)?;
             for _ in 0..=REDIRECTS_MAX {
                 let mut answer = self.hop(&target, &request, visit).await?;
                 let Some(next) = redirected(&target, &request, &answer, rules)? else {
@@ -177,6 +177,13 @@ impl Outbound {
             .send();
         sent.await.map_err(|error| Refused::exchange(&error))
     }
+}
+
+fn too_many(exhausted: Exhausted) -> Refused {
+    Refused::TooMany(match exhausted {
+        Exhausted::AtOnce => "too many requests are under way",
+        Exhausted::PerMinute => "the app has made too many requests in this minute",
+    })
 }
 
 /// Where an answer sends us on to.
