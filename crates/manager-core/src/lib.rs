@@ -3,7 +3,7 @@
 //! `store` holds all SQL, `auth` decides who may do what, `audit` keeps who did what, `admin` is the
 //! HTTP API, `app_users` has the rules for apps' own users, `assets` hands out static files, `callers` answers the ingress who calls a route, `events` delivers what happens to scripts, `domains` says which hosts apps may claim,
 //! `oidc` asks identity providers who somebody is, `plan` says what a manifest changes, `snapshot` is the routing table in memory, `recorder` the execution log, `budgets` what
-//! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for, `data` is what they keep. Nothing
+//! apps may use over time, `incidents` what is done about scripts that hurt their workers, `services` answers what scripts ask for, `outbound` asks the world for them and `mail` writes to it, `data` is what they keep. Nothing
 //! here knows workers, frames
 //! or Rhai: scripts are compiled and run through the port `Invoke`.
 
@@ -25,6 +25,7 @@ mod diff;
 mod domains;
 mod events;
 mod incidents;
+mod mail;
 mod manager;
 mod modules;
 mod oidc;
@@ -47,6 +48,7 @@ pub use crate::bootstrap::{BootstrapError, FirstOwner};
 pub use crate::data::files::blobs::{FileStorage, S3Bucket, StorageError};
 pub use crate::data::files::orphans::OrphanSweep;
 pub use crate::events::{EventCounters, EventRetention};
+pub use crate::mail::{MailServer, MailSettings, MailTls, NoMailServer, Unreachable};
 pub use crate::manager::{Manager, ManagerConfig, OpenDeadLetters, PasswordError};
 pub use crate::oidc::{NewRole, OidcSettings};
 pub use crate::outbound::Addresses;

@@ -29,6 +29,7 @@ use crate::events::topics::Ephemeral;
 use crate::events::webhooks::Webhooks;
 use crate::events::{Acceptor, Dispatching, EventCounters, Keepers, LateInvoke};
 use crate::incidents::Incidents;
+use crate::mail::{Mail, MailServer};
 use crate::oidc::{Oidc, OidcSettings};
 use crate::outbound::{Addresses, Destinations, Outbound};
 use crate::permits::{Gate, Ledger};
@@ -53,6 +54,8 @@ pub struct ManagerConfig {
     pub secret_keys: MasterKeys,
     /// What scripts may not reach besides what nobody may.
     pub addresses: Addresses,
+    /// Where scripts' mails go; without it they cannot send any.
+    pub mail_server: Option<MailServer>,
     /// DNS servers to ask who owns a domain; the machine's own where none are named.
     pub dns_servers: Vec<SocketAddr>,
     /// Requests to the admin API in a minute by one session or key.
@@ -92,6 +95,7 @@ pub struct Manager {
     indexer: Indexer,
     outbound: Outbound,
     destinations: Arc<Destinations>,
+    mail: Mail,
     app_users: Arc<AppUsers>,
     uploads: Uploads,
     tally: Arc<Tally>,
@@ -133,6 +137,7 @@ impl Manager {
             indexer: Indexer::start(database.clone()),
             outbound: Outbound::new(config.addresses.clone(), config.dns_servers.clone()),
             destinations: Arc::default(),
+            mail: Mail::new(config.mail_server.clone()),
             uploads: Uploads::default(),
             tally: Arc::default(),
             events,
@@ -215,6 +220,7 @@ impl Manager {
             vault: Arc::clone(&self.vault),
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
+            mail: self.mail.clone(),
             denials: Arc::clone(&self.denials),
             app_users: Arc::clone(&self.app_users),
             uploads: self.uploads.clone(),

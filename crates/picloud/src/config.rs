@@ -8,13 +8,14 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use manager_core::{FileStorage, MasterKey, OidcSettings, S3Bucket};
+use manager_core::{FileStorage, MailServer, MasterKey, OidcSettings, S3Bucket};
 use orchestrator_core::pool::Mode;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::memory;
 use crate::settings::{self, File};
+use crate::smtp;
 use crate::telemetry::LogFormat;
 use crate::telemetry::otlp::Otlp;
 
@@ -48,6 +49,8 @@ pub struct Config {
     /// Networks that scripts may reach although they are private, and those they may not although public.
     pub http_allow_private: Vec<IpNet>,
     pub http_deny: Vec<IpNet>,
+    /// Where mails of scripts go; nowhere unless set.
+    pub mail_server: Option<MailServer>,
     /// Where the content of files goes.
     pub files: FileStorage,
     /// How much is kept of what has run.
@@ -120,6 +123,7 @@ impl Config {
         let data_dir = data_dir.unwrap_or_else(|| PathBuf::from("picloud-data"));
         let files = files(&file, &data_dir, env)?;
         let kept = Kept::of(&file, env)?;
+        let mail_server = smtp::server(&file, env)?;
         let bind = env("PICLOUD_BIND").or(file.bind).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let bind = parse::<SocketAddr>("PICLOUD_BIND", &bind, "an address and port such as 127.0.0.1:8080")?;
         let workers = number("PICLOUD_WORKERS", env)?.or(file.workers).unwrap_or_else(default_workers);
@@ -159,6 +163,7 @@ impl Config {
         Ok(Self {
             data_dir,
             files,
+            mail_server,
             bind,
             database_url: env("DATABASE_URL").map(SecretString::from).or(file.database_url),
             workers,
@@ -273,7 +278,10 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
 }
 
-fn number<T: FromStr>(name: &str, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<T>> {
+pub(crate) fn number<T: FromStr>(
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Option<T>> {
     env(name).map(|text| parse(name, &text, "a whole number")).transpose()
 }
 
@@ -369,7 +377,7 @@ fn network(name: &str, text: &str) -> anyhow::Result<IpNet> {
     parse(name, text, "addresses or networks such as 127.0.0.1,10.0.0.0/8")
 }
 
-fn parse<T: FromStr>(name: &str, text: &str, wanted: &str) -> anyhow::Result<T> {
+pub(crate) fn parse<T: FromStr>(name: &str, text: &str, wanted: &str) -> anyhow::Result<T> {
     text.parse().map_err(|_| anyhow::anyhow!("{name} is {text:?}; it takes {wanted}"))
 }
 
@@ -428,6 +436,32 @@ mod tests {
         let broken = line.replace("client_id", "client");
         let error = format!("{:#}", resolve("", &[("PICLOUD_OIDC", &broken)]).unwrap_err());
         assert!(error.contains("client") && !error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn a_mail_server_is_read_with_its_password_from_a_file_too() {
+        let file = "smtp_host = \"smtp.example.org\"\nsmtp_from = \"PiCloud <noreply@example.org>\"";
+        let server = resolve(file, &[("PICLOUD_SMTP_TLS", "tls")]).unwrap().mail_server.unwrap();
+        assert_eq!(server.to_string(), "smtp.example.org:465");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "hush\n").unwrap();
+        let path = path.to_str().unwrap();
+        let login = [("PICLOUD_SMTP_USERNAME", "picloud"), ("PICLOUD_SMTP_PASSWORD_FILE", path)];
+        let shown = format!("{:?}", resolve(file, &login).unwrap());
+        assert!(shown.contains("smtp.example.org") && !shown.contains("hush"), "{shown}");
+        let both = [login[0], login[1], ("PICLOUD_SMTP_PASSWORD", "hush")];
+        for (env, name) in [
+            (&both[..], "PICLOUD_SMTP_PASSWORD_FILE"),
+            (&[("PICLOUD_SMTP_PASSWORD_FILE", "/nowhere")], "PICLOUD_SMTP_PASSWORD_FILE"),
+            (&[("PICLOUD_SMTP_USERNAME", "picloud")], "PICLOUD_SMTP_PASSWORD"),
+            (&[("PICLOUD_SMTP_TLS", "ssl")], "PICLOUD_SMTP_TLS"),
+            (&[("PICLOUD_SMTP_PORT", "smtp")], "PICLOUD_SMTP_PORT"),
+            (&[("PICLOUD_SMTP_FROM", "nobody")], "PICLOUD_SMTP_FROM"),
+        ] {
+            let error = format!("{:#}", resolve(file, env).unwrap_err());
+            assert!(error.contains(name) && !error.contains("hush"), "{error}");
+        }
     }
 
     #[test]

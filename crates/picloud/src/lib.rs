@@ -18,6 +18,7 @@ pub mod reset;
 pub mod secret_key;
 pub mod serve;
 pub mod settings;
+mod smtp;
 pub mod system;
 pub mod telemetry;
 pub mod tls_ask;

@@ -13,12 +13,11 @@ pub fn addresses(config: &Config, listener: SocketAddr, database: &PgConnectOpti
     let mut listeners = vec![listener];
     // A name is looked up by whoever connects to it; as an address it is told at once.
     if database.get_socket().is_none() {
-        let host = database.get_host();
-        let ips: Vec<IpAddr> = match host {
-            "localhost" => vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
-            host => host.parse().into_iter().collect(),
-        };
-        listeners.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, database.get_port())));
+        listeners.extend(known(database.get_host(), database.get_port()));
+    }
+    // It believes who is on its network, and has no business with scripts but by way of us.
+    if let Some(server) = &config.mail_server {
+        listeners.extend(known(server.host(), server.port()));
     }
     Addresses {
         allow_private: config.http_allow_private.clone(),
@@ -26,6 +25,15 @@ pub fn addresses(config: &Config, listener: SocketAddr, database: &PgConnectOpti
         own: interfaces(),
         listeners,
     }
+}
+
+/// Where a host is that needs no looking up.
+fn known(host: &str, port: u16) -> impl Iterator<Item = SocketAddr> {
+    let ips: Vec<IpAddr> = match host {
+        "localhost" => vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
+        host => host.parse().into_iter().collect(),
+    };
+    ips.into_iter().map(move |ip| SocketAddr::new(ip, port))
 }
 
 fn interfaces() -> Vec<IpAddr> {

@@ -154,6 +154,7 @@ fn manager_config(config: &Config, addresses: Addresses, secret_keys: MasterKeys
         base_domain: config.base_domain.clone(),
         public_url: config.public_url.clone(),
         retention: retention(&config.kept),
+        mail_server: config.mail_server.clone(),
         dns_servers: config.dns_servers.clone(),
         api_requests_per_minute: config.api_requests_per_minute,
         oidc: config.oidc.clone(),

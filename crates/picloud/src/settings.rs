@@ -73,6 +73,23 @@ settings! {
         "Address of that server, such as `http://minio:9000`.";
     files_s3_region: String, "PICLOUD_FILES_S3_REGION", "`us-east-1`",
         "Region of the bucket.";
+    smtp_host: String, "PICLOUD_SMTP_HOST", "none: scripts cannot send mail",
+        "Mail server that takes the mails of scripts, by name or address, such as `smtp.example.org`. See \
+         [mail](email.md).";
+    smtp_port: u16, "PICLOUD_SMTP_PORT", "what goes with `smtp_tls`: 587, 465 or 25",
+        "Its port.";
+    smtp_tls: String, "PICLOUD_SMTP_TLS", "`starttls`",
+        "How the connection to it is encrypted: `starttls` (it must be, once it is there), `tls` (from the first byte), or \
+         `none`, for a mail server on the same machine.";
+    smtp_username: String, "PICLOUD_SMTP_USERNAME", "none",
+        "Name by which this server logs in to it.";
+    smtp_password: SecretString, "PICLOUD_SMTP_PASSWORD", "none",
+        "The password that goes with it.";
+    smtp_password_file: PathBuf, "PICLOUD_SMTP_PASSWORD_FILE", "none",
+        "A file that has the password, instead of that.";
+    smtp_from: String, "PICLOUD_SMTP_FROM", "none",
+        "Address that all mails of scripts come from, such as `PiCloud <noreply@example.org>`; it must be set where \
+         `smtp_host` is.";
     oidc: Vec<OidcSettings>, "PICLOUD_OIDC", "none",
         "Identity providers by which people log in: a list of tables, in the environment too, written as in TOML. \
          See [people](people.md#logging-in-with-an-identity-provider).";

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::call::{CallCode, CallError};
-use crate::limits::{EVENTS_MAX, OUTBOUND_REQUESTS_MAX, ROWS_MAX};
+use crate::limits::{EMAILS_MAX, EVENTS_MAX, OUTBOUND_REQUESTS_MAX, ROWS_MAX};
 
 /// Something that calls use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +15,12 @@ pub enum Allowance {
     Rows,
     /// Events that are caused, one for each trigger that hears of it.
     Events,
+    /// Mails.
+    Mails,
 }
 
 /// What each execution begins with, in the order of [`Allowance`].
-const BEGINNING: [u32; 3] = [OUTBOUND_REQUESTS_MAX, ROWS_MAX, EVENTS_MAX];
+const BEGINNING: [u32; 4] = [OUTBOUND_REQUESTS_MAX, ROWS_MAX, EVENTS_MAX, EMAILS_MAX];
 
 /// What an execution has left. Its calls come one after the other, so nothing here is raced for.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ impl Left {
                 Allowance::Requests => format!("an execution has {most} requests at most"),
                 Allowance::Rows => format!("an execution reads and changes {most} rows at most"),
                 Allowance::Events => format!("an execution causes {most} events at most"),
+                Allowance::Mails => format!("an execution sends {most} mails at most"),
             };
             CallError::new(CallCode::BudgetExhausted, message)
         })

@@ -142,6 +142,10 @@ pub enum CallCode {
     ScriptFailed,
     /// Nothing is free that could do it.
     Overloaded,
+    /// Somebody else said no for good, such as the mail server to a recipient.
+    Refused,
+    /// The operator has not set up what it takes.
+    NotConfigured,
     /// The database or another part cannot be reached now.
     Unavailable,
     /// The platform failed.
@@ -163,6 +167,8 @@ impl CallCode {
             Self::Throttled => "throttled",
             Self::ScriptFailed => "script_failed",
             Self::Overloaded => "overloaded",
+            Self::Refused => "refused",
+            Self::NotConfigured => "not_configured",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
             Self::Forged => "forged",

@@ -220,6 +220,21 @@ pub const OUTBOUND_PER_MINUTE_MAX: u32 = 600;
 /// Body of an answer of the world, unpacked: with its headers it fits an answer to a call.
 pub const OUTBOUND_RESPONSE_BYTES_MAX: usize = HOST_REPLY_BYTES_MAX - (512 << 10);
 
+/// Mails that one execution may send: who writes to more people does it by a queue.
+pub const EMAILS_MAX: u32 = 10;
+/// The same of an app's executions at once, and in a minute: what a small mail server takes from one client
+/// without suspecting it.
+pub const EMAILS_CONCURRENT_MAX: usize = 4;
+pub const EMAILS_PER_MINUTE_MAX: u32 = 30;
+/// Who gets one mail, copies included: half of what every server must take (RFC 5321).
+pub const EMAIL_RECIPIENTS_MAX: usize = 50;
+/// Subject of a mail: a line of a message (RFC 5322).
+pub const EMAIL_SUBJECT_BYTES_MAX: usize = 998;
+/// Name beside an address, which is for reading.
+pub const EMAIL_NAME_BYTES_MAX: usize = 128;
+/// Files of a mail; how long they are is bounded by what a call's arguments may be.
+pub const EMAIL_ATTACHMENTS_MAX: usize = 10;
+
 /// Headers of a response: count and bytes of names and values together.
 pub const RESPONSE_HEADERS_MAX: usize = 64;
 pub const RESPONSE_HEADER_BYTES_MAX: usize = 16 << 10;

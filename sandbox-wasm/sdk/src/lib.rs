@@ -9,6 +9,7 @@ mod base64;
 pub mod convert;
 mod dead_letters;
 mod docs;
+mod email;
 mod files;
 mod hash;
 mod hex;
@@ -41,6 +42,7 @@ pub fn register(engine: &mut Engine) {
     base64::register(engine);
     dead_letters::register(engine);
     docs::register(engine);
+    email::register(engine);
     files::register(engine);
     hash::register(engine);
     hex::register(engine);

@@ -102,7 +102,8 @@ impl From<CallError> for ApiError {
             CallCode::Throttled => Code::TooManyRequests,
             CallCode::ScriptFailed => Code::ScriptError,
             CallCode::Overloaded => Code::Overloaded,
-            CallCode::Unavailable => Code::Unavailable,
+            CallCode::Refused => Code::Conflict,
+            CallCode::NotConfigured | CallCode::Unavailable => Code::Unavailable,
             CallCode::Internal | CallCode::Forged => Code::Internal,
         };
         Self::new(code, error.message)

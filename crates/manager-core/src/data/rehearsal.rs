@@ -62,7 +62,7 @@ struct State {
 pub(crate) struct Deed {
     /// The call, such as `kv.set`.
     pub(crate) call: &'static str,
-    /// What it is about: collection and key or id, or method and address.
+    /// What it is about: collection and key or id, method and address, or recipients.
     pub(crate) target: String,
     /// What is written, unless it is long.
     pub(crate) value: Option<Value>,

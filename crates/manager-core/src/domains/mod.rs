@@ -85,6 +85,7 @@ mod tests {
             retention: Retention { age: day, records_per_app: 1, events, every: day },
             secret_keys: MasterKeys { current: MasterKey::generate().unwrap(), staged: None, keeper: None },
             addresses: crate::outbound::Addresses::default(),
+            mail_server: None,
             dns_servers: Vec::new(),
             api_requests_per_minute: 600,
             oidc: Vec::new(),

@@ -82,7 +82,7 @@ pub struct Addresses {
     pub deny: Vec<IpNet>,
     /// The machine's own addresses.
     pub own: Vec<IpAddr>,
-    /// Where this server and its database listen: never, whatever is allowed.
+    /// Where this server, its database and its mail server listen: never, whatever is allowed.
     pub listeners: Vec<SocketAddr>,
 }
 

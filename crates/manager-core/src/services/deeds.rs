@@ -5,7 +5,7 @@ use shared::call::{CallCode, CallError, HostCall};
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
 use shared::host_call::docs::{self, Mode};
-use shared::host_call::{dead_letters, files, http, invoke, kv, pubsub, queue};
+use shared::host_call::{dead_letters, email, files, http, invoke, kv, pubsub, queue};
 
 use super::args;
 use crate::data::rehearsal::{Deed, Rehearsal};
@@ -79,6 +79,7 @@ pub(super) fn check(op: HostOp) -> Result<(), CallError> {
             | HostOp::UsersGet
             | HostOp::UsersList
             | HostOp::HttpSend
+            | HostOp::EmailSend
     );
     if can_be_tried {
         return Ok(());
@@ -113,9 +114,18 @@ fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
             let http::Request { method, url, .. } = args(call)?;
             return Ok(Some(deed("http.send", format!("{method} {url}"), None)));
         }
+        HostOp::EmailSend => return Ok(Some(of_mail(call, &args(call)?))),
         _ => return of_event(call),
     };
     Ok(of_op(&op))
+}
+
+/// To whom, and about what.
+fn of_mail(call: &HostCall, mail: &email::Send<'_>) -> Deed {
+    let recipients: Vec<_> = [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().copied().collect();
+    let shown = |text: &str| call.context.confidential.redacted(text).into_owned();
+    let value = serde_json::json!({ "subject": shown(mail.subject) });
+    Deed { call: "email.send", target: shown(&recipients.join(", ")), value: Some(value) }
 }
 
 /// What other scripts would run for.

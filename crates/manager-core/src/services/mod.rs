@@ -7,6 +7,7 @@ mod atomic;
 mod dead_letters;
 mod deeds;
 mod docs;
+mod email;
 mod files;
 mod http;
 mod invoke;
@@ -35,6 +36,7 @@ use crate::data::rehearsal::Rehearsal;
 use crate::data::{Access, Data, failed};
 use crate::events::topics::Ephemeral;
 use crate::events::{LateInvoke, Outbox};
+use crate::mail::Mail;
 use crate::outbound::{Destinations, Outbound};
 use crate::snapshot::Snapshot;
 use crate::store;
@@ -52,6 +54,7 @@ pub(crate) struct Services {
     pub(crate) vault: Arc<Vault>,
     pub(crate) outbound: Outbound,
     pub(crate) destinations: Arc<Destinations>,
+    pub(crate) mail: Mail,
     /// Where the app's people find what a script was refused, and why.
     pub(crate) denials: Arc<Denials>,
     pub(crate) app_users: Arc<AppUsers>,
@@ -113,6 +116,7 @@ impl Services {
             HostOp::SecretsDelete => secrets::delete(self, call).await,
             HostOp::SecretsList => secrets::list(self, call).await,
             HostOp::HttpSend => http::send(self, call).await,
+            HostOp::EmailSend => email::send(self, call).await,
             HostOp::FilesCreate => files::create(self, call).await,
             HostOp::FilesAppend => files::append(self, call).await,
             HostOp::FilesHead => files::head(self, call).await,

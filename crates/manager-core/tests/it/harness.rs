@@ -87,6 +87,7 @@ pub(crate) fn config() -> ManagerConfig {
         retention,
         secret_keys: MasterKeys { current: MasterKey::generate().unwrap(), staged: None, keeper: None },
         addresses: Addresses::default(),
+        mail_server: None,
         // Nobody answers there.
         dns_servers: vec!["127.0.0.1:1".parse().unwrap()],
         oidc: Vec::new(),

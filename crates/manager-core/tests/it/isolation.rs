@@ -5,7 +5,7 @@
 use serde::Serialize;
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
-use shared::host_call::{dead_letters, docs, files, http, invoke, kv, pubsub, queue, secrets, users};
+use shared::host_call::{dead_letters, docs, email, files, http, invoke, kv, pubsub, queue, secrets, users};
 use shared::http::PairBlock;
 use shared::wire::codec;
 
@@ -204,6 +204,10 @@ impl Belongings {
             HostOp::UsersResetPassword => {
                 let (token, password) = (self.user.reset.as_str(), "their own battery staple");
                 bytes(&users::ResetPassword { token, password })
+            }
+            HostOp::EmailSend => {
+                let (to, subject, text) = (vec!["ada@example.com"], "theirs", Some("theirs"));
+                bytes(&email::Send { to, subject, text, ..email::Send::default() })
             }
             HostOp::HttpSend => {
                 let mut with_secret = PairBlock::default();

@@ -23,6 +23,7 @@ mod deliveries;
 mod docs;
 mod domains;
 mod dry_run;
+mod email;
 mod examples;
 mod executions;
 mod failpoints;

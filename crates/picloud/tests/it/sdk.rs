@@ -6,7 +6,7 @@ use shared::limits::HOST_REPLY_BYTES_MAX;
 use shared::sdk::NAMESPACES;
 use shared::wire::codec;
 
-use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer, World};
+use crate::harness::{Canary, MailServer, NO_LIMITS, TestApp, TestServer, World};
 
 /// Runs a source once, for a person who may do everything with the app.
 fn test_run(app: &TestApp<'_>, source: &str) -> Value {
@@ -17,7 +17,11 @@ fn test_run(app: &TestApp<'_>, source: &str) -> Value {
 #[test]
 fn every_example_of_the_reference_is_true_in_the_real_guest() {
     // The world of the examples is on the loopback, on a port of its own.
-    let server = TestServer::start_with(&[("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8")]);
+    let mail = MailServer::start();
+    let settings = mail.settings();
+    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+    let settings: Vec<_> = settings.chain([("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8")]).collect();
+    let server = TestServer::start_with(&settings);
     let (app, world) = (server.app(), World::start());
     app.admin("PUT", "/egress", &json!({ "allow": null, "ports": [world.port()] })).is(200);
     let mut wrong = Vec::new();

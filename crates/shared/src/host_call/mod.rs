@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod dead_letters;
 pub mod docs;
+pub mod email;
 pub mod files;
 pub mod http;
 pub mod invoke;
@@ -157,7 +158,10 @@ host_calls! {
     DeadLettersReplay = 138, "dead_letters.replay";
     /// Closes one. [`dead_letters::One`] → `()`.
     DeadLettersResolve = 139, "dead_letters.resolve";
+
     // email: 144 to 159.
+    /// Sends a mail. [`email::Send`] → [`email::Sent`].
+    EmailSend = 144, "email.send";
 
     // users: 160 to 175.
     /// Makes an account. [`users::Register`] → [`users::Found`].

@@ -25,6 +25,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../sandbox-wasm/sdk/src/base64.d.rhai"),
     include_str!("../../../../sandbox-wasm/sdk/src/dead_letters.d.rhai"),
     include_str!("../../../../sandbox-wasm/sdk/src/docs.d.rhai"),
+    include_str!("../../../../sandbox-wasm/sdk/src/email.d.rhai"),
     include_str!("../../../../sandbox-wasm/sdk/src/files.d.rhai"),
     include_str!("../../../../sandbox-wasm/sdk/src/hash.d.rhai"),
     include_str!("../../../../sandbox-wasm/sdk/src/hex.d.rhai"),

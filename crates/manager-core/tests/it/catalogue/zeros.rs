@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
-use shared::host_call::{dead_letters, docs, files, http, invoke, kv, pubsub, queue, secrets, users};
+use shared::host_call::{dead_letters, docs, email, files, http, invoke, kv, pubsub, queue, secrets, users};
 use shared::http::PairBlock;
 
 use super::encoded;
@@ -80,6 +80,8 @@ fn of_messages() -> Vec<(HostOp, Vec<u8>)> {
         timeout_ms: 0,
         follows: false,
     };
+    let mail =
+        email::Send { to: vec!["ada@example.com"], subject: "a", text: Some("b"), ..email::Send::default() };
     let later = invoke::InvokeAsync { script: ZERO, args: "1", delay_ms: 0, attempts: 0 };
     vec![
         (HostOp::QueueSend, encoded(&queue::Send { queue: ZERO, ..send })),
@@ -100,6 +102,10 @@ fn of_messages() -> Vec<(HostOp, Vec<u8>)> {
                 ..ask
             }),
         ),
+        (HostOp::EmailSend, encoded(&email::Send { to: vec![ZERO], ..mail.clone() })),
+        (HostOp::EmailSend, encoded(&email::Send { subject: ZERO, ..mail.clone() })),
+        (HostOp::EmailSend, encoded(&email::Send { from_name: Some(ZERO), ..mail.clone() })),
+        (HostOp::EmailSend, encoded(&email::Send { text: Some(ZERO), ..mail })),
         (HostOp::DeadLettersGet, encoded(&dead_letters::One { id: ZERO, reason: "" })),
         (HostOp::DeadLettersReplay, encoded(&dead_letters::One { id: ZERO, reason: "" })),
         (HostOp::DeadLettersResolve, encoded(&dead_letters::One { id: ZERO, reason: ZERO })),
