@@ -6,6 +6,7 @@
 mod database;
 mod jail;
 mod machine;
+mod mail;
 mod neighbours;
 mod tenants;
 
@@ -92,6 +93,7 @@ pub async fn examine(config: &Config) -> Report {
     checks.extend(neighbours::checks(config.isolation, isolation));
     checks.push(machine::control_groups(config.isolation));
     checks.extend(database::checks(config).await);
+    checks.extend(mail::check(config).await);
     checks.push(machine::clock());
     checks.push(machine::disk(&config.data_dir));
     Report::new(checks)
