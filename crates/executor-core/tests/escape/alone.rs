@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use nix::unistd::geteuid;
 use shared::wire::worker::Layers;
 
-use super::{Hostile, Row, Sibling, expect_all};
+use super::{Hostile, Row, Sibling, expect_all, expect_all_beside, print_row};
 
 /// What a namespace needs to be left at all, for this user.
 pub(crate) fn with_rights(layers: Layers) -> Layers {
@@ -110,17 +110,18 @@ fn a_namespace_of_processes_alone_hides_all_others() {
     ]);
 }
 
-/// The other worker has all its walls; the hostile one has one.
+/// The other worker has all its walls; the hostile one has one. Who is aimed at is who is asked meanwhile.
 #[test]
 fn one_wall_alone_keeps_a_worker_from_the_one_beside_it() {
-    let sibling = Sibling::start();
+    let mut sibling = Sibling::start();
     let pid = sibling.pid();
     if geteuid().is_root() {
-        expect_all(&[
+        let rows = [
             row("signal-sibling", &pid, Layers::NONE, "done"),
             row("read-sibling", &pid, Layers::NONE, "done"),
             row("pidfd-of-sibling", &pid, Layers::NONE, "done"),
-        ]);
+        ];
+        expect_all_beside(&mut sibling, &rows);
     }
     let own_user = Layers::OWN_USER | Layers::NO_CAPABILITIES;
     let mut rows = Vec::new();
@@ -128,7 +129,7 @@ fn one_wall_alone_keeps_a_worker_from_the_one_beside_it() {
         rows.push(row(attack, &pid, own_user, "EPERM"));
         rows.push(row(attack, &pid, with_rights(Layers::PROCESS_NAMESPACE), "ESRCH"));
     }
-    expect_all(&rows);
+    expect_all_beside(&mut sibling, &rows);
 }
 
 #[test]
@@ -198,21 +199,22 @@ fn sealed_code_alone_stays_as_it_is() {
 
 #[test]
 fn the_filter_alone_kills_every_call_that_is_not_on_its_list() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hostile-worker"))
-        .arg("sweep")
-        .env_clear()
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
+    let mut sweep = std::process::Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+    sweep.arg("sweep").env_clear().stdin(std::process::Stdio::null());
+    let mut sibling = Sibling::start();
+    let output = sibling.beside(|| sweep.output().unwrap());
+    sibling.is_well();
     let seen = String::from_utf8(output.stderr).unwrap();
-    eprintln!("system calls 0 to 500 and their x32 twins: {}", seen.trim());
     let arguments = executor_core::jail::RULES.iter().flat_map(|rule| rule.arguments);
     // Those of 64 bits are wrong in two ways.
     let wrong: usize = arguments.map(|argument| if argument.1.is_wide() { 2 } else { 1 }).sum();
     let allowed = executor_core::jail::RULES.len();
     let never_filtered = if cfg!(target_arch = "x86_64") { 2 } else { 0 };
     let killed = 2 * 501 - never_filtered - allowed + wrong;
-    assert_eq!(seen.trim(), format!("seen {killed} killed, {allowed} allowed"));
+    let expected = format!("seen {killed} killed, {allowed} allowed");
+    print_row("system calls 0 to 500", "the filter, also against their x32 twins", &expected, seen.trim());
+    print_row("the sibling", "beside that", "well", &sibling.to_string());
+    assert_eq!(seen.trim(), expected);
 }
 
 #[test]

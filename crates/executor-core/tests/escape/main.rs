@@ -47,21 +47,56 @@ impl Row<'_> {
 /// Runs all rows, prints them, and fails if one came out otherwise or an honest worker noticed.
 #[track_caller]
 fn expect_all(rows: &[Row<'_>]) {
+    expect_all_beside(&mut Sibling::start(), rows);
+}
+
+/// The same beside this honest worker, which is asked before, during and after each of them.
+#[track_caller]
+fn expect_all_beside(sibling: &mut Sibling, rows: &[Row<'_>]) {
     let mut surprises = Vec::new();
-    let mut sibling = Sibling::start();
+    sibling.is_well();
     for row in rows {
-        let Some(seen) = row.run() else {
+        let Some(seen) = sibling.beside(|| row.run()) else {
             continue;
         };
-        sibling.is_well();
         let walls = describe(row.layers);
-        eprintln!("| {:<22} | {walls:<58} | {:<12} | {seen:<12} |", row.attack, row.expected);
+        print_row(row.attack, &walls, row.expected, &seen);
         if seen != row.expected {
             surprises.push(format!("{} behind {walls}: expected {}, seen {seen}", row.attack, row.expected));
         }
     }
-    eprintln!("| {:<22} | {:<58} | {:<12} | {:<12} |", "the sibling", "beside all of these", "well", "well");
+    sibling.is_well();
+    print_row("the sibling", "beside all of these", "well", &sibling.to_string());
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+}
+
+/// A row of the table that `make torture` prints.
+fn print_row(attack: &str, walls: &str, expected: &str, seen: &str) {
+    let number = number_of(attack);
+    eprintln!("| {number:<2} {attack:<22} | {walls:<58} | {expected:<12} | {seen:<12} |");
+}
+
+/// The numbers of `docs/attacks.md`. What is aimed at other processes has its target in its name.
+const NUMBERS: &[(&str, &[&str])] = &[
+    ("39", &["socket-inet", "socket-unix", "socket-netlink", "socket-vsock", "connect-on-the-socket"]),
+    ("39", &["connect-tcp", "connect-abstract", "pass-a-descriptor", "io-uring"]),
+    ("40", &["open-passwd", "open-environment", "open-memory-of-1", "open-own-memory", "create-file"]),
+    ("40", &["openat2", "name-to-handle", "open-by-handle"]),
+    ("42", &["fork", "thread", "clone3", "execute"]),
+    ("43", &["map-executable", "make-executable", "overwrite-code", "change-key-of-code", "move-code"]),
+    ("43", &["unmap-code", "personality", "execute-from-memory"]),
+    ("44", &["search-memory"]),
+    ("46", &["more-descriptors", "descriptors"]),
+    ("49", &["stop-oneself", "spin", "run-in-real-time", "raise-priority"]),
+    ("50", &["exhaust-memory"]),
+];
+
+/// A dash for what has no number.
+fn number_of(attack: &str) -> &'static str {
+    if attack.ends_with("-parent") || attack.ends_with("-sibling") {
+        return "41";
+    }
+    NUMBERS.iter().find(|(_, attacks)| attacks.contains(&attack)).map_or("–", |(number, _)| *number)
 }
 
 /// Few layers by name, many by what is missing.

@@ -10,7 +10,7 @@ use shared::script::{Bundle, ScriptKind};
 use shared::wire::codec;
 use shared::wire::frame::{AddBundle, Execute, ToWorker};
 
-use super::Hostile;
+use super::{Hostile, Sibling, print_row};
 
 /// The rule that is needed where the clock cannot be read without a call: on a machine that has none, or has
 /// one and does not show it to this worker.
@@ -37,25 +37,35 @@ fn a_worker_dies_of_ordinary_work_or_cannot_fail_properly_without_any_one_rule()
     let (end, words) = fail_without("no rule at all");
     assert_eq!((end.as_str(), words.contains("last words")), ("Exited(69)", true), "{words}");
     let mut needless = Vec::new();
+    let mut sibling = Sibling::start();
     for rule in RULES.iter().map(|rule| rule.name) {
-        let (seen, reason) = match rule {
-            FOR_THE_CLOCK if clock_is_sealed() => {
-                eprintln!("SKIPPED: this kernel does not let go of its clock, so nobody can be without one");
-                continue;
-            }
-            FOR_THE_CLOCK => {
-                assert_eq!(work("without-clock-and", "no rule at all"), "Exited(0)");
-                (work("without-clock-and", rule), "a clock that cannot be read without a call")
-            }
-            FOR_THE_END => (fail_without(rule).0, "a worker that fails"),
-            _ => (work("without", rule), "ordinary work"),
+        let Some((seen, reason)) = sibling.beside(|| end_without(rule)) else {
+            continue;
         };
-        eprintln!("| without {rule:<15} | {seen:<11} | {reason} |");
+        print_row(&format!("without {rule}"), reason, "SIGSYS", &seen);
         if seen != "SIGSYS" {
             needless.push(rule);
         }
     }
+    sibling.is_well();
+    print_row("the sibling", "beside all of these", "well", &sibling.to_string());
     assert!(needless.is_empty(), "nobody needs {needless:?}");
+}
+
+/// How a worker ends without this rule, and in doing what; nothing when this machine cannot show it.
+fn end_without(rule: &str) -> Option<(String, &'static str)> {
+    match rule {
+        FOR_THE_CLOCK if clock_is_sealed() => {
+            eprintln!("SKIPPED: this kernel does not let go of its clock, so nobody can be without one");
+            None
+        }
+        FOR_THE_CLOCK => {
+            assert_eq!(work("without-clock-and", "no rule at all"), "Exited(0)");
+            Some((work("without-clock-and", rule), "a clock that cannot be read without a call"))
+        }
+        FOR_THE_END => Some((fail_without(rule).0, "a worker that fails")),
+        _ => Some((work("without", rule), "ordinary work")),
+    }
 }
 
 /// Whether the page of the clock cannot be replaced (Linux 6.16, where it was built that way).

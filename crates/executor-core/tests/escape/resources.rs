@@ -5,7 +5,7 @@ use shared::wire::worker::Layers;
 
 use std::process::Command;
 
-use super::{Hostile, Row, expect_all};
+use super::{Hostile, Row, Sibling, describe, expect_all, print_row};
 
 fn row<'a>(attack: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
     Row { attack, target: "", layers, expected }
@@ -39,11 +39,20 @@ fn a_worker_that_may_change_its_priority_cannot_go_before_everybody() {
 
 #[test]
 fn a_worker_that_spins_and_hears_no_signal_is_killed() {
+    let mut sibling = Sibling::start();
+    sibling.is_well();
     let mut hostile = Hostile::start(Layers::ALL, "spin", "");
     // What its layers lack comes first.
     while hostile.wait_for_word() != "seen spinning" {}
+    // It spins until it is killed, so that these answers are given meanwhile.
+    (0..10).for_each(|_| sibling.is_well());
     hostile.kill();
-    assert_eq!(hostile.seen(), "SIGKILL");
+    let walls = describe(hostile.held);
+    let seen = hostile.seen();
+    sibling.is_well();
+    print_row("spin", &walls, "SIGKILL", &seen);
+    print_row("the sibling", "while that spins", "well", &sibling.to_string());
+    assert_eq!(seen, "SIGKILL");
 }
 
 #[test]

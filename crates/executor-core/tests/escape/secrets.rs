@@ -5,7 +5,9 @@ use std::process::Command;
 
 use shared::wire::worker::Layers;
 
-use super::Hostile;
+use super::{Hostile, Sibling, print_row};
+
+const EXPECTED: &str = "0 hits, search works";
 
 #[test]
 fn no_secret_of_the_parent_is_in_a_worker() {
@@ -19,9 +21,12 @@ fn no_secret_of_the_parent_is_in_a_worker() {
     command
         .env("PICLOUD_SECRET_KEY", &secret)
         .env("DATABASE_URL", format!("postgres://picloud:{secret}@db/picloud"));
-    let seen = Hostile::spawn(command).seen();
-    eprintln!("| {:<22} | a parent's environment: {seen}", "search-memory");
-    assert_eq!(seen, "0 hits, search works");
+    let mut sibling = Sibling::start();
+    let seen = sibling.beside(|| Hostile::spawn(command).seen());
+    sibling.is_well();
+    print_row("search-memory", "for what the parent's environment holds", EXPECTED, &seen);
+    print_row("the sibling", "beside that", "well", &sibling.to_string());
+    assert_eq!(seen, EXPECTED);
 }
 
 /// Two draws of what seeds the standard library's hash maps.

@@ -11,10 +11,12 @@ use shared::limits::{EVENTS_MAX, FILES_LIST_MAX, KV_LIST_MAX, ROWS_MAX};
 
 use crate::calls::Script;
 use crate::harness::TestApi;
+use crate::neighbour::Neighbour;
 
 #[tokio::test]
 async fn an_execution_reads_so_many_rows_and_no_more() {
     let api = TestApi::start().await;
+    let mut neighbour = Neighbour::beside(&api).await;
     let script = Script::of(&api, "default").await;
     // Rows that there are not cost nothing.
     let list = List { collection: "c", prefix: "", limit: KV_LIST_MAX, after: "" };
@@ -24,12 +26,14 @@ async fn an_execution_reads_so_many_rows_and_no_more() {
     let keys = Keys { collection: "c", keys: vec!["k"; KV_LIST_MAX as usize] };
     for _ in 0..ROWS_MAX / KV_LIST_MAX {
         script.call(HostOp::KvGetMany, &keys).await.unwrap();
+        neighbour.is_well().await;
     }
     let key = Key { collection: "c", key: "k" };
     assert_eq!(script.call(HostOp::KvGet, &key).await, Err("budget_exhausted".into()));
     assert_eq!(script.call(HostOp::KvList, &list).await, Err("budget_exhausted".into()));
     let another = Script::of(&api, "default").await;
     assert!(another.call(HostOp::KvGet, &key).await.is_ok(), "each execution has its own");
+    neighbour.leave().await;
 }
 
 #[tokio::test]
@@ -41,11 +45,13 @@ async fn an_execution_causes_so_many_events_and_no_more() {
         let body = json!({ "kind": "pubsub", "script": "listens", "config": { "topic": "t" } });
         api.post("/apps/default/triggers", body).await.is(201);
     }
+    let mut neighbour = Neighbour::beside(&api).await;
     let script = Script::of(&api, "default").await;
     let publish = Publish { topic: "t", message: "1" };
     for _ in 0..EVENTS_MAX / LISTENERS {
         let told = script.call(HostOp::PubsubPublish, &publish).await.unwrap();
         assert_eq!(told.read::<Published>().receivers, LISTENERS);
+        neighbour.is_well().await;
     }
     for op in [HostOp::PubsubPublish, HostOp::PubsubPublishEphemeral] {
         assert_eq!(script.call(op, &publish).await, Err("budget_exhausted".into()));
@@ -53,6 +59,7 @@ async fn an_execution_causes_so_many_events_and_no_more() {
     let unheard = Publish { topic: "nobody", message: "1" };
     let told = script.call(HostOp::PubsubPublish, &unheard).await.unwrap();
     assert_eq!(told.read::<Published>().receivers, 0, "what nobody hears costs nothing");
+    neighbour.leave().await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use shared::wire::codec;
 use crate::app_users::{Account, PASSWORD};
 use crate::calls::Script;
 use crate::harness::TestApi;
+use crate::neighbour::Neighbour;
 
 /// A call, and the code by which it is refused; none for one that is carried out.
 struct Case(HostOp, Vec<u8>, Option<&'static str>);
@@ -195,6 +196,7 @@ async fn files_and_links_at_and_over_their_limits() {
 async fn attack_22_contents_that_are_begun_and_never_ended() {
     let api = TestApi::start().await;
     let script = Script::of(&api, "default").await;
+    let mut neighbour = Neighbour::beside(&api).await;
     let begin = files::Append { upload: 0, data: b"begun" };
     let mut begun = Vec::new();
     for number in 0..40 {
@@ -202,7 +204,12 @@ async fn attack_22_contents_that_are_begun_and_never_ended() {
             Ok(answer) => begun.push(answer.read::<files::Appended>().upload),
             Err(code) => assert_eq!(code, "budget_exhausted"),
         }
+        neighbour.is_well().await;
     }
+    let well = neighbour.leave().await;
+    let expected = format!("{FILE_UPLOADS_MAX} at a time, then an error");
+    eprintln!("| 22 {:<22} | {expected:<48} | {} of 40 |", "contents never ended", begun.len());
+    eprintln!("| 22 {:<22} | {:<48} | {well} |", "another app", "finds what it keeps");
     assert_eq!(begun.len(), FILE_UPLOADS_MAX);
     // Each of those goes on, and makes room when it is ended; another execution has room of its own.
     let content = files::Content { upload: begun[0], data: b"" };

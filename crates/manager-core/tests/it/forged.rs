@@ -12,6 +12,7 @@ use shared::id::{AppId, DeadLetterId};
 use crate::app_users;
 use crate::calls::Script;
 use crate::harness::TestApi;
+use crate::neighbour::Neighbour;
 
 /// Everything that asks for whom the script runs.
 async fn call_what_manages_the_app(script: &Script) -> Vec<Result<(), String>> {
@@ -38,10 +39,15 @@ async fn attack_48_calls_that_those_may_not_make_for_whom_the_execution_runs() {
     api.post("/apps/default/members", json!({ "user": "bob", "role": "viewer" })).await.is(201);
     let bob = bob.as_str().unwrap().parse().unwrap();
 
+    let mut neighbour = Neighbour::beside(&api).await;
     let nobodys = Script::of(&api, "default").await;
     let bobs = Script::of(&api, "default").await.on_behalf_of(bob);
-    for script in [&nobodys, &bobs] {
-        for answer in call_what_manages_the_app(script).await {
+    for (name, script) in [("for nobody", &nobodys), ("for a viewer", &bobs)] {
+        let answers = call_what_manages_the_app(script).await;
+        neighbour.is_well().await;
+        let forbidden = answers.iter().filter(|answer| **answer == Err("forbidden".into())).count();
+        eprintln!("| 48 {name:<22} | {:<48} | {forbidden} forbidden |", "6 forbidden");
+        for answer in answers {
             assert_eq!(answer, Err("forbidden".into()));
         }
     }
@@ -49,6 +55,8 @@ async fn attack_48_calls_that_those_may_not_make_for_whom_the_execution_runs() {
     assert_eq!(answer.read::<SecretValue<'_>>().value, Some("as it was"));
 
     let denials = api.all_pages("/apps/default/denials", 50).await;
+    let seen = neighbour.leave().await;
+    eprintln!("| 48 {:<22} | {:<48} | {seen} |", "another app", "finds what it keeps");
     assert_eq!(denials.len(), 12, "{denials:?}");
     let of = |rule: &str| denials.iter().filter(|denied| denied["rule"] == rule).collect::<Vec<_>>();
     let (nobody, viewer) = (of("nobody_logged_in"), of("app_role"));
@@ -130,6 +138,7 @@ async fn attack_47_calls_with_anything_in_them_reach_no_other_app() {
         assert!(before.contains(table), "{table}: {before}");
     }
 
+    let mut neighbour = Neighbour::beside(&api).await;
     let script = Script::of(&api, "default").await;
     let (mut forged, mut answered) = (0, 0);
     for args in bodies(&other.to_string(), ids) {
@@ -141,9 +150,16 @@ async fn attack_47_calls_with_anything_in_them_reach_no_other_app() {
             let shown = String::from_utf8_lossy(&reply.body);
             assert!(!shown.contains(CANARY), "{op:?} with {args:?}: {shown}");
         }
+        neighbour.is_well().await;
     }
+    let well = neighbour.leave().await;
+    let after = rows_of(&api, other).await;
+    let seen = if after == before { "none is read or changed" } else { "changed" };
+    let expected = "no other app's row is read or changed";
+    eprintln!("| 47 {:<22} | {expected:<48} | {seen} |", "calls with anything");
+    eprintln!("| 47 {:<22} | {:<48} | {well} |", "another app", "finds what it keeps");
     assert!(forged > 1_000 && answered > 10, "{forged} were forged, {answered} were answered");
-    assert_eq!(rows_of(&api, other).await, before);
+    assert_eq!(after, before);
 }
 
 /// Nothing, a byte, the other app and its things by name and by id in the places where names stand, and

@@ -37,6 +37,7 @@ mod logins;
 mod long_transactions;
 mod members;
 mod migrations;
+mod neighbour;
 mod openapi;
 mod outbox;
 mod permissions;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use orchestrator_core::pool::{Mode, PoolConfig};
 use shared::invocation::{ExecutionStatus, WorkResult};
 
-use crate::parent::{Farm, Tenant, eventually, invocation, invocation_within, program};
+use crate::parent::{Farm, Tenant, beside, eventually, invocation, invocation_within, program};
 
 fn shared(slots: u16) -> PoolConfig {
     PoolConfig::new(program(), 1, slots).isolated(Mode::Shared)
@@ -50,34 +50,50 @@ pub(crate) async fn a_watched_script_runs_alone() {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn who_ends_workers_delays_nobody() {
     let farm = Farm::start(PoolConfig::new(program(), 2, 4)).await;
-    let evil = Tenant::new();
-    for behaviour in ["exit", "crash", "forbidden-call"].iter().cycle().take(12) {
-        assert_eq!(farm.run(&evil, behaviour).await.status, ExecutionStatus::WorkerLost, "{behaviour}");
-    }
+    let (evil, canary) = (Tenant::new(), Tenant::new());
+    let attack = Box::pin(async {
+        for behaviour in ["exit", "crash", "forbidden-call"].iter().cycle().take(12) {
+            assert_eq!(farm.run(&evil, behaviour).await.status, ExecutionStatus::WorkerLost, "{behaviour}");
+        }
+    });
+    let ((), answers) = beside(&farm, &canary, attack).await;
     let since = Instant::now();
     for _ in 0..4 {
         assert_eq!(farm.run(&Tenant::new(), "honest").await.status, ExecutionStatus::Ok);
     }
+    let took = since.elapsed();
+    println!(
+        "| –  {:<22} | 12 workers lost, nobody waits; canary unharmed | four in {} ms, {answers} answers |",
+        "ending workers",
+        took.as_millis()
+    );
     // A pool that takes this for a machine on which no worker starts would wait 5 s before each.
-    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    assert!(took < Duration::from_secs(4), "{took:?}");
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn an_ignored_deadline_ends_the_worker() {
-    let farm = Farm::start(shared(4)).await;
-    let (late, other) = (Tenant::new(), Tenant::new());
+    // One worker for each owner: the late one's other app is in the same, the canary in another.
+    let farm = Farm::start(PoolConfig::new(program(), 1, 4)).await;
+    let (late, canary) = (Tenant::new(), Tenant::new());
+    let other = Tenant { owner: late.owner, ..Tenant::new() };
     let since = Instant::now();
     let ends = farm.work(invocation_within(100, &late, "silence"));
     let lost = farm.work(invocation_within(20_000, &other, "silence"));
-    let (ends, lost) = tokio::join!(ends, lost);
+    let both = Box::pin(async { (tokio::join!(ends, lost), since.elapsed()) });
+    let (((ends, lost), took), answers) = beside(&farm, &canary, both).await;
     let status = |result: WorkResult| match result {
         WorkResult::Ran(outcome) => outcome.status,
         other => panic!("{other:?}"),
     };
     assert_eq!((status(ends), status(lost)), (ExecutionStatus::Timeout, ExecutionStatus::WorkerLost));
+    println!(
+        "| 49 {:<22} | Timeout 250 ms after 100 ms; canary unharmed | after {} ms, {answers} answers |",
+        "an ignored deadline",
+        took.as_millis()
+    );
     // The deadline and the grace after it; the rest is for a busy machine.
-    let took = since.elapsed();
     assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(5), "{took:?}");
     farm.pool.drain(Duration::from_secs(1)).await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer};
+use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer, print_row};
 
 #[test]
 fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_nothing() {
@@ -28,7 +28,7 @@ fn an_app_that_used_up_its_budget_is_told_when_to_come_back_and_others_notice_no
 #[test]
 fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
     let server = TestServer::shared();
-    let (app, canary) = (server.app(), Canary::beside(&server.client));
+    let (app, canary) = (server.app(), Canary::beside(&server));
     let limits = json!({ "fuel": 300_000_000_000_u64, "timeout_ms": 300 });
     let sources = [
         ("loop", "loop {}"),
@@ -47,12 +47,15 @@ fn attack_62_burning_fuel_until_the_deadline_does_not_dodge_the_budget() {
         while burnt.len() < 5 && burnt.last().is_none_or(|fuel| *fuel <= 300_000_000) {
             burnt.push(burn());
         }
+        print_row("62", name, "300,000,000 of fuel and more, once in five", &format!("{burnt:?}"));
         assert!(burnt.iter().all(|fuel| *fuel > 30_000_000), "{name} was charged {burnt:?}");
         assert!(burnt.iter().any(|fuel| *fuel > 300_000_000), "{name} was charged {burnt:?}");
     }
     app.admin("PUT", "/budgets", &json!({ "fuel_per_day": 1_000 })).is(200);
-    app.get("/loop").is(429).is_problem("budget_exhausted");
-    canary.release();
+    let refused = app.get("/loop");
+    print_row("62", "a budget that is spent", "429 budget_exhausted", &refused.status.to_string());
+    refused.is(429).is_problem("budget_exhausted");
+    canary.release("62");
 }
 
 fn fuel_of(app: &TestApp<'_>) -> i64 {

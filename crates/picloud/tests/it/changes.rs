@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestApp, TestServer, eventually};
+use crate::harness::{Canary, NO_LIMITS, TestApp, TestServer, eventually, print_row};
 
 /// Logs what it was told, for the tests to read.
 const HANDLER: &str = r#"log::info("event", ctx.event);"#;
@@ -175,7 +175,7 @@ fn a_change_is_told_when_somebody_takes_over_the_trigger_whose_owner_has_left() 
 #[test]
 fn attack_17_a_handler_that_causes_itself_ends() {
     let server = TestServer::shared();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     app.deploy("handler", "kv::collection(\"loop\").incr(\"n\")", &NO_LIMITS);
     watch(&app, "kv", json!({ "collection": "loop" }));
     app.run("begin", "kv::collection(\"loop\").incr(\"n\")", &NO_LIMITS).is(200);
@@ -184,5 +184,8 @@ fn attack_17_a_handler_that_causes_itself_ends() {
         let items = list["items"].as_array().unwrap().clone();
         items.iter().any(|run| run["status"] == "depth_exceeded").then_some(items)
     });
-    assert_eq!(runs.iter().filter(|run| run["status"] == "ok").count(), 8, "{runs:?}");
+    let rounds = runs.iter().filter(|run| run["status"] == "ok").count();
+    print_row("17", "a change that is watched", "cut off after 8 rounds", &rounds.to_string());
+    assert_eq!(rounds, 8, "{runs:?}");
+    canary.release("17");
 }

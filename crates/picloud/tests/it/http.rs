@@ -12,7 +12,9 @@ use shared::limits::{
 };
 use shared::wire::codec;
 
-use crate::harness::{Canary, DnsServer, NO_LIMITS, TestApp, TestServer, World, eventually, process};
+use crate::harness::{
+    Canary, DnsServer, NO_LIMITS, TestApp, TestServer, World, eventually, print_row, process,
+};
 
 /// A script that tries an address and says with which code it failed, or `reached`.
 fn attempt(url: &str) -> String {
@@ -44,7 +46,7 @@ fn allow_port(app: &TestApp<'_>, port: u16) {
 #[test]
 fn attack_33_no_spelling_of_the_loopback_is_reached() {
     let server = TestServer::shared();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     for host in [
         "127.0.0.1",
         "localhost",
@@ -64,35 +66,42 @@ fn attack_33_no_spelling_of_the_loopback_is_reached() {
         "localhost.",
     ] {
         let seen = outcome(&app, &format!("http://{host}:8080/"));
+        print_row("33", host, "forbidden: loopback", &seen);
         assert_eq!(seen, "forbidden: the destination is refused: loopback", "{host}");
     }
+    canary.release("33");
 }
 
 #[test]
 fn attack_34_metadata_and_private_networks_are_not_reached() {
     let server = TestServer::shared();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     for host in ["169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "172.16.0.1", "100.64.0.1"]
     {
         let seen = outcome(&app, &format!("http://{host}/latest/meta-data/"));
+        print_row("34", host, "forbidden", &seen);
         assert!(seen.starts_with("forbidden: the destination is refused"), "{host}: {seen}");
         assert!(!seen.contains(host.trim_matches(['[', ']'])), "{seen}");
     }
     for port in [22, 25, 5432, 6379] {
         let seen = outcome(&app, &format!("http://93.184.216.34:{port}/"));
+        print_row("34", &format!("port {port}"), "forbidden: port", &seen);
         assert!(seen.starts_with("forbidden: port"), "{seen}");
     }
+    canary.release("34");
 }
 
 #[test]
 fn attack_34_what_is_allowed_privately_never_reaches_the_server_itself() {
     let (server, _world) = open_server();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     allow_port(&app, server.port);
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
         let seen = outcome(&app, &format!("http://{host}:{}/", server.port));
+        print_row("34", &format!("the server: {host}"), "forbidden: this server", &seen);
         assert_eq!(seen, "forbidden: the destination is refused: this server", "{host}");
     }
+    canary.release("34");
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn attack_35_names_that_lead_to_private_addresses_are_refused_however_they_chang
     let dns = DnsServer::start();
     let address = dns.address.to_string();
     let server = TestServer::start_with(&[("PICLOUD_DNS_SERVERS", &address)]);
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     dns.set_addresses("inner.example.com", &[&["192.168.1.1"]]);
     dns.set_addresses("mixed.example.com", &[&["93.184.216.34", "10.0.0.1"]]);
     dns.set_addresses("six.example.com", &[&["fd00::1"]]);
@@ -118,9 +127,11 @@ fn attack_35_names_that_lead_to_private_addresses_are_refused_however_they_chang
         "public.example.com",
     ] {
         let seen = outcome(&app, &format!("http://{name}/"));
+        print_row("35", name, "forbidden", &seen);
         assert!(seen.starts_with("forbidden: the destination is refused"), "{name}: {seen}");
     }
     assert!(outcome(&app, "http://nowhere.example.com/").contains("cannot be resolved"));
+    canary.release("35");
 }
 
 #[test]
@@ -131,15 +142,19 @@ fn attack_35_a_name_that_changes_between_check_and_connection_is_asked_once() {
     let settings =
         [("PICLOUD_DNS_SERVERS", address.as_str()), ("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.2/32")];
     let server = TestServer::start_with(&settings);
-    let (app, world) = (server.app(), World::start());
+    let (app, world, canary) = (server.app(), World::start(), Canary::beside(&server));
     allow_port(&app, world.port());
     dns.set_addresses("rebind.example.com", &[&["127.0.0.2"], &["127.0.0.1"]]);
     let url = format!("http://rebind.example.com:{}/echo", world.port());
     let seen = outcome(&app, &url);
+    print_row("35", "rebinding", "connects to what was checked", &seen);
     assert!(seen.starts_with("unavailable: the exchange failed: no connection"), "{seen}");
     assert_eq!(world.requests.load(Ordering::Relaxed), 0);
     // By now the name leads to the loopback, which is seen.
-    assert_eq!(outcome(&app, &url), "forbidden: the destination is refused: loopback");
+    let seen = outcome(&app, &url);
+    print_row("35", "rebinding, again", "forbidden: loopback", &seen);
+    assert_eq!(seen, "forbidden: the destination is refused: loopback");
+    canary.release("35");
 }
 
 #[test]
@@ -147,16 +162,20 @@ fn attack_35_a_resolver_that_stalls_is_given_up() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let server = TestServer::start_with(&[("PICLOUD_DNS_SERVERS", &address)]);
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     let begun = Instant::now();
-    assert!(outcome(&app, "http://slow.example.com/").contains("cannot be resolved"));
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let seen = outcome(&app, "http://slow.example.com/");
+    let took = begun.elapsed();
+    print_row("35", "a silent resolver", "given up within 8 s", &format!("{} ms", took.as_millis()));
+    assert!(seen.contains("cannot be resolved"), "{seen}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    canary.release("35");
 }
 
 #[test]
 fn attack_36_every_hop_of_a_redirect_is_looked_at() {
     let (server, world) = open_server();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     allow_port(&app, world.port());
     for to in [
         "http://169.254.169.254/",
@@ -181,6 +200,7 @@ fn attack_36_every_hop_of_a_redirect_is_looked_at() {
         "//10.0.0.1/",
     ] {
         let seen = outcome(&app, &world.url(&format!("/to?{to}")));
+        print_row("36", to, "forbidden, invalid_argument", &seen);
         assert!(seen.starts_with("forbidden:") || seen.starts_with("invalid_argument:"), "{to}: {seen}");
     }
     assert!(outcome(&app, &world.url("/loop")).starts_with("unavailable: too many redirects"));
@@ -193,12 +213,13 @@ fn attack_36_every_hop_of_a_redirect_is_looked_at() {
     {
         assert!(outcome(&app, url).starts_with("invalid_argument:"), "{url}");
     }
+    canary.release("36");
 }
 
 #[test]
 fn attack_37_headers_and_method_cannot_be_used_to_smuggle() {
     let (server, world) = open_server();
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     allow_port(&app, world.port());
     let url = world.url("/echo");
     for (name, value) in [
@@ -215,7 +236,9 @@ fn attack_37_headers_and_method_cannot_be_used_to_smuggle() {
             "try {{ http::get(\"{url}\", #{{ headers: #{{ \"{name}\": \"{value}\" }} }}); return \"reached\" }} \
              catch (e) {{ return e.code }}"
         );
-        assert_eq!(run(&app, &source), "invalid_argument", "{name}");
+        let seen = run(&app, &source);
+        print_row("37", &format!("header {name:?}"), "invalid_argument", &seen.to_string());
+        assert_eq!(seen, "invalid_argument", "{name}");
     }
     let source = format!(
         "try {{ http::request(\"GET / HTTP/1.1\\r\\nx: y\", \"{url}\", (), #{{}}) }} catch (e) {{ return e.code }}"
@@ -223,6 +246,7 @@ fn attack_37_headers_and_method_cannot_be_used_to_smuggle() {
     assert_eq!(run(&app, &source), "invalid_argument");
     assert!(outcome(&app, &format!("{url}\\r\\nx: y")).starts_with("invalid_argument"));
     assert_eq!(world.requests.load(Ordering::Relaxed), 0);
+    canary.release("37");
 }
 
 /// Catalogue B19.
@@ -232,7 +256,7 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
     let app = server.app();
     allow_port(&app, world.port());
     assert_eq!(outcome(&app, &world.url("/echo")), "reached");
-    let (canary, before) = (Canary::beside(&server.client), process::resident_kib(server.pid()));
+    let (canary, before) = (Canary::beside(&server), process::resident_kib(server.pid()));
     for (path, seen) in [
         ("/bomb", "too_large"),
         ("/huge", "too_large"),
@@ -242,6 +266,7 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
         ("/header", "unavailable"),
     ] {
         let outcome = outcome(&app, &world.url(path));
+        print_row("19", path, seen, &outcome);
         assert!(outcome.starts_with(seen), "{path}: {outcome}");
     }
     for path in ["/drip", "/silent"] {
@@ -249,12 +274,15 @@ fn attack_19_servers_without_end_are_given_up_and_memory_stays_flat() {
             "try {{ http::get(\"{}\", #{{ timeout_ms: 1500 }}) }} catch (e) {{ return `${{e.code}}: ${{e.message}}` }}",
             world.url(path)
         );
-        assert_eq!(run(&app, &source), "unavailable: no answer came in time", "{path}");
+        let outcome = run(&app, &source);
+        print_row("19", path, "unavailable: no answer came in time", &outcome.to_string());
+        assert_eq!(outcome, "unavailable: no answer came in time", "{path}");
     }
     let grown = process::resident_kib(server.pid()).saturating_sub(before);
+    print_row("19", "growth of the parent", "less than 64 MiB", &format!("{grown} KiB"));
     assert!(grown < 64 << 10, "the parent grew by {grown} KiB");
     assert!(world.sent.load(Ordering::Relaxed) < 1 << 30);
-    canary.release();
+    canary.release("19");
 }
 
 /// The deadline is the execution's own, and the worker goes on with others meanwhile.
@@ -440,7 +468,7 @@ fn attack_44_a_secret_that_goes_out_in_a_header_is_in_no_workers_memory() {
     // Nobody waits for it, so that the search may take its time.
     let route = json!({ "path": "/hand", "script": "hand", "dispatch_mode": "async" });
     app.admin("POST", "/routes", &route).is(201);
-    let canary = Canary::beside(&server.client);
+    let canary = Canary::beside(&server);
     app.post("/hand", "text/plain", b"").is(202);
     let is_waiting = || (world.requests.load(Ordering::Relaxed) > 2).then_some(());
     eventually("the script waits for an answer", is_waiting);
@@ -449,10 +477,8 @@ fn attack_44_a_secret_that_goes_out_in_a_header_is_in_no_workers_memory() {
         workers.iter().map(|pid| process::find_in_memory(*pid, value.as_bytes())).sum()
     };
     let (of_read, of_handed) = (hits(read), hits(handed));
-    eprintln!(
-        "| 44 {:<22} | {:<48} | {of_read} and {of_handed} hits |",
-        "a secret in a header", "hits of one that is read, none of one handed over"
-    );
+    let expected = "hits of one that is read, none of one handed over";
+    print_row("44", "a secret in a header", expected, &format!("{of_read} and {of_handed} hits"));
     assert!(of_read > 0, "the search finds nothing at all");
     assert_eq!(of_handed, 0);
     assert_eq!(
@@ -466,7 +492,7 @@ fn attack_44_a_secret_that_goes_out_in_a_header_is_in_no_workers_memory() {
         (reply.status == 200).then(|| reply.json()["value"].clone())
     });
     assert_eq!(seen, json!([202, "Bearer [secret]", read.len()]));
-    canary.release();
+    canary.release("44");
 }
 
 /// What a script catches of a request, or the status that it was answered with.

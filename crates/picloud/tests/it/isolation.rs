@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, Disk, NO_LIMITS, TestApp, TestServer, process};
+use crate::harness::{Canary, Disk, NO_LIMITS, TestApp, TestServer, print_row, process};
 use crate::starters::{Doctor, STRICT};
 
 const OFF: &[(&str, &str)] = &[("PICLOUD_ISOLATION", "off")];
@@ -57,7 +57,7 @@ fn attack_45_searching_a_worker_for_another_tenants_secrets() {
 
 fn search(mode: &str) {
     let server = TestServer::start_with(&[("PICLOUD_ISOLATION", mode)]);
-    let (one, two, neighbour) = (server.app(), server.app(), Canary::beside(&server.client));
+    let (one, two, neighbour) = (server.app(), server.app(), Canary::beside(&server));
     // Another owner: `pinned` keeps owners apart, `strict` apps too.
     let bob = json!({ "username": "bob", "password": "correct horse battery staple" });
     server.admin("POST", "/users", &bob).is(201);
@@ -79,14 +79,11 @@ fn search(mode: &str) {
     let others = workers_of(&two);
     assert!(!others.is_empty(), "nobody serves the other tenant");
     let (own, others) = (hits(&workers_of(&one)), hits(&others));
-    eprintln!(
-        "| 45 {:<22} | {:<48} | {own} and {others} hits |",
-        format!("{mode}: a secret"),
-        "hits in its own worker, none in another tenant's"
-    );
+    let expected = "hits in its own worker, none in another tenant's";
+    print_row("45", &format!("{mode}: a secret"), expected, &format!("{own} and {others} hits"));
     assert!(own > 0, "the search finds nothing at all");
     assert_eq!(others, 0);
-    neighbour.release();
+    neighbour.release("45");
 }
 
 #[test]

@@ -49,13 +49,13 @@ fn a_script_whose_workers_misbehave_is_watched_then_quarantined_then_released_by
     let refused =
         eventually("it is quarantined", || Some(app.get("/evil?calm=1")).filter(|reply| reply.status == 503));
     refused.is_problem("script_quarantined");
-    let canary = Canary::beside(&server.client);
+    let canary = Canary::beside(&server);
     app.get("/good").is(200);
     assert!(!app.admin("GET", "/scripts/evil", &Value::Null).is(200).json()["quarantined_at"].is_null());
 
     app.admin("POST", "/scripts/evil:release", &json!({})).is(204);
     app.get("/evil?calm=1").is(200);
-    canary.release();
+    canary.release("–");
     let audit = app.admin("GET", "/audit?limit=100", &Value::Null).is(200).json();
     let count = |action: &str| {
         audit["items"].as_array().unwrap().iter().filter(|entry| entry["action"] == action).count()

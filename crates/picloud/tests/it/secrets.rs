@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, Disk, NO_LIMITS, TestServer, process};
+use crate::harness::{Canary, Disk, NO_LIMITS, TestServer, print_row, process};
 
 const VALUE: &str = "a-value-that-is-nowhere-else-7f3a";
 /// In a script, so that a worker has it.
@@ -135,7 +135,7 @@ fn attack_44_workers_hold_neither_the_key_nor_other_secrets() {
         eprintln!("SKIPPED: only root may read a worker's memory from outside");
         return;
     }
-    let canary = Canary::beside(&server.client);
+    let canary = Canary::beside(&server);
     let text = std::fs::read_to_string(server.disk.path().join("data/secret-key")).unwrap();
     let key = STANDARD.decode(text.trim()).unwrap();
     let mut held = vec![("the key", key.as_slice())];
@@ -151,11 +151,15 @@ fn attack_44_workers_hold_neither_the_key_nor_other_secrets() {
     let find = |needle: &[u8]| -> usize {
         workers.iter().map(|worker| process::find_in_memory(*worker, needle)).sum()
     };
-    assert!(find(OWN_TEXT.as_bytes()) > 0, "the search finds nothing in workers");
+    let own = find(OWN_TEXT.as_bytes());
+    print_row("44", "a script's own text", "hits in workers", &format!("{own} hits"));
+    assert!(own > 0, "the search finds nothing in workers");
     for (name, needle) in &held {
-        assert_eq!(find(needle), 0, "a worker holds {name}");
+        let hits = find(needle);
+        print_row("44", name, "no hits in workers", &format!("{hits} hits"));
+        assert_eq!(hits, 0, "a worker holds {name}");
     }
-    canary.release();
+    canary.release("44");
 }
 
 /// A server that logs in to its database with a password, if the database lets it.

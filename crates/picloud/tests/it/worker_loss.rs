@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, Reply, SPARES, TestServer, WORKERS, eventually, process};
+use crate::harness::{NO_LIMITS, Reply, SPARES, TestServer, WORKERS, eventually, print_row, process};
 
 const REQUESTS: usize = 1_000;
 const THREADS: usize = 64;
@@ -112,7 +112,9 @@ fn a_stopped_worker_is_killed_when_its_executions_are_overdue() {
             process::send(*worker, Signal::SIGSTOP);
         }
         for request in requests {
-            request.join().unwrap().is(504).is_problem("timeout");
+            let reply = request.join().unwrap();
+            print_row("49", "a stopped worker", "504 timeout, and it is killed", &reply.status.to_string());
+            reply.is(504).is_problem("timeout");
         }
     });
     // The stopped ones that ran nothing are still there; nobody has noticed, and nobody needs to.

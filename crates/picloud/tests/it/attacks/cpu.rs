@@ -1,9 +1,14 @@
 //! Scripts that want the processor for themselves.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{CAPS, CAPS_OR_ERROR, Target, tight};
 use crate::harness::NO_LIMITS;
+
+/// Of the loops that have fuel enough to reach it.
+const DEADLINE_MS: u64 = 500;
 
 #[test]
 fn attack_01_endless_loops() {
@@ -15,7 +20,20 @@ fn attack_01_endless_loops() {
         ("for", "let n = 0; for i in 0..9223372036854775807 { n = i; }"),
         ("catch", "loop { try { throw 1; } catch { } }"),
     ];
-    target.each_ends_in(&app, &loops, &["fuel_exhausted", "timeout"]);
+    let limits = json!({ "fuel": 300_000_000_000_u64, "memory_mb": 16, "timeout_ms": DEADLINE_MS });
+    let mut excess = Duration::ZERO;
+    for (name, source) in loops {
+        target.ends_in(name, &app.run(name, source, &tight()), &["fuel_exhausted", "timeout"]);
+        // With more fuel than it can burn until then, it is the deadline that ends it.
+        let late = format!("{name}-late");
+        app.serve(&late, source, &limits);
+        let since = Instant::now();
+        let reply = app.get(&format!("/{late}"));
+        excess = excess.max(since.elapsed().saturating_sub(Duration::from_millis(DEADLINE_MS)));
+        target.ends_in(&late, &reply, &["timeout"]);
+    }
+    target.took("longest after deadline", "10 ms on an idle machine, 1 s on any", excess);
+    assert!(excess < Duration::from_secs(1), "{excess:?}");
     target.ends_unharmed();
 }
 

@@ -12,10 +12,11 @@ mod web;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, Reply, TestApp, TestServer};
+use crate::harness::{Canary, Reply, TestApp, TestServer, print_row};
 
 const CAPS: [&str; 3] = ["fuel_exhausted", "memory_exceeded", "timeout"];
 const CAPS_OR_ERROR: [&str; 4] = ["fuel_exhausted", "memory_exceeded", "timeout", "script_error"];
@@ -36,13 +37,19 @@ impl Target {
     /// For attacks that need a server with settings of its own, or that look at its database.
     fn on(number: &'static str, server: Arc<TestServer>) -> Self {
         let workers = server.workers();
-        let canary = Canary::beside(&server.client);
+        let canary = Canary::beside(&server);
         Self { number, server, workers, canary }
     }
 
     /// A row of the table that `make torture` prints.
     fn row(&self, name: &str, expected: &str, seen: &str) {
-        eprintln!("| {:<2} {name:<22} | {expected:<48} | {seen:<22} |", self.number);
+        print_row(self.number, name, expected, seen);
+    }
+
+    /// How long something took beside what the catalogue wants. It is printed and not asserted: tests run
+    /// unoptimised, several at once.
+    fn took(&self, name: &str, wanted: &str, took: Duration) {
+        self.row(name, wanted, &format!("{} ms", took.as_millis()));
     }
 
     #[track_caller]
@@ -71,8 +78,7 @@ impl Target {
     /// Another tenant was, and is, served as before, by the same workers.
     #[track_caller]
     fn ends_unharmed(self) {
-        let seen = self.canary.release();
-        eprintln!("| {:<2} {:<22} | {:<48} | {:<22} |", self.number, "the canary", "notices nothing", seen);
+        self.canary.release(self.number);
         assert_eq!(self.server.workers(), self.workers, "a worker was lost");
     }
 }

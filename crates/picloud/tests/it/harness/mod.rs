@@ -33,6 +33,11 @@ pub(crate) use world::World;
 /// How long a condition may take to come true on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A row of the table that `make torture` prints; the number is that of `docs/attacks.md`.
+pub(crate) fn print_row(number: &str, name: &str, expected: &str, seen: &str) {
+    eprintln!("| {number:<2} {name:<22} | {expected:<48} | {seen:<22} |");
+}
+
 /// Polls until `look` finds something.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
