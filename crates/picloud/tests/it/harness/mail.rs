@@ -10,8 +10,6 @@ use tempfile::TempDir;
 
 use super::eventually;
 
-/// Debian's, which has the server.
-const PYTHON: &str = "/usr/bin/python3";
 /// Who mails come from.
 pub(crate) const FROM: &str = "PiCloud <noreply@example.org>";
 
@@ -29,9 +27,9 @@ impl MailServer {
     }
 
     pub(crate) fn start_with(options: &Value) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp-server/server.py");
-        let mut child = Command::new(PYTHON)
-            .args([script, &options.to_string()])
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp-server");
+        let mut child = Command::new(format!("{dir}/venv/bin/python"))
+            .args([&format!("{dir}/server.py"), &options.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
