@@ -78,6 +78,7 @@ const TENANCY: &[(&str, fn())] = &[
     ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
     ("test_runs_of_one_app_do_not_take_the_whole_pool", tenancy::test_runs_do_not_take_the_whole_pool),
     ("what_waits_is_not_given_to_a_worker_that_lies", tenancy::what_waits_is_not_given_to_a_liar),
+    ("attack_47_frames_of_which_anything_is_changed", parent::endures_changed_frames),
     ("who_shares_a_lost_worker_is_told_apart_by_the_next", blame::neighbours_are_told_apart),
     ("a_watched_script_runs_in_a_worker_of_its_own", blame::a_watched_script_runs_alone),
     ("attack_workers_that_end_again_and_again_keep_nobody_waiting", blame::who_ends_workers_delays_nobody),

@@ -1,6 +1,7 @@
 //! The parent's part: a pool of such workers, and what is expected of it.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,6 +129,37 @@ pub(crate) async fn beside<T>(farm: &Farm, canary: &Tenant, attacked: impl Futur
         answers
     };
     tokio::join!(attack, asking)
+}
+
+/// Workers that send an ordinary conversation with anything in it changed. Whatever it is taken for, it is about their
+/// own execution, and the canary is answered.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn endures_changed_frames() {
+    const SEEDS: u64 = 120;
+    let farm = Farm::start(PoolConfig::new(program(), 2, 4)).await;
+    let (app, canary) = (Tenant::new(), Tenant::new());
+    let attacks = async {
+        let mut seen = BTreeMap::<String, u64>::new();
+        for seed in 0..SEEDS {
+            let behaviour = format!("mutated-{seed}");
+            match farm.work(invocation_with(&app, behaviour.as_bytes(), 100)).await {
+                WorkResult::Ran(outcome) => *seen.entry(format!("{:?}", outcome.status)).or_default() += 1,
+                other => panic!("{behaviour}: {other:?}"),
+            }
+        }
+        seen
+    };
+    let (seen, answers) = beside(&farm, &canary, Box::pin(attacks)).await;
+    println!(
+        "| 47 {:<22} | killed, or only bytes; canary unharmed | {seen:?}, {answers} answers |",
+        "changed frames"
+    );
+    assert!(seen.get("WorkerLost").is_some_and(|lost| *lost >= SEEDS / 4), "{seen:?}");
+    let records = farm.records.0.lock().unwrap().clone();
+    let of_app = records.iter().filter(|(of, _)| *of == app.app).count();
+    assert_eq!(of_app, usize::try_from(SEEDS).unwrap(), "one record each");
+    assert_eq!(farm.pool.status().executions_running, 0);
+    farm.pool.drain(Duration::from_secs(1)).await;
 }
 
 /// A worker with time enough that stops reading while there is much to read. With one worker for each owner, what

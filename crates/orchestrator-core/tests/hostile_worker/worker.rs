@@ -1,6 +1,7 @@
 //! The worker's part. How it behaves is the body of the request it is to run.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -141,6 +142,7 @@ fn go_on(behaviour: &str, header: &Header, reply: &HostReply<'_>) -> Vec<u8> {
             assert_eq!(failure.code, "budget_exhausted");
             result(slot, generation, 10)
         }
+        (other, _) if other.starts_with("mutated") => result(slot, generation, 10),
         other => panic!("no answer was to come: {other:?}"),
     }
 }
@@ -201,6 +203,7 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         // A line is level, message and data.
         "flood" => notice(header, 0x8001, &[1, 1, b'x', 0]).repeat(200_000),
         "compiled" => done(slot, generation, Ending::Compiled, &[]),
+        other if other.starts_with("mutated") => mutated(header, &honest, other),
         other if other.starts_with("call") => misbehave_in_calls(other, header, honest),
         // Who ran it, for those who want to know who shares a worker with whom.
         "pid" => answer(slot, generation, std::process::id().to_string().as_bytes()),
@@ -215,6 +218,35 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         "exit" => std::process::exit(0),
         other => panic!("no such behaviour: {other}"),
     }
+}
+
+/// A log line, and a call or a result, of which some bytes are changed, left out or sent twice. Which is in the name.
+fn mutated(header: &Header, honest: &[u8], behaviour: &str) -> Vec<u8> {
+    let mut drawn = 0_usize;
+    let mut draw = |below: usize| {
+        drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        (behaviour, drawn).hash(&mut hasher);
+        usize::try_from(hasher.finish() % below as u64).unwrap()
+    };
+    let line = notice(header, HostOp::Log as u16, &[1, 1, b'x', 0]);
+    let call = call(header.slot, header.generation, KV_GET, b"x");
+    let end = if draw(2) == 0 { honest } else { call.as_slice() };
+    let mut frames = [line.as_slice(), end].concat();
+    for _ in 0..=draw(4) {
+        let at = draw(frames.len());
+        let until = (at + 1 + draw(12)).min(frames.len());
+        match draw(4) {
+            0 => frames[at] ^= 1 << draw(8),
+            1 => frames[at] = u8::try_from(draw(256)).unwrap(),
+            2 if frames.len() > until - at => drop(frames.drain(at..until)),
+            _ => {
+                let again = frames[at..until].to_vec();
+                frames.splice(at..at, again);
+            }
+        }
+    }
+    frames
 }
 
 /// A log line whose data is nested deeper than anybody reads, before the result.
