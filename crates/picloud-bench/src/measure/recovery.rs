@@ -17,6 +17,8 @@ use crate::subject::{Admin, Picloud, Worker};
 const WORKERS: usize = 2;
 /// With two spares, as where owners are kept apart.
 const PROCESSES: usize = WORKERS + 2;
+/// Sessions of the database may be opened meanwhile. What each kill left would be hundreds.
+const SESSIONS: f64 = 2.0;
 /// Executions that one worker runs at most.
 const SLOTS: u32 = 16;
 const SETTINGS: &[(&str, &str)] = &[
@@ -70,7 +72,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.goal("kill -9: lost with a worker", lost, Bound::AtMost(f64::from(SLOTS)), "each");
     report.goal("kill -9: failed otherwise", tally.failed as f64, Bound::AtMost(0.0), "");
     let left = after.open() as f64 - before.open() as f64;
-    report.goal("kill -9: descriptors left behind", left, Bound::AtMost(0.0), "");
+    report.goal("kill -9: descriptors left behind", left, Bound::AtMost(SESSIONS), "");
     let left = after.processes as f64 - before.processes as f64;
     report.goal("kill -9: processes left behind", left, Bound::AtMost(0.0), "");
     let times_ms: Vec<f64> = killed.iter().map(|kill| kill.took.as_secs_f64() * 1e3).collect();
