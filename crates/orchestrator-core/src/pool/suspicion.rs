@@ -34,7 +34,7 @@ pub(super) fn misconduct(over: &Over, exit: Exit, may_leave: bool) -> Option<Mis
         (_, Exit::Signal(Signal::SIGSYS)) => Some(Misconduct::ForbiddenCall),
         (_, Exit::Signal(signal)) if CRASHES.contains(&signal) => Some(Misconduct::Crash),
         // Code that has taken it over can end it as often as it likes, and others' work with it.
-        (_, Exit::Code(_)) if !may_leave => Some(Misconduct::Crash),
+        (Over::Closed, Exit::Code(_)) if !may_leave => Some(Misconduct::Crash),
         _ => None,
     }
 }
@@ -64,6 +64,8 @@ pub(super) fn report(
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -78,6 +80,8 @@ mod tests {
         assert_eq!(misconduct(&Over::Closed, Exit::Code(0), true), None);
         assert_eq!(misconduct(&Over::Closed, Exit::Code(0), false), Some(Misconduct::Crash));
         assert_eq!(misconduct(&Over::Closed, Exit::Code(7), false), Some(Misconduct::Crash));
+        let failed = Over::Socket(ErrorKind::OutOfMemory.into());
+        assert_eq!(misconduct(&failed, Exit::Code(0), false), None, "it left because the parent hung up");
     }
 
     #[test]
