@@ -114,18 +114,17 @@ fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
             let http::Request { method, url, .. } = args(call)?;
             return Ok(Some(deed("http.send", format!("{method} {url}"), None)));
         }
-        HostOp::EmailSend => return Ok(Some(of_mail(call, &args(call)?))),
+        HostOp::EmailSend => return Ok(Some(of_mail(&args(call)?))),
         _ => return of_event(call),
     };
     Ok(of_op(&op))
 }
 
 /// To whom, and about what.
-fn of_mail(call: &HostCall, mail: &email::Send<'_>) -> Deed {
+fn of_mail(mail: &email::Send<'_>) -> Deed {
     let recipients: Vec<_> = [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().copied().collect();
-    let shown = |text: &str| call.context.confidential.redacted(text).into_owned();
-    let value = serde_json::json!({ "subject": shown(mail.subject) });
-    Deed { call: "email.send", target: shown(&recipients.join(", ")), value: Some(value) }
+    let value = serde_json::json!({ "subject": mail.subject });
+    Deed { call: "email.send", target: recipients.join(", "), value: Some(value) }
 }
 
 /// What other scripts would run for.
