@@ -69,6 +69,12 @@ impl Database {
         parse(&self.psql("postgres", include_str!("activity.sql"), &format!("since={since}"))?)
     }
 
+    /// Sessions that PiCloud has open now.
+    pub(crate) fn open_sessions(&self) -> anyhow::Result<usize> {
+        let count = self.psql("postgres", include_str!("open_sessions.sql"), "unused=0")?;
+        count.trim().parse().with_context(|| format!("psql answered {count:?}"))
+    }
+
     /// Gives every app but the default one an owner of its own. What routes requests hears of it with
     /// the next change through the API.
     pub(crate) fn part_owners(&self) -> anyhow::Result<()> {
