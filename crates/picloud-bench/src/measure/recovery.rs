@@ -1,7 +1,7 @@
 //! Workers that are killed under load, again and again: how soon another one takes work, who notices, and
 //! whether anything is left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -62,15 +62,15 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         tally.answered, tally.lost, tally.failed
     ));
     report.line(format_args!(
-        "  descriptors {} before, {} sessions not counted, of {:?}",
+        "  descriptors {} before, {} in use not counted, of {:?}",
         before.open(),
-        before.sessions,
+        before.in_use,
         before.descriptors
     ));
     report.line(format_args!(
-        "              {} after,  {} sessions not counted, of {:?}",
+        "              {} after,  {} in use not counted, of {:?}",
         after.open(),
-        after.sessions,
+        after.in_use,
         after.descriptors
     ));
     report.goal("kill -9: a worker more takes work after, median", p50, Bound::AtMost(50.0), "ms");
@@ -115,16 +115,17 @@ struct Kill {
 struct Left {
     /// Open descriptors, by kind.
     descriptors: BTreeMap<String, usize>,
-    /// Of them, sockets to the database, which is asked by as many sessions as there is need for.
-    sessions: usize,
+    /// Of them, sockets to the database, which is asked by as many sessions as there is need for, and to this program,
+    /// which keeps a connection for its next question, or makes one.
+    in_use: usize,
     /// Workers and spares.
     processes: usize,
 }
 
 impl Left {
-    /// Descriptors that are not the database's.
+    /// Descriptors that should be there.
     fn open(&self) -> usize {
-        self.descriptors.values().sum::<usize>().saturating_sub(self.sessions)
+        self.descriptors.values().sum::<usize>().saturating_sub(self.in_use)
     }
 }
 
@@ -197,16 +198,32 @@ impl Target {
     fn left(&self, settle: Duration) -> anyhow::Result<Left> {
         std::thread::sleep(settle);
         self.whole()?;
+        let established = established(self.picloud.address.port())?;
+        let mut in_use = self.picloud.database()?.open_sessions()?;
         let mut descriptors: BTreeMap<String, usize> = BTreeMap::new();
         for entry in std::fs::read_dir(format!("/proc/{}/fd", self.picloud.pid()))?.flatten() {
             // One that is closed meanwhile leads nowhere.
             let Ok(target) = std::fs::read_link(entry.path()) else { continue };
             let target = target.to_string_lossy();
+            in_use += usize::from(established.contains(target.as_ref()));
             let kind = target.split(':').next().unwrap_or_default().trim_start_matches('/').to_owned();
             let kind = if target.starts_with("anon_inode") { target.into_owned() } else { kind };
             *descriptors.entry(kind).or_default() += 1;
         }
-        let sessions = self.picloud.database()?.open_sessions()?;
-        Ok(Left { descriptors, sessions, processes: self.picloud.workers().len() })
+        Ok(Left { descriptors, in_use, processes: self.picloud.workers().len() })
     }
+}
+
+/// The server's ends of the connections to its port that nobody has closed, as links of descriptors name them. The load
+/// has closed its own, so what is left is where this program asks how things are.
+fn established(port: u16) -> anyhow::Result<HashSet<String>> {
+    let (port, state) = (format!(":{port:04X}"), "01");
+    // A line is: its number, local and remote address, state, six more, and the socket's inode.
+    let inode = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words.get(1)?.ends_with(&port) && *words.get(3)? == state;
+        is_it.then_some(format!("socket:[{}]", words.get(9)?))
+    };
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    Ok(table.lines().filter_map(inode).collect())
 }
