@@ -18,6 +18,8 @@ const DEBT_MAX: i64 = 50 * QUANTUM;
 pub(super) trait Queued {
     fn app(&self) -> AppId;
     fn ticket(&self) -> u64;
+    /// Whether it goes before its app's load, whose limits are not for it. The caller sees to it that an app has few.
+    fn is_ahead(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -30,6 +32,13 @@ struct AppQueue<J> {
 impl<J> Default for AppQueue<J> {
     fn default() -> Self {
         Self { jobs: VecDeque::new(), running: 0, deficit: QUANTUM }
+    }
+}
+
+impl<J: Queued> AppQueue<J> {
+    /// The job that is next, if its app may have one more.
+    fn front(&self, running_max: usize) -> Option<&J> {
+        self.jobs.front().filter(|job| job.is_ahead() || self.running < running_max)
     }
 }
 
@@ -83,22 +92,32 @@ impl<J: Queued> Admission<J> {
         let app = job.app();
         let share = (self.queued_max / 2).max(1);
         let waiting = self.apps.get(&app).map_or(0, |queue| queue.jobs.len());
-        if self.queued >= self.queued_max || waiting >= share {
+        if !job.is_ahead() && (self.queued >= self.queued_max || waiting >= share) {
             return Err(job);
         }
         let queue = self.apps.entry(app).or_default();
         if queue.jobs.is_empty() {
             self.ring.push_back(app);
         }
-        queue.jobs.push_back(job);
+        if job.is_ahead() {
+            let at = queue.jobs.iter().take_while(|other| other.is_ahead()).count();
+            queue.jobs.insert(at, job);
+        } else {
+            queue.jobs.push_back(job);
+        }
         self.queued += 1;
         Ok(())
+    }
+
+    /// How many jobs of an app wait that go before its load.
+    pub(super) fn ahead(&self, app: AppId) -> usize {
+        self.apps.get(&app).map_or(0, |queue| queue.jobs.iter().take_while(|job| job.is_ahead()).count())
     }
 
     /// The first job of each app that waits and may start another, in the order of their turns.
     pub(super) fn fronts(&self) -> impl Iterator<Item = &J> {
         let queues = self.ring.iter().filter_map(|app| self.apps.get(app));
-        queues.filter(|queue| queue.running < self.running_per_app_max).filter_map(|queue| queue.jobs.front())
+        queues.filter_map(|queue| queue.front(self.running_per_app_max))
     }
 
     /// The next job to start, of those for which there is room. The caller starts it.
@@ -109,7 +128,7 @@ impl<J: Queued> Admission<J> {
         while blocked < self.ring.len() {
             let app = *self.ring.front()?;
             let queue = self.apps.get_mut(&app)?;
-            if queue.running >= self.running_per_app_max || !queue.jobs.front().is_some_and(&has_room) {
+            if !queue.front(self.running_per_app_max).is_some_and(&has_room) {
                 blocked += 1;
                 self.ring.rotate_left(1);
                 continue;
@@ -177,7 +196,14 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Item(AppId, u64);
 
+    /// Tickets from here on go ahead.
+    const AHEAD: u64 = 1_000_000;
+
     impl Queued for Item {
+        fn is_ahead(&self) -> bool {
+            self.1 >= AHEAD
+        }
+
         fn app(&self) -> AppId {
             self.0
         }
@@ -274,6 +300,23 @@ mod tests {
         assert_eq!(admission.pop(|_| true), Some(Item(a, 2)));
         assert_eq!(admission.pop(|_| true), None);
         assert_eq!(admission.queued(), 0);
+    }
+
+    #[test]
+    fn a_makers_job_goes_before_its_apps_load_and_past_its_limits() {
+        let a = AppId::new();
+        let mut admission = Admission::new(2, 1);
+        admission.started(a);
+        admission.push(Item(a, 1)).unwrap();
+        assert_eq!(admission.push(Item(a, 2)), Err(Item(a, 2)), "the app has its half of the queue");
+        admission.push(Item(a, AHEAD)).unwrap();
+        admission.push(Item(a, AHEAD + 1)).unwrap();
+        assert_eq!(admission.ahead(a), 2);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD)), "although the app runs all it may");
+        assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD + 1)), "in the order of their coming");
+        assert_eq!(admission.pop(|_| true), None);
+        admission.finished(a, 1);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(super) struct Connection {
     pub(super) violation: Option<Violation>,
     /// Somebody is hired in its place already, before it is gone.
     pub(super) is_replaced: bool,
+    /// It is there for one job of a maker, beyond the workers for load.
+    pub(super) is_kept: bool,
     /// The walls around it.
     pub(super) isolation: Isolation,
     /// What ended in it last, to be suspected of what happens while nothing runs.
@@ -109,12 +111,14 @@ impl Connection {
             retiring: false,
             violation: None,
             is_replaced: false,
+            is_kept: false,
             isolation,
             last: None,
         }
     }
 
-    /// How it looks to a job: with one slot kept for makers, unless there is but one.
+    /// How it looks to a job: with one slot kept for makers. If there is but one, a worker is kept:
+    /// see [`super::staff::Staff::keeping`].
     pub(super) fn desk(&self, is_for_maker: bool) -> Desk {
         let kept = usize::from(!is_for_maker && self.slots.len() > 1);
         Desk {

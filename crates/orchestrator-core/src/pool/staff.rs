@@ -15,7 +15,10 @@ const BALANCE_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Staff {
     /// Workers to begin with, and most that one tenant has when others want some.
     pub(super) share: usize,
+    /// Most workers for load.
     pub(super) max: usize,
+    /// Workers beyond these, for makers only.
+    kept: usize,
     wanted: usize,
     /// Those that have been hired and have not left.
     hired: usize,
@@ -24,7 +27,28 @@ pub(super) struct Staff {
 
 impl Staff {
     pub(super) const fn new(share: usize, max: usize) -> Self {
-        Self { share, max, wanted: share, hired: 0, balanced_at: None }
+        Self { share, max, kept: 0, wanted: share, hired: 0, balanced_at: None }
+    }
+
+    /// With one worker more for makers, if no worker can keep a slot for them because each has but one.
+    pub(super) const fn keeping(self, slots_per_worker: u16) -> Self {
+        Self { kept: (slots_per_worker == 1) as usize, ..self }
+    }
+
+    /// Whether load has all the workers that it may have, so that one that is fresh is for a maker.
+    pub(super) fn is_full(&self, connections: &[Connection]) -> bool {
+        let takes_one = |c: &&Connection| c.tenant.is_some() && !c.is_kept && !c.is_replaced;
+        self.kept > 0 && connections.iter().filter(takes_one).count() >= self.max
+    }
+
+    /// The worker that is to run a job; none when it has to wait.
+    pub(super) fn place(&self, connections: &[Connection], job: &Job) -> Option<usize> {
+        let is_kept = !job.is_for_maker && self.is_full(connections);
+        let desks = connections.iter().map(|connection| match connection.desk(job.is_for_maker) {
+            fresh @ Desk { tenant: None, .. } if is_kept => Desk { room: 0, ..fresh },
+            desk => desk,
+        });
+        tenancy::place(desks, job.tenant, self.share)
     }
 
     /// Fills a vacancy, if there is one.
@@ -34,9 +58,10 @@ impl Staff {
         is_vacant
     }
 
-    /// A worker is gone. True when somebody is to take its place.
-    pub(super) const fn leave(&mut self) -> bool {
+    /// A worker is gone. True when somebody is to take its place; nobody takes that of one which was there for a maker.
+    pub(super) const fn leave(&mut self, is_kept: bool) -> bool {
         self.hired = self.hired.saturating_sub(1);
+        self.wanted -= is_kept as usize;
         self.hired < self.wanted
     }
 
@@ -45,13 +70,13 @@ impl Staff {
     pub(super) fn serve_waiting(&mut self, waiting: &Admission<Job>, connections: &mut [Connection]) -> bool {
         let wants = self.wants(waiting, connections);
         // Those that are on their way, or that leave and will be replaced, are for somebody already.
-        let staying = connections.iter().filter(|connection| !connection.retiring).count();
+        let staying = connections.iter().filter(|c| !c.retiring || c.is_kept).count();
         let mut coming = self.wanted.saturating_sub(staying);
         let mut hires = false;
-        for (_, has) in wants {
+        for Want { has, is_for_maker, .. } in wants {
             if coming > 0 {
                 coming -= 1;
-            } else if self.wanted < self.max {
+            } else if self.wanted < self.max + if is_for_maker { self.kept } else { 0 } {
                 self.wanted += 1;
                 hires = true;
             } else if has == 0 {
@@ -68,20 +93,21 @@ impl Staff {
     fn dismiss(&mut self, connection: &mut Connection) -> bool {
         connection.retire();
         connection.is_replaced = connection.is_idle();
-        connection.is_replaced && self.leave()
+        connection.is_replaced && self.leave(connection.is_kept)
     }
 
-    /// The tenants whose jobs wait although they have less than their share of workers, and how many
-    /// they have; those without any first.
-    fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<(Tenant, usize)> {
-        let mut wants: Vec<(Tenant, usize)> = Vec::new();
+    /// The tenants whose jobs wait although they have less than their share of workers, or have makers for whom one is
+    /// kept; makers and those without any worker first.
+    fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<Want> {
+        let mut wants: Vec<Want> = Vec::new();
         for job in waiting.fronts() {
-            let has = connections.iter().filter(|c| c.tenant == Some(job.tenant) && !c.retiring).count();
-            if has < self.share && !wants.iter().any(|(tenant, _)| *tenant == job.tenant) {
-                wants.push((job.tenant, has));
+            let (tenant, is_for_maker) = (job.tenant, job.is_for_maker && self.kept > 0);
+            let has = connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring).count();
+            if (is_for_maker || has < self.share) && !wants.iter().any(|want| want.tenant == tenant) {
+                wants.push(Want { tenant, has, is_for_maker });
             }
         }
-        wants.sort_by_key(|(_, has)| *has);
+        wants.sort_by_key(|want| (!want.is_for_maker, want.has));
         wants
     }
 
@@ -101,6 +127,16 @@ impl Staff {
     }
 }
 
+/// Somebody for whom no worker has room.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    tenant: Tenant,
+    /// Workers that it has.
+    has: usize,
+    /// Whether the kept worker is for it.
+    is_for_maker: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -114,7 +150,31 @@ mod tests {
     fn as_many_are_hired_as_are_wanted_and_whoever_leaves_is_replaced() {
         let mut staff = Staff::new(2, 4);
         assert!(staff.hire() && staff.hire() && !staff.hire());
-        assert!(staff.leave() && staff.hire() && !staff.hire());
+        assert!(staff.leave(false) && staff.hire() && !staff.hire());
+    }
+
+    #[test]
+    fn a_fresh_worker_is_for_a_maker_once_load_has_all_of_its_own() {
+        let worker = |id, tenant| {
+            let mut worker = Connection::new(id, (1, 1, Isolation::NONE), Arc::new(Notify::new()));
+            worker.tenant = tenant;
+            worker
+        };
+        let mut workers = [worker(1, Some(Tenant::Anyone)), worker(2, Some(Tenant::Anyone)), worker(3, None)];
+        assert!(Staff::new(1, 2).keeping(1).is_full(&workers));
+        assert!(!Staff::new(1, 2).keeping(16).is_full(&workers), "each keeps a slot");
+        assert!(!Staff::new(1, 3).keeping(1).is_full(&workers));
+        workers[1].is_kept = true;
+        assert!(!Staff::new(1, 2).keeping(1).is_full(&workers), "one is a maker's");
+    }
+
+    #[test]
+    fn nobody_replaces_the_worker_that_was_there_for_a_maker() {
+        let mut staff = Staff::new(1, 1).keeping(1);
+        staff.wanted = 2;
+        assert!(staff.hire() && staff.hire() && !staff.hire());
+        assert!(!staff.leave(true) && !staff.hire());
+        assert!(staff.leave(false) && staff.hire());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::pace::Pace;
 use super::recruit::PoolConfig;
 use super::seeds::Seeds;
 use super::staff::Staff;
-use super::tenancy::{self, Tenant};
+use super::tenancy::Tenant;
 use super::verify::Isolation;
 use super::violation::Violation;
 use super::watch::Watch;
@@ -58,6 +58,10 @@ impl Queued for Job {
         self.app
     }
 
+    fn is_ahead(&self) -> bool {
+        self.is_for_maker
+    }
+
     fn ticket(&self) -> u64 {
         self.ticket
     }
@@ -72,7 +76,7 @@ impl Shared {
                 config.queue_max,
                 config.app_slots_max.unwrap_or(slots / 2).clamp(1, slots),
             ),
-            staff: Staff::new(config.workers, config.workers_max()),
+            staff: Staff::new(config.workers, config.workers_max()).keeping(config.slots_per_worker),
             pace: Pace::new(config.workers.max(1)),
             running: 0,
             next_ticket: 0,
@@ -105,10 +109,10 @@ impl Shared {
             job.tenant = Tenant::Script(script);
         }
         // Whoever is none is not counted for: that looks at all slots of all workers.
-        job.is_for_maker = job.is_for_maker && state.running_for_makers(job.app) < MAKERS_PER_APP_MAX;
+        job.is_for_maker = job.is_for_maker && state.jobs_for_makers(job.app) < MAKERS_PER_APP_MAX;
         // A nested one overtakes its own app's queue: until it is done its caller's slot is not free.
         if (job.is_for_maker || job.is_nested || state.admission.may_start(job.app))
-            && let Some(at) = place(&state.connections, &job, state.staff.share)
+            && let Some(at) = state.staff.place(&state.connections, &job)
         {
             if state.start(at, job) {
                 self.vacancy.notify_one();
@@ -195,7 +199,7 @@ impl Shared {
         if !may_leave {
             state.workers_lost += 1;
         }
-        let is_vacant = !connection.is_replaced && state.staff.leave();
+        let is_vacant = !connection.is_replaced && state.staff.leave(connection.is_kept);
         if state.refill() || is_vacant {
             self.vacancy.notify_one();
         }
@@ -313,8 +317,10 @@ impl State {
         self.connections.binary_search_by_key(&id, |connection| connection.id).ok()
     }
 
-    fn running_for_makers(&self, app: AppId) -> usize {
-        self.connections.iter().map(|connection| connection.running_for_makers(app)).sum()
+    /// Jobs of the app's makers that run, or wait in front of its load.
+    fn jobs_for_makers(&self, app: AppId) -> usize {
+        let running = self.connections.iter().map(|connection| connection.running_for_makers(app));
+        running.sum::<usize>() + self.admission.ahead(app)
     }
 
     fn accept(&mut self, at: usize, bytes: &[u8], news: &mut News) -> Result<usize, Violation> {
@@ -359,8 +365,12 @@ impl State {
             at_us: i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX),
             seed: self.seeds.next(),
         };
+        let is_full = job.is_for_maker && self.staff.is_full(&self.connections);
         let connection = &mut self.connections[at];
         let (tenant, was_idle) = (job.tenant, connection.is_idle());
+        // It leaves when it has done this job, or load would have it next.
+        connection.is_kept = is_full && connection.tenant.is_none();
+        connection.retiring |= connection.is_kept;
         connection.start(job, start);
         // One that waits for its turn is woken when it has it.
         if !self.pace.is_waiting(connection.id) {
@@ -381,15 +391,9 @@ impl State {
     }
 
     fn next(&mut self) -> Option<(usize, Job)> {
-        let (connections, share) = (&self.connections, self.staff.share);
-        let job = self.admission.pop(|job| place(connections, job, share).is_some())?;
+        let (connections, staff) = (&self.connections, &self.staff);
+        let job = self.admission.pop(|job| staff.place(connections, job).is_some())?;
         // A job that has no place goes to the front of nothing: `pop` saw one a moment ago.
-        place(connections, &job, share).map(|at| (at, job))
+        staff.place(connections, &job).map(|at| (at, job))
     }
-}
-
-/// The worker that is to run a job; none when it has to wait.
-fn place(connections: &[Connection], job: &Job, share: usize) -> Option<usize> {
-    let desks = connections.iter().map(|connection| connection.desk(job.is_for_maker));
-    tenancy::place(desks, job.tenant, share)
 }

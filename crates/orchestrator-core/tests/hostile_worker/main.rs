@@ -76,6 +76,10 @@ const TENANCY: &[(&str, fn())] = &[
     ("a_worker_of_strict_isolation_runs_one_execution_at_a_time", tenancy::strict_workers_run_one_execution),
     ("one_app_has_half_of_the_slots_or_what_is_set", tenancy::one_app_has_half_of_the_slots_or_what_is_set),
     ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
+    (
+        "a_full_pool_of_single_slots_still_lets_the_maker_test",
+        tenancy::a_full_strict_pool_still_lets_the_maker_test,
+    ),
     ("test_runs_of_one_app_do_not_take_the_whole_pool", tenancy::test_runs_do_not_take_the_whole_pool),
     ("what_waits_is_not_given_to_a_worker_that_lies", tenancy::what_waits_is_not_given_to_a_liar),
     ("attack_47_frames_of_which_anything_is_changed", parent::endures_changed_frames),

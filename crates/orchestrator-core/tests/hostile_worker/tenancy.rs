@@ -8,7 +8,7 @@ use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
 use shared::wire::worker::Layers;
 use tokio::task::JoinSet;
 
-use super::parent::{Farm, Tenant, eventually, invocation, program};
+use super::parent::{Farm, Tenant, eventually, invocation, invocation_within, program};
 
 /// These workers have a filter and nothing else.
 fn config(mode: Mode, workers: usize, tenant_workers: usize) -> PoolConfig {
@@ -128,6 +128,34 @@ pub(crate) async fn a_full_pool_still_lets_the_maker_test() {
     let (_, (tested, queued)) = tokio::join!(load, test);
     assert!(matches!(tested, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok));
     assert_eq!(queued, 5, "it went before those who wait");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_full_strict_pool_still_lets_the_maker_test() {
+    let farm = Farm::start(config(Mode::Strict, 1, 2)).await;
+    let (users, stranger) = ([(); 4].map(|()| Tenant::new()), Tenant::new());
+    let load = futures(users.iter().map(|user| farm.work(invocation_within(8_000, user, "silence"))));
+    let is_full = || {
+        let status = farm.pool.status();
+        (status.executions_running, status.executions_queued) == (2, 2)
+    };
+    let test = async {
+        let mut tested = Vec::new();
+        for maker in [&users[0], &users[1], &stranger, &users[0]] {
+            eventually("load has its workers, and waits for more", is_full).await;
+            tested.push(farm.work(invocation(maker, "honest").as_test()).await);
+        }
+        eventually("load has no more workers than before", is_full).await;
+        tested
+    };
+    let tested = tokio::select! {
+        _ = load => panic!("the load ended before the tests"),
+        tested = test => tested,
+    };
+    for tested in tested {
+        assert!(matches!(&tested, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{tested:?}");
+    }
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 
