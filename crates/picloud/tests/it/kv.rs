@@ -87,3 +87,27 @@ fn a_script_uses_all_of_kv() {
     ]);
     assert_eq!(app.get("/all").is(200).json(), expected);
 }
+
+/// Doubles of every magnitude, which a reader who rounds twice gets wrong now and then.
+#[test]
+fn a_number_is_read_as_it_was_written() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let c = kv::collection("numbers");
+        c.set("all", ctx.request.body);
+        [c.get("all"), json::parse(json::stringify(ctx.request.body))]
+    "#;
+    app.serve("numbers", source, &NO_LIMITS);
+    // Knuth's linear congruential generator (MMIX).
+    let next = |bits: &u64| {
+        Some(bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+    };
+    let random =
+        std::iter::successors(Some(1_u64), next).map(f64::from_bits).filter(|number| number.is_finite());
+    let everyday = (1..=1_000).map(|n| f64::from(n) * 0.1 + 1.0 / f64::from(n));
+    let numbers: Vec<f64> =
+        random.take(1_000).chain(everyday).chain([-0.0, f64::MIN_POSITIVE, f64::MAX]).collect();
+    let reply = app.post("/numbers", "application/json", &serde_json::to_vec(&numbers).unwrap());
+    assert_eq!(reply.is(200).json(), json!([numbers, numbers]));
+}
