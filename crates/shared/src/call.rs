@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -44,6 +44,26 @@ pub struct CallContext {
     pub confidential: Confidential,
     /// What those who answer gave it to take along.
     pub companion: Option<Companion>,
+    /// What those who answer note about it, until it ends.
+    pub notes: Notes,
+}
+
+/// Something that whoever answers calls wants to know at the next call of the same execution. Nobody between knows what it
+/// is.
+#[derive(Default)]
+pub struct Notes(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Notes {
+    /// The notes there are, or these; none if those that there are are something else.
+    pub fn get_or_init<T: Any + Send + Sync>(&self, begin: impl FnOnce() -> T) -> Option<&T> {
+        self.0.get_or_init(|| Box::new(begin())).downcast_ref()
+    }
+}
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notes")
+    }
 }
 
 /// Something of whoever answers calls that goes along with an execution. Nobody between knows what it is.

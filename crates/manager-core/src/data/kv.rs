@@ -272,7 +272,7 @@ fn change<'a>(access: &Access<'_>, write: &Write<'a>) -> Change<'a> {
     Change { app: access.app, service: Service::Kv, operation, collection, name: key }
 }
 
-fn check_key(key: &Key<'_>) -> Result<(), CallError> {
+pub(super) fn check_key(key: &Key<'_>) -> Result<(), CallError> {
     name::check_collection(key.collection)?;
     name::check("the key", key.key, KV_KEY_BYTES_MAX)
 }

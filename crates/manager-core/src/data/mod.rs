@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod kv;
 pub(crate) mod messages;
 mod name;
+mod read_ahead;
 pub(crate) mod rehearsal;
 mod sweep;
 mod told;
@@ -26,6 +27,7 @@ use tokio::task::AbortHandle;
 use self::docs::schema::Schemas;
 use self::files::blobs::{Blobs, FileStorage, StorageError};
 use self::files::orphans::{self, OrphanSweep};
+use self::read_ahead::Foresight;
 use self::rehearsal::Rehearsal;
 use self::sweep::Sweeper;
 pub(crate) use self::told::Told;
@@ -49,6 +51,7 @@ pub(crate) struct Data {
     queues: Queues,
     snapshot: Arc<Snapshot>,
     schemas: Arc<Schemas>,
+    foresight: Arc<Foresight>,
     stage: rehearsal::Stage,
     /// Looks for content that belongs to no file.
     orphans: AbortHandle,
@@ -135,6 +138,7 @@ impl Data {
             queues,
             snapshot,
             schemas: Arc::default(),
+            foresight: Arc::default(),
             stage: rehearsal::Stage::default(),
             orphans,
         })

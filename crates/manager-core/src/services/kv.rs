@@ -10,7 +10,7 @@ use crate::store::kv::EntryRow;
 
 pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let key: Key<'_> = args(call)?;
-    let found = services.data.kv_get(&Access::of_script(call), &key).await?;
+    let found = services.data.kv_get_ahead(call, &key).await?;
     Ok(Reply::success(&Found { value: found.as_deref() }))
 }
 

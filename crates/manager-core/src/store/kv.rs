@@ -66,6 +66,29 @@ pub(crate) async fn has(conn: &mut PgConnection, app: AppId, key: &Key<'_>) -> s
         .await
 }
 
+/// The value at a key, and those at some more keys of its collection, itself among them, as far as they are no longer
+/// than `bytes_max`; nothing for one that is longer.
+pub(crate) async fn get_with(
+    conn: &mut PgConnection,
+    app: AppId,
+    Key { collection, key }: &Key<'_>,
+    keys: &[&str],
+    bytes_max: usize,
+) -> sqlx::Result<Vec<(String, Option<String>)>> {
+    sqlx::query_as(concat!(
+        "select key, case when key = $4 or octet_length(value) <= $5 then value end
+         from kv where app_id = $1 and collection = $2 and key = any($3) and ",
+        is_there!(),
+    ))
+    .bind(app)
+    .bind(*collection)
+    .bind(keys)
+    .bind(*key)
+    .bind(i32::try_from(bytes_max).unwrap_or(i32::MAX))
+    .fetch_all(conn)
+    .await
+}
+
 /// The values at those of the keys that have one, until they are more than `bytes_max` together.
 pub(crate) async fn get_many(
     conn: &mut PgConnection,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shared::allowance::Left;
-use shared::call::{CallContext, HostCall, Reply, Stage};
+use shared::call::{CallContext, HostCall, Notes, Reply, Stage};
 use shared::cause::Cause;
 use shared::confidential::Confidential;
 use shared::host_call::{CallFailure, HostOp};
@@ -58,11 +58,20 @@ impl Script {
             limits: ScriptLimits::default(),
             may_invoke: true,
         };
+        Self::of_target(api.manager.calls(), Arc::new(target))
+    }
+
+    /// Another execution of the same script.
+    pub(crate) fn again(&self) -> Self {
+        Self::of_target(Arc::clone(&self.calls), Arc::clone(&self.context.target))
+    }
+
+    fn of_target(calls: Arc<dyn HostCalls>, target: Arc<ScriptTarget>) -> Self {
         let execution = ExecutionId::new();
         let context = CallContext {
             execution,
             request_id: "r".into(),
-            target: Arc::new(target),
+            target,
             principal: None,
             session: None,
             client: None,
@@ -73,8 +82,9 @@ impl Script {
             left: Left::default(),
             confidential: Confidential::default(),
             companion: None,
+            notes: Notes::default(),
         };
-        Self { calls: api.manager.calls(), context: Arc::new(context) }
+        Self { calls, context: Arc::new(context) }
     }
 
     /// The same script, run for somebody.

@@ -8,7 +8,7 @@ use shared::host_call::HostOp;
 use shared::host_call::kv::{
     Condition, Entry, Existed, Found, FoundEntry, FoundMany, Incr, Key, Keys, List, Page, Set, Sum, Written,
 };
-use shared::limits::{HOST_REPLY_BYTES_MAX, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX};
+use shared::limits::{HOST_REPLY_BYTES_MAX, KV_KEY_BYTES_MAX, KV_LIST_MAX, KV_VALUE_BYTES_MAX, ROWS_MAX};
 
 use crate::calls::Script;
 use crate::harness::TestApi;
@@ -19,6 +19,16 @@ impl Script {
     async fn get(&self, key: &str) -> Option<String> {
         let answer = self.call(HostOp::KvGet, &Key { collection: "c", key }).await.unwrap();
         answer.read::<Found<'_>>().value.map(str::to_owned)
+    }
+
+    /// Gets these, one after the other, as calls from this number on.
+    async fn gets(&self, first: u32, keys: &[&str]) -> Vec<Option<String>> {
+        let mut values = Vec::new();
+        for (number, key) in (first..).zip(keys) {
+            let answer = self.call_as(number, HostOp::KvGet, &Key { collection: "c", key }).await.unwrap();
+            values.push(answer.read::<Found<'_>>().value.map(str::to_owned));
+        }
+        values
     }
 
     async fn set(&self, set: Set<'_>) -> Result<u64, String> {
@@ -317,4 +327,59 @@ async fn people_browse_and_change_what_scripts_keep() {
     let actions: Vec<_> =
         api.all_pages("/apps/default/audit", 50).await.iter().map(|entry| entry["action"].clone()).collect();
     assert_eq!(&actions[..3], ["kv.delete", "kv.set", "kv.set"]);
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_is_what_single_gets_would_find() {
+    let api = TestApi::start().await;
+    let (script, long) = (Script::of(&api, "default").await, format!("\"{}\"", "x".repeat(4_000)));
+    for (key, value) in [("a", "1"), ("b", "2"), ("long", &*long)] {
+        script.set(Set { key, value, ..SET }).await.unwrap();
+    }
+    let keys = ["a", "none", "long", "b", "a"];
+    let expected =
+        [Some("1"), None, Some(&*long), Some("2"), Some("1")].map(|value| value.map(str::to_owned));
+    for _ in 0..4 {
+        assert_eq!(script.again().gets(1, &keys).await, expected);
+    }
+    script.set(Set { key: "b", value: "3", ..SET }).await.unwrap();
+    assert_eq!(
+        script.again().gets(1, &keys).await[3].as_deref(),
+        Some("3"),
+        "nothing outlives its execution"
+    );
+}
+
+#[tokio::test]
+async fn after_any_other_call_nothing_is_told_that_was_read_before_it() {
+    let api = TestApi::start().await;
+    let (script, other) = (Script::of(&api, "default").await, Script::of(&api, "default").await);
+    let keys = ["a", "b", "c"];
+    for _ in 0..3 {
+        script.again().gets(1, &keys).await;
+    }
+    let reader = script.again();
+    assert_eq!(reader.gets(1, &keys[..1]).await, [None]);
+    other.set(Set { key: "b", value: "2", ..SET }).await.unwrap();
+    // By the second call it may have heard of it.
+    assert_eq!(reader.gets(3, &keys[1..]).await, [Some("2".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_is_counted_when_it_is_asked_for() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let keys = ["a", "b", "c"];
+    for _ in 0..3 {
+        script.again().gets(1, &keys).await;
+    }
+    let last = script.again();
+    let rows = |count: usize| Keys { collection: "c", keys: vec!["a"; count] };
+    for _ in 1..ROWS_MAX / KV_LIST_MAX {
+        last.call(HostOp::KvGetMany, &rows(KV_LIST_MAX as usize)).await.unwrap();
+    }
+    last.call(HostOp::KvGetMany, &rows(KV_LIST_MAX as usize - 2)).await.unwrap();
+    last.gets(200, &keys[..2]).await;
+    let third = last.call_as(202, HostOp::KvGet, &Key { collection: "c", key: "c" }).await;
+    assert_eq!(third.unwrap_err(), "budget_exhausted");
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use shared::allowance::Left;
-use shared::call::{CallCode, CallContext, CallError, FORGED, HostCall, Reply};
+use shared::call::{CallCode, CallContext, CallError, FORGED, HostCall, Notes, Reply};
 use shared::confidential::Confidential;
 use shared::host_call::HostOp;
 use shared::limits::{HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, HOST_REPLY_BYTES_MAX};
@@ -158,6 +158,7 @@ impl Execution {
                 left: Left::default(),
                 confidential: Confidential::default(),
                 companion: invocation.companion.clone(),
+                notes: Notes::default(),
             })
         });
         Some(context.clone())
