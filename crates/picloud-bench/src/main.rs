@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::measure::Plan;
@@ -38,6 +39,9 @@ struct Cli {
     /// The server to measure; by default the `picloud` beside this program
     #[arg(long, value_name = "FILE")]
     picloud: Option<PathBuf>,
+    /// An earlier `picloud`, beside which hello is measured
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -50,6 +54,8 @@ enum Measurement {
     Hello,
     /// Hello at 1 connection
     Latency,
+    /// Hello beside an earlier server, given by `--before`
+    Before,
     /// Where a request's time goes
     Breakdown,
     /// CPU-bound scripts
@@ -119,6 +125,8 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         plan.idle = Duration::from_secs(seconds);
     }
     let wants = |what| cli.only.is_empty() || cli.only.contains(&what);
+    let needs_before = cli.only.contains(&Measurement::Before);
+    ensure!(cli.before.is_some() || !needs_before, "which server was before? Name it by --before FILE");
     if wants(Measurement::Routes) {
         measure::routes::run(&mut report)?;
     }
@@ -136,6 +144,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     if wants(Measurement::Latency) {
         measure::hello::one(&bench, &mut report)?;
+    }
+    if let Some(binary) = cli.before.as_deref().filter(|_| wants(Measurement::Before)) {
+        measure::before::run(&bench, &mut report, binary)?;
     }
     if wants(Measurement::Breakdown) {
         measure::breakdown::run(&bench, &mut report)?;
