@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shared::limits::{FRAME_FROM_WORKER_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX, MEMORY_MB_MAX};
 use shared::wire::codec::{self, FrameError, Header};
 use shared::wire::frame::{
     AddBundle, Compile, DropBundle, Execute, FromWorker, HelloParent, HelloWorker, HostReply,
     PROTOCOL_VERSION, ToWorker,
 };
+use shared::wire::process_limits::data_bytes;
 use shared::wire::worker::{Layers, STRICT_ARG, WITHOUT_WALLS_ARG, WorkerExit};
 
 use crate::channel::{Channel, ChannelError};
@@ -24,8 +24,6 @@ const FLUSH_BYTES: usize = 2 << 10;
 /// Time slices for a guest that has the worker to itself before the next look at the socket. The look
 /// costs a system call; a request that arrives meanwhile waits a tenth of a millisecond for it.
 const LONE_SLICES: usize = 4;
-/// What a worker has besides its slots: the program's data, its heap, bundles.
-const DATA_BYTES: u64 = 192 << 20;
 
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
@@ -153,15 +151,6 @@ fn end_by_exit() {
         jail::complain(fault);
         std::process::exit(WorkerExit::Panic as i32)
     }));
-}
-
-/// Most writable memory a worker can need: in every slot, and in the one more that the sandbox has,
-/// the largest guest with the largest request and the largest answer.
-fn data_bytes(slots: u16, image_cache_bytes: u64) -> u64 {
-    let slot = (u64::from(MEMORY_MB_MAX) << 20)
-        + FRAME_TO_WORKER_BYTES_MAX as u64
-        + FRAME_FROM_WORKER_BYTES_MAX as u64;
-    DATA_BYTES + image_cache_bytes + (u64::from(slots) + 1) * slot
 }
 
 /// The parent's hello, and the guest's code if it came with it.

@@ -56,7 +56,7 @@ pub enum JailError {
     NoNewPrivileges(#[source] Errno),
     #[error("step 11, not dumpable: {0}")]
     Dumpable(#[source] Errno),
-    #[error("step 13, limit {resource}: {errno}")]
+    #[error("step 13, limit {resource:?}: {errno}")]
     Limit {
         resource: &'static str,
         #[source]

@@ -5,6 +5,7 @@ use libc::{c_int, c_long, c_ulong};
 use nix::errno::Errno;
 use nix::sched::sched_yield;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use shared::wire::process_limits::NICE_0;
 
 /// What a worker adds to its parent's nice value: a third of the weight. Together with `SCHED_BATCH`, by which nobody
 /// is interrupted for it, the parent reads all that has come before workers run, and a worker finds several
@@ -23,13 +24,11 @@ const SHORTEST_STRETCH_NS: u64 = 100_000;
 const LONG_STRETCH_AT_SAME_NICE_NS: u64 = 500_000;
 /// No wish of its own: the scheduler's default.
 const DEFAULT_STRETCH_NS: u64 = 0;
-/// A limit on nice values is written as this less the value.
-const LIMIT_OF_NICE_0: u64 = 20;
 
 /// Part of step 5. Allows the process to come back from a higher nice value, for which it would later need
 /// a right that it has given up. Only a parent with that right can give this.
 pub(super) fn allow_return() {
-    let _ = setrlimit(Resource::RLIMIT_NICE, LIMIT_OF_NICE_0, LIMIT_OF_NICE_0);
+    let _ = setrlimit(Resource::RLIMIT_NICE, NICE_0, NICE_0);
 }
 
 /// How the process stands with the scheduler.

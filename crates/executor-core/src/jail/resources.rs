@@ -4,12 +4,10 @@ use std::fs::File;
 use std::io::Write;
 
 use nix::sys::resource::{Resource, setrlimit};
+use shared::wire::process_limits::{Bound, PROCESS_LIMITS, ProcessLimit};
 use shared::wire::worker::Layers;
 
 use super::{Jail, JailError};
-
-/// 0 to 3 exist; no further one can be made.
-const DESCRIPTORS: u64 = 4;
 
 /// How much sooner than others the kernel ends a process for want of memory.
 const OUT_OF_MEMORY_SCORE: &str = "/proc/self/oom_score_adj";
@@ -24,22 +22,32 @@ pub(super) fn be_first_to_go() {
     let _ = score.and_then(|mut file| file.write_all(BEFORE_ALL_OTHERS));
 }
 
+/// All that the table has, but what step 5 has set already.
 pub(super) fn limit(jail: &mut Jail, data_bytes: u64) -> Result<(), JailError> {
-    let limits = [
-        ("core", Resource::RLIMIT_CORE, 0),
-        ("nofile", Resource::RLIMIT_NOFILE, DESCRIPTORS),
-        ("fsize", Resource::RLIMIT_FSIZE, 0),
-        ("memlock", Resource::RLIMIT_MEMLOCK, 0),
-        ("msgqueue", Resource::RLIMIT_MSGQUEUE, 0),
-        // Processes of this user, this one included: no other can be made.
-        ("nproc", Resource::RLIMIT_NPROC, 1),
-        // What native code could fill; the guests' own limits are below it.
-        ("data", Resource::RLIMIT_DATA, data_bytes),
-    ];
     let set = || {
-        limits.into_iter().try_for_each(|(resource, kind, value)| {
-            setrlimit(kind, value, value).map_err(|errno| JailError::Limit { resource, errno })
+        PROCESS_LIMITS.iter().try_for_each(|(limit, bound)| {
+            let most = match bound {
+                Bound::Exactly(most) => *most,
+                Bound::BySlots => data_bytes,
+                Bound::AtMost(_) => return Ok(()),
+            };
+            setrlimit(resource(*limit), most, most)
+                .map_err(|errno| JailError::Limit { resource: limit.line(), errno })
         })
     };
     jail.require(Layers::LIMITS, set)
+}
+
+const fn resource(limit: ProcessLimit) -> Resource {
+    match limit {
+        ProcessLimit::CoreFileBytes => Resource::RLIMIT_CORE,
+        ProcessLimit::Descriptors => Resource::RLIMIT_NOFILE,
+        ProcessLimit::FileBytes => Resource::RLIMIT_FSIZE,
+        ProcessLimit::LockedBytes => Resource::RLIMIT_MEMLOCK,
+        ProcessLimit::MessageQueueBytes => Resource::RLIMIT_MSGQUEUE,
+        ProcessLimit::Processes => Resource::RLIMIT_NPROC,
+        ProcessLimit::RealTimePriority => Resource::RLIMIT_RTPRIO,
+        ProcessLimit::NicePriority => Resource::RLIMIT_NICE,
+        ProcessLimit::DataBytes => Resource::RLIMIT_DATA,
+    }
 }

@@ -89,6 +89,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("46", &["more-descriptors", "descriptors"]),
     ("49", &["stop-oneself", "spin", "run-in-real-time", "raise-priority"]),
     ("50", &["exhaust-memory"]),
+    ("51", &["meet-on-a-core"]),
 ];
 
 /// A dash for what has no number.

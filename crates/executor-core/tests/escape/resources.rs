@@ -25,6 +25,44 @@ fn limits_alone_stop_processes_descriptors_and_memory() {
     ]);
 }
 
+/// A desktop may let its users go before everything else, and whoever is started there inherits it.
+#[test]
+fn limits_alone_take_away_an_inherited_right_to_run_in_real_time() {
+    const RIGHT: &str = "-r 1";
+    let given = Command::new("/bin/sh").args(["-c", &format!("ulimit {RIGHT}")]).output().unwrap();
+    if !geteuid().is_root() || !given.status.success() {
+        eprintln!("SKIPPED: only root can give that right, and not in every container");
+        return;
+    }
+    let mut sibling = Sibling::start();
+    let mut seen = |layers| {
+        let command = with_limit(RIGHT, layers, "run-in-real-time");
+        sibling.beside(|| Hostile::spawn(command).seen())
+    };
+    let user = Layers::OWN_USER | Layers::NO_CAPABILITIES;
+    let without = seen(user);
+    if without != "done" {
+        eprintln!("SKIPPED: running in real time, which comes to {without} here without any wall");
+        return;
+    }
+    let with = seen(user | Layers::LIMITS);
+    print_row("run-in-real-time", &describe(user | Layers::LIMITS), "EPERM", &with);
+    print_row("the sibling", "beside that", "well", &sibling.to_string());
+    assert_eq!(with, "EPERM");
+}
+
+/// A hostile worker whose parent has another limit than this process.
+fn with_limit(limit: &str, layers: Layers, attack: &str) -> Command {
+    let limited = format!("ulimit {limit}; exec /usr/bin/env -i \"$0\" \"$@\"");
+    let layers = layers.names().collect::<Vec<_>>().join(",");
+    let parent = std::process::id().to_string();
+    let mut command = Command::new("/bin/sh");
+    // The shell has variables of its own, and a worker takes none.
+    command.args(["-c", &limited, env!("CARGO_BIN_EXE_hostile-worker"), &parent, &layers, attack, ""]);
+    command.env_clear();
+    command
+}
+
 #[test]
 fn memory_is_limited_behind_all_walls_too() {
     let layers = Hostile::start(Layers::ALL, "nothing", "").held;
@@ -74,20 +112,8 @@ fn the_filter_costs_less_than_a_microsecond_for_each_call() {
 #[test]
 fn a_worker_with_few_addresses_has_fewer_slots_and_works_behind_all_walls() {
     let slots = |gib: u64| {
-        let limited = format!("ulimit -v {}; exec /usr/bin/env -i \"$0\" \"$@\"", gib << 20);
-        let layers = Layers::ALL.names().collect::<Vec<_>>().join(",");
-        let parent = std::process::id().to_string();
-        let mut command = Command::new("/bin/sh");
-        // The shell has variables of its own, and a worker takes none.
-        command.args(["-c", &limited, env!("CARGO_BIN_EXE_hostile-worker"), &parent, &layers, "nothing", ""]);
-        let hostile = Hostile::try_spawn_with(
-            {
-                command.env_clear();
-                command
-            },
-            16,
-        )
-        .unwrap();
+        let command = with_limit(&format!("-v {}", gib << 20), Layers::ALL, "nothing");
+        let hostile = Hostile::try_spawn_with(command, 16).unwrap();
         let slots = hostile.slots;
         assert_eq!(hostile.seen(), "done");
         slots

@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use shared::wire::worker::Layers;
 
 use super::alone::{row, with_rights};
-use super::expect_all;
+use super::{Hostile, Sibling, expect_all, expect_all_beside};
 
 #[test]
 fn an_ipc_namespace_alone_hides_shared_memory() {
@@ -111,4 +111,36 @@ fn speculation_that_is_off_alone_stays_off() {
         row("speculate", "", Layers::NONE, "done"),
         row("speculate", "", Layers::NO_SPECULATION, "EPERM"),
     ]);
+}
+
+/// Who shares a core may learn from the time things take what the other one does.
+#[test]
+fn a_core_of_its_own_alone_keeps_a_worker_apart_from_its_parent_and_from_the_one_beside_it() {
+    let parent = std::process::id().to_string();
+    if let Some(reason) = nobody_meets(&parent) {
+        eprintln!("SKIPPED: {reason}");
+        return;
+    }
+    // The one beside it has such a core too, so the two must not be given the same.
+    let mut sibling = Sibling::start();
+    let pid = sibling.pid();
+    let mut rows = vec![
+        row("meet-on-a-core", &parent, Layers::NONE, "done"),
+        row("meet-on-a-core", &parent, Layers::OWN_CORE, "apart"),
+    ];
+    if geteuid().is_root() {
+        // Others may not ask about a process that is not dumpable.
+        rows.push(row("meet-on-a-core", &pid, Layers::OWN_CORE, "apart"));
+    }
+    expect_all_beside(&mut sibling, &rows);
+}
+
+/// Why two processes are never on one core here, or nobody can say whether they are.
+fn nobody_meets(parent: &str) -> Option<&'static str> {
+    match Hostile::start(Layers::NONE, "meet-on-a-core", parent).seen().as_str() {
+        "ENODEV" => Some("no core of this machine runs two programs at once"),
+        "EINVAL" => Some("this kernel cannot keep programs apart on a core (CONFIG_SCHED_CORE)"),
+        "EPERM" => Some("nobody may ask who shares a core here, as in some containers"),
+        _ => None,
+    }
 }

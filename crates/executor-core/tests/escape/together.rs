@@ -96,7 +96,13 @@ fn a_worker_that_unmaps_its_code_is_refused() {
 
 #[test]
 fn a_worker_that_reaches_for_the_machine_is_killed() {
-    killed(&["describe-shared-memory", "rename-machine", "find-control-groups", "speculate"]);
+    killed(&[
+        "describe-shared-memory",
+        "rename-machine",
+        "find-control-groups",
+        "speculate",
+        "meet-on-a-core",
+    ]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use shared::wire::process_limits::{Bound, PROCESS_LIMITS, ProcessLimit};
 use shared::wire::worker::Layers;
 
 use super::mode::Mode;
@@ -164,17 +165,7 @@ impl Process {
     }
 
     fn limits(&self) -> Seen {
-        let Ok(limits) = self.read("limits") else {
-            return Seen::Hidden;
-        };
-        let wanted = [("Max core file size", "0"), ("Max open files", "4"), ("Max processes", "1")];
-        let wrong = wanted.iter().find_map(|(name, value)| {
-            let line = limits.lines().find(|line| line.starts_with(name))?;
-            let mut values = line[name.len()..].split_whitespace();
-            let is_as_wanted = values.next() == Some(value) && values.next() == Some(value);
-            (!is_as_wanted).then(|| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        });
-        wrong.map_or(Seen::Confirmed, Seen::Contradicted)
+        self.read("limits").map_or(Seen::Hidden, |limits| compare_limits(&limits))
     }
 
     /// One mount, read-only, in memory.
@@ -237,6 +228,31 @@ impl Seen {
     fn or(self, other: Self) -> Self {
         if self == Self::Hidden { other } else { self }
     }
+}
+
+/// All limits of the table. How many slots the worker has is not known here: of its memory it counts that there is an
+/// end to it.
+fn compare_limits(limits: &str) -> Seen {
+    let line = |limit: ProcessLimit| limits.lines().find(|line| line.starts_with(limit.line()));
+    let is_right = |limit: ProcessLimit, bound: Bound| {
+        let mut values = line(limit)?[limit.line().len()..].split_whitespace();
+        // "unlimited" is no number.
+        let soft: u64 = values.next()?.parse().ok()?;
+        let hard: u64 = values.next()?.parse().ok()?;
+        // What only the soft limit forbids, a process may allow itself again.
+        Some(match bound {
+            Bound::Exactly(most) => (soft, hard) == (most, most),
+            Bound::AtMost(most) => hard <= most,
+            Bound::BySlots => soft == hard,
+        })
+    };
+    let wrong = PROCESS_LIMITS.iter().find(|(limit, bound)| is_right(*limit, *bound) != Some(true));
+    wrong.map_or(Seen::Confirmed, |(limit, _)| {
+        Seen::Contradicted(match line(*limit) {
+            Some(line) => line.split_whitespace().collect::<Vec<_>>().join(" "),
+            None => format!("the kernel does not say its {:?}", limit.line()),
+        })
+    })
 }
 
 /// As whom users are shown who have no id in this namespace.
@@ -314,6 +330,49 @@ mod tests {
         let neither = Layers::ALL.without(Layers::OWN_USER | Layers::USER_NAMESPACE);
         assert_eq!(missing(neither), Layers::USER_NAMESPACE);
         assert_eq!(missing(Layers::ALL.without(Layers::LANDLOCK)), Layers::LANDLOCK);
+    }
+
+    fn most(bound: Bound) -> u64 {
+        match bound {
+            Bound::Exactly(most) | Bound::AtMost(most) => most,
+            Bound::BySlots => 5 << 30,
+        }
+    }
+
+    /// As the kernel writes it, of a worker that has all limits but this one, of which there is another line.
+    fn limits(but: ProcessLimit, line: &str) -> String {
+        let others = PROCESS_LIMITS.iter().filter(|(limit, _)| *limit != but);
+        let lines = others.map(|(limit, bound)| {
+            let (name, most) = (limit.line(), most(*bound));
+            format!("{name:<25} {most:<20} {most:<20} units     \n")
+        });
+        let unlimited = "Max cpu time              unlimited            unlimited            seconds   \n";
+        lines.chain([unlimited.to_owned(), line.to_owned()]).collect()
+    }
+
+    #[test]
+    fn each_limit_that_is_soft_alone_or_higher_or_not_there_is_found_out() {
+        for (limit, bound) in PROCESS_LIMITS {
+            let (name, most) = (limit.line(), most(*bound));
+            let seen = |line: &str| compare_limits(&limits(*limit, line));
+            assert_eq!(seen(&format!("{name} {most} {most} units\n")), Seen::Confirmed);
+            let (soft, without) = (format!("{most} {}", most + 1), format!("{most} unlimited"));
+            for wrong in [soft.as_str(), without.as_str(), "unlimited unlimited"] {
+                let line = format!("{name} {wrong} units");
+                assert_eq!(seen(&line), Seen::Contradicted(line.clone()));
+            }
+            assert!(matches!(seen(""), Seen::Contradicted(said) if said.contains(name)));
+            let higher = format!("{name} {0} {0} units", most + 1);
+            let is_any_fine = *bound == Bound::BySlots;
+            assert_eq!(seen(&higher) == Seen::Confirmed, is_any_fine, "{higher}");
+        }
+    }
+
+    #[test]
+    fn a_parent_with_less_priority_to_give_is_no_fault_of_the_worker() {
+        let nice = ProcessLimit::NicePriority;
+        let lower = format!("{} 0 0\n", nice.line());
+        assert_eq!(compare_limits(&limits(nice, &lower)), Seen::Confirmed);
     }
 
     #[test]

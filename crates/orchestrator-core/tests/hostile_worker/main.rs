@@ -70,6 +70,10 @@ const TENANCY: &[(&str, fn())] = &[
         "a_worker_with_fewer_walls_than_the_mode_needs_gets_no_work",
         tenancy::a_weaker_replacement_gets_no_work,
     ),
+    (
+        "a_worker_that_claims_limits_it_has_not_is_found_out",
+        tenancy::a_claim_that_the_kernel_denies_is_found_out,
+    ),
     ("two_owners_never_meet_in_a_worker", tenancy::two_owners_never_meet_in_a_worker),
     ("one_owner_has_all_workers_while_nobody_else_wants_one", tenancy::one_owner_has_all_workers),
     ("sixty_owners_are_all_answered_by_few_workers", tenancy::sixty_owners_are_all_answered_by_few_workers),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use orchestrator_core::pool::{Mode, PoolConfig};
+use orchestrator_core::pool::{self, HelloError, Mode, PoolConfig, StartError, VerifyError};
 use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
 use shared::wire::worker::Layers;
 use tokio::task::JoinSet;
@@ -30,6 +30,16 @@ pub(crate) async fn a_weaker_replacement_gets_no_work() {
     let refused = farm.work(invocation(&app, "honest")).await;
     assert!(matches!(refused, WorkResult::Refused(Refusal::Overloaded)), "{refused:?}");
     farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_claim_that_the_kernel_denies_is_found_out() {
+    let refused = pool::probe(config(Mode::Off, 1, 1)).await.unwrap_err();
+    let StartError::Hello(HelloError::Isolation(VerifyError::Untrue { layer, evidence })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(layer, Layers::LIMITS);
+    assert!(evidence.starts_with("Max "), "{evidence}");
 }
 
 #[tokio::main(flavor = "current_thread")]

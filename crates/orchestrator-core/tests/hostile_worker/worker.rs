@@ -15,7 +15,7 @@ use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{
     Done, Ending, Execute, FromWorker, HelloParent, HostCall, HostReply, PROTOCOL_VERSION, ToWorker,
 };
-use shared::wire::worker::Layers;
+use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG};
 
 const SLOTS: u16 = 4;
 
@@ -33,7 +33,7 @@ pub(crate) fn play() -> ! {
                     protocol: PROTOCOL_VERSION,
                     slots: SLOTS,
                     guest: [0; 32],
-                    layers: Layers::SYSTEM_CALL_FILTER,
+                    layers: claims(),
                 };
                 codec::encode(&mut frames, FromWorker::Hello as u8, 0, 0, &hello);
             }
@@ -59,6 +59,12 @@ pub(crate) fn play() -> ! {
         }
     }
     std::process::exit(0)
+}
+
+/// The filter, which it has. One that need not have any walls claims limits too, and has none.
+fn claims() -> Layers {
+    let is_liar = std::env::args().any(|arg| arg == WITHOUT_WALLS_ARG);
+    Layers::SYSTEM_CALL_FILTER | if is_liar { Layers::LIMITS } else { Layers::NONE }
 }
 
 /// The pool employs no worker that holds more than the usual four descriptors, and who runs the

@@ -4,7 +4,7 @@ use nix::unistd::geteuid;
 use orchestrator_core::pool::{Isolation, Probe, StartError};
 use shared::wire::worker::Layers;
 
-use super::{Check, Verdict};
+use super::{Check, Verdict, landlock};
 
 /// A start that takes longer is felt when a worker has to be replaced under load.
 const SLOW_START_MS: u128 = 250;
@@ -48,7 +48,7 @@ const WALLS: &[(&str, Layers, &str, &str)] = &[
         "report this: every Linux that PiCloud supports can take them away",
     ),
     (
-        "Landlock",
+        landlock::NAME,
         Layers::LANDLOCK,
         "the kernel's second list of what a worker may touch is not there",
         "use Linux 5.13 or newer with landlock in the list of the boot parameter lsm=",
@@ -77,7 +77,8 @@ const NAMESPACES: &str = "allow user namespaces: sysctl user.max_user_namespaces
                           kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0; \
                           in a container a seccomp profile that allows unshare; or start PiCloud as root";
 
-pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16) -> Vec<Check> {
+/// `landlock_version` is the kernel's.
+pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16, landlock_version: u32) -> Vec<Check> {
     let probe = match probe {
         Ok(probe) => probe,
         Err(error) => {
@@ -88,7 +89,7 @@ pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16) -> Vec<Check
         }
     };
     let mut checks = vec![start(probe), address_space(probe, slots), identity(probe.isolation)];
-    checks.extend(WALLS.iter().map(|wall| check(wall, probe.isolation)));
+    checks.extend(WALLS.iter().map(|wall| check(wall, probe.isolation, landlock_version)));
     checks
 }
 
@@ -128,12 +129,13 @@ fn identity(isolation: Isolation) -> Check {
 fn check(
     (name, layers, meaning, advice): &(&'static str, Layers, &str, &str),
     isolation: Isolation,
+    landlock_version: u32,
 ) -> Check {
     let missing = layers.without(isolation.claimed);
     if missing == Layers::NONE {
         let unseen = layers.without(isolation.confirmed);
         let found = match *layers {
-            Layers::LANDLOCK => format!("version {}", executor_core::jail::landlock_version()),
+            Layers::LANDLOCK => return landlock::check(landlock_version, isolation),
             Layers::NO_NEW_CODE | Layers::SEALED_CODE => "holds".to_owned(),
             _ if unseen == Layers::NONE => "holds, and is seen from outside".to_owned(),
             _ => format!("holds; {unseen} cannot be seen from outside by this user"),
@@ -151,6 +153,9 @@ mod tests {
 
     use super::*;
 
+    /// A version that knows all there is to know.
+    const LANDLOCK: u32 = 6;
+
     fn probe(claimed: Layers) -> Result<Probe, StartError> {
         let isolation = Isolation { claimed, confirmed: claimed };
         Ok(Probe { isolation, slots: 16, start_up: Duration::from_millis(10) })
@@ -158,7 +163,9 @@ mod tests {
 
     #[test]
     fn every_wall_is_missed_when_it_is_not_there() {
-        assert!(checks(&probe(Layers::ALL), 16).iter().all(|check| check.verdict == Verdict::Holds));
+        assert!(
+            checks(&probe(Layers::ALL), 16, LANDLOCK).iter().all(|check| check.verdict == Verdict::Holds)
+        );
         for (layer, name) in Layers::NAMED {
             // A wall that another one makes up for, or that is part of another one.
             let is_optional = [
@@ -170,7 +177,7 @@ mod tests {
                 Layers::OWN_CORE,
             ]
             .contains(layer);
-            let checks = checks(&probe(Layers::ALL.without(*layer)), 16);
+            let checks = checks(&probe(Layers::ALL.without(*layer)), 16, LANDLOCK);
             let missed = checks.iter().filter(|check| check.verdict >= Verdict::Degraded).count();
             assert_eq!(missed, usize::from(!is_optional), "{name}");
         }
@@ -178,7 +185,7 @@ mod tests {
 
     #[test]
     fn without_a_filter_nothing_runs() {
-        let checks = checks(&probe(Layers::ALL.without(Layers::SYSTEM_CALL_FILTER)), 16);
+        let checks = checks(&probe(Layers::ALL.without(Layers::SYSTEM_CALL_FILTER)), 16, LANDLOCK);
         assert!(checks.iter().any(|check| check.verdict == Verdict::Fails && check.advice.is_some()));
     }
 }

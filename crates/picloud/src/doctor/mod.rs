@@ -5,6 +5,7 @@
 
 mod database;
 mod jail;
+mod landlock;
 mod machine;
 mod mail;
 mod neighbours;
@@ -89,7 +90,7 @@ pub async fn examine(config: &Config) -> Report {
     let probe = pool::probe(worker).await;
     let isolation = probe.as_ref().ok().map(|probe| probe.isolation);
     checks.push(tenants::check(config, isolation));
-    checks.extend(jail::checks(&probe, slots));
+    checks.extend(jail::checks(&probe, slots, executor_core::jail::landlock_version()));
     checks.extend(neighbours::checks(config.isolation, isolation));
     checks.push(machine::control_groups(config.isolation));
     checks.extend(database::checks(config).await);

@@ -47,7 +47,7 @@ fn a_worker_has_no_environment_and_four_descriptors() {
 }
 
 #[test]
-fn a_worker_can_write_no_core_and_open_no_file() {
+fn a_worker_has_every_limit() {
     let server = TestServer::shared();
     for worker in server.workers() {
         let limits = fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
@@ -59,5 +59,9 @@ fn a_worker_can_write_no_core_and_open_no_file() {
         assert_eq!(hard_and_soft("Max open files"), ["4", "4"]);
         assert_eq!(hard_and_soft("Max file size"), ["0", "0"]);
         assert_eq!(hard_and_soft("Max locked memory"), ["0", "0"]);
+        assert_eq!(hard_and_soft("Max msgqueue size"), ["0", "0"]);
+        assert_eq!(hard_and_soft("Max processes"), ["1", "1"]);
+        assert_eq!(hard_and_soft("Max realtime priority"), ["0", "0"]);
+        assert!(!hard_and_soft("Max data size").contains(&"unlimited".to_owned()), "{limits}");
     }
 }

@@ -4,4 +4,5 @@
 
 pub mod codec;
 pub mod frame;
+pub mod process_limits;
 pub mod worker;

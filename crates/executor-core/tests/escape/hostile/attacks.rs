@@ -64,6 +64,7 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "mount" => call(libc::SYS_mount, &[address(c"none"), address(c"/"), address(c"tmpfs"), 0, 0]),
         "new-namespaces" => call(libc::SYS_unshare, &[libc::CLONE_NEWUSER as usize]),
         "speculate" => surroundings::speculate(),
+        "meet-on-a-core" => return surroundings::meet_on_a_core(target),
         "describe-shared-memory" => surroundings::describe_shared_memory(target),
         "rename-machine" => surroundings::rename_machine(target),
         "find-control-groups" => return surroundings::find_control_groups(),

@@ -66,3 +66,26 @@ fn run(program: &CStr, arguments: &[&CStr], [no, yes]: [&str; 2]) -> Seen {
 pub(crate) fn speculate() -> Result<usize, Errno> {
     call(libc::SYS_prctl, &[53, 0, 2])
 }
+
+/// `PR_SCHED_CORE`: the kernel marks processes, and lets two run at the same time on one core only if they have the
+/// same mark.
+const SCHED_CORE: usize = 62;
+const GET: usize = 0;
+
+/// Whether this process and another one may be on one core at the same time, where each could watch what the other
+/// does to what they share there.
+pub(crate) fn meet_on_a_core(other: &str) -> Seen {
+    const ITSELF: usize = 0;
+    let other: usize = other.parse().map_err(|_| Errno::EBADMSG)?;
+    let may_meet = mark_of(ITSELF)? == mark_of(other)?;
+    Ok(if may_meet { "done" } else { "apart" }.to_owned())
+}
+
+/// None has 0. What the kernel tells of others is a hash of it, the same for the same mark.
+fn mark_of(process: usize) -> Result<u64, Errno> {
+    const ONE_THREAD: usize = 0;
+    let mut mark = 0_u64;
+    let answer = std::ptr::from_mut(&mut mark).expose_provenance();
+    call(libc::SYS_prctl, &[SCHED_CORE, GET, process, ONE_THREAD, answer])?;
+    Ok(mark)
+}

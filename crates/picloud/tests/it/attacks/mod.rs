@@ -7,6 +7,7 @@ mod effects;
 mod held;
 mod memory;
 mod source;
+mod timing;
 mod values;
 mod web;
 
