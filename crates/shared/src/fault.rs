@@ -132,11 +132,19 @@ impl<'a, E> Problem<'a, E> {
             code: code.as_str(),
             request_id,
             fault: code.blame().as_str(),
-            retry: if code.is_safe_to_retry() { "safe" } else { "unsafe" },
+            retry: if code.is_safe_to_retry() { SAFE } else { "unsafe" },
             extra,
         }
     }
+
+    /// Says that nothing was done, where whoever answers knows more than the code says.
+    pub fn safe_to_retry(self) -> Self {
+        Self { retry: SAFE, ..self }
+    }
 }
+
+/// [`Problem::retry`] where nothing was done.
+const SAFE: &str = "safe";
 
 /// Content type of a [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -157,6 +165,12 @@ mod tests {
                 "fault": "script", "retry": "unsafe"
             })
         );
+    }
+
+    #[test]
+    fn whoever_knows_that_nothing_was_done_says_so() {
+        assert_eq!(Problem::new(Code::WorkerLost, "gone", "r1", ()).retry, "unsafe");
+        assert_eq!(Problem::new(Code::WorkerLost, "gone", "r1", ()).safe_to_retry().retry, "safe");
     }
 
     #[test]

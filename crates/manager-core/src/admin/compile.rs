@@ -130,16 +130,32 @@ fn described(diagnostic: Diagnostic, source: &str, changed: Option<&ScriptName>)
         .with("source_line", source_line)
 }
 
-/// Compiling came to no verdict. A worker that was lost may not be the source's fault.
+/// Compiling came to no verdict. A worker that was lost may not be the source's fault, and nothing has been written.
 fn not_compiled(status: ExecutionStatus) -> ApiError {
     let message = match status {
         ExecutionStatus::FuelExhausted => "compiling exceeded its CPU limit",
         ExecutionStatus::MemoryExceeded => "compiling exceeded its memory limit",
         ExecutionStatus::Timeout | ExecutionStatus::Cancelled => "compiling exceeded its time limit",
         ExecutionStatus::WorkerLost => {
-            return ApiError::new(Code::WorkerLost, "the worker that compiled the script was lost");
+            let detail =
+                "the worker that compiled the script was lost; nothing was changed, so send it again";
+            return ApiError::new(Code::WorkerLost, detail).safe_to_retry();
         }
         _ => "the compiler gave up on the source",
     };
     ApiError::new(Code::CompileError, message).with("message", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_lost_while_it_compiles_leaves_nothing_done() {
+        let problem = not_compiled(ExecutionStatus::WorkerLost).to_json("r1");
+        assert_eq!((&problem["code"], &problem["retry"]), (&"worker_lost".into(), &"safe".into()));
+        // The same code says of a run that it is unsafe.
+        let ran = ApiError::new(Code::WorkerLost, "the worker was lost").to_json("r1");
+        assert_eq!(ran["retry"], "unsafe");
+    }
 }

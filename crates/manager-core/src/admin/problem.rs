@@ -26,13 +26,16 @@ pub(crate) struct ApiError {
     /// Further members of the problem.
     pub(crate) extra: Map<String, Value>,
     pub(crate) retry_after_s: Option<u32>,
+    /// Nothing was done, whatever the code says of that.
+    nothing_done: bool,
     /// Further headers, which an answer of success has too. Few errors have any.
     pub(crate) headers: Option<Box<HeaderMap>>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), extra: Map::new(), retry_after_s: None, headers: None }
+        let (detail, extra) = (detail.into(), Map::new());
+        Self { code, detail, extra, retry_after_s: None, nothing_done: false, headers: None }
     }
 
     pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -53,6 +56,12 @@ impl ApiError {
         self
     }
 
+    /// For an error whose code leaves open whether something was done, where it is known that nothing was.
+    pub(crate) fn safe_to_retry(mut self) -> Self {
+        self.nothing_done = true;
+        self
+    }
+
     pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
         self.headers = Some(Box::new(headers));
         self
@@ -61,6 +70,7 @@ impl ApiError {
     /// The problem as it is sent.
     pub(crate) fn to_json(&self, request_id: &str) -> Value {
         let problem = Problem::new(self.code, &self.detail, request_id, &self.extra);
+        let problem = if self.nothing_done { problem.safe_to_retry() } else { problem };
         serde_json::to_value(&problem).unwrap_or_default()
     }
 

@@ -62,7 +62,8 @@ async fn source_that_does_not_compile_is_refused_with_its_place_and_nothing_is_k
     let endless = api.deploy("default", "broken", "@endless").await;
     let detail = endless.is_problem("compile_error")["detail"].as_str().unwrap();
     assert_eq!(detail, "compiling exceeded its CPU limit");
-    api.deploy("default", "broken", "@lost").await.is_problem("worker_lost");
+    let lost = api.deploy("default", "broken", "@lost").await;
+    assert_eq!(lost.is_problem("worker_lost")["retry"], "safe", "nothing is written before it compiles");
     let busy = api.deploy("default", "broken", "@busy").await;
     busy.is_problem("overloaded");
     assert_eq!(busy.headers["retry-after"], "1");
