@@ -23,7 +23,8 @@ use crate::callers::Callers;
 use crate::data::docs::indexer::Indexer;
 use crate::data::files::blobs::FileStorage;
 use crate::data::files::orphans::OrphanSweep;
-use crate::data::{Data, Watch};
+use crate::data::uploads::Uploads;
+use crate::data::{Data, Room, Watch};
 use crate::domains::Dns;
 use crate::events::topics::Ephemeral;
 use crate::events::webhooks::Webhooks;
@@ -34,7 +35,7 @@ use crate::oidc::{Oidc, OidcSettings};
 use crate::outbound::{Addresses, Destinations, Outbound};
 use crate::permits::{Gate, Ledger};
 use crate::recorder::{Recorder, RecorderCounters, Retention};
-use crate::services::{Services, Uploads};
+use crate::services::Services;
 use crate::snapshot::Snapshot;
 use crate::store::app_database::AppDatabase;
 use crate::store::migrations::{self, OpenError};
@@ -122,7 +123,9 @@ impl Manager {
         let (events, keepers) = (Dispatching::new(), Keepers::new());
         let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
         let files = (&config.files, config.orphans);
-        let doors = (watch, keepers.queues.clone());
+        let budgets = Budgets::load(database.clone()).await.map_err(OpenError::Load)?;
+        let room = Room::new(database.clone(), budgets.clone());
+        let doors = (watch, keepers.queues.clone(), room);
         let data = Data::open((scripts, &database), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
             .map_err(OpenError::Files)?;
         let auth = Arc::new(Auth::new(database.clone()));
@@ -130,7 +133,7 @@ impl Manager {
             app_users: Arc::new(AppUsers::new(auth.passwords())),
             auth,
             recorder: Recorder::start(database.clone(), config.retention),
-            budgets: Budgets::load(database.clone()).await.map_err(OpenError::Load)?,
+            budgets,
             incidents: Incidents::load(database.clone()).await.map_err(OpenError::Load)?,
             assets: Assets::new(database.clone()),
             data,
@@ -221,6 +224,7 @@ impl Manager {
             outbound: self.outbound.clone(),
             destinations: Arc::clone(&self.destinations),
             mail: self.mail.clone(),
+            budgets: self.budgets.clone(),
             denials: Arc::clone(&self.denials),
             app_users: Arc::clone(&self.app_users),
             uploads: self.uploads.clone(),

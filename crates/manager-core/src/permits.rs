@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::id::AppId;
 use shared::invocation::{ExecutionRecord, Refusal, ScriptTarget};
 use shared::ports::{Permits, RecordSink};
 
@@ -23,7 +24,7 @@ impl Permits for Gate {
     }
 }
 
-/// Every execution is charged, also one whose record is shed later.
+/// Every execution is charged, also one whose record is shed later, and so is every compilation.
 pub(crate) struct Ledger {
     pub(crate) budgets: Budgets,
     pub(crate) recorder: Recorder,
@@ -35,5 +36,9 @@ impl RecordSink for Ledger {
         self.budgets.charge(&record);
         self.tally.count(&record);
         self.recorder.record(record);
+    }
+
+    fn compiled(&self, app: AppId, fuel: u64) {
+        self.budgets.charge_compilation(app, fuel);
     }
 }

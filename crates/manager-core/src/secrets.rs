@@ -33,15 +33,21 @@ pub(crate) async fn put(
     name: &SecretName,
     value: &str,
 ) -> Result<(store::secrets::Secret, bool), PutError> {
-    if !(1..=SECRET_BYTES_MAX).contains(&value.len()) {
-        return Err(PutError::Length);
-    }
+    check_length(value)?;
     let sealed = vault.seal(conn, place(app, name.as_str()), value.as_bytes()).await?;
     let (secret, is_new) = store::secrets::put(conn, app, name.as_str(), &sealed).await?;
     if is_new && store::secrets::count(conn, app).await? > SECRETS_MAX {
         return Err(PutError::TooMany);
     }
     Ok((secret, is_new))
+}
+
+/// Whether it can be a secret at all.
+pub(crate) fn check_length(value: &str) -> Result<(), PutError> {
+    if (1..=SECRET_BYTES_MAX).contains(&value.len()) {
+        return Ok(());
+    }
+    Err(PutError::Length)
 }
 
 /// Those of the names that the app has no secret of.

@@ -157,6 +157,9 @@ pub(crate) struct Invoked {
 pub(crate) struct Would {
     pub(crate) deeds: Vec<Deed>,
     pub(crate) more: usize,
+    /// Of the deeds, those whose value had no room.
+    #[serde(default)]
+    pub(crate) without_value: usize,
     pub(crate) events: usize,
     #[serde(default)]
     pub(crate) budget: Vec<Share>,

@@ -45,6 +45,9 @@ impl KeyKeeper for Files {
     }
 
     fn settle(&self) -> io::Result<()> {
+        if !self.0.path().join(STAGED).try_exists()? {
+            return Ok(());
+        }
         self.0.rename(STAGED, FILE).map_err(io::Error::other)
     }
 }
@@ -67,6 +70,9 @@ mod tests {
         keeper.settle().unwrap();
         let after = load(None, &data).unwrap();
         assert!(after.current == new && after.staged.is_none());
+        // As when it was done, and only an error was heard.
+        keeper.settle().unwrap();
+        assert!(load(None, &data).unwrap().current == new);
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub struct CallContext {
     pub deadline: Instant,
     /// What its calls may still use up.
     pub left: Left,
-    /// Secrets that it has used.
-    pub confidential: Confidential,
+    /// Secrets that it has used, and the execution that waits for it, and those for which it waits.
+    pub confidential: Arc<Confidential>,
     /// What those who answer gave it to take along.
     pub companion: Option<Companion>,
     /// What those who answer note about it, until it ends.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::call::Companion;
 use crate::caller::Caller;
 use crate::cause::{Cause, Delivery};
+use crate::confidential::Confidential;
 use crate::fault::Code;
 use crate::guest_abi::{GuestDelivery, GuestHttp, GuestInput, InvocationType};
 use crate::host_call::LogLevel;
@@ -31,8 +32,7 @@ pub struct ScriptTarget {
     pub version: u32,
     pub bundle: BundleHash,
     pub limits: ScriptLimits,
-    /// Whether its source names `invoke`, so that it was shown when the version was deployed. Without that it calls
-    /// no other script.
+    /// Whether its source names `invoke`, as was shown when the version was deployed: else it calls no other script.
     pub may_invoke: bool,
 }
 
@@ -63,11 +63,9 @@ pub struct Invocation {
     pub session: Option<AppSessionId>,
     /// Who is on the other end, where it began with a request.
     pub client: Option<IpAddr>,
-    /// Asked for by somebody who works on the script, and not by its users: it may take the slot
-    /// that is kept for them.
+    /// Asked for by somebody who works on the script, and not by its users: it may take the slot kept for them.
     pub is_test: bool,
-    /// Called by a script that waits for it and keeps its slot meanwhile: it starts at once or not at
-    /// all, so that nobody waits for somebody who waits for them.
+    /// Its caller waits and keeps a slot: it starts at once or not at all, and nobody waits for who waits for them.
     pub is_nested: bool,
     pub cause: Cause,
     /// The delivery that this is an attempt of, where an event is why it runs.
@@ -76,6 +74,8 @@ pub struct Invocation {
     pub trace: Option<Box<TraceContext>>,
     /// Goes along to those who answer the execution's calls.
     pub companion: Option<Companion>,
+    /// What the script was told in confidence that waits for it: neither says it. None where nobody does.
+    pub confidential: Option<Arc<Confidential>>,
     /// A postcard [`crate::guest_abi::GuestInput`]: the parent encodes it once and never reads it again.
     pub input: Vec<u8>,
 }
@@ -155,6 +155,7 @@ impl Invocation {
             is_nested: false,
             trace: None,
             companion: None,
+            confidential: None,
             cause,
             delivery,
             input,

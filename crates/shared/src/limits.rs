@@ -117,6 +117,13 @@ pub const ASSETS_MAX: u64 = 1_000;
 pub const SECRET_BYTES_MAX: usize = 32 << 10;
 /// Secrets of one app: far more than anybody keeps track of.
 pub const SECRETS_MAX: i64 = 1_000;
+/// Bytes of secrets, passwords and tokens that an execution uses together with those that it calls and waits for: they
+/// are remembered until it ends, and whatever it says is searched for each of them.
+pub const CONFIDENTIAL_BYTES_MAX: usize = 1 << 20;
+
+/// Password of a person or of an app's user: nobody remembers a longer one, and hashing megabytes would be work for
+/// free.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
 /// Request body accepted on a route unless it says otherwise.
 pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
@@ -197,6 +204,10 @@ pub const ROWS_MAX: u32 = 100_000;
 /// answers events with events from growing them a thousandfold at each step.
 pub const EVENTS_MAX: u32 = 1_000;
 
+/// What an app keeps in `kv` and `docs` unless its budget says otherwise, in bytes as the database stores them: what a
+/// small disk has for one of several apps, and what the database still backs up in minutes.
+pub const DATA_BYTES_MAX: i64 = 4 << 30;
+
 /// A file.
 pub const FILE_BYTES_MAX: u64 = 5 << 30;
 /// Name of a file, as most file systems have it.
@@ -205,10 +216,11 @@ pub const FILE_NAME_BYTES_MAX: usize = 255;
 pub const FILES_BYTES_MAX: i64 = 20 << 30;
 /// Files of one page.
 pub const FILES_LIST_MAX: u32 = 1_000;
-/// Contents that one execution sends in pieces at a time; and all executions together: each has up
-/// to a megabyte in memory.
+/// Contents that one execution sends in pieces at a time; all executions together: each has up to a megabyte
+/// in memory; and those of one app, which leaves most of them to others.
 pub const FILE_UPLOADS_MAX: usize = 4;
 pub const FILES_UPLOADS_MAX: usize = 256;
+pub const APP_UPLOADS_MAX: usize = FILES_UPLOADS_MAX / 4;
 /// Longest time for which a link to a file is good: a week, in seconds.
 pub const FILE_LINK_S_MAX: u32 = 7 * 24 * 60 * 60;
 
@@ -270,6 +282,9 @@ const _: () = {
     // An import is a name, its length, and two numbers.
     assert!(MODULES_MAX * (NAME_BYTES_MAX + 2 + 5 + 5) <= RESULT_OVERHEAD_BYTES);
     assert!(BUNDLE_BYTES_MAX < REBUNDLE_BYTES_MAX);
+    // Every secret can be used, also one that JSON makes six times as long: it is remembered in both forms.
+    assert!(8 * SECRET_BYTES_MAX < CONFIDENTIAL_BYTES_MAX && PASSWORD_BYTES_MAX < SECRET_BYTES_MAX);
+    assert!(FILE_UPLOADS_MAX < APP_UPLOADS_MAX && APP_UPLOADS_MAX < FILES_UPLOADS_MAX);
     assert!(HOST_CALL_BYTES_MAX <= FRAME_FROM_WORKER_BYTES_MAX);
     assert!(HOST_REPLY_BYTES_MAX < FRAME_TO_WORKER_BYTES_MAX);
 };

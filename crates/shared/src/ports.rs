@@ -1,4 +1,4 @@
-//! The seams between the cores. Each is one method; in a split deployment the same traits are
+//! The seams between the cores. Nearly each is one method; in a split deployment the same traits are
 //! implemented over the network and the cores do not change. A new port needs an ADR.
 
 use std::fmt;
@@ -47,6 +47,10 @@ pub trait BundleSource: Send + Sync {
 /// Pool → recorder (ADR 0003). Never blocks: the recorder sheds what it cannot keep up with.
 pub trait RecordSink: Send + Sync {
     fn record(&self, record: ExecutionRecord);
+
+    /// A compilation has ended that burnt so much in the app's name. It is no execution and leaves no record, so who
+    /// keeps records alone has nothing to do.
+    fn compiled(&self, _app: AppId, _fuel: u64) {}
 }
 
 /// Pool → manager (ADR 0008): whether a script may run now, by its app's budget and its own record.

@@ -228,6 +228,7 @@ pub(super) async fn delete(
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     admin.budgets.forget(app.id);
+    admin.data.forget(app.id);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -224,7 +224,10 @@ async fn change(
     write: &Write<'_>,
 ) -> Result<Option<Document>, ApiError> {
     check_write(write)?;
-    let mut tx = admin.database.begin().await?;
+    let access = Access::of_person(app);
+    let compared = admin.data.compare_ahead(&access, write).await?;
+    let _room = admin.data.take_room(&access, write.adds()).await?;
+    let mut tx = admin.data.begin(&access).await?;
     let (collection, old) = match write {
         Write::Create(create) => (create.collection, None),
         Write::Update(update) => (update.collection, Some(update.id)),
@@ -235,7 +238,7 @@ async fn change(
         preconditions.check(Some(&before))?;
     }
     let mut told = Told::default();
-    let id = match admin.data.doc_apply(&mut tx, &Access::of_person(app), write, &mut told).await? {
+    let id = match admin.data.doc_apply(&mut tx, &access, (write, compared), &mut told).await? {
         Wrote::Created(id) => id.to_string(),
         Wrote::Updated(None) | Wrote::Deleted(false) => return Err(missing()),
         Wrote::Updated(Some(_)) | Wrote::Deleted(true) => old.unwrap_or_default().to_owned(),
@@ -246,8 +249,7 @@ async fn change(
     };
     let target = format!("{collection}/{id}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
-    tx.commit().await?;
-    told.hand_over();
+    tx.commit(told).await?;
     Ok(now.map(view))
 }
 

@@ -18,7 +18,7 @@ use crate::auth::Principal;
 use crate::outbound::Rules;
 use crate::store;
 use crate::store::apps::App;
-use crate::store::egress::Destination;
+use crate::store::egress::{Destination, PassedOver};
 
 /// Hosts of one list, at most.
 const HOSTS_MAX: usize = 1_000;
@@ -52,6 +52,15 @@ impl From<Rules> for EgressRules {
     }
 }
 
+/// A page of the hosts where an app's scripts have been.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Destinations {
+    #[serde(flatten)]
+    page: Items<Destination>,
+    /// What no page has, because there is no room for it; null when there was for all.
+    passed_over: Option<PassedOver>,
+}
+
 pub(super) async fn show(State(admin): State<Arc<Admin>>, app: App) -> Result<Tagged<EgressRules>, ApiError> {
     let mut conn = admin.database.acquire().await?;
     Ok(Tagged(store::egress::rules(&mut conn, app.id).await?.into()))
@@ -82,11 +91,12 @@ pub(super) async fn destinations(
     State(admin): State<Arc<Admin>>,
     app: App,
     Params(params): Params<PageParams>,
-) -> Result<JsonBody<Items<Destination>>, ApiError> {
+) -> Result<JsonBody<Destinations>, ApiError> {
     let page = params.page::<String>()?;
     let mut conn = admin.database.acquire().await?;
     let rows = store::egress::page(&mut conn, app.id, page.after.as_deref(), page.rows()).await?;
-    Ok(JsonBody(page.items(rows, |seen| seen.destination.clone())))
+    let passed_over = store::egress::passed_over(&mut conn, app.id).await?;
+    Ok(JsonBody(Destinations { page: page.items(rows, |seen| seen.destination.clone()), passed_over }))
 }
 
 fn checked(body: EgressRules) -> Result<Rules, ApiError> {

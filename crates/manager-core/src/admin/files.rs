@@ -22,10 +22,11 @@ use super::read::Params;
 use super::{Admin, assets, content};
 use crate::audit::{self, Entry};
 use crate::auth::Principal;
+use crate::data::files::unclaimed::Unclaimed;
 use crate::data::files::{Labels, Write};
 use crate::data::{Access, Told};
 use crate::store::apps::App;
-use crate::store::files::{FileRow, Stored};
+use crate::store::files::FileRow;
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct FilesCollection {
@@ -161,7 +162,7 @@ pub(super) async fn linked(
 }
 
 /// Takes in a body as it comes.
-async fn receive(admin: &Admin, app: &App, request: Request) -> Result<Stored, ApiError> {
+async fn receive(admin: &Admin, app: &App, request: Request) -> Result<Unclaimed, ApiError> {
     let mut body = request.into_body();
     if body.size_hint().lower() > FILE_BYTES_MAX {
         return Err(ApiError::new(Code::BodyTooLarge, format!("a file has {FILE_BYTES_MAX} bytes at most")));
@@ -189,15 +190,16 @@ async fn change(
     action: &'static str,
     (collection, write): (&str, &Write<'_>),
 ) -> Result<FileRow, ApiError> {
-    let mut tx = admin.database.begin().await?;
+    let access = Access::of_person(app);
+    let mut tx = admin.data.begin(&access).await?;
     let mut told = Told::default();
-    let wrote = admin.data.file_apply(&mut tx, &Access::of_person(app), write, &mut told).await?;
+    let wrote = admin.data.file_apply(&mut tx, &access, write, &mut told).await?;
     let id = wrote.file().ok_or_else(missing)?.id;
     let target = format!("{collection}/{id}");
     audit::append(&mut tx, Entry::new(principal, action, &target).on(app.id)).await?;
-    tx.commit().await?;
-    told.hand_over();
-    admin.data.file_done(wrote).ok_or_else(missing)
+    write.claim(&wrote);
+    tx.commit(told).await?;
+    admin.data.file_done(app.id, wrote).ok_or_else(missing)
 }
 
 fn view(row: FileRow) -> StoredFile {

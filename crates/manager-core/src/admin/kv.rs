@@ -145,11 +145,12 @@ pub(super) async fn set(
     let value = body.value.to_string();
     let ttl_ms = u64::from(body.ttl.unwrap_or(0)) * 1000;
     let write = Write::Set(Set { collection: &collection, key: &key, value: &value, ttl_ms, condition });
-    let mut tx = admin.database.begin().await?;
+    let access = Access::of_person(&app);
+    let _room = admin.data.take_room(&access, write.adds()).await?;
+    let mut tx = admin.data.begin(&access).await?;
     let told = change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.set", &write).await?;
     let now = store::kv::entry(&mut tx, app.id, &write.key()).await?.ok_or_else(missing)?;
-    tx.commit().await?;
-    told.hand_over();
+    tx.commit(told).await?;
     let entry = view(now);
     Ok(Tagged(KvWritten { version: entry.version, entry }))
 }
@@ -162,10 +163,11 @@ pub(super) async fn delete(
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let write = Write::Delete(Key { collection: &collection, key: &key });
-    let mut tx = admin.database.begin().await?;
+    let access = Access::of_person(&app);
+    let _room = admin.data.take_room(&access, write.adds()).await?;
+    let mut tx = admin.data.begin(&access).await?;
     let told = change(&mut tx, &admin, (&principal, &app), &preconditions, "kv.delete", &write).await?;
-    tx.commit().await?;
-    told.hand_over();
+    tx.commit(told).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

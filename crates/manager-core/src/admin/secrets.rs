@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::fault::Code;
 use shared::name::SecretName;
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use super::page::{Items, PageParams};
@@ -115,11 +116,18 @@ pub(super) async fn rotate_master(
 ) -> Result<JsonBody<Rotated>, ApiError> {
     let key = body.key.map(Zeroizing::new).map(|text| MasterKey::from_base64(&text)).transpose();
     let key = key.map_err(|error| ApiError::invalid(error.to_string()).with("field", "key"))?;
-    let count = admin.vault.rotate_master(&admin.database, key).await?;
-    let mut tx = admin.database.begin().await?;
-    audit::append(&mut tx, Entry::new(&principal, "secrets.rotate_master", "instance")).await?;
-    tx.commit().await?;
-    Ok(JsonBody(Rotated { count }))
+    let work = async move {
+        let count = admin.vault.rotate_master(&admin.database, key).await?;
+        let mut tx = admin.database.begin().await?;
+        audit::append(&mut tx, Entry::new(&principal, "secrets.rotate_master", "instance")).await?;
+        tx.commit().await?;
+        Ok::<_, ApiError>(JsonBody(Rotated { count }))
+    };
+    // On its own: a client that leaves must not end it between the database and the place where the key is kept.
+    tokio::spawn(work.in_current_span()).await.map_err(|error| {
+        tracing::error!(%error, "a change of the secret key failed");
+        ApiError::new(Code::Internal, "the platform failed")
+    })?
 }
 
 fn parse(name: &str) -> Result<SecretName, ApiError> {

@@ -3,6 +3,7 @@
 //! user has logged in before is counted apart, so that strangers cannot use up that user's attempts.
 //!
 //! All of it is of one app at a time: what one app's script does with logins changes nothing for another's.
+//! Guesses in dry runs are counted apart: they keep nobody out, and are no way around these limits.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -19,6 +20,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const PER_LOGIN: Rate = Rate { capacity: 5.0, period: MINUTE };
 const PER_ADDRESS: Rate = Rate { capacity: 20.0, period: MINUTE };
 const GUESSES: Rate = Rate { capacity: APP_GUESSES_PER_MINUTE as f64, period: MINUTE };
+/// In dry runs of an app, whoever is guessed at: one of them can give an account another login for each guess,
+/// and nobody sees it afterwards.
+const REHEARSED: Rate = Rate { capacity: 5.0, period: MINUTE };
 const PASSWORDS: Rate = Rate { capacity: APP_PASSWORDS_PER_MINUTE as f64, period: MINUTE };
 /// Pairs of login and address kept as known: of an app, and of all of them.
 const KNOWN_OF_APP_MAX: usize = 500;
@@ -31,13 +35,15 @@ pub(crate) struct Attempt {
     /// Without regard to case; whatever was given, cut short.
     pub(crate) login: String,
     pub(crate) address: Option<IpAddr>,
+    /// Whether it is made in a dry run.
+    pub(crate) is_rehearsed: bool,
 }
 
 impl Attempt {
     /// `login` may be anything.
     pub(crate) fn new(app: AppId, login: &str, address: Option<IpAddr>) -> Self {
         let login = login.chars().take(256).flat_map(char::to_lowercase).collect();
-        Self { app, login, address: address.map(network) }
+        Self { app, login, address: address.map(network), is_rehearsed: false }
     }
 }
 
@@ -49,6 +55,7 @@ struct Inner {
     logins: Buckets<(AppId, String, Option<IpAddr>)>,
     addresses: Buckets<(AppId, IpAddr)>,
     guesses: Buckets<AppId>,
+    rehearsed: Buckets<AppId>,
     passwords: Buckets<AppId>,
     known: VecDeque<(AppId, String, IpAddr)>,
 }
@@ -57,7 +64,10 @@ impl Throttle {
     /// Counts an attempt, or refuses it.
     pub(super) fn admit(&self, attempt: &Attempt, now: Instant) -> Result<(), Throttled> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Attempt { app, login, address } = attempt;
+        let Attempt { app, login, address, is_rehearsed } = attempt;
+        if *is_rehearsed {
+            return inner.rehearsed.take(*app, REHEARSED, now);
+        }
         let known = inner.known_address(attempt);
         // An app that has guessed too often adds no counts, which would crowd out those of others.
         if known.is_none() && inner.guesses.quota("app", app, GUESSES, now).left == 0 {
@@ -73,10 +83,14 @@ impl Throttle {
         inner.guesses.take(*app, GUESSES, now)
     }
 
-    /// Gives back the attempt of a login that succeeded, and remembers the address.
+    /// Gives back the attempt of a login that succeeded, and remembers the address unless that was in a dry run.
     pub(super) fn succeeded(&self, attempt: &Attempt) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Attempt { app, login, address } = attempt;
+        let Attempt { app, login, address, is_rehearsed } = attempt;
+        if *is_rehearsed {
+            inner.rehearsed.give_back(app, REHEARSED);
+            return;
+        }
         let known = inner.known_address(attempt);
         inner.logins.give_back(&(*app, login.clone(), known), PER_LOGIN);
         if known.is_none() {
@@ -97,7 +111,7 @@ impl Throttle {
 
 impl Inner {
     fn known_address(&self, attempt: &Attempt) -> Option<IpAddr> {
-        let Attempt { app, login, address } = attempt;
+        let Attempt { app, login, address, .. } = attempt;
         let is_known = |pair: &&(AppId, String, IpAddr)| pair.0 == *app && pair.1 == *login;
         address.filter(|address| self.known.iter().filter(is_known).any(|pair| pair.2 == *address))
     }
@@ -161,6 +175,32 @@ mod tests {
         assert!(throttle.admit(&attempt(app, "eve", 2), now).is_err());
         assert!(throttle.admit(&attempt(app, "adam", 1), now).is_err());
         assert_eq!(throttle.admit(&eve, now), Ok(()));
+    }
+
+    #[test]
+    fn attack_the_sixth_guess_in_dry_runs_waits_whomever_they_are_at_and_keeps_nobody_out() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let app = AppId::new();
+        let rehearsed = |login: &str, number| Attempt { is_rehearsed: true, ..attempt(app, login, number) };
+        for number in 0..5 {
+            assert_eq!(throttle.admit(&rehearsed(&format!("eve{number}"), number), now), Ok(()));
+        }
+        assert_eq!(throttle.admit(&rehearsed("eve", 9), now), Err(Throttled { retry_after_s: 12 }));
+        for number in 0..5 {
+            assert_eq!(throttle.admit(&attempt(app, "eve", number), now), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_login_in_a_dry_run_gives_its_attempt_back_and_makes_no_address_known() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let eve = attempt(AppId::new(), "eve", 1);
+        let rehearsed = Attempt { is_rehearsed: true, ..eve.clone() };
+        for _ in 0..20 {
+            throttle.admit(&rehearsed, now).unwrap();
+            throttle.succeeded(&rehearsed);
+        }
+        assert_eq!(throttle.0.lock().unwrap().known_address(&eve), None);
     }
 
     #[test]

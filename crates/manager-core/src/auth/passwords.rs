@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Version};
 use secrecy::{ExposeSecret, SecretString};
+use shared::limits::PASSWORD_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::argon::Hasher;
@@ -20,8 +21,6 @@ const LANES: u32 = 1;
 const RUNNING_MAX: usize = 2;
 /// Callers that wait for their turn; the next one is sent away.
 const WAITING_MAX: usize = 16;
-/// Nobody remembers a longer one, and hashing megabytes would be work for free.
-const PASSWORD_BYTES_MAX: usize = 1024;
 /// NIST SP 800-63B and OWASP ASVS: fewer can be guessed.
 const PASSWORD_CHARS_MIN: usize = 8;
 /// Guesses that a new password must outlast, as zxcvbn counts them: it knows the passwords that are

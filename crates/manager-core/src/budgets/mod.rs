@@ -1,25 +1,29 @@
 //! What apps use over time, counted in memory and written in batches, and whether they may go on.
 //!
 //! Asked before every execution and told after it, so neither waits for anything: what is counted
-//! reaches the database within seconds, and a crash loses no more than that.
+//! reaches the database within seconds, and a crash loses no more than that. What an app keeps is
+//! measured by `data`; how much that may be is said here.
 
 mod meter;
 mod writer;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use shared::id::AppId;
-use shared::invocation::{ExecutionRecord, Refusal};
+use shared::invocation::{ExecutionRecord, Refusal, ScriptTarget};
+use shared::limits::DATA_BYTES_MAX;
+use shared::name::AppSlug;
 use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::meter::{DAY_S, Window};
-pub(crate) use self::meter::{Level, Meter};
-use crate::store::usage::Added;
+pub(crate) use self::meter::{Level, Meter, Sending, Spent, level_of_kept};
+use crate::store::usage::{Added, Used};
 use crate::store::{self, Database};
 
 /// The budgets, as a cheap handle.
@@ -52,19 +56,13 @@ struct State {
 /// What the database does not know yet.
 #[derive(Debug, Default)]
 struct Unsaved {
-    /// Executions and fuel.
-    used: HashMap<(AppId, NaiveDate), (i64, i64)>,
+    used: HashMap<(AppId, NaiveDate), Used>,
     frozen: Vec<AppId>,
 }
 
 impl Unsaved {
     fn is_empty(&self) -> bool {
         self.used.is_empty() && self.frozen.is_empty()
-    }
-
-    fn add(&mut self, app: AppId, day: NaiveDate, executions: i64, fuel: i64) {
-        let used = self.used.entry((app, day)).or_default();
-        *used = (used.0.saturating_add(executions), used.1.saturating_add(fuel));
     }
 }
 
@@ -92,16 +90,45 @@ impl Budgets {
 
     /// Counts an execution that has ended.
     pub(crate) fn charge(&self, record: &ExecutionRecord) {
-        let (app, now) = (record.target.app, Utc::now());
         let burnt = record.usage.fuel.saturating_add(record.usage.load_fuel);
-        let fuel = i64::try_from(burnt).unwrap_or(i64::MAX);
+        self.burn((record.target.app, Some(&record.target.app_slug)), 1, burnt);
+    }
+
+    /// Counts the fuel of a compilation, which is no execution. Nobody asks before one: an app that is out of budget
+    /// or frozen is mended by a deploy.
+    pub(crate) fn charge_compilation(&self, app: AppId, fuel: u64) {
+        self.burn((app, None), 0, fuel);
+    }
+
+    fn burn(&self, app: (AppId, Option<&AppSlug>), executions: i64, fuel: u64) {
+        let fuel = i64::try_from(fuel).unwrap_or(i64::MAX);
+        let used = Used { executions, fuel, ..Used::default() };
+        let counted = self.count(app, used, |meter, now_s| Ok::<_, Infallible>(meter.charge(now_s, used)));
+        let Ok(()) = counted;
+    }
+
+    /// Counts what a script is about to send, if the day's budget of its app has one left.
+    pub(crate) fn spend(&self, target: &ScriptTarget, sending: Sending) -> Result<(), Spent> {
+        let app = (target.app, Some(&target.app_slug));
+        // It freezes nothing.
+        self.count(app, sending.one(), |meter, now_s| meter.spend(now_s, sending).map(|()| false))
+    }
+
+    /// Has a meter count what was used, which answers whether that freezes the app, and the writer write it.
+    fn count<E>(
+        &self,
+        (app, slug): (AppId, Option<&AppSlug>),
+        used: Used,
+        count: impl FnOnce(&mut Meter, i64) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let now = Utc::now();
         let (crossed, wakes) = {
             let mut state = self.shared.lock();
             let meter = state.meters.entry(app).or_default();
             let before = meter.level();
-            let freezes = meter.charge(now.timestamp(), fuel);
+            let freezes = count(meter, now.timestamp())?;
             let crossed = Some(meter.level()).filter(|after| *after > before);
-            state.unsaved.add(app, now.date_naive(), 1, fuel);
+            *state.unsaved.used.entry((app, now.date_naive())).or_default() += used;
             if freezes {
                 state.unsaved.frozen.push(app);
             }
@@ -111,8 +138,16 @@ impl Budgets {
             self.shared.wake.notify_one();
         }
         if let Some(level) = crossed {
-            tracing::warn!(app.id = %app, app.slug = %record.target.app_slug, ?level, "an app nears its budget");
+            let slug = slug.map(tracing::field::display);
+            tracing::warn!(app.id = %app, app.slug = slug, ?level, "an app nears its budget");
         }
+        Ok(())
+    }
+
+    /// How many bytes of values and documents the app may keep.
+    pub(crate) fn data_bytes_max(&self, app: AppId) -> i64 {
+        let state = self.shared.lock();
+        state.meters.get(&app).and_then(|meter| meter.budget.data_bytes).unwrap_or(DATA_BYTES_MAX)
     }
 
     /// What the app may use and has used.
@@ -179,8 +214,8 @@ async fn read(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<HashM
         meters.entry(app).or_default().budget = budget;
     }
     let today = now.timestamp().div_euclid(DAY_S);
-    for Added { app, executions, fuel, .. } in store::usage::of_day(conn, now.date_naive()).await? {
-        meters.entry(app).or_default().day = Window::of_day(today, executions, fuel);
+    for Added { app, used, .. } in store::usage::of_day(conn, now.date_naive()).await? {
+        meters.entry(app).or_default().day = Window::of_day(today, used);
     }
     Ok(meters)
 }

@@ -64,11 +64,8 @@ impl Writer {
     }
 
     async fn write(&mut self, unsaved: Unsaved) {
-        let used: Vec<_> = unsaved
-            .used
-            .into_iter()
-            .map(|((app, day), (executions, fuel))| Added { app, day, executions, fuel })
-            .collect();
+        let used: Vec<_> =
+            unsaved.used.into_iter().map(|((app, day), used)| Added { app, day, used }).collect();
         let mut delay = RETRY_FIRST;
         while let Err(error) = save(&self.database, &used, &unsaved.frozen).await {
             let is_late =

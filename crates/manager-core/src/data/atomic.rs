@@ -9,6 +9,7 @@ use shared::limits::ATOMIC_OPS_MAX;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use super::docs::schema::Compared;
 use super::{Access, Data, Told, docs, failed, kv, messages};
 use crate::store;
 
@@ -31,6 +32,8 @@ impl Data {
         }
         ops.iter().try_for_each(check)?;
         access.take_rows(ops.len())?;
+        let compared = self.compare_all_ahead(access, ops).await?;
+        let _room = self.take_room(access, ops.iter().map(adds).sum()).await?;
         let mut tx = self.begin(access).await?;
         access.begin()?;
         // In one order for everybody, so that no two commits wait for each other.
@@ -40,18 +43,35 @@ impl Data {
         store::locks::take(&mut tx, &names).await.map_err(|error| failed(&error))?;
         let mut done = Vec::with_capacity(ops.len());
         let mut told = Told::default();
-        for op in ops {
+        for op in ops.iter().zip(compared) {
             done.push(self.apply(&mut tx, access, op, &mut told).await?);
         }
         tx.commit(told).await?;
         Ok(done)
     }
 
+    /// Compares the documents of all operations with their schemas, as far as that can be done ahead.
+    async fn compare_all_ahead(
+        &self,
+        access: &Access<'_>,
+        ops: &[Op<'_>],
+    ) -> Result<Vec<Compared>, CallError> {
+        let mut compared = Vec::with_capacity(ops.len());
+        for op in ops {
+            compared.push(match *op {
+                Op::DocsCreate(create) => self.compare_ahead(access, &docs::Write::Create(create)).await?,
+                Op::DocsUpdate(update) => self.compare_ahead(access, &docs::Write::Update(update)).await?,
+                _ => Compared::default(),
+            });
+        }
+        Ok(compared)
+    }
+
     async fn apply(
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
-        op: &Op<'_>,
+        (op, compared): (&Op<'_>, Compared),
         told: &mut Told,
     ) -> Result<Done, CallError> {
         match *op {
@@ -69,9 +89,15 @@ impl Data {
             Op::KvSet(set) => self.kv_op(conn, access, &kv::Write::Set(set), told).await,
             Op::KvDelete(key) => self.kv_op(conn, access, &kv::Write::Delete(key), told).await,
             Op::KvIncr(incr) => self.kv_op(conn, access, &kv::Write::Incr(incr), told).await,
-            Op::DocsCreate(create) => self.docs_op(conn, access, &docs::Write::Create(create), told).await,
-            Op::DocsUpdate(update) => self.docs_op(conn, access, &docs::Write::Update(update), told).await,
-            Op::DocsDelete(id) => self.docs_op(conn, access, &docs::Write::Delete(id), told).await,
+            Op::DocsCreate(create) => {
+                self.docs_op(conn, access, (&docs::Write::Create(create), compared), told).await
+            }
+            Op::DocsUpdate(update) => {
+                self.docs_op(conn, access, (&docs::Write::Update(update), compared), told).await
+            }
+            Op::DocsDelete(id) => {
+                self.docs_op(conn, access, (&docs::Write::Delete(id), compared), told).await
+            }
             Op::QueueSend(send) => self.send_apply(conn, access, &send, told).await.map(Done::Sent),
             Op::PubsubPublish(publish) => {
                 self.publish_apply(conn, access, &publish, told).await.map(Done::Published)
@@ -93,7 +119,7 @@ impl Data {
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
-        write: &docs::Write<'_>,
+        write: (&docs::Write<'_>, Compared),
         told: &mut Told,
     ) -> Result<Done, CallError> {
         self.doc_apply(conn, access, write, told).await.map(Done::Docs)
@@ -110,6 +136,22 @@ fn check(op: &Op<'_>) -> Result<(), CallError> {
         Op::DocsUpdate(update) => docs::check_write(&docs::Write::Update(update)),
         Op::QueueSend(send) => messages::check_send(&send),
         Op::PubsubPublish(publish) => messages::check_publish(&publish).map(drop),
+    }
+}
+
+/// Bytes that an operation adds to the app's values and documents.
+fn adds(op: &Op<'_>) -> usize {
+    match *op {
+        Op::KvSet(set) => kv::Write::Set(set).adds(),
+        Op::KvIncr(incr) => kv::Write::Incr(incr).adds(),
+        Op::DocsCreate(create) => docs::Write::Create(create).adds(),
+        Op::DocsUpdate(update) => docs::Write::Update(update).adds(),
+        Op::KvCheck(..)
+        | Op::KvDelete(_)
+        | Op::DocsCheck(..)
+        | Op::DocsDelete(_)
+        | Op::QueueSend(_)
+        | Op::PubsubPublish(_) => 0,
     }
 }
 

@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnection;
 
 use super::atomic::lock_of;
 use super::watch::Change;
-use super::{Access, Data, Told, failed, name};
+use super::{Access, Data, Told, failed, name, room};
 use crate::events::triggers::Trigger;
 use crate::events::triggers::changes::{Operation, Service};
 use crate::store;
@@ -25,6 +25,9 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Values of one `get_many` together, each as often as it is asked for: what an answer has room for beside a mark
 /// and a length for each of them.
 const MANY_BYTES_MAX: usize = HOST_REPLY_BYTES_MAX - 8 * KV_LIST_MAX as usize;
+
+/// The longest whole number, as JSON.
+const NUMBER_BYTES: usize = 20;
 
 /// A change of one key.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,17 @@ impl<'a> Write<'a> {
             | Self::Delete(Key { collection, key })
             | Self::Incr(Incr { collection, key, .. }) => Key { collection, key },
         }
+    }
+
+    /// Bytes that it adds to what the app keeps, if there is nothing yet at the key.
+    pub(crate) const fn adds(&self) -> usize {
+        let value = match self {
+            Self::Set(set) => set.value.len(),
+            Self::Incr(_) => NUMBER_BYTES,
+            Self::Delete(_) => return 0,
+        };
+        let Key { collection, key } = self.key();
+        room::of_row(collection.len() + key.len() + value)
     }
 }
 
@@ -125,6 +139,7 @@ impl Data {
     pub(crate) async fn kv_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
         access.take_rows(1)?;
+        let _room = self.take_room(access, write.adds()).await?;
         let is_watched = !self.watch.watchers(&change(access, write)).is_empty();
         if !is_watched && access.rehearsal.is_none() {
             let mut conn = self.acquire(access).await?;

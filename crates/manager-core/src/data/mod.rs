@@ -10,10 +10,13 @@ pub(crate) mod files;
 pub(crate) mod kv;
 pub(crate) mod messages;
 mod name;
+mod notes;
 mod read_ahead;
 pub(crate) mod rehearsal;
+mod room;
 mod sweep;
 mod told;
+pub(crate) mod uploads;
 mod watch;
 
 use std::sync::Arc;
@@ -26,15 +29,17 @@ use tokio::task::AbortHandle;
 
 use self::docs::schema::Schemas;
 use self::files::blobs::{Blobs, FileStorage, StorageError};
+use self::files::in_flight::InFlight;
 use self::files::orphans::{self, OrphanSweep};
 use self::read_ahead::Foresight;
 use self::rehearsal::Rehearsal;
+pub(crate) use self::room::Room;
 use self::sweep::Sweeper;
 pub(crate) use self::told::Told;
 pub(crate) use self::watch::Watch;
 use crate::events::queues::Queues;
 use crate::snapshot::Snapshot;
-use crate::store::app_database::{AppConnection, AppDatabase};
+use crate::store::app_database::{AppConnection, AppDatabase, STATEMENT_TIME_MAX};
 use crate::store::apps::App;
 use crate::store::{self, Database};
 use crate::vault::Vault;
@@ -45,6 +50,7 @@ pub(crate) struct Data {
     database: AppDatabase,
     sweeper: Sweeper,
     blobs: Blobs,
+    in_flight: InFlight,
     /// Seals links to files.
     vault: Arc<Vault>,
     watch: Watch,
@@ -53,6 +59,7 @@ pub(crate) struct Data {
     schemas: Arc<Schemas>,
     foresight: Arc<Foresight>,
     stage: rehearsal::Stage,
+    room: Room,
     /// Looks for content that belongs to no file.
     orphans: AbortHandle,
 }
@@ -123,7 +130,7 @@ impl Data {
         (database, platform): (AppDatabase, &Database),
         (storage, plan): (&FileStorage, OrphanSweep),
         vault: Arc<Vault>,
-        (watch, queues): (Watch, Queues),
+        (watch, queues, room): (Watch, Queues, Room),
         snapshot: Arc<Snapshot>,
     ) -> Result<Self, StorageError> {
         let blobs = Blobs::open(storage)?;
@@ -133,6 +140,7 @@ impl Data {
             database,
             sweeper,
             blobs,
+            in_flight: InFlight::default(),
             vault,
             watch,
             queues,
@@ -140,6 +148,7 @@ impl Data {
             schemas: Arc::default(),
             foresight: Arc::default(),
             stage: rehearsal::Stage::default(),
+            room,
             orphans,
         })
     }
@@ -147,6 +156,7 @@ impl Data {
     pub(crate) async fn close(&self) {
         self.sweeper.end();
         self.orphans.abort();
+        self.room.end();
         self.database.close().await;
     }
 
@@ -157,6 +167,21 @@ impl Data {
 
 /// What a script is told when the database fails.
 pub(crate) fn failed(error: &sqlx::Error) -> CallError {
+    if store::took_too_long(error) {
+        tracing::debug!(%error, "a call asked too much of the database");
+        let message = format!(
+            "the database has {} s for one call, and this one took longer, so it was taken back: declare an index of \
+             the members that it looks for, ask for less at a time, or let fewer executions change the same at once",
+            STATEMENT_TIME_MAX.as_secs()
+        );
+        return CallError::new(CallCode::BudgetExhausted, message);
+    }
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        tracing::warn!("a call found no connection to the database free");
+        let message =
+            "no connection to the database was free: calls that are made at the same time take too long";
+        return CallError::new(CallCode::Unavailable, message);
+    }
     if store::is_outage(error) {
         tracing::warn!(%error, "a call failed with the database");
         return CallError::new(CallCode::Unavailable, "the database cannot be reached now");

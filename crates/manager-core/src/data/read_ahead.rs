@@ -16,6 +16,7 @@ use shared::host_call::kv::Key;
 use shared::id::ScriptId;
 
 use super::kv::check_key;
+use super::notes::ExecutionNotes;
 use super::{Access, Data, failed};
 use crate::store;
 
@@ -99,7 +100,7 @@ impl Foresight {
 
 /// The gets in a row of one execution.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     foresight: Arc<Foresight>,
     script: ScriptId,
     run: Mutex<Run>,
@@ -141,12 +142,9 @@ enum Step {
 
 impl Reader {
     fn of<'a>(call: &'a HostCall, foresight: &Arc<Foresight>) -> Option<&'a Self> {
-        let script = call.context.target.script;
-        call.context.notes.get_or_init(|| Self {
-            foresight: Arc::clone(foresight),
-            script,
-            run: Mutex::default(),
-        })
+        let (notes, script) = (ExecutionNotes::of(call)?, call.context.target.script);
+        let begin = || Self { foresight: Arc::clone(foresight), script, run: Mutex::default() };
+        Some(notes.reader.get_or_init(begin))
     }
 
     fn step(&self, number: u32, key: &Key<'_>, now: Instant) -> Step {

@@ -4,6 +4,7 @@
 //! The transaction stays open while the script computes, which no other one does. So there are few at a time
 //! and not for long, and the database ends one whose script does not call for a while.
 
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Deeds that are told one by one.
 const DEEDS_MAX: usize = 1_000;
+/// Bytes of all that is told of them: a report is for reading.
+const TOLD_BYTES_MAX: usize = 256 << 10;
 
 /// Room for dry runs.
 #[derive(Debug, Clone)]
@@ -62,9 +65,10 @@ struct State {
 pub(crate) struct Deed {
     /// The call, such as `kv.set`.
     pub(crate) call: &'static str,
-    /// What it is about: collection and key or id, method and address, or recipients.
+    /// What it is about: collection and key or id, method and address, recipients, the name of a secret, a login
+    /// or a user's id.
     pub(crate) target: String,
-    /// What is written, unless it is long.
+    /// What is written, unless it is long or secret; what is sent, without what is secret and what is too long.
     pub(crate) value: Option<Value>,
 }
 
@@ -75,8 +79,41 @@ pub(crate) struct Would {
     deeds: Vec<Deed>,
     /// How many more there were.
     more: usize,
+    /// How many of the deeds have no value for want of room.
+    without_value: usize,
     /// Events that its changes would have made.
     events: usize,
+    /// How many deeds each call has, told or not.
+    #[serde(skip)]
+    counts: HashMap<&'static str, usize>,
+    /// What is told of deeds already.
+    #[serde(skip)]
+    told_bytes: usize,
+}
+
+impl Would {
+    /// How many of its deeds are this call, those among them that are not told.
+    pub(crate) fn count(&self, call: &str) -> usize {
+        self.counts.get(call).copied().unwrap_or_default()
+    }
+
+    /// Adds a deed, as far as there is room for it.
+    fn tell(&mut self, mut deed: Deed) {
+        *self.counts.entry(deed.call).or_default() += 1;
+        let room = TOLD_BYTES_MAX.saturating_sub(self.told_bytes);
+        let target = deed.target.len();
+        if self.more > 0 || self.deeds.len() >= DEEDS_MAX || target > room {
+            self.more += 1;
+            return;
+        }
+        let mut value = deed.value.as_ref().map_or(0, |value| value.to_string().len());
+        if target + value > room {
+            (deed.value, value) = (None, 0);
+            self.without_value += 1;
+        }
+        self.told_bytes += target + value;
+        self.deeds.push(deed);
+    }
 }
 
 /// What is left to be done or told at the end.
@@ -139,11 +176,7 @@ impl Rehearsal {
 
     /// Something was done for the rest of the dry run.
     pub(crate) fn note(&self, deed: Deed) {
-        let would = &mut self.noted().would;
-        match would.deeds.len() < DEEDS_MAX {
-            true => would.deeds.push(deed),
-            false => would.more += 1,
-        }
+        self.noted().would.tell(deed);
     }
 
     /// A content was stored that is nobody's in the end.
@@ -255,5 +288,31 @@ impl DerefMut for Change<'_> {
             Self::Own(tx) => tx,
             Self::Part(part, _) => &mut part.0.tx,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deed(target: &str, value: Option<&str>) -> Deed {
+        Deed { call: "kv.set", target: target.to_owned(), value: value.map(Value::from) }
+    }
+
+    #[test]
+    fn attack_a_report_of_many_long_deeds_stays_small_and_says_what_it_leaves_out() {
+        let (mut would, value) = (Would::default(), "v".repeat(4 << 10));
+        (0..100).for_each(|_| would.tell(deed("c/k", Some(&value))));
+        let with_value = TOLD_BYTES_MAX / ("c/k".len() + value.len() + 2);
+        let told = would.deeds.iter().filter(|deed| deed.value.is_some()).count();
+        assert_eq!((told, would.without_value, would.more), (with_value, 100 - with_value, 0));
+        let long = "k".repeat(4 << 10);
+        (0..100).for_each(|_| would.tell(deed(&long, None)));
+        assert_eq!((would.deeds.len(), would.more), (100, 100), "there is no room for a name of 4 KiB");
+        would.tell(deed("c/k", None));
+        assert_eq!((would.deeds.len(), would.more), (100, 101), "none is told behind one that is not");
+        assert_eq!((would.count("kv.set"), would.count("kv.delete")), (201, 0));
+        let report = serde_json::to_string(&would).unwrap();
+        assert!(report.len() < TOLD_BYTES_MAX + (16 << 10), "{}", report.len());
     }
 }

@@ -20,6 +20,7 @@ pub(crate) use self::letter::{Letter, Posted};
 pub use self::server::{MailServer, MailSettings, MailTls, NoMailServer};
 use self::session::Tls;
 pub use self::session::Unreachable;
+use crate::budgets::Spent;
 use crate::shares::{Exhausted, Shares};
 
 /// Longest wait for a mail to be accepted, connection included.
@@ -32,6 +33,8 @@ pub(crate) enum NotSent {
     NotConfigured,
     #[error("{0}")]
     TooMany(&'static str),
+    #[error(transparent)]
+    OverBudget(#[from] Spent),
     #[error("the mail server refused it: {0}")]
     Refused(String),
     #[error("the mail server does not take it now: {0}")]
@@ -66,11 +69,18 @@ impl Mail {
         self.0.server.as_ref().ok_or(NotSent::NotConfigured)
     }
 
-    /// Hands a mail over; it is the mail server's from then on.
-    pub(crate) async fn send(&self, app: AppId, posted: &Posted, deadline: Instant) -> Result<(), NotSent> {
+    /// Hands a mail over; it is the mail server's from then on. `spend` is asked before anybody is spoken to.
+    pub(crate) async fn send(
+        &self,
+        app: AppId,
+        posted: &Posted,
+        deadline: Instant,
+        spend: impl FnOnce() -> Result<(), Spent>,
+    ) -> Result<(), NotSent> {
         let server = self.server()?;
         let whole = async {
             let _pass = self.0.shares.pass(app).await.map_err(too_many)?;
+            spend()?;
             session::deliver(server, &self.0.tls, posted).await
         };
         timeout_at(deadline, whole).await.unwrap_or(Err(NotSent::Timeout))

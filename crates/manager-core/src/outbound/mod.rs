@@ -28,6 +28,7 @@ use self::clients::Clients;
 use self::resolve::Names;
 pub(crate) use self::seen::Destinations;
 pub(crate) use self::target::{Rules, Target};
+use crate::budgets::Spent;
 use crate::shares::{Exhausted, Shares};
 
 /// Longest wait for all of an exchange, redirects included.
@@ -50,6 +51,8 @@ pub(crate) enum Refused {
     Name,
     #[error("{0}")]
     TooMany(&'static str),
+    #[error(transparent)]
+    OverBudget(#[from] Spent),
     #[error("too many redirects")]
     Redirects,
     #[error("the answer is too large")]
@@ -76,6 +79,9 @@ impl Refused {
         })
     }
 }
+
+/// Is told of a destination, and lets it be spoken to or not.
+pub(crate) type Visit<'a> = dyn FnMut(&Target) -> Result<(), Refused> + Send + 'a;
 
 /// A request as a script makes it, with its secrets put in.
 #[derive(Debug)]
@@ -120,14 +126,14 @@ impl Outbound {
         }))
     }
 
-    /// Carries a request out. `visit` is told of every destination before it is spoken to.
+    /// Carries a request out. `visit` is told of every destination before it is spoken to, and may refuse it.
     pub(crate) async fn send(
         &self,
         app: AppId,
         rules: &Rules,
         mut target: Target,
         mut request: Request,
-        visit: &mut (dyn FnMut(&Target) + Send),
+        visit: &mut Visit<'_>,
     ) -> Result<Response, Refused> {
         let deadline = request.deadline.min(Instant::now() + PATIENCE);
         let whole = async {
@@ -149,11 +155,26 @@ impl Outbound {
     }
 
     /// Where a target is, if all of it may be asked.
-    pub(crate) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Refused> {
+    async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Refused> {
         let addresses = match target.literal {
             Some(ip) => vec![SocketAddr::new(ip, target.port)],
             None => self.0.names.addresses(&target.host, target.port).await?,
         };
+        self.allowed(addresses)
+    }
+
+    /// Whether a target may be asked, as far as that can be told without its name being looked up: a lookup tells
+    /// the name to somebody.
+    pub(crate) fn check_unresolved(&self, target: &Target) -> Result<(), Refused> {
+        let known = match target.literal {
+            Some(ip) => Some(vec![SocketAddr::new(ip, target.port)]),
+            None => resolve::local(&target.host, target.port),
+        };
+        known.map_or(Ok(()), |addresses| self.allowed(addresses).map(drop))
+    }
+
+    /// The same addresses, if all of them may be asked.
+    fn allowed(&self, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
         // One bad address among good ones is how a check is got around: which one is used is chance.
         match addresses.iter().find_map(|address| self.0.addresses.refusal(*address)) {
             Some(category) => Err(Refused::Address(category)),
@@ -165,10 +186,10 @@ impl Outbound {
         &self,
         target: &Target,
         request: &Request,
-        visit: &mut (dyn FnMut(&Target) + Send),
+        visit: &mut Visit<'_>,
     ) -> Result<reqwest::Response, Refused> {
         let addresses = self.addresses(target).await?;
-        visit(target);
+        visit(target)?;
         let client = self.0.clients.to(target, addresses)?;
         let sent = client
             .request(request.method.clone(), target.url.clone())

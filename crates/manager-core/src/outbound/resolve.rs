@@ -32,10 +32,8 @@ impl Names {
 
     /// The addresses of a name, at least one.
     pub(super) async fn addresses(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
-        // RFC 6761: these are the machine itself, whatever the DNS says.
-        if name == "localhost" || name.ends_with(".localhost") {
-            let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            return Ok(here.map(|ip| SocketAddr::new(ip, port)).to_vec());
+        if let Some(here) = local(name, port) {
+            return Ok(here);
         }
         let resolver = self.resolver.get_or_try_init(async || self.dns.resolver(SERVER_TIMEOUT, CACHE_SIZE));
         let resolver = resolver.await.map_err(|error| {
@@ -59,4 +57,12 @@ impl Names {
         }
         Ok(addresses)
     }
+}
+
+/// The addresses of a name that nobody has to be asked for. RFC 6761: these are the machine itself, whatever the DNS
+/// says.
+pub(super) fn local(name: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let is_local = name == "localhost" || name.ends_with(".localhost");
+    is_local.then(|| here.map(|ip| SocketAddr::new(ip, port)).to_vec())
 }

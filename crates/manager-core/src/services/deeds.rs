@@ -1,26 +1,30 @@
 //! What a script would do, as a dry run tells it: one entry for each call that changes something.
 
-use serde_json::Value;
-use shared::call::{CallCode, CallError, HostCall};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
 use shared::host_call::docs::{self, Mode};
-use shared::host_call::{dead_letters, email, files, http, invoke, kv, pubsub, queue};
+use shared::host_call::{dead_letters, files, invoke, kv, pubsub, queue, secrets, users};
+use shared::wire::codec;
 
-use super::args;
+use super::{args, captured};
 use crate::data::rehearsal::{Deed, Rehearsal};
 
 /// Longest value that is shown.
 const VALUE_BYTES_MAX: usize = 4 << 10;
+/// What stands for a value that is not shown, however short it is.
+pub(super) const HIDDEN: &str = "[secret]";
 
 /// Notes what a call has done, which was done for the rest of the dry run.
-pub(super) fn note(rehearsal: &Rehearsal, call: &HostCall) -> Result<(), CallError> {
+pub(super) fn note(rehearsal: &Rehearsal, call: &HostCall, reply: &Reply) -> Result<(), CallError> {
     match call.op {
         HostOp::AtomicCommit => {
             let Commit { ops } = args(call)?;
             ops.iter().filter_map(of_op).for_each(|deed| rehearsal.note(discreet(call, deed)));
         }
-        _ => of_call(call)?.into_iter().for_each(|deed| rehearsal.note(discreet(call, deed))),
+        _ => of_call(call, reply)?.into_iter().for_each(|deed| rehearsal.note(discreet(call, deed))),
     }
     Ok(())
 }
@@ -36,7 +40,8 @@ fn discreet(call: &HostCall, deed: Deed) -> Deed {
     }
 }
 
-/// Refuses what has effects that could not be taken back.
+/// Refuses what could not be taken back: every call that is not named here, so that a new one is refused until
+/// somebody has thought of it.
 pub(super) fn check(op: HostOp) -> Result<(), CallError> {
     let can_be_tried = matches!(
         op,
@@ -73,22 +78,34 @@ pub(super) fn check(op: HostOp) -> Result<(), CallError> {
             | HostOp::FilesUpdate
             | HostOp::FilesDelete
             | HostOp::FilesList
+            | HostOp::FilesUrl
             | HostOp::SecretsGet
+            | HostOp::SecretsSet
+            | HostOp::SecretsDelete
             | HostOp::SecretsList
+            | HostOp::UsersRegister
+            | HostOp::UsersLogin
+            | HostOp::UsersLogout
             | HostOp::UsersMe
             | HostOp::UsersGet
             | HostOp::UsersList
+            | HostOp::UsersUpdate
+            | HostOp::UsersDelete
+            | HostOp::UsersVerification
+            | HostOp::UsersVerify
+            | HostOp::UsersReset
+            | HostOp::UsersResetPassword
             | HostOp::HttpSend
             | HostOp::EmailSend
     );
     if can_be_tried {
         return Ok(());
     }
-    let message = format!("{} cannot be tried in a dry run", op.as_str());
+    let message = format!("{} cannot be tried in a dry run: it could not be taken back", op.as_str());
     Err(CallError::new(CallCode::Unavailable, message))
 }
 
-fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
+fn of_call(call: &HostCall, reply: &Reply) -> Result<Option<Deed>, CallError> {
     let op = match call.op {
         HostOp::KvSet => Op::KvSet(args(call)?),
         HostOp::KvDelete => Op::KvDelete(args(call)?),
@@ -110,21 +127,16 @@ fn of_call(call: &HostCall) -> Result<Option<Deed>, CallError> {
             let files::Id { collection, id } = args(call)?;
             return Ok(Some(deed("files.delete", format!("{collection}/{id}"), None)));
         }
-        HostOp::HttpSend => {
-            let http::Request { method, url, .. } = args(call)?;
-            return Ok(Some(deed("http.send", format!("{method} {url}"), None)));
+        HostOp::HttpSend => return Ok(Some(captured::request(&call.context.confidential, &args(call)?))),
+        HostOp::EmailSend => return Ok(Some(captured::mail(&call.context.confidential, &args(call)?))),
+        _ => {
+            return match of_event(call)? {
+                None => of_answer(call, reply),
+                deed => Ok(deed),
+            };
         }
-        HostOp::EmailSend => return Ok(Some(of_mail(&args(call)?))),
-        _ => return of_event(call),
     };
     Ok(of_op(&op))
-}
-
-/// To whom, and about what.
-fn of_mail(mail: &email::Send<'_>) -> Deed {
-    let recipients: Vec<_> = [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().copied().collect();
-    let value = serde_json::json!({ "subject": mail.subject });
-    Deed { call: "email.send", target: recipients.join(", "), value: Some(value) }
 }
 
 /// What other scripts would run for.
@@ -144,6 +156,91 @@ fn of_event(call: &HostCall) -> Result<Option<Deed>, CallError> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// What a call comes to that may come to nothing, by its answer.
+fn of_answer(call: &HostCall, reply: &Reply) -> Result<Option<Deed>, CallError> {
+    let name = call.op.as_str();
+    Ok(match call.op {
+        HostOp::FilesUrl => {
+            let files::Link { collection, id, expires_s } = args(call)?;
+            let value = Some(json!({ "expires_s": expires_s }));
+            let deed = Deed { call: name, target: format!("{collection}/{id}"), value };
+            answer::<files::Linked<'_>>(reply)?.url.map(|_| deed)
+        }
+        HostOp::SecretsSet => {
+            let secrets::SetSecret { name: secret, .. } = args(call)?;
+            Some(deed(name, secret.to_owned(), None))
+        }
+        HostOp::SecretsDelete => {
+            let secrets::SecretName { name: secret } = args(call)?;
+            answer::<secrets::Existed>(reply)?.existed.then(|| deed(name, secret.to_owned(), None))
+        }
+        HostOp::UsersRegister => {
+            let users::Register { login, profile, .. } = args(call)?;
+            Some(deed(name, login.to_owned(), Some(profile)))
+        }
+        HostOp::UsersLogin => {
+            let users::Login { login, .. } = args(call)?;
+            answer::<users::Found<'_>>(reply)?.json.map(|_| deed(name, login.to_owned(), None))
+        }
+        HostOp::UsersReset => {
+            let users::Named { login } = args(call)?;
+            answer::<users::Issued<'_>>(reply)?.token.map(|_| deed(name, login.to_owned(), None))
+        }
+        HostOp::UsersVerify | HostOp::UsersResetPassword => {
+            let user = answer::<users::Found<'_>>(reply)?.json;
+            let user = user.and_then(|json| serde_json::from_str::<Value>(json).ok());
+            user.map(|user| deed(name, user["id"].as_str().unwrap_or_default().to_owned(), None))
+        }
+        _ => return of_account(call, reply),
+    })
+}
+
+/// The same of accounts that exist.
+fn of_account(call: &HostCall, reply: &Reply) -> Result<Option<Deed>, CallError> {
+    let name = call.op.as_str();
+    Ok(match call.op {
+        HostOp::UsersUpdate => Some(of_update(name, args(call)?)),
+        HostOp::UsersVerification => {
+            let users::Id { id } = args(call)?;
+            Some(deed(name, id.to_owned(), None))
+        }
+        HostOp::UsersDelete => {
+            let users::Id { id } = args(call)?;
+            answer::<users::Existed>(reply)?.existed.then(|| deed(name, id.to_owned(), None))
+        }
+        HostOp::UsersLogout => {
+            let users::Logout { token } = args(call)?;
+            let whose = if token.is_some() { "session of the token" } else { "session of the request" };
+            answer::<users::Existed>(reply)?.existed.then(|| deed(name, whose.to_owned(), None))
+        }
+        _ => None,
+    })
+}
+
+/// What changes of a user; of a password, that it does.
+fn of_update(call: &'static str, update: users::Update<'_>) -> Deed {
+    let users::Update { id, login, password, profile, roles, verified, disabled } = update;
+    let profile = profile.filter(|json| json.len() <= VALUE_BYTES_MAX);
+    let fields = [
+        ("login", login.map(Value::from)),
+        ("password", password.map(|_| Value::from(HIDDEN))),
+        ("profile", profile.and_then(|json| serde_json::from_str::<Value>(json).ok())),
+        ("roles", roles.map(Value::from)),
+        ("verified", verified.map(Value::from)),
+        ("disabled", disabled.map(Value::from)),
+    ];
+    let given = fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
+    Deed { call, target: id.to_owned(), value: Some(Value::Object(given.collect())) }
+}
+
+/// Reads what a script was answered.
+fn answer<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, CallError> {
+    codec::decode_body(&reply.body).map_err(|error| {
+        tracing::error!(%error, "an answer to a script cannot be read");
+        CallError::new(CallCode::Internal, "the platform failed")
+    })
 }
 
 fn of_op(op: &Op<'_>) -> Option<Deed> {
@@ -179,4 +276,24 @@ fn of_op(op: &Op<'_>) -> Option<Deed> {
 fn deed(call: &'static str, target: String, json: Option<&str>) -> Deed {
     let value = json.filter(|json| json.len() <= VALUE_BYTES_MAX);
     Deed { call, target, value: value.and_then(|json| serde_json::from_str(json).ok()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_scripts_ask_for_can_be_tried() {
+        for op in HostOp::ALL.iter().copied().filter(|op| !op.is_one_way()) {
+            assert_eq!(check(op), Ok(()), "{}", op.as_str());
+        }
+    }
+
+    #[test]
+    fn attack_a_password_that_is_changed_is_not_told() {
+        let update =
+            users::Update { id: "u", password: Some("p4ss"), verified: Some(true), ..Default::default() };
+        let expected = json!({ "password": "[secret]", "verified": true });
+        assert_eq!(of_update("users.update", update).value, Some(expected));
+    }
 }

@@ -7,6 +7,7 @@ use shared::host_call::email::{Send, Sent};
 use tokio::time::Instant;
 
 use super::{Services, args, begin};
+use crate::budgets::Sending;
 use crate::data::rehearsal::Rehearsal;
 use crate::mail::{Letter, NotSent, PATIENCE};
 
@@ -29,7 +30,8 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     begin(call)?;
     let begun = Instant::now();
     let deadline = (begun + PATIENCE).min(context.deadline.into());
-    services.mail.send(app, &posted, deadline).await.map_err(not_sent)?;
+    let spend = || services.budgets.spend(&context.target, Sending::Mail);
+    services.mail.send(app, &posted, deadline, spend).await.map_err(not_sent)?;
     // Neither whom it is for nor what it says is anybody's business.
     tracing::info!(
         app.id = %app,
@@ -57,6 +59,7 @@ fn not_sent(error: NotSent) -> CallError {
     let code = match &error {
         NotSent::NotConfigured => CallCode::NotConfigured,
         NotSent::TooMany(_) => CallCode::Throttled,
+        NotSent::OverBudget(_) => CallCode::BudgetExhausted,
         NotSent::Refused(_) => CallCode::Refused,
         NotSent::Deferred(_) | NotSent::Unreachable(_) | NotSent::Broken | NotSent::Timeout => {
             CallCode::Unavailable

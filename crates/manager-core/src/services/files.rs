@@ -1,77 +1,45 @@
 //! `files`: contents with a name and a type.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::files::{
     Append, Appended, Content, Create, Deleted, Found, FoundPart, Id, Link, Linked, List, Meta, Page, Part,
     Read, Update,
 };
-use shared::id::ExecutionId;
-use shared::limits::{FILE_UPLOADS_MAX, FILES_UPLOADS_MAX};
 
 use super::{Services, args};
 use crate::data::Access;
-use crate::data::files::upload::Upload;
+use crate::data::files::unclaimed::Unclaimed;
 use crate::data::files::{Labels, Write};
-use crate::store::files::{FileRow, Stored};
-
-/// Contents that scripts send in pieces. Each is its execution's, and gone with it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Uploads {
-    open: Arc<Mutex<HashMap<(ExecutionId, u32), Open>>>,
-}
-
-#[derive(Debug)]
-struct Open {
-    upload: Upload,
-    deadline: Instant,
-}
-
-impl Uploads {
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<(ExecutionId, u32), Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, call: &HostCall, number: u32) -> Result<Upload, CallError> {
-        let open = self.open().remove(&(call.context.execution, number));
-        open.map(|open| open.upload).ok_or_else(|| CallError::invalid("there is no such upload"))
-    }
-
-    /// Keeps an upload for the next piece, under a number.
-    fn keep(&self, call: &HostCall, number: u32, upload: Upload) -> Result<(), CallError> {
-        let now = Instant::now();
-        let mut open = self.open();
-        open.retain(|_, open| open.deadline > now);
-        let own = open.keys().filter(|(execution, _)| *execution == call.context.execution).count();
-        if own >= FILE_UPLOADS_MAX || open.len() >= FILES_UPLOADS_MAX {
-            return Err(CallError::new(CallCode::BudgetExhausted, "too many uploads are open"));
-        }
-        open.insert((call.context.execution, number), Open { upload, deadline: call.context.deadline });
-        Ok(())
-    }
-}
+use crate::data::uploads::{Begun, OpenUploads};
+use crate::store::files::FileRow;
 
 pub(super) async fn append(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let Append { upload: number, data } = args(call)?;
+    let open = OpenUploads::of(call)?;
     // A call's own number is no other upload's.
-    let (number, mut upload) = match number {
-        0 => (call.number, services.data.upload(&Access::of_script(call)).await?),
-        number => (number, services.uploads.take(call, number)?),
+    let (number, mut begun) = match number {
+        0 => {
+            let place = open.begin(&services.uploads, call.context.app())?;
+            let upload = services.data.upload(&Access::of_script(call)).await?;
+            (call.number, Begun { upload, place })
+        }
+        number => (number, open.take(number)?),
     };
-    upload.write(data).await?;
-    services.uploads.keep(call, number, upload)?;
+    begun.upload.write(data).await?;
+    open.keep(number, begun);
     Ok(Reply::success(&Appended { upload: number }))
 }
 
 /// Stores a content to its end.
-async fn content(services: &Services, call: &HostCall, content: Content<'_>) -> Result<Stored, CallError> {
-    let mut upload = match content.upload {
-        0 => services.data.upload(&Access::of_script(call)).await?,
-        number => services.uploads.take(call, number)?,
+async fn content(services: &Services, call: &HostCall, content: Content<'_>) -> Result<Unclaimed, CallError> {
+    // A place is kept until the content is.
+    let (mut upload, _place) = match content.upload {
+        0 => (services.data.upload(&Access::of_script(call)).await?, None),
+        number => {
+            let Begun { upload, place } = OpenUploads::of(call)?.take(number)?;
+            (upload, Some(place))
+        }
     };
     upload.write(content.data).await?;
     upload.finish().await

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Services, args, begin, failed, secrets};
+use crate::budgets::Sending;
 use crate::data::Access;
 use crate::data::rehearsal::Rehearsal;
 use crate::outbound::{self, PATIENCE, Refused, Target};
@@ -55,15 +56,22 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
         deadline: deadline(call, request.timeout_ms),
     };
     if Rehearsal::of(call).is_some() {
-        // What would be sent is noted, and answered as if all went well.
-        services.outbound.addresses(&target).await.map_err(refused)?;
+        // What would be sent is noted, and answered as if all went well. The name is told to nobody either.
+        services.outbound.check_unresolved(&target).map_err(refused)?;
         let headers = HeaderMap::from_iter([(DRY_RUN, HeaderValue::from_static("true"))]);
         let (status, url, body) = (StatusCode::OK, request.url.to_owned(), Vec::new());
         return Ok(reply(call, outbound::Response { status, headers, body, url }));
     }
     begin(call)?;
     let mut visited = Vec::new();
-    let mut visit = |target: &Target| visited.push(target.authority());
+    let mut visit = |target: &Target| -> Result<(), Refused> {
+        // Where a redirect leads is no request of its own.
+        if visited.is_empty() {
+            services.budgets.spend(&call.context.target, Sending::Request)?;
+        }
+        visited.push(target.authority());
+        Ok(())
+    };
     let answer = services.outbound.send(app, &rules, target, outgoing, &mut visit).await;
     remember(services, call, &visited).await;
     Ok(reply(call, answer.map_err(refused)?))
@@ -183,7 +191,12 @@ async fn remember(services: &Services, call: &HostCall, visited: &[String]) {
         conn.answered(seen).map_err(|error| failed(&error))
     };
     match noted.await {
-        Ok(()) => services.destinations.remember(app, news),
+        Ok(is_full_now) => {
+            if is_full_now {
+                tracing::warn!(app.id = %app, "an app's list of destinations is full; more are only counted");
+            }
+            services.destinations.remember(app, news);
+        }
         Err(error) => tracing::warn!(app.id = %app, %error, "where an app sends requests was not noted"),
     }
 }
@@ -210,7 +223,7 @@ fn refused(error: Refused) -> CallError {
     let code = match &error {
         Refused::Url(_) => CallCode::InvalidArgument,
         Refused::Port(_) | Refused::Host(_) | Refused::Address(_) => CallCode::Forbidden,
-        Refused::TooMany(_) => CallCode::BudgetExhausted,
+        Refused::TooMany(_) | Refused::OverBudget(_) => CallCode::BudgetExhausted,
         Refused::TooLarge => CallCode::TooLarge,
         Refused::Name | Refused::Redirects | Refused::Encoding | Refused::Timeout | Refused::Exchange(_) => {
             CallCode::Unavailable

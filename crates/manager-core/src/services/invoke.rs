@@ -60,6 +60,8 @@ pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, C
     invocation.is_nested = true;
     // In a dry run, what the other script does belongs to it too.
     invocation.companion.clone_from(&context.companion);
+    // What either of the two was told in confidence, neither may say.
+    invocation.confidential = Some(Arc::clone(&context.confidential));
     (invocation.session, invocation.client) = (context.session, context.client);
     invocation.trace = context.trace.map(Box::new);
     let invoke = services.invoke.get().ok_or_else(|| CallError::new(CallCode::Unavailable, "not yet"))?;

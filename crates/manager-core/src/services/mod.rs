@@ -4,6 +4,7 @@
 //! here takes an app, and none believes a word of the arguments. What it then does is in `data`.
 
 mod atomic;
+mod captured;
 mod dead_letters;
 mod deeds;
 mod docs;
@@ -27,12 +28,13 @@ use shared::ports::{BoxFuture, HostCalls};
 use shared::wire::codec;
 use sqlx::postgres::PgConnection;
 
-pub(crate) use self::files::Uploads;
 use crate::admin::{Denials, Denied};
 use crate::app_users::AppUsers;
 use crate::audit::{self, Actor, Entry};
 use crate::auth::{Capability, Denial, Origin, Place, Rule, Standing, allows};
+use crate::budgets::Budgets;
 use crate::data::rehearsal::Rehearsal;
+use crate::data::uploads::Uploads;
 use crate::data::{Access, Data, failed};
 use crate::events::topics::Ephemeral;
 use crate::events::{LateInvoke, Outbox};
@@ -55,6 +57,7 @@ pub(crate) struct Services {
     pub(crate) outbound: Outbound,
     pub(crate) destinations: Arc<Destinations>,
     pub(crate) mail: Mail,
+    pub(crate) budgets: Budgets,
     /// Where the app's people find what a script was refused, and why.
     pub(crate) denials: Arc<Denials>,
     pub(crate) app_users: Arc<AppUsers>,
@@ -79,7 +82,7 @@ impl Services {
     async fn try_out(&self, call: &HostCall, rehearsal: &Rehearsal) -> Result<Reply, CallError> {
         deeds::check(call.op)?;
         let reply = self.carry_out(call).await?;
-        deeds::note(rehearsal, call)?;
+        deeds::note(rehearsal, call, &reply)?;
         Ok(reply)
     }
 
@@ -207,6 +210,10 @@ async fn note(
     action: &'static str,
     target: &str,
 ) -> Result<(), CallError> {
+    // Nothing of a dry run is to be told, and everybody would wait for the log until it ends.
+    if Rehearsal::of(call).is_some() {
+        return Ok(());
+    }
     let context = &call.context;
     let origin = Origin { address: None, request_id: Arc::clone(&context.request_id) };
     let actor = Actor::person(user, &format!("script {}", context.target.name), &origin);

@@ -28,13 +28,13 @@ pub(super) async fn value(
     }
     let app = call.context.app();
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
-    let sealed = store::secrets::sealed_by_name(&mut conn, app, name).await;
-    let Some(sealed) = sealed.map_err(|error| failed(&error))? else { return Ok(None) };
-    let opened = services.vault.unseal(&mut conn, secrets::place(app, name), &sealed).await;
-    let opened = conn.answered(opened).map_err(|error| vault_failed(&error))?;
+    let secret = store::secrets::sealed_by_name(&mut conn, app, name).await;
+    let Some(secret) = conn.answered(secret).map_err(|error| failed(&error))? else { return Ok(None) };
+    let opened = services.vault.unseal_row(secrets::place(app, name), &secret.sealed, &secret.key);
+    let opened = opened.map_err(|error| vault_failed(&error))?;
     let value = String::from_utf8(opened.to_vec()).map(zeroize::Zeroizing::new);
     let value = value.map_err(|_| vault_failed(&VaultError::Unopenable))?;
-    call.context.confidential.add(&value);
+    call.context.confidential.add(&value)?;
     Ok(Some(value))
 }
 
@@ -42,11 +42,12 @@ pub(super) async fn set(services: &Services, call: &HostCall) -> Result<Reply, C
     let SetSecret { name, value } = args(call)?;
     let name: shared::name::SecretName =
         name.parse().map_err(|error: shared::name::InvalidName| CallError::invalid(error.to_string()))?;
+    secrets::check_length(value).map_err(put_failed)?;
     let app = call.context.app();
     let mut tx = services.data.begin(&Access::of_script(call)).await?;
     let principal = require(services, &mut tx, call, Capability::WriteSecrets).await?;
     begin(call)?;
-    call.context.confidential.add(value);
+    call.context.confidential.add(value)?;
     secrets::put(&mut tx, &services.vault, app, &name, value).await.map_err(put_failed)?;
     note(&mut tx, call, &principal, "secret.set", name.as_str()).await?;
     tx.commit(Told::default()).await?;

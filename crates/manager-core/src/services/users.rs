@@ -9,13 +9,14 @@ use shared::host_call::users::{
     Existed, Found, Id, Issued, List, Login, Logout, Named, Register, ResetPassword, Token, Update,
 };
 use shared::id::AppUserId;
-use shared::limits::{APP_USER_SESSIONS_MAX, APP_USERS_LIST_MAX, APP_USERS_MAX};
+use shared::limits::{APP_USER_SESSIONS_MAX, APP_USERS_LIST_MAX, APP_USERS_MAX, PASSWORD_BYTES_MAX};
 use shared::name::AppLogin;
 use sqlx::postgres::PgConnection;
 
 use super::{Services, args, begin};
 use crate::app_users::{self, Attempt, not_written};
-use crate::auth::{AppToken, NoEntropy, Verdict};
+use crate::auth::{AppToken, HashError, NoEntropy, Verdict};
+use crate::data::rehearsal::Rehearsal;
 use crate::data::{Access, Told, failed};
 use crate::store;
 use crate::store::app_user_tokens::Purpose;
@@ -23,7 +24,7 @@ use crate::store::app_users::{Account, AppUser, Change};
 
 pub(super) async fn register(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let Register { login, password, profile } = args(call)?;
-    call.context.confidential.add(password);
+    keep_to_oneself(call, password)?;
     let app = call.context.app();
     let login = app_users::login(login)?;
     app_users::check_profile(profile)?;
@@ -44,10 +45,20 @@ pub(super) async fn register(services: &Services, call: &HostCall) -> Result<Rep
 /// Nobody is told whether the login or the password was wrong, nor by how long it takes.
 pub(super) async fn login(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let Login { login, password } = args(call)?;
-    call.context.confidential.add(password);
+    let is_possible = password.len() <= PASSWORD_BYTES_MAX;
+    if is_possible {
+        call.context.confidential.add(password)?;
+    }
     let app = call.context.app();
-    let attempt = Attempt::new(app, login, call.context.client);
+    let attempt = Attempt {
+        is_rehearsed: Rehearsal::of(call).is_some(),
+        ..Attempt::new(app, login, call.context.client)
+    };
     services.app_users.admit(&attempt)?;
+    // Whoever's login it is, this is not their password.
+    if !is_possible {
+        return Ok(found(None));
+    }
     let account = match login.parse::<AppLogin>() {
         Ok(login) => account(services, call, &login).await?,
         // What cannot be a login is nobody's.
@@ -62,7 +73,7 @@ pub(super) async fn login(services: &Services, call: &HostCall) -> Result<Reply,
     };
     services.app_users.succeeded(&attempt);
     let (token, token_hash) = AppToken::Session.generate().map_err(no_entropy)?;
-    call.context.confidential.add(&token);
+    call.context.confidential.add(&token)?;
     let mut tx = services.data.begin(&Access::of_script(call)).await?;
     begin(call)?;
     let begun = async {
@@ -104,7 +115,7 @@ pub(super) async fn me(services: &Services, call: &HostCall) -> Result<Reply, Ca
     let Token { token } = args(call)?;
     let app = call.context.app();
     let Some(hash) = AppToken::Session.stored_form(token) else { return Ok(found(None)) };
-    call.context.confidential.add(token);
+    call.context.confidential.add(token)?;
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     let live = store::app_user_sessions::live(&mut conn, app, hash).await;
     let session = match live {
@@ -281,6 +292,14 @@ async fn account(
     conn.answered(account).map_err(|error| failed(&error))
 }
 
+/// Sees to it that no log shows a new password. One that is too long is refused before anything is kept of it.
+fn keep_to_oneself(call: &HostCall, password: &str) -> Result<(), CallError> {
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(CallError::invalid(HashError::Length.to_string()));
+    }
+    call.context.confidential.add(password)
+}
+
 /// The hash of a new password for somebody, made before anything is locked: it takes its time.
 async fn hash_for(
     services: &Services,
@@ -288,7 +307,7 @@ async fn hash_for(
     id: AppUserId,
     password: &str,
 ) -> Result<String, CallError> {
-    call.context.confidential.add(password);
+    keep_to_oneself(call, password)?;
     let app = call.context.app();
     let user = {
         let mut conn = services.data.acquire(&Access::of_script(call)).await?;
@@ -307,7 +326,7 @@ async fn issue(
     (purpose, kind): (Purpose, AppToken),
 ) -> Result<Option<String>, CallError> {
     let (token, hash) = kind.generate().map_err(no_entropy)?;
-    call.context.confidential.add(&token);
+    call.context.confidential.add(&token)?;
     let issued = store::app_user_tokens::issue(conn, call.context.app(), user, purpose, hash).await;
     Ok(issued.map_err(|error| failed(&error))?.then_some(token))
 }

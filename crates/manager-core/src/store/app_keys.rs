@@ -39,21 +39,42 @@ pub(crate) async fn lock_master(conn: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Keeps the app's keys from being changed until the transaction ends. Before [`keep_master`] where both are wanted.
+pub(crate) async fn keep(conn: &mut PgConnection, app: AppId) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock_shared(hashtextextended($1, 0))")
+        .bind(lock_name(app))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Waits for everybody who seals with a key of the app, and keeps others from it. Those who come meanwhile come after:
+/// where many seal without a pause, a lock of the rows themselves would never be got.
+pub(crate) async fn lock(conn: &mut PgConnection, app: AppId) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(lock_name(app))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+fn lock_name(app: AppId) -> String {
+    format!("app_keys {app}")
+}
+
 /// Which master keys wrap what there is.
 pub(crate) async fn masters(conn: &mut PgConnection) -> sqlx::Result<Vec<[u8; 8]>> {
     sqlx::query_scalar("select distinct master_id from app_keys").fetch_all(conn).await
 }
 
-/// The key that an app's values are sealed with now. It is kept from being removed until the caller's
-/// transaction ends.
+/// The key that an app's values are sealed with now.
 pub(crate) async fn newest(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Option<WrappedKey>> {
     sqlx::query_as(
         "select version, master_id, wrapped
          from app_keys
          where app_id = $1
          order by version desc
-         limit 1
-         for key share",
+         limit 1",
     )
     .bind(app)
     .fetch_optional(conn)
@@ -101,16 +122,10 @@ pub(crate) async fn insert(conn: &mut PgConnection, app: AppId, key: &WrappedKey
     Ok(())
 }
 
-/// Waits for everybody who seals with a key of the app, and keeps others from it.
-pub(crate) async fn lock(conn: &mut PgConnection, app: AppId) -> sqlx::Result<()> {
-    sqlx::query("select 1 from app_keys where app_id = $1 for update").bind(app).execute(conn).await?;
-    Ok(())
-}
-
-/// All keys of all apps, locked.
+/// All keys of all apps, kept from being removed. Whoever seals with one is not in the way: the key stays the same.
 pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, WrappedKey)>> {
     let rows = sqlx::query(
-        "select app_id, version, master_id, wrapped from app_keys order by app_id, version for update",
+        "select app_id, version, master_id, wrapped from app_keys order by app_id, version for no key update",
     )
     .fetch_all(conn)
     .await?;

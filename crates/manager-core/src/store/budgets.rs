@@ -19,7 +19,7 @@ pub(crate) enum OnExhausted {
     Freeze,
 }
 
-/// What an app may use; what is not set has no limit.
+/// What an app may use and keep; what is not set has no limit, or the one that all apps have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Budget {
@@ -29,6 +29,15 @@ pub(crate) struct Budget {
     pub(crate) fuel_per_day: Option<i64>,
     #[schemars(range(min = 1))]
     pub(crate) executions_per_day: Option<i64>,
+    /// Requests of scripts to the world; redirects that are followed are none of their own.
+    #[schemars(range(min = 1))]
+    pub(crate) requests_per_day: Option<i64>,
+    /// Mails of scripts, to however many people each.
+    #[schemars(range(min = 1))]
+    pub(crate) mails_per_day: Option<i64>,
+    /// Bytes of values and documents together; 4 GiB unless set.
+    #[schemars(range(min = 1))]
+    pub(crate) data_bytes: Option<i64>,
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) frozen: bool,
 }
@@ -40,6 +49,9 @@ impl FromRow<'_, PgRow> for Budget {
             fuel_per_minute: row.try_get("fuel_per_minute")?,
             fuel_per_day: row.try_get("fuel_per_day")?,
             executions_per_day: row.try_get("executions_per_day")?,
+            requests_per_day: row.try_get("requests_per_day")?,
+            mails_per_day: row.try_get("mails_per_day")?,
+            data_bytes: row.try_get("data_bytes")?,
             on_exhausted: match on_exhausted {
                 "throttle" => OnExhausted::Throttle,
                 "freeze" => OnExhausted::Freeze,
@@ -53,7 +65,8 @@ impl FromRow<'_, PgRow> for Budget {
 /// Every budget that is set.
 pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, Budget)>> {
     let rows = sqlx::query(
-        "select app_id, fuel_per_minute, fuel_per_day, executions_per_day, on_exhausted, frozen
+        "select app_id, fuel_per_minute, fuel_per_day, executions_per_day, requests_per_day, mails_per_day,
+                data_bytes, on_exhausted, frozen
          from app_budgets",
     )
     .fetch_all(conn)
@@ -64,7 +77,8 @@ pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, Bud
 /// The budget of one app, if one is set.
 pub(crate) async fn of(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Option<Budget>> {
     sqlx::query_as(
-        "select fuel_per_minute, fuel_per_day, executions_per_day, on_exhausted, frozen
+        "select fuel_per_minute, fuel_per_day, executions_per_day, requests_per_day, mails_per_day, data_bytes,
+                on_exhausted, frozen
          from app_budgets
          where app_id = $1",
     )
@@ -79,17 +93,22 @@ pub(crate) async fn set(conn: &mut PgConnection, app: AppId, budget: &Budget) ->
         OnExhausted::Freeze => "freeze",
     };
     sqlx::query(
-        "insert into app_budgets (app_id, fuel_per_minute, fuel_per_day, executions_per_day, on_exhausted, frozen)
-         values ($1, $2, $3, $4, $5, $6)
+        "insert into app_budgets (app_id, fuel_per_minute, fuel_per_day, executions_per_day, requests_per_day,
+                                  mails_per_day, data_bytes, on_exhausted, frozen)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (app_id) do update
          set fuel_per_minute = excluded.fuel_per_minute, fuel_per_day = excluded.fuel_per_day,
-             executions_per_day = excluded.executions_per_day, on_exhausted = excluded.on_exhausted,
-             frozen = excluded.frozen, updated_at = now()",
+             executions_per_day = excluded.executions_per_day, requests_per_day = excluded.requests_per_day,
+             mails_per_day = excluded.mails_per_day, data_bytes = excluded.data_bytes,
+             on_exhausted = excluded.on_exhausted, frozen = excluded.frozen, updated_at = now()",
     )
     .bind(app)
     .bind(budget.fuel_per_minute)
     .bind(budget.fuel_per_day)
     .bind(budget.executions_per_day)
+    .bind(budget.requests_per_day)
+    .bind(budget.mails_per_day)
+    .bind(budget.data_bytes)
     .bind(on_exhausted)
     .bind(budget.frozen)
     .execute(conn)

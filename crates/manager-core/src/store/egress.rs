@@ -10,7 +10,7 @@ use sqlx::{FromRow, Row};
 
 use crate::outbound::Rules;
 
-/// Destinations noted of one app: who has more makes them up.
+/// Destinations noted of one app: who has more makes them up. What comes after them is counted.
 const DESTINATIONS_MAX: i64 = 10_000;
 
 /// Somewhere an app's scripts have been.
@@ -29,6 +29,32 @@ impl FromRow<'_, PgRow> for Destination {
             destination: row.try_get("destination")?,
             script: row.try_get("script")?,
             first_seen_at: row.try_get("first_seen_at")?,
+        })
+    }
+}
+
+/// What is not among an app's destinations, because the list is full.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct PassedOver {
+    /// How often a destination was passed over: each once, and again after a while or a start of the server.
+    pub(crate) count: i64,
+    /// Since when the list is full.
+    pub(crate) first_at: DateTime<Utc>,
+    pub(crate) last_at: DateTime<Utc>,
+    /// Host and port of the last.
+    pub(crate) last_destination: String,
+    /// The script that went there.
+    pub(crate) last_script: String,
+}
+
+impl FromRow<'_, PgRow> for PassedOver {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            count: row.try_get("count")?,
+            first_at: row.try_get("first_at")?,
+            last_at: row.try_get("last_at")?,
+            last_destination: row.try_get("last_destination")?,
+            last_script: row.try_get("last_script")?,
         })
     }
 }
@@ -73,27 +99,64 @@ pub(crate) async fn set_rules(conn: &mut PgConnection, app: AppId, rules: &Rules
     Ok(())
 }
 
-/// Notes destinations that are new.
+/// Notes destinations that are new, and counts those for which there is no room. Says whether these are the first of
+/// the app that there is none for.
 pub(crate) async fn see(
     conn: &mut PgConnection,
     app: AppId,
     script: &str,
     destinations: &[String],
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into egress_destinations (app_id, destination, script)
-         select $1, destination, $2
-         from unnest($3::text[]) as destination
-         where (select count(*) from egress_destinations where app_id = $1) < $4
-         on conflict (app_id, destination) do nothing",
+) -> sqlx::Result<bool> {
+    let is_first: Option<bool> = sqlx::query_scalar(
+        "with unseen as (
+             select visited.destination, row_number() over (order by min(visited.place)) as place
+             from unnest($3::text[]) with ordinality as visited (destination, place)
+             where not exists (
+                 select from egress_destinations as seen
+                 where seen.app_id = $1 and seen.destination = visited.destination)
+             group by visited.destination
+         ),
+         room as (
+             select $4 - count(*) as places from egress_destinations where app_id = $1
+         ),
+         kept as (
+             insert into egress_destinations (app_id, destination, script)
+             select $1, unseen.destination, $2
+             from unseen, room
+             where unseen.place <= room.places
+             on conflict (app_id, destination) do nothing
+         )
+         insert into egress_passed_over as total (app_id, count, last_destination, last_script)
+         select $1, count(*), (array_agg(unseen.destination order by unseen.place desc))[1], $2
+         from unseen, room
+         where unseen.place > room.places
+         having count(*) > 0
+         on conflict (app_id) do update
+         set count = total.count + excluded.count,
+             last_at = excluded.last_at,
+             last_destination = excluded.last_destination,
+             last_script = excluded.last_script
+         returning first_at = last_at",
     )
     .bind(app)
     .bind(script)
     .bind(destinations)
     .bind(DESTINATIONS_MAX)
-    .execute(conn)
+    .fetch_optional(conn)
     .await?;
-    Ok(())
+    Ok(is_first.unwrap_or(false))
+}
+
+/// What the list of destinations does not have; nothing as long as it has all.
+pub(crate) async fn passed_over(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Option<PassedOver>> {
+    sqlx::query_as(
+        "select count, first_at, last_at, last_destination, last_script
+         from egress_passed_over
+         where app_id = $1",
+    )
+    .bind(app)
+    .fetch_optional(conn)
+    .await
 }
 
 /// Destinations behind `after`, in order.

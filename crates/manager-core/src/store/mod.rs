@@ -29,6 +29,7 @@ pub(crate) mod idempotency;
 pub(crate) mod identities;
 pub(crate) mod incidents;
 pub(crate) mod invitations;
+pub(crate) mod kept;
 pub(crate) mod kv;
 pub(crate) mod locks;
 pub(crate) mod members;
@@ -147,6 +148,12 @@ impl Database {
         Ok(listener)
     }
 
+    /// A connection of its own, beside the others, for a statement that takes long. A server that stops drops it and
+    /// waits for nothing.
+    pub(crate) async fn apart(&self) -> sqlx::Result<PgConnection> {
+        PgConnection::connect_with(&self.pool.connect_options()).await
+    }
+
     pub(crate) fn counters(&self) -> DatabaseCounters {
         let idle = u32::try_from(self.pool.num_idle()).unwrap_or(CONNECTIONS_MAX);
         DatabaseCounters { open: self.pool.size(), idle, max: self.pool.options().get_max_connections() }
@@ -184,6 +191,12 @@ pub(crate) fn is_about_data(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the database ended a statement because it took too long; on connections of scripts' calls, which alone have
+/// a limit, that is no outage.
+pub(crate) fn took_too_long(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code == "57014"))
 }
 
 /// Whether the database is away or refuses work for now, rather than the statement being wrong.

@@ -8,6 +8,8 @@ use shared::name::SecretName;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 
+use super::app_keys::WrappedKey;
+
 /// This table, as the vault knows it.
 pub(crate) const TABLE: &str = "secrets";
 
@@ -29,15 +31,18 @@ impl FromRow<'_, PgRow> for Secret {
     }
 }
 
-/// A secret as it is kept.
+/// A secret as it is kept, and the key that it is sealed with. Both are of one statement: when the key is changed,
+/// the old one is gone a moment after its last value.
 pub(crate) struct SealedSecret {
     pub(crate) name: String,
     pub(crate) sealed: Vec<u8>,
+    pub(crate) key: WrappedKey,
 }
 
 impl FromRow<'_, PgRow> for SealedSecret {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self { name: row.try_get("name")?, sealed: row.try_get("sealed")? })
+        let key = WrappedKey::from_row(row)?;
+        Ok(Self { name: row.try_get("name")?, sealed: row.try_get("sealed")?, key })
     }
 }
 
@@ -78,12 +83,17 @@ pub(crate) async fn sealed_by_name(
     conn: &mut PgConnection,
     app: AppId,
     name: &str,
-) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar("select sealed from secrets where app_id = $1 and name = $2")
-        .bind(app)
-        .bind(name)
-        .fetch_optional(conn)
-        .await
+) -> sqlx::Result<Option<SealedSecret>> {
+    sqlx::query_as(
+        "select name, sealed, version, master_id, wrapped
+         from secrets
+         join app_keys on app_keys.app_id = secrets.app_id and version = key_version
+         where secrets.app_id = $1 and name = $2",
+    )
+    .bind(app)
+    .bind(name)
+    .fetch_optional(conn)
+    .await
 }
 
 /// Those of the names that are set.
@@ -93,11 +103,16 @@ pub(crate) async fn sealed_by_names(
     names: &[SecretName],
 ) -> sqlx::Result<Vec<SealedSecret>> {
     let names: Vec<&str> = names.iter().map(SecretName::as_str).collect();
-    sqlx::query_as("select name, sealed from secrets where app_id = $1 and name = any($2)")
-        .bind(app)
-        .bind(names)
-        .fetch_all(conn)
-        .await
+    sqlx::query_as(
+        "select name, sealed, version, master_id, wrapped
+         from secrets
+         join app_keys on app_keys.app_id = secrets.app_id and version = key_version
+         where secrets.app_id = $1 and name = any($2)",
+    )
+    .bind(app)
+    .bind(names)
+    .fetch_all(conn)
+    .await
 }
 
 /// Sets a secret; answers what is told of it, and whether it is new.
@@ -132,10 +147,17 @@ pub(crate) async fn delete(conn: &mut PgConnection, app: AppId, name: &str) -> s
 
 /// Everything sealed of an app, locked.
 pub(crate) async fn sealed(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Vec<SealedSecret>> {
-    sqlx::query_as("select name, sealed from secrets where app_id = $1 order by name for update")
-        .bind(app)
-        .fetch_all(conn)
-        .await
+    sqlx::query_as(
+        "select name, sealed, version, master_id, wrapped
+         from secrets
+         join app_keys on app_keys.app_id = secrets.app_id and version = key_version
+         where secrets.app_id = $1
+         order by name
+         for update of secrets",
+    )
+    .bind(app)
+    .fetch_all(conn)
+    .await
 }
 
 /// The same value under another key.

@@ -1,18 +1,44 @@
 //! What apps used, by day.
 
+use std::ops::AddAssign;
+
 use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::AppId;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
+use sqlx::{FromRow, Row};
+
+/// What was used in some time. All of it only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, FromRow, JsonSchema)]
+pub(crate) struct Used {
+    /// Executions that have ended.
+    pub(crate) executions: i64,
+    /// Fuel that executions and compilations burnt.
+    pub(crate) fuel: i64,
+    /// Requests to the world, from when somebody was spoken to.
+    pub(crate) requests: i64,
+    /// Mails, from when the mail server was spoken to.
+    pub(crate) mails: i64,
+}
+
+impl AddAssign for Used {
+    /// Stays at the greatest number there is.
+    fn add_assign(&mut self, more: Self) {
+        self.executions = self.executions.saturating_add(more.executions);
+        self.fuel = self.fuel.saturating_add(more.fuel);
+        self.requests = self.requests.saturating_add(more.requests);
+        self.mails = self.mails.saturating_add(more.mails);
+    }
+}
 
 /// One day of an app, in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow, JsonSchema)]
 pub(crate) struct Day {
     pub(crate) day: NaiveDate,
-    pub(crate) executions: i64,
-    pub(crate) fuel: i64,
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    pub(crate) used: Used,
 }
 
 /// What is to be added to a day.
@@ -20,14 +46,13 @@ pub(crate) struct Day {
 pub(crate) struct Added {
     pub(crate) app: AppId,
     pub(crate) day: NaiveDate,
-    pub(crate) executions: i64,
-    pub(crate) fuel: i64,
+    pub(crate) used: Used,
 }
 
 /// Days of an app from `since` on, the newest first.
 pub(crate) async fn days(conn: &mut PgConnection, app: AppId, since: NaiveDate) -> sqlx::Result<Vec<Day>> {
     sqlx::query_as(
-        "select day, executions, fuel
+        "select day, executions, fuel, requests, mails
          from app_usage
          where app_id = $1 and day >= $2
          order by day desc",
@@ -40,30 +65,37 @@ pub(crate) async fn days(conn: &mut PgConnection, app: AppId, since: NaiveDate) 
 
 /// What every app used on a day.
 pub(crate) async fn of_day(conn: &mut PgConnection, day: NaiveDate) -> sqlx::Result<Vec<Added>> {
-    let rows: Vec<(AppId, i64, i64)> =
-        sqlx::query_as("select app_id, executions, fuel from app_usage where day = $1")
-            .bind(day)
-            .fetch_all(conn)
-            .await?;
-    Ok(rows.into_iter().map(|(app, executions, fuel)| Added { app, day, executions, fuel }).collect())
+    let rows = sqlx::query("select app_id, executions, fuel, requests, mails from app_usage where day = $1")
+        .bind(day)
+        .fetch_all(conn)
+        .await?;
+    rows.iter()
+        .map(|row| Ok(Added { app: row.try_get("app_id")?, day, used: Used::from_row(row)? }))
+        .collect()
 }
 
 /// Adds to days, in one statement. Apps that are gone are passed over. Each app and day may be there
 /// only once.
 pub(crate) async fn add(conn: &mut PgConnection, added: &[Added]) -> sqlx::Result<()> {
+    let column = |of: fn(&Used) -> i64| added.iter().map(|row| of(&row.used)).collect::<Vec<_>>();
     sqlx::query(
-        "insert into app_usage (app_id, day, executions, fuel)
-         select r.app_id, r.day, r.executions, r.fuel
-         from unnest($1::uuid[], $2::date[], $3::bigint[], $4::bigint[]) as r (app_id, day, executions, fuel)
+        "insert into app_usage (app_id, day, executions, fuel, requests, mails)
+         select r.app_id, r.day, r.executions, r.fuel, r.requests, r.mails
+         from unnest($1::uuid[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+              as r (app_id, day, executions, fuel, requests, mails)
          join apps a on a.id = r.app_id
          on conflict (app_id, day) do update
          set executions = app_usage.executions + excluded.executions,
-             fuel = app_usage.fuel + excluded.fuel",
+             fuel = app_usage.fuel + excluded.fuel,
+             requests = app_usage.requests + excluded.requests,
+             mails = app_usage.mails + excluded.mails",
     )
     .bind(added.iter().map(|row| row.app.as_uuid()).collect::<Vec<_>>())
     .bind(added.iter().map(|row| row.day).collect::<Vec<_>>())
-    .bind(added.iter().map(|row| row.executions).collect::<Vec<_>>())
-    .bind(added.iter().map(|row| row.fuel).collect::<Vec<_>>())
+    .bind(column(|used| used.executions))
+    .bind(column(|used| used.fuel))
+    .bind(column(|used| used.requests))
+    .bind(column(|used| used.mails))
     .execute(conn)
     .await?;
     Ok(())

@@ -64,7 +64,7 @@ pub trait KeyKeeper: Send + Sync + fmt::Debug {
     /// Keeps a new key beside the current one: until the database has changed over, either may be
     /// the one that opens it.
     fn stage(&self, key: &MasterKey) -> io::Result<()>;
-    /// Makes the staged key the only one.
+    /// Makes the staged key the only one. Does nothing when it is that already.
     fn settle(&self) -> io::Result<()>;
 }
 

@@ -2,19 +2,21 @@
 //!
 //! The master key, which is elsewhere, wraps one data key for each app; the data key seals the app's
 //! secrets. Any table may hold sealed bytes: it asks [`Vault::seal`] before it writes and
-//! [`Vault::unseal`] after it reads, and names the place, which is sealed in with the value. So that a
-//! change of the app's key reaches it, the table is listed in [`rotate`].
+//! [`Vault::unseal_row`] after it reads them and their key in one statement, and names the place, which is
+//! sealed in with the value. So that a change of the app's key reaches it, the table is listed in [`rotate`].
+//!
+//! No data key is kept in memory: one that was changed opens nothing any more, on no node.
 
 mod master;
 mod rotate;
 mod sealed;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::id::AppId;
 use sqlx::postgres::PgConnection;
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use self::master::ID_BYTES;
@@ -27,8 +29,9 @@ use crate::store::app_keys::WrappedKey;
 
 /// Where a wrapped data key belongs.
 const KEYS_TABLE: &str = "app_keys";
-/// Most data keys in memory, 40 bytes each: apps beyond that are read again.
-const KEPT_MAX: usize = 10_000;
+/// Most master keys that are known beside the current one. What was read before so many changes of it is older than
+/// any statement takes.
+const OTHERS_MAX: usize = 8;
 
 /// Something could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -55,27 +58,53 @@ impl From<sealed::Unopenable> for VaultError {
     }
 }
 
-/// The master key, and the one that came before: while the database changes over, both are needed.
+/// The master key and those beside it: while the database changes over, several are needed.
 #[derive(Debug)]
 struct Masters {
     current: MasterKey,
-    other: Option<MasterKey>,
+    /// Those that came before and, after a change that failed, the one that did not come. The newest is first.
+    others: Vec<MasterKey>,
+    /// The one of these that the keeper has beside its own. Until it has taken that one's place, the database may need
+    /// either, so no other may be staged.
+    staged: Option<MasterKey>,
 }
 
 impl Masters {
+    /// What a process finds at its start, when these keys are used in the database.
+    fn found(current: MasterKey, staged: Option<MasterKey>, used: &[[u8; ID_BYTES]]) -> Option<Self> {
+        let is_used = |key: &MasterKey| used.contains(&key.id());
+        let masters = match staged {
+            // The process ended between the change of the database and that of the file.
+            Some(new) if is_used(&new) => {
+                Self { current: new.clone(), others: vec![current], staged: Some(new) }
+            }
+            staged => Self { current, others: staged.clone().into_iter().collect(), staged },
+        };
+        used.iter().all(|id| masters.by_id(*id).is_ok()).then_some(masters)
+    }
+
+    /// The same keys, of which this is the current one.
+    fn under(&self, key: &MasterKey, staged: Option<MasterKey>) -> Self {
+        let others = self.known().filter(|other| *other != key).take(OTHERS_MAX).cloned().collect();
+        Self { current: key.clone(), others, staged }
+    }
+
+    fn known(&self) -> impl Iterator<Item = &MasterKey> {
+        [&self.current].into_iter().chain(&self.others)
+    }
+
     fn by_id(&self, id: [u8; ID_BYTES]) -> Result<&MasterKey, VaultError> {
-        let mut known = [&self.current].into_iter().chain(&self.other);
-        known.find(|key| key.id() == id).ok_or(VaultError::Unopenable)
+        self.known().find(|key| key.id() == id).ok_or(VaultError::Unopenable)
     }
 }
 
 /// Seals and opens. Shared by everything that holds sealed bytes.
 #[derive(Debug)]
 pub(crate) struct Vault {
-    master: ArcSwap<Masters>,
+    masters: ArcSwap<Masters>,
     keeper: Option<Arc<dyn KeyKeeper>>,
-    /// Data keys that were read from the database, by app and version.
-    keys: Mutex<HashMap<(AppId, i32), Arc<Key>>>,
+    /// Held by who changes the master key, from the database to the keeper.
+    changing: Mutex<()>,
 }
 
 impl Vault {
@@ -84,21 +113,22 @@ impl Vault {
         conn: &mut PgConnection,
         keys: MasterKeys,
     ) -> sqlx::Result<Result<Self, WrongMasterKey>> {
-        let MasterKeys { mut current, staged, keeper } = keys;
+        let MasterKeys { current, staged, keeper } = keys;
         let used = store::app_keys::masters(conn).await?;
-        let opens = |key: &MasterKey| used.iter().all(|id| *id == key.id());
-        if let Some(staged) = staged.filter(|staged| !used.is_empty() && opens(staged)) {
-            // The process ended between the change of the database and that of the file.
-            current = staged;
-            if let Some(Err(error)) = keeper.as_ref().map(|keeper| keeper.settle()) {
-                tracing::warn!(%error, "the new secret key could not be put in the place of the old");
+        let Some(mut masters) = Masters::found(current, staged, &used) else {
+            return Ok(Err(WrongMasterKey));
+        };
+        if used.len() > 1 {
+            tracing::warn!("a change of the secret key was not finished: run `pic secrets rotate-master`");
+        } else if masters.staged.as_ref() == Some(&masters.current) {
+            match keeper.as_ref().map_or(Ok(()), |keeper| keeper.settle()) {
+                Ok(()) => (masters.others, masters.staged) = (Vec::new(), None),
+                Err(error) => {
+                    tracing::warn!(%error, "the new secret key could not be put in the place of the old");
+                }
             }
         }
-        if !opens(&current) {
-            return Ok(Err(WrongMasterKey));
-        }
-        let master = ArcSwap::from_pointee(Masters { current, other: None });
-        Ok(Ok(Self { master, keeper, keys: Mutex::default() }))
+        Ok(Ok(Self { masters: ArcSwap::from_pointee(masters), keeper, changing: Mutex::default() }))
     }
 
     /// Seals a value under the app's newest data key, which is made when there is none. The key stays
@@ -109,11 +139,22 @@ impl Vault {
         place: Place<'_>,
         plain: &[u8],
     ) -> Result<Vec<u8>, VaultError> {
+        store::app_keys::keep(conn, place.app).await?;
         let (version, key) = self.newest(conn, place.app).await?;
         Ok(sealed::seal(&key, version, &place, plain)?)
     }
 
-    /// Opens what [`Self::seal`] gave for this place.
+    /// Opens what [`Self::seal`] gave for this place, with the key that was read together with it.
+    pub(crate) fn unseal_row(
+        &self,
+        place: Place<'_>,
+        sealed: &[u8],
+        key: &WrappedKey,
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        Ok(sealed::open(&self.unwrap(place.app, key)?, &place, sealed)?)
+    }
+
+    /// The same for what is in no table. When the app's key was changed, it does not open any more.
     pub(crate) async fn unseal(
         &self,
         conn: &mut PgConnection,
@@ -121,8 +162,8 @@ impl Vault {
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let version = sealed::version(sealed)?;
-        let key = self.key(conn, place.app, version).await?;
-        Ok(sealed::open(&key, &place, sealed)?)
+        let key = store::app_keys::version(conn, place.app, version).await?.ok_or(VaultError::Unopenable)?;
+        self.unseal_row(place, sealed, &key)
     }
 
     async fn newest(&self, conn: &mut PgConnection, app: AppId) -> Result<(i32, Key), VaultError> {
@@ -131,33 +172,15 @@ impl Vault {
         }
         // The master key is looked at behind this: it does not change until the transaction ends.
         store::app_keys::keep_master(conn).await?;
-        let wrapped = wrap(&self.master.load().current, app, 1, &fresh()?)?;
+        let wrapped = wrap(&self.masters.load().current, app, 1, &fresh()?)?;
         store::app_keys::insert_first(conn, app, &wrapped).await?;
-        // Another transaction may have been first, or have changed the key just now.
+        // Another transaction may have been first.
         let wrapped = store::app_keys::newest(conn, app).await?.ok_or(VaultError::Unopenable)?;
         Ok((wrapped.version, self.unwrap(app, &wrapped)?))
     }
 
     fn unwrap(&self, app: AppId, wrapped: &WrappedKey) -> Result<Key, VaultError> {
-        unwrap(self.master.load().by_id(wrapped.master)?, app, wrapped)
-    }
-
-    async fn key(&self, conn: &mut PgConnection, app: AppId, version: i32) -> Result<Arc<Key>, VaultError> {
-        if let Some(key) = self.kept().get(&(app, version)) {
-            return Ok(Arc::clone(key));
-        }
-        let wrapped = store::app_keys::version(conn, app, version).await?.ok_or(VaultError::Unopenable)?;
-        let key = Arc::new(self.unwrap(app, &wrapped)?);
-        let mut kept = self.kept();
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert((app, version), Arc::clone(&key));
-        Ok(key)
-    }
-
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<(AppId, i32), Arc<Key>>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        unwrap(self.masters.load().by_id(wrapped.master)?, app, wrapped)
     }
 }
 
@@ -181,4 +204,53 @@ fn unwrap(master: &MasterKey, app: AppId, wrapped: &WrappedKey) -> Result<Key, V
 
 fn key_place(app: AppId) -> Place<'static> {
     Place { app, table: KEYS_TABLE, name: "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> [MasterKey; 3] {
+        std::array::from_fn(|_| MasterKey::generate().unwrap())
+    }
+
+    #[test]
+    fn what_is_used_decides_between_the_key_and_the_staged_one() {
+        let [old, new, foreign] = keys();
+        let found = |used: &[&MasterKey]| {
+            let used: Vec<_> = used.iter().map(|key| key.id()).collect();
+            Masters::found(old.clone(), Some(new.clone()), &used)
+        };
+        for (used, current) in
+            [(vec![], &old), (vec![&old], &old), (vec![&new], &new), (vec![&old, &new], &new)]
+        {
+            let masters = found(&used).unwrap();
+            assert!(masters.current == *current && masters.staged.as_ref() == Some(&new), "{used:?}");
+            assert!(masters.by_id(old.id()).is_ok() && masters.by_id(new.id()).is_ok(), "{used:?}");
+        }
+        assert!(found(&[&foreign]).is_none() && found(&[&old, &foreign]).is_none());
+    }
+
+    #[test]
+    fn a_key_that_became_or_did_not_become_the_current_one_is_known_with_those_before() {
+        let [first, second, third] = keys();
+        let masters = Masters { current: first.clone(), others: Vec::new(), staged: None };
+        let changed = masters.under(&second, None).under(&third, None);
+        assert!(changed.current == third && changed.others == [second.clone(), first.clone()]);
+        let taken_back = changed.under(&second, Some(third.clone()));
+        assert!(taken_back.current == second && taken_back.others == [third, first]);
+        // The same key again is no change.
+        assert!(taken_back.under(&second, None).others == taken_back.others);
+    }
+
+    #[test]
+    fn only_the_newest_keys_are_known() {
+        let first = MasterKey::generate().unwrap();
+        let mut masters = Masters { current: first.clone(), others: Vec::new(), staged: None };
+        for _ in 0..=OTHERS_MAX {
+            masters = masters.under(&MasterKey::generate().unwrap(), None);
+        }
+        assert_eq!(masters.others.len(), OTHERS_MAX);
+        assert!(masters.by_id(first.id()).is_err());
+    }
 }

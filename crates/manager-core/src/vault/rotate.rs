@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shared::id::AppId;
 use sqlx::postgres::PgConnection;
 
-use super::{MasterKey, Masters, Place, Vault, VaultError, fresh, unwrap, wrap};
+use super::{MasterKey, Masters, Place, Vault, VaultError, fresh, sealed, unwrap, wrap};
 use crate::store::{self, Database};
 
 /// A key could not be changed.
@@ -32,66 +32,102 @@ impl From<sqlx::Error> for RotateError {
 impl Vault {
     /// Wraps every data key with another master key; a new one unless it is given. Answers how many
     /// there were. The keeper has the new key before the database needs it, and the old one as long
-    /// as the database may.
+    /// as the database may. A change that broke off is finished with the key that it had staged.
     pub(crate) async fn rotate_master(
         &self,
         database: &Database,
         given: Option<MasterKey>,
     ) -> Result<u64, RotateError> {
-        let new = match (given, &self.keeper) {
-            (Some(_), Some(_)) | (None, None) => return Err(RotateError::NoKeeper),
-            (Some(given), None) => given,
-            (None, Some(_)) => MasterKey::generate().map_err(VaultError::from)?,
-        };
+        // Another change begins when the keeper, too, has ended this one.
+        let _changing = self.changing.lock().await;
+        let before = self.masters.load_full();
+        let new = self.successor(&before, given)?;
         let mut tx = database.begin().await?;
         store::app_keys::lock_master(&mut tx).await?;
-        let old = self.master.load().current.clone();
         let mut count = 0;
         for (app, wrapped) in store::app_keys::all(&mut tx).await? {
-            let key = unwrap(&old, app, &wrapped)?;
+            let key = unwrap(before.by_id(wrapped.master)?, app, &wrapped)?;
             let wrapped = wrap(&new, app, wrapped.version, &key)?;
             store::app_keys::replace(&mut tx, app, &wrapped).await?;
             count += 1;
         }
-        if let Some(keeper) = &self.keeper {
+        if let (Some(keeper), None) = (&self.keeper, &before.staged) {
             keeper.stage(&new).map_err(RotateError::Keeper)?;
         }
+        let staged = self.keeper.is_some().then(|| new.clone());
         // Before the commit, which lets those go on who wrap new data keys.
-        self.master.store(Arc::new(Masters { current: new.clone(), other: Some(old.clone()) }));
+        self.masters.store(Arc::new(before.under(&new, staged)));
         if let Err(error) = tx.commit().await {
-            self.master.store(Arc::new(Masters { current: old, other: Some(new) }));
-            return Err(error.into());
+            self.look_after_commit(database, &before, &new, error).await?;
         }
         if let Some(keeper) = &self.keeper {
             keeper.settle().map_err(RotateError::Keeper)?;
+            self.masters.store(Arc::new(before.under(&new, None)));
         }
         Ok(count)
     }
 
+    /// The key that comes next.
+    fn successor(&self, before: &Masters, given: Option<MasterKey>) -> Result<MasterKey, RotateError> {
+        match (given, &self.keeper) {
+            (Some(_), Some(_)) | (None, None) => Err(RotateError::NoKeeper),
+            (Some(given), None) => Ok(given),
+            (None, Some(_)) => match &before.staged {
+                Some(staged) => Ok(staged.clone()),
+                None => MasterKey::generate().map_err(|error| VaultError::from(error).into()),
+            },
+        }
+    }
+
+    /// Finds out whether a commit was made whose answer was an error: what was lost may have been the answer alone.
+    /// Where the database does not say, it is taken for one that was not made, and both keys are known.
+    async fn look_after_commit(
+        &self,
+        database: &Database,
+        before: &Masters,
+        new: &MasterKey,
+        error: sqlx::Error,
+    ) -> Result<(), RotateError> {
+        let look = async {
+            let mut tx = database.begin().await?;
+            // Waits until the session with that commit has ended, and keeps others from wrapping keys meanwhile.
+            store::app_keys::lock_master(&mut tx).await?;
+            let used = store::app_keys::masters(&mut tx).await?;
+            Ok::<_, sqlx::Error>((tx, used))
+        };
+        let seen = look.await;
+        if seen.as_ref().is_ok_and(|(_, used)| used.contains(&new.id())) {
+            return Ok(());
+        }
+        let staged = self.keeper.is_some().then(|| new.clone());
+        self.masters.store(Arc::new(before.under(new, None).under(&before.current, staged)));
+        Err(error.into())
+    }
+
     /// Gives an app a new data key and seals all that it has anew, in the caller's transaction. The old
-    /// key is then gone. Answers how many values there were.
+    /// key is then gone, and with it what was sealed and is nowhere here, such as a link. Answers how many
+    /// values there were.
     pub(crate) async fn rotate_data_key(
         &self,
         conn: &mut PgConnection,
         app: AppId,
     ) -> Result<u64, VaultError> {
-        // Whoever seals holds the newest key's row until it has committed; so this waits for them.
         store::app_keys::lock(conn, app).await?;
-        let (version, _) = self.newest(conn, app).await?;
+        let (old, _) = self.newest(conn, app).await?;
+        // Before rows of keys, as who changes the master key does it: else each could wait for the other.
         store::app_keys::keep_master(conn).await?;
-        let wrapped = wrap(&self.master.load().current, app, version + 1, &fresh()?)?;
+        let (version, key) = (old + 1, fresh()?);
+        let wrapped = wrap(&self.masters.load().current, app, version, &key)?;
         store::app_keys::insert(conn, app, &wrapped).await?;
         let mut count = 0;
         for secret in store::secrets::sealed(conn, app).await? {
             let place = Place { app, table: store::secrets::TABLE, name: &secret.name };
-            let plain = self.unseal(conn, place, &secret.sealed).await?;
-            let sealed = self.seal(conn, place, &plain).await?;
+            let plain = self.unseal_row(place, &secret.sealed, &secret.key)?;
+            let sealed = sealed::seal(&key, version, &place, &plain)?;
             store::secrets::replace_sealed(conn, app, &secret.name, &sealed).await?;
             count += 1;
         }
-        store::app_keys::delete_before(conn, app, version + 1).await?;
-        // What was sealed with the old one and is nowhere here, such as a link, does not open any more.
-        self.kept().retain(|(whose, version_kept), _| *whose != app || *version_kept > version);
+        store::app_keys::delete_before(conn, app, version).await?;
         Ok(count)
     }
 }

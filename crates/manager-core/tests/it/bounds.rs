@@ -6,10 +6,11 @@ use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
 use shared::host_call::{docs, files, invoke, kv, pubsub, queue, secrets, users};
 use shared::limits::{
-    APP_USER_LOGIN_BYTES_MAX, APP_USER_PROFILE_BYTES_MAX, APP_USER_ROLES_MAX, APP_USERS_LIST_MAX,
-    ATOMIC_OPS_MAX, ATTEMPTS_MAX, COLLECTION_BYTES_MAX, DOC_BYTES_MAX, DOC_INDEXES_MAX, DOC_SCHEMA_BYTES_MAX,
-    DOC_SCHEMAS_MAX, DOCS_LIST_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOADS_MAX, FILES_BYTES_MAX,
-    FILES_LIST_MAX, JSON_DEPTH_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, MESSAGE_BYTES_MAX, QUEUE_DELAY_MS_MAX,
+    APP_UPLOADS_MAX, APP_USER_LOGIN_BYTES_MAX, APP_USER_PROFILE_BYTES_MAX, APP_USER_ROLES_MAX,
+    APP_USERS_LIST_MAX, ATOMIC_OPS_MAX, ATTEMPTS_MAX, COLLECTION_BYTES_MAX, CONFIDENTIAL_BYTES_MAX,
+    DOC_BYTES_MAX, DOC_INDEXES_ALL_MAX, DOC_INDEXES_MAX, DOC_SCHEMA_BYTES_MAX, DOC_SCHEMAS_MAX,
+    DOCS_LIST_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOADS_MAX, FILES_BYTES_MAX, FILES_LIST_MAX,
+    FILES_UPLOADS_MAX, JSON_DEPTH_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, MESSAGE_BYTES_MAX, QUEUE_DELAY_MS_MAX,
     SECRET_BYTES_MAX, SECRETS_MAX,
 };
 use shared::wire::codec;
@@ -159,6 +160,30 @@ async fn indexes_and_schemas_at_and_over_their_limits() {
 }
 
 #[tokio::test]
+async fn indexes_of_all_apps_together_at_and_over_their_limit() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    // All but one are another app's, and nobody needs to build them here.
+    api.database
+        .execute(&format!(
+            "insert into doc_indexes (id, app_id, collection, members, state)
+             select gen_random_uuid(), id, 'c' || number, '{{m}}', 'ready'
+             from apps, generate_series(1, {}) number
+             where slug = 'other'",
+            DOC_INDEXES_ALL_MAX - 1
+        ))
+        .await;
+    let index = async |member: &str| {
+        let body = json!({ "collection": "d", "members": [member] });
+        api.post("/apps/default/doc-indexes", body).await
+    };
+    let last = index("last").await.is(201)["id"].as_str().unwrap().to_owned();
+    index("more").await.is_problem("conflict");
+    assert_eq!(api.call("DELETE", &format!("/apps/default/doc-indexes/{last}"), None).await.status, 204);
+    index("more").await.is(201);
+}
+
+#[tokio::test]
 async fn files_and_links_at_and_over_their_limits() {
     let api = TestApi::start().await;
     let script = Script::of(&api, "default").await;
@@ -217,6 +242,95 @@ async fn attack_22_contents_that_are_begun_and_never_ended() {
     script.call(HostOp::FilesCreate, &create).await.unwrap();
     script.call_as(99, HostOp::FilesAppend, &begin).await.unwrap();
     Script::of(&api, "default").await.call(HostOp::FilesAppend, &begin).await.unwrap();
+}
+
+#[tokio::test]
+async fn attack_22_executions_that_each_leave_a_content_begun() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let begin = files::Append { upload: 0, data: b"begun" };
+    for number in 0..=FILES_UPLOADS_MAX {
+        let ended = Script::of_app(&api, app, "default").call(HostOp::FilesAppend, &begin).await;
+        assert!(ended.is_ok(), "execution {number}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn attack_22_one_app_begins_contents_in_every_place_there_is() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let (app, other) = (api.app_id("default").await, Script::of(&api, "other").await);
+    let script = || Script::of_app(&api, app, "default");
+    let begin = files::Append { upload: 0, data: b"begun" };
+    let mut running = Vec::new();
+    for _ in 0..APP_UPLOADS_MAX / FILE_UPLOADS_MAX {
+        let script = script();
+        for number in 1..=FILE_UPLOADS_MAX {
+            let number = u32::try_from(number).unwrap();
+            script.call_as(number, HostOp::FilesAppend, &begin).await.unwrap();
+        }
+        running.push(script);
+    }
+    let refused = script().call(HostOp::FilesAppend, &begin).await;
+    assert_eq!(refused.unwrap_err(), "budget_exhausted");
+    other.call(HostOp::FilesAppend, &begin).await.unwrap();
+    // One that ends leaves its places to others.
+    running.pop();
+    script().call(HostOp::FilesAppend, &begin).await.unwrap();
+}
+
+/// Sixty-four of them would be 450 MiB in the parent, with what JSON makes of them.
+#[tokio::test]
+async fn attack_a_megabyte_of_password_another_one_each_time_is_not_kept() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let eve = Account::of(&script, "eve").await;
+    for number in 0..64 {
+        let password = format!("{number:04}{}", "\u{1}".repeat(1 << 20));
+        let (password, login) = (password.as_str(), format!("user{number}"));
+        let login = users::Login { login: &login, password };
+        let answer = script.call(HostOp::UsersLogin, &login).await.unwrap();
+        assert_eq!(answer.read::<users::Found<'_>>().json, None, "it is nobody's");
+        let register = users::Register { login: login.login, password, profile: "{}" };
+        let update = users::Update { id: &eve.id, password: Some(password), ..users::Update::default() };
+        let refusal = Some("invalid_argument");
+        let register = case(HostOp::UsersRegister, &register, refusal);
+        hold(&script, [register, case(HostOp::UsersUpdate, &update, refusal)]).await;
+        assert!(script.redacted(password) == password, "it is kept, to be looked for");
+    }
+}
+
+/// What fitted is not said, and what does not fit is not told.
+#[tokio::test]
+async fn attack_one_execution_uses_secrets_without_end() {
+    let api = TestApi::start().await;
+    let owner = api.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap();
+    let (script, other) = (
+        Script::of(&api, "default").await.on_behalf_of(owner),
+        Script::of(&api, "default").await.on_behalf_of(owner),
+    );
+    let long = "y".repeat(SECRET_BYTES_MAX);
+    let set = secrets::SetSecret { name: "long", value: &long };
+    other.call(HostOp::SecretsSet, &set).await.unwrap();
+    // Of each size as many as there is room for, and in the end there is none for the other one.
+    let mut fitted = Vec::new();
+    for filler in ["\u{1}".repeat(SECRET_BYTES_MAX - 4), "x".repeat(4_000)] {
+        let code = loop {
+            let value = format!("{:04}{filler}", fitted.len());
+            let set = secrets::SetSecret { name: "key", value: &value };
+            if let Err(code) = script.call(HostOp::SecretsSet, &set).await {
+                break code;
+            }
+            fitted.push(value);
+        };
+        assert_eq!(code, "budget_exhausted");
+    }
+    let bytes: usize = fitted.iter().map(String::len).sum();
+    assert!((SECRET_BYTES_MAX..CONFIDENTIAL_BYTES_MAX).contains(&bytes), "{bytes}");
+    assert!(fitted.iter().all(|value| script.redacted(value) == "[secret]"));
+    let get = secrets::SecretName { name: "long" };
+    assert_eq!(script.call(HostOp::SecretsGet, &get).await, Err("budget_exhausted".into()));
+    other.call(HostOp::SecretsGet, &get).await.unwrap();
 }
 
 #[tokio::test]

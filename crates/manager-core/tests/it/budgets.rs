@@ -52,7 +52,7 @@ async fn what_was_used_survives_a_restart() {
     api.restart().await;
     assert!(matches!(permit(&api, app), Err(Refusal::OverBudget { .. })));
     let seen = usage(&api).await;
-    assert_eq!(seen["today"], json!({ "executions": 4, "fuel": 20 }));
+    assert_eq!(seen["today"], json!({ "executions": 4, "fuel": 20, "requests": 0, "mails": 0 }));
     assert_eq!((&seen["days"][0]["executions"], &seen["days"][0]["fuel"]), (&json!(4), &json!(20)));
     assert_eq!(seen["budget"]["fuel_per_day"], 16);
 }
@@ -72,11 +72,54 @@ async fn an_app_that_froze_stays_frozen_until_somebody_lets_it_go_on() {
 }
 
 #[tokio::test]
+async fn what_was_sent_survives_a_restart_and_warns_and_stops_no_execution() {
+    let mut api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    set(&api, json!({ "requests_per_day": 10, "mails_per_day": 5 })).await;
+    assert_eq!(usage(&api).await["level"], "ok");
+    let today = "(now() at time zone 'utc')::date";
+    api.database
+        .execute(&format!(
+            "insert into app_usage (app_id, day, executions, fuel, requests, mails)
+             values ('{app}', {today}, 0, 0, 10, 3)"
+        ))
+        .await;
+    api.restart().await;
+    let seen = usage(&api).await;
+    assert_eq!(seen["today"], json!({ "executions": 0, "fuel": 0, "requests": 10, "mails": 3 }));
+    assert_eq!((&seen["days"][0]["requests"], &seen["days"][0]["mails"]), (&json!(10), &json!(3)));
+    assert_eq!((&seen["level"], permit(&api, app)), (&json!("warn"), Ok(())));
+    run(&api, app, 1);
+    api.restart().await;
+    let seen = usage(&api).await;
+    assert_eq!(seen["today"], json!({ "executions": 1, "fuel": 5, "requests": 10, "mails": 3 }));
+}
+
+#[tokio::test]
+async fn a_compilation_is_charged_and_a_frozen_app_is_mended_by_a_deploy() {
+    let mut api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    set(&api, json!({ "fuel_per_day": 10, "executions_per_day": 1, "on_exhausted": "freeze" })).await;
+    api.manager.recorder().compiled(app, 9);
+    assert_eq!((&usage(&api).await["level"], permit(&api, app)), (&json!("warn"), Ok(())));
+    api.manager.recorder().compiled(app, 1);
+    assert_eq!(permit(&api, app), Err(Refusal::Frozen));
+    api.deploy("default", "mended", "1").await.is(201);
+    api.restart().await;
+    let seen = usage(&api).await;
+    assert_eq!(seen["today"], json!({ "executions": 0, "fuel": 10, "requests": 0, "mails": 0 }));
+    assert_eq!(seen["level"], "freeze");
+}
+
+#[tokio::test]
 async fn a_budget_of_nothing_or_of_unknown_fields_is_refused() {
     let api = TestApi::start().await;
     for (budget, field) in [
         (json!({ "fuel_per_minute": 0 }), "fuel_per_minute"),
         (json!({ "executions_per_day": -1 }), "executions_per_day"),
+        (json!({ "requests_per_day": 0 }), "requests_per_day"),
+        (json!({ "mails_per_day": 0 }), "mails_per_day"),
+        (json!({ "data_bytes": 0 }), "data_bytes"),
     ] {
         let reply = api.call("PUT", "/apps/default/budgets", Some(budget)).await;
         assert_eq!(reply.is_problem("invalid_input")["field"], field);

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use shared::allowance::Left;
 use shared::call::{CallContext, HostCall, Notes, Reply, Stage};
 use shared::cause::Cause;
-use shared::confidential::Confidential;
 use shared::host_call::{CallFailure, HostOp};
 use shared::id::{AppId, AppSessionId, ExecutionId, ScriptId, UserId};
 use shared::invocation::ScriptTarget;
@@ -80,7 +79,7 @@ impl Script {
             trace: None,
             deadline: Instant::now() + Duration::from_secs(10),
             left: Left::default(),
-            confidential: Confidential::default(),
+            confidential: Arc::default(),
             companion: None,
             notes: Notes::default(),
         };

@@ -2,16 +2,19 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use http::Request;
 use manager_core::{FileStorage, ManagerConfig, OrphanSweep};
 use serde_json::Value;
+use shared::call::Stage;
 use shared::host_call::HostOp;
 use shared::host_call::files::{
     Append, Appended, Content, Create, Deleted, Found, FoundPart, Id, Link, Linked, List, Page, Read, Update,
 };
+use shared::limits::FILES_BYTES_MAX;
 
 use crate::calls::Script;
 use crate::harness::{Reply, TestApi, config};
@@ -286,6 +289,79 @@ async fn content_of_no_file_is_removed_in_time_and_that_of_files_never() {
     assert_eq!(script.content(&id).await.as_deref(), Some(&b"kept"[..]));
 }
 
+/// What is begun and has no file yet is on the disk as well.
+#[tokio::test]
+async fn attack_22_contents_that_each_fit_and_together_do_not() {
+    let api = TestApi::start().await;
+    let (one, two) = (Script::of(&api, "default").await, Script::of(&api, "default").await);
+    one.make(&create("a", b"x")).await.unwrap();
+    let all_but = FILES_BYTES_MAX - 1_500_000;
+    api.database.execute(&format!("update files_usage set size = {all_but}")).await;
+    let most = noise(900_000);
+    let begin = Append { upload: 0, data: &most };
+    let begun = one.call(HostOp::FilesAppend, &begin).await.unwrap().read::<Appended>().upload;
+    assert_eq!(two.call(HostOp::FilesAppend, &begin).await, Err("budget_exhausted".into()));
+    let path = "/apps/default/files/pics?name=a.png";
+    upload(&api, "POST", path, most.clone()).await.is_problem("budget_exhausted");
+    let last = Content { upload: begun, data: b"" };
+    one.make(&Create { content: last, ..create("b", b"") }).await.unwrap();
+    // A file is counted once: what is left is room for others, and no more than that.
+    assert_eq!(two.call(HostOp::FilesAppend, &begin).await, Err("budget_exhausted".into()));
+    upload(&api, "POST", path, noise(600_000)).await.is(201);
+    let used: i64 = api.database.scalar("select size from files_usage").await;
+    assert_eq!(used, FILES_BYTES_MAX);
+}
+
+#[tokio::test]
+async fn a_content_that_gets_no_file_is_removed_at_once_unless_its_commit_is_unclear() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let storage = FileStorage::Directory(root.to_owned());
+    let api = TestApi::start_with(ManagerConfig { files: storage, ..config() }).await;
+    let script = Script::of(&api, "default").await;
+    api.database
+        .execute(
+            "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'refused'; end $$;
+             create constraint trigger refuse after insert on files deferrable initially deferred
+             for each row execute function refuse()",
+        )
+        .await;
+    // All that is known of a commit that fails is that it was asked for.
+    assert_eq!(script.make(&create("unclear", b"unclear")).await, Err("internal".into()));
+    let unclear = contents(root);
+    assert_eq!(unclear.len(), 1);
+    let over = Arc::new(Stage::default());
+    assert!(over.abandon());
+    let late = script.call_at(HostOp::FilesCreate, &create("late", b"late"), over).await;
+    assert_eq!(late, Err("unavailable".into()));
+    eventually("what came too late is gone", async || (contents(root) == unclear).then_some(())).await;
+    // A change that is refused by something else of its transaction.
+    api.database
+        .execute("create trigger refuse before insert on audit_log for each row execute function refuse()")
+        .await;
+    upload(&api, "POST", "/apps/default/files/pics?name=a.png", noise(1_500_000)).await.is(500);
+    eventually("what was taken back is gone", async || (contents(root) == unclear).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_content_that_was_begun_is_removed_when_its_execution_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let files = FileStorage::Directory(root.to_owned());
+    let api = TestApi::start_with(ManagerConfig { files, ..config() }).await;
+    let script = Script::of(&api, "default").await;
+    let mut upload = 0;
+    // The first chunk is stored when the second one is full.
+    for piece in noise(2_100_000).chunks(700_000) {
+        let answer = script.call(HostOp::FilesAppend, &Append { upload, data: piece }).await.unwrap();
+        upload = answer.read::<Appended>().upload;
+    }
+    let first = contents(root).into_iter().find(|path| path.ends_with("0")).unwrap();
+    drop(script);
+    eventually("the content is gone", async || (!first.exists()).then_some(())).await;
+}
+
 /// Whoever may write to the directory, but not read what the server may, gets nothing of that by a link.
 #[cfg(unix)]
 #[tokio::test]
@@ -317,8 +393,9 @@ async fn attack_27_links_planted_where_contents_are() {
     assert_eq!(fs::read(&secret).unwrap(), b"s3cret!");
 }
 
-/// The files below a folder.
+/// The files below a folder, without what goes meanwhile.
 fn contents(folder: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.flat_map(|path| if path.is_dir() { contents(&path) } else { vec![path] }).collect()
 }

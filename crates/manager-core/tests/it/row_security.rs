@@ -108,6 +108,26 @@ async fn what_scripts_ask_for_is_behind_the_wall() {
 }
 
 #[tokio::test]
+async fn what_people_write_is_behind_the_wall() {
+    let api = TestApi::start().await;
+    let writes = [
+        ("kv", "PUT", "/apps/default/kv/c/k", json!({ "value": 1 })),
+        ("docs", "POST", "/apps/default/docs/c", json!({ "data": {} })),
+        ("files", "POST", "/apps/default/files/c?name=n", json!("content")),
+    ];
+    for (table, method, path, body) in writes {
+        let set = async |policy: &str| {
+            api.database.execute(&format!("alter policy of_app on {table} using ({policy})")).await;
+        };
+        set("false").await;
+        api.call(method, path, Some(body.clone())).await.is_problem("internal");
+        set("app_id = current_app()").await;
+        let written = api.call(method, path, Some(body)).await;
+        assert!(written.status.is_success(), "nothing but the policy was in the way: {written:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_table_that_has_rows_of_apps_has_the_policy() {
     let api = TestApi::start().await;
     let without: String = api

@@ -1,9 +1,18 @@
 //! Secrets and egress rules through the admin API; what scripts do with them is tested where there are
 //! workers.
 
-use manager_core::{MasterKey, MasterKeys, OpenError};
-use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use manager_core::{KeyKeeper, Manager, ManagerConfig, MasterKey, MasterKeys, OpenError};
+use serde_json::{Value, json};
+use shared::host_call::HostOp;
+use shared::host_call::secrets::{SecretName, SecretValue, SetSecret};
+use shared::id::UserId;
+
+use crate::calls::Script;
 use crate::harness::{TestApi, config};
 
 const VALUE: &str = "a-value-that-is-nowhere-else";
@@ -79,4 +88,141 @@ async fn egress_rules_are_kept_as_they_are_set() {
     ] {
         api.call("PUT", "/apps/default/egress", Some(bad)).await.is(422);
     }
+}
+
+/// How often each key is changed under load.
+const CHANGES: usize = 20;
+
+/// A server that is started with these keys on what is there.
+async fn open(api: &TestApi, secret_keys: MasterKeys) -> Result<Manager, OpenError> {
+    Manager::open(api.database.options(), ManagerConfig { secret_keys, ..config() }).await
+}
+
+fn only(key: &MasterKey) -> MasterKeys {
+    MasterKeys { current: key.clone(), staged: None, keeper: None }
+}
+
+async fn read(api: &TestApi, name: &str) -> Option<String> {
+    let script = Script::of(api, "default").await;
+    let answer = script.call(HostOp::SecretsGet, &SecretName { name }).await.unwrap();
+    answer.read::<SecretValue<'_>>().value.map(str::to_owned)
+}
+
+/// Sets secrets of its own, new ones and others again, and reads each back, until told to stop. Answers what it set
+/// last.
+async fn write(api: &TestApi, owner: UserId, writer: usize, is_over: &AtomicBool) -> HashMap<String, String> {
+    let app = api.app_id("default").await;
+    let mut values = HashMap::new();
+    for round in 0.. {
+        let (name, value) = (format!("w{writer}.{}", round % 16), format!("value {writer} {round}"));
+        let script = Script::of_app(api, app, "default").on_behalf_of(owner);
+        script.call(HostOp::SecretsSet, &SetSecret { name: &name, value: &value }).await.unwrap();
+        let answer = script.call(HostOp::SecretsGet, &SecretName { name: &name }).await.unwrap();
+        assert_eq!(answer.read::<SecretValue<'_>>().value, Some(value.as_str()));
+        values.insert(name, value);
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    values
+}
+
+#[tokio::test]
+async fn both_keys_are_changed_while_secrets_are_set_and_read_and_none_is_lost() {
+    let mut api = TestApi::start().await;
+    let owner = api.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap();
+    let keys: Vec<_> = (0..CHANGES).map(|_| MasterKey::generate().unwrap()).collect();
+    let is_over = AtomicBool::new(false);
+    let data_keys = async {
+        for _ in 0..CHANGES {
+            api.post("/apps/default/secrets:rotate-key", json!({})).await.is(200);
+        }
+    };
+    let master_keys = async {
+        for (change, key) in keys.iter().enumerate() {
+            let body = json!({ "key": key.to_base64().as_str() });
+            let slug = format!("app-{change}");
+            api.post("/apps", json!({ "slug": slug })).await.is(201);
+            // The app's first data key is made just now.
+            let path = format!("/apps/{slug}/secrets/first");
+            let first = api.call("PUT", &path, Some(json!({ "value": VALUE })));
+            let (changed, first) = tokio::join!(api.post("/system/secrets:rotate-master", body), first);
+            changed.is(200);
+            first.is(201);
+        }
+    };
+    let changes = async {
+        tokio::join!(data_keys, master_keys);
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let writer = |number| write(&api, owner, number, &is_over);
+    let ((), first, second, third) = tokio::join!(changes, writer(0), writer(1), writer(2));
+    // Everything is under the newest keys, and no other is left.
+    assert_eq!(api.database.scalar::<i64>("select count(distinct master_id) from app_keys").await, 1);
+    let version = "select string_agg(app_keys.version::text, ',')
+                   from app_keys join apps on apps.id = app_id and slug = 'default'";
+    let newest = api.database.scalar::<String>(version).await.parse::<usize>().unwrap();
+    assert!(newest > CHANGES, "{newest}");
+    api.manager.close().await;
+    api.manager = open(&api, only(&keys[CHANGES - 1])).await.unwrap();
+    let values: HashMap<_, _> = first.into_iter().chain(second).chain(third).collect();
+    assert!(values.len() > 3, "they were set again and again");
+    for (name, value) in values {
+        assert_eq!(read(&api, &name).await.as_ref(), Some(&value), "{name}");
+    }
+}
+
+/// Keeps keys in memory. The disk, to which it stands, may be full between its two steps.
+#[derive(Debug, Default)]
+struct Keeper {
+    kept: Mutex<Option<MasterKey>>,
+    staged: Mutex<Option<MasterKey>>,
+    is_full: AtomicBool,
+}
+
+impl KeyKeeper for Keeper {
+    fn stage(&self, key: &MasterKey) -> io::Result<()> {
+        *self.staged.lock().unwrap() = Some(key.clone());
+        Ok(())
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some(key) = self.staged.lock().unwrap().take() {
+            *self.kept.lock().unwrap() = Some(key);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_that_did_not_take_the_old_ones_place_is_finished_and_not_replaced_by_a_third() {
+    let (old, keeper) = (MasterKey::generate().unwrap(), Arc::new(Keeper::default()));
+    let secret_keys = MasterKeys {
+        current: old.clone(),
+        staged: None,
+        keeper: Some(Arc::clone(&keeper) as Arc<dyn KeyKeeper>),
+    };
+    let api = TestApi::start_with(ManagerConfig { secret_keys, ..config() }).await;
+    api.call("PUT", "/apps/default/secrets/a", Some(json!({ "value": VALUE }))).await.is(201);
+    keeper.is_full.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        api.post("/system/secrets:rotate-master", json!({ "key": null })).await.is(500);
+    }
+    let staged = keeper.staged.lock().unwrap().clone().unwrap();
+    assert_eq!(read(&api, "a").await.as_deref(), Some(VALUE));
+    // Whatever is kept at this moment is enough for another start.
+    assert!(matches!(open(&api, only(&old)).await, Err(OpenError::WrongMasterKey(_))));
+    let both = MasterKeys { current: old, staged: Some(staged.clone()), keeper: None };
+    open(&api, both).await.unwrap().close().await;
+    keeper.is_full.store(false, Ordering::Relaxed);
+    api.post("/system/secrets:rotate-master", json!({ "key": null })).await.is(200);
+    assert!(keeper.kept.lock().unwrap().as_ref() == Some(&staged) && keeper.staged.lock().unwrap().is_none());
+    open(&api, only(&staged)).await.unwrap().close().await;
+    // The next change is one to a new key again.
+    api.post("/system/secrets:rotate-master", json!({ "key": null })).await.is(200);
+    assert!(keeper.kept.lock().unwrap().as_ref() != Some(&staged));
+    assert_eq!(read(&api, "a").await.as_deref(), Some(VALUE));
 }

@@ -44,7 +44,7 @@ impl Calls {
 
     /// What must not be said of the execution, if it was told anything.
     pub(super) fn confidential(&self) -> Option<&Confidential> {
-        self.context.as_deref().map(|context| &context.confidential)
+        self.context.as_deref().map(|context| &*context.confidential)
     }
 }
 
@@ -156,7 +156,7 @@ impl Execution {
                 trace: invocation.trace.as_deref().copied(),
                 deadline,
                 left: Left::default(),
-                confidential: Confidential::default(),
+                confidential: invocation.confidential.clone().unwrap_or_default(),
                 companion: invocation.companion.clone(),
                 notes: Notes::default(),
             })

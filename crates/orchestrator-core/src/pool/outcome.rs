@@ -60,7 +60,11 @@ pub(super) fn conclude(
     let usage = Usage { fuel, load_fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
     if matches!(execution.job.task, Task::Compile) {
         match compiled(done) {
-            Ok(result) => drop(execution.job.reply.send(result)),
+            Ok(result) => {
+                // Also when the caller is gone: else a deploy that is broken off would burn for nothing.
+                records.compiled(execution.job.app, fuel.saturating_add(load_fuel));
+                drop(execution.job.reply.send(result));
+            }
             Err(violation) => return Err(broken(execution, violation)),
         }
         return Ok(());
@@ -81,6 +85,7 @@ pub(super) fn conclude_lost(execution: Execution, records: &dyn RecordSink) {
         ExecutionStatus::WorkerLost
     };
     if matches!(execution.job.task, Task::Compile) {
+        records.compiled(execution.job.app, execution.fuel_when_lost());
         let _ = execution.job.reply.send(WorkResult::NotCompiled(status));
         return;
     }
@@ -241,7 +246,8 @@ fn deliver(
     let Task::Run(invocation) = execution.job.task else {
         return;
     };
-    let confidential = execution.calls.confidential();
+    // Also one that asked for nothing may have been told something, by the script that waits for it.
+    let confidential = execution.calls.confidential().or(invocation.confidential.as_deref());
     let failure = match (failure, confidential) {
         (Some(failure), Some(confidential)) => Some(discreet_failure(failure, confidential)),
         (failure, _) => failure,
@@ -268,7 +274,7 @@ fn deliver(
     let _ = execution.job.reply.send(WorkResult::Ran(Outcome { status, response, failure, usage, logs }));
 }
 
-/// A line without the secrets that the execution has used.
+/// A line without the secrets that the execution has used, and the one that waits for it.
 fn discreet_line(line: &LogEntry, confidential: &Confidential) -> LogEntry {
     let redacted = |text: &str| confidential.redacted(text).into();
     LogEntry { message: redacted(&line.message), data: redacted(&line.data), ..line.clone() }

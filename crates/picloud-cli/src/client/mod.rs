@@ -209,10 +209,12 @@ impl Client {
         Ok(response.into_body().into_reader())
     }
 
-    /// Follows the cursors until there are `limit` items; answers one page that holds them all.
+    /// Follows the cursors until there are `limit` items; answers one page that holds them all, and what else the last
+    /// one says.
     pub(crate) fn list(&self, path: &str, query: &[(&str, &str)], limit: usize) -> Result<Value, Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
+        let mut whole = json!({});
         for _ in 0..PAGES_MAX {
             let mut text = form_urlencoded::Serializer::new(String::new());
             text.extend_pairs(query);
@@ -226,12 +228,15 @@ impl Client {
             };
             items.extend(more);
             cursor = page.get("next_cursor").and_then(Value::as_str).map(ToOwned::to_owned);
+            whole = page;
             if cursor.is_none() || items.len() >= limit {
                 break;
             }
         }
         items.truncate(limit);
-        Ok(json!({ "items": items, "next_cursor": cursor }))
+        whole["items"] = items.into();
+        whole["next_cursor"] = cursor.into();
+        Ok(whole)
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{self, Page};
+use crate::api;
 use crate::commands::show;
 use crate::context::{AppArg, Context};
 use crate::failure::Failure;
@@ -76,6 +76,23 @@ struct Destination {
     first_seen_at: Value,
 }
 
+/// The list, and what it has no room for.
+#[derive(Debug, Deserialize)]
+struct Destinations {
+    items: Vec<Destination>,
+    passed_over: Option<PassedOver>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PassedOver {
+    count: u64,
+    last_destination: String,
+    #[serde(default)]
+    last_script: String,
+    #[serde(default)]
+    last_at: Value,
+}
+
 pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
     let (out, client) = (&context.out, context.client()?);
     match command {
@@ -89,13 +106,21 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<(), Failure> {
             if out.is_json() {
                 return out.json(&answer);
             }
-            let seen: Page<Destination> = api::read(&answer)?;
+            let seen: Destinations = api::read(&answer)?;
             let row = |seen: Destination| {
                 let since = show::time(&seen.first_seen_at);
                 vec![seen.destination.into(), since.into(), seen.script.into()]
             };
             let rows = seen.items.into_iter().map(row).collect();
-            out.table(&["DESTINATION", "SINCE", "FIRST SCRIPT"], rows, "No script has sent a request.")
+            out.table(&["DESTINATION", "SINCE", "FIRST SCRIPT"], rows, "No script has sent a request.")?;
+            if let Some(more) = seen.passed_over {
+                let (last, script, at) = (more.last_destination, more.last_script, show::time(&more.last_at));
+                out.note(&visible_line(&format!(
+                    "The list is full, and {} more were passed over: the last was {last}, by {script}, {at}.",
+                    more.count
+                )));
+            }
+            Ok(())
         }
     }
 }

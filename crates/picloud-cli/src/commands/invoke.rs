@@ -130,6 +130,9 @@ fn show_would(out: &Output, would: &Would) {
         let value = deed.value.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
         out.note(&visible_line(&format!("would {} {}{value}", deed.call, deed.target)));
     }
+    if would.without_value > 0 {
+        out.note(&format!("{} of them without their value: it is too much to be shown", would.without_value));
+    }
     if would.more > 0 {
         out.note(&format!("and {} more", would.more));
     }

@@ -50,3 +50,19 @@ fn destinations_are_listed_with_who_went_there_first() {
         "DESTINATION          SINCE                 FIRST SCRIPT\napi.example.com:443  2026-01-02 03:04:05Z  pay\n"
     );
 }
+
+#[test]
+fn destinations_that_the_list_has_no_room_for_are_told_below_it() {
+    let passed_over = json!({
+        "count": 7, "first_at": "2026-01-02T03:04:05Z", "last_at": "2026-01-02T03:04:06Z",
+        "last_destination": "real.example.com:443", "last_script": "leak"
+    });
+    let target = "GET /apps/default/egress/destinations?limit=200";
+    let page = json!({ "items": [], "next_cursor": null, "passed_over": passed_over });
+    let server = Server::default().on(target, 200, page.clone()).start();
+    let ran = Sandbox::new().pic_at(&server.url, &["egress", "destinations"]);
+    let told = "7 more were passed over: the last was real.example.com:443, by leak, 2026-01-02 03:04:06Z.";
+    assert!(ran.stderr.contains(told), "{ran:?}");
+    let ran = Sandbox::new().pic_at(&server.url, &["egress", "destinations", "-o", "json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap(), page);
+}

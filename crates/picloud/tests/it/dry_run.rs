@@ -1,12 +1,24 @@
 //! Dry runs: a script runs for real, and nothing of it is there afterwards.
 
+use std::net::UdpSocket;
+
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestApp, TestServer, World, eventually};
+use crate::harness::{NO_LIMITS, PASSWORD, TestApp, TestServer, World, eventually};
 
 fn dry_run(app: &TestApp<'_>, source: &str) -> Value {
     app.deploy("try", source, &NO_LIMITS);
-    app.admin("POST", "/scripts/try/invoke?dry_run=true", &json!({})).is(200).json()
+    let reply = eventually("there is room for a dry run", || {
+        let reply = app.admin("POST", "/scripts/try/invoke?dry_run=true", &json!({}));
+        (reply.status != 503).then_some(reply)
+    });
+    reply.is(200).json()
+}
+
+/// Call, target and value of each deed.
+fn deeds(answer: &Value) -> Value {
+    let deeds = answer["dry_run"]["deeds"].as_array().unwrap();
+    deeds.iter().map(|deed| json!([deed["call"], deed["target"], deed["value"]])).collect()
 }
 
 #[test]
@@ -82,12 +94,6 @@ fn a_dry_run_sends_no_messages_and_says_which_it_would() {
     let answer = dry_run(&app, source);
     assert_eq!(answer["body"], json!([1, [1, 1], 6, 5]), "{answer}");
     let would = &answer["dry_run"];
-    let deeds: Vec<_> = would["deeds"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|deed| json!([deed["call"], deed["target"], deed["value"]]))
-        .collect();
     let expected = json!([
         ["queue.send", "q", { "n": 1 }],
         ["pubsub.publish", "t.a", 2],
@@ -95,7 +101,7 @@ fn a_dry_run_sends_no_messages_and_says_which_it_would() {
         ["invoke_async", "callee", 4],
         ["kv.set", "c/callee", 5],
     ]);
-    assert_eq!(Value::from(deeds), expected, "{would}");
+    assert_eq!(deeds(&answer), expected, "{would}");
     assert_eq!(would["events"], 2, "{would}");
     assert_eq!(server.disk.query("select count(*)::text from outbox"), "0");
     assert_eq!(server.disk.query("select count(*)::text from queue_messages"), "0");
@@ -128,7 +134,51 @@ fn a_dry_run_asks_nobody_in_the_world() {
     assert_eq!(world.requests.load(std::sync::atomic::Ordering::Relaxed), 0);
     let deed = &answer["dry_run"]["deeds"][0];
     assert_eq!(deed["target"], format!("POST {}", world.url("/anything")));
+    let headers = json!({ "authorization": "[secret]", "content-type": "application/json" });
+    assert_eq!(deed["value"], json!({ "headers": headers, "body": "{\"n\":1}" }));
     assert!(!answer.to_string().contains("a-secret-of-the-app"), "{answer}");
+}
+
+#[test]
+fn attack_a_dry_run_tells_nothing_by_the_names_that_it_asks() {
+    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    resolver.set_nonblocking(true).unwrap();
+    let address = resolver.local_addr().unwrap().to_string();
+    let server = TestServer::start_with(&[("PICLOUD_DNS_SERVERS", &address)]);
+    let app = server.app();
+    let asks = r#"
+        let seen = [];
+        for url in ["http://told-by-its-name.example.com/", "http://app.localhost/"] {
+            try { seen.push(http::get(url).status); } catch (error) { seen.push(error.code); }
+        }
+        seen"#;
+    let asked = |buffer: &mut [u8]| resolver.recv(buffer).ok();
+    let mut buffer = [0; 512];
+    assert_eq!(dry_run(&app, asks)["body"], json!([200, "forbidden"]));
+    assert_eq!(asked(&mut buffer), None, "the resolver was asked");
+    // For real the name is looked up, and nobody answers.
+    assert_eq!(app.run("real", asks, &NO_LIMITS).is(200).json(), json!(["unavailable", "forbidden"]));
+    let length = asked(&mut buffer).expect("the resolver was asked");
+    assert!(buffer[..length].windows(16).any(|bytes| bytes == b"told-by-its-name"));
+}
+
+#[test]
+fn a_long_body_is_told_up_to_where_it_is_cut_and_a_run_of_them_has_a_small_report() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let body = ""; body.pad(100000, "x");
+        for n in 0..40 { http::post("http://example.com/", body); }
+        kv::collection("c").set("k", 1);"#;
+    let answer = dry_run(&app, source);
+    let would = &answer["dry_run"];
+    let deeds = would["deeds"].as_array().unwrap();
+    let body = deeds[0]["value"]["body"].as_str().unwrap();
+    assert!(body.ends_with("x… [cut: 100000 bytes in all]") && body.len() < 17 << 10, "{}", body.len());
+    assert_eq!((deeds.len(), &would["more"]), (41, &json!(0)), "each is told");
+    let without = deeds.iter().filter(|deed| deed["value"].is_null()).count();
+    assert!(without > 20 && would["without_value"] == without, "{without} of them without what they send");
+    assert!(would.to_string().len() < 300 << 10, "{}", would.to_string().len());
 }
 
 #[test]
@@ -142,22 +192,167 @@ fn attack_a_dry_run_shows_no_secret_among_what_it_would_write() {
         kv::collection("c").set("k", #{ token: "Bearer " + secret });
         docs::collection("d").create(#{ s: secret });
         queue::send("q", secret);
+        let body = "";
+        body.pad(16380, "x");
+        http::post("http://example.com/", #{ s: secret });
+        http::post("http://example.com/", body + secret);
         1"#;
     let answer = dry_run(&app, source);
     let deeds = answer["dry_run"]["deeds"].as_array().unwrap();
     let values: Vec<_> = deeds.iter().map(|deed| deed["value"].clone()).collect();
+    let [written @ .., within, cut] = values.as_slice() else { panic!("{answer}") };
+    assert_eq!(within["body"], r#"{"s":"[secret]"}"#);
+    let (filler, cut) = cut["body"].as_str().unwrap().split_at(16_380);
+    assert!(filler.bytes().all(|byte| byte == b'x') && cut.starts_with("[sec… [cut: "), "{cut}");
     assert_eq!(
-        values,
+        written,
         [json!({ "token": "Bearer [secret]" }), json!({ "s": "[secret]" }), json!("[secret]")],
         "{answer}"
     );
 }
 
 #[test]
-fn what_cannot_be_taken_back_cannot_be_tried() {
+fn a_dry_run_reads_the_secrets_that_it_set_and_leaves_none() {
+    let server = TestServer::start();
+    let app = server.app();
+    let source = r#"
+        secrets::set("key", "a value of the dry run");
+        let read = [secrets::get("key"), secrets::list()];
+        let gone = [secrets::delete("key"), secrets::delete("key"), secrets::get("key")];
+        [read, gone]"#;
+    let answer = dry_run(&app, source);
+    let expected = json!([["a value of the dry run", ["key"]], [true, false, null]]);
+    assert_eq!(answer["body"], expected, "{answer}");
+    assert_eq!(deeds(&answer), json!([["secrets.set", "key", null], ["secrets.delete", "key", null]]));
+    assert_eq!(app.admin("GET", "/secrets", &Value::Null).is(200).json()["items"], json!([]));
+    let audit = app.admin("GET", "/audit", &Value::Null).is(200).json();
+    assert!(!audit.to_string().contains("secret."), "{audit}");
+    // The app's first key was the dry run's: the one that it gets now has the same number.
+    app.admin("PUT", "/secrets/key", &json!({ "value": "a value that stays" })).is(201);
+    assert_eq!(app.run("real", "secrets::get(\"key\")", &NO_LIMITS).is(200).json(), "a value that stays");
+    assert_eq!(dry_run(&app, source)["body"], expected);
+    assert_eq!(app.get("/real").is(200).json(), "a value that stays");
+}
+
+#[test]
+fn a_dry_run_registers_users_and_lets_them_in_and_none_is_there_afterwards() {
+    let server = TestServer::start();
+    let app = server.app();
+    let source = format!(
+        r#"
+        let user = users::register("eve@example.org", {PASSWORD:?}, #{{ n: 1 }});
+        let wrong = users::login("eve@example.org", "not the password");
+        let session = users::login("EVE@example.org", {PASSWORD:?});
+        kv::collection("c").set("token", session.token);
+        let me = users::me(session.token).login;
+        let verified = users::verify(users::verification(user.id)).verified;
+        users::update(user.id, #{{ roles: ["editor"], password: "a password from now on" }});
+        let ended = users::me(session.token);
+        let renewed = users::reset_password(users::reset("eve@example.org"), {PASSWORD:?}).id == user.id;
+        let left = users::logout(users::login("eve@example.org", {PASSWORD:?}).token);
+        let gone = [users::delete(user.id), users::delete(user.id), users::get(user.id)];
+        #{{ id: user.id, token: session.token, seen: [wrong, me, verified, ended, renewed, left, gone] }}"#
+    );
+    let answer = dry_run(&app, &source);
+    let (id, token) = (&answer["body"]["id"], answer["body"]["token"].as_str().unwrap());
+    let expected = json!([null, "eve@example.org", true, null, true, true, [true, false, null]]);
+    assert_eq!(answer["body"]["seen"], expected, "{answer}");
+    let expected = json!([
+        ["users.register", "eve@example.org", { "n": 1 }],
+        ["users.login", "EVE@example.org", null],
+        ["kv.set", "c/token", "[secret]"],
+        ["users.verification", id, null],
+        ["users.verify", id, null],
+        ["users.update", id, { "password": "[secret]", "roles": ["editor"] }],
+        ["users.reset", "eve@example.org", null],
+        ["users.reset_password", id, null],
+        ["users.login", "eve@example.org", null],
+        ["users.logout", "session of the token", null],
+        ["users.delete", id, null],
+    ]);
+    assert_eq!(deeds(&answer), expected, "{answer}");
+    let report = answer["dry_run"].to_string();
+    for secret in [PASSWORD, "a password from now on", token] {
+        assert!(!report.contains(secret), "{report}");
+    }
+    for table in ["app_users", "app_user_sessions", "app_user_tokens"] {
+        assert_eq!(server.disk.query(&format!("select count(*)::text from {table}")), "0", "{table}");
+    }
+}
+
+#[test]
+fn attack_what_a_dry_run_gives_out_is_good_for_nothing_afterwards() {
     let server = TestServer::shared();
     let app = server.app();
-    let answer = dry_run(&app, "try { secrets::set(\"a\", \"b\") } catch (error) { return error.code }");
-    assert_eq!(answer["body"], "unavailable", "{answer}");
-    assert_eq!(app.admin("GET", "/secrets", &Value::Null).is(200).json()["items"], json!([]));
+    let source = format!("users::register(\"eve\", {PASSWORD:?}).id");
+    let id = app.run("register", &source, &NO_LIMITS).is(200).json();
+    let source = format!(
+        "[users::login(\"eve\", {PASSWORD:?}).token, users::reset(\"eve\"), users::verification({id})]"
+    );
+    let answer = dry_run(&app, &source);
+    let [session, reset, verification] = answer["body"].as_array().unwrap().as_slice() else {
+        panic!("{answer}")
+    };
+    let source = format!(
+        "[users::me({session}), users::reset_password({reset}, \"another password\"), \
+          users::verify({verification}), users::login(\"eve\", {PASSWORD:?}).user.verified]"
+    );
+    let seen = app.run("use", &source, &NO_LIMITS).is(200).json();
+    assert_eq!(seen, json!([null, null, null, false]));
+}
+
+#[test]
+fn attack_passwords_are_not_guessed_in_dry_runs_and_nobody_waits_for_who_tries() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = format!("users::register(\"eve\", {PASSWORD:?}).id");
+    let id = app.run("register", &source, &NO_LIMITS).is(200).json();
+    // Each guess is at another login of the same account.
+    let source = format!(
+        "let seen = []; \
+         for n in 0..6 {{ \
+             users::update({id}, #{{ login: `eve${{n}}` }}); \
+             try {{ seen.push(users::login(`eve${{n}}`, `the guess ${{n}}`)); }} \
+             catch (error) {{ seen.push(error.code); }} \
+         }} \
+         seen"
+    );
+    let answer = dry_run(&app, &source);
+    assert_eq!(answer["body"], json!([null, null, null, null, null, "throttled"]), "{answer}");
+    let login = format!("users::login(\"eve\", {PASSWORD:?}).user.login");
+    let source = format!("try {{ return {login} }} catch (error) {{ return error.code }}");
+    assert_eq!(dry_run(&app, &source)["body"], "throttled", "the next dry run waits as well");
+    assert_eq!(app.run("login", &source, &NO_LIMITS).is(200).json(), "eve");
+}
+
+#[test]
+fn attack_a_link_of_a_dry_run_opens_no_file() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = "files::collection(\"f\").create(#{ name: \"a\", data: \"x\" }).id";
+    let id = app.run("create", source, &NO_LIMITS).is(200).json();
+    let source = format!(
+        r#"
+        let f = files::collection("f");
+        let made = f.create(#{{ name: "b", data: "y" }}).id;
+        let nothing = f.url("00000000-0000-7000-8000-000000000000", #{{ expires: 60 }});
+        [made, f.url({id}, #{{ expires: 60 }}), f.url(made, #{{ expires: 60 }}), nothing]"#
+    );
+    let answer = dry_run(&app, &source);
+    let [made, there, new, nothing] = answer["body"].as_array().unwrap().as_slice() else {
+        panic!("{answer}")
+    };
+    assert_eq!(nothing, &Value::Null);
+    for url in [there, new] {
+        let path = url.as_str().unwrap().splitn(4, '/').nth(3).unwrap();
+        assert!(path.starts_with("api/v1/files/dry-run-"), "{path}");
+        server.client.get("localhost", &format!("/{path}")).is(404);
+    }
+    let target = |id: &Value| format!("f/{}", id.as_str().unwrap());
+    let expected = json!([
+        ["files.create", "f/b", null],
+        ["files.url", target(&id), { "expires_s": 60 }],
+        ["files.url", target(made), { "expires_s": 60 }],
+    ]);
+    assert_eq!(deeds(&answer), expected, "{answer}");
 }

@@ -316,14 +316,22 @@ fn a_dry_run_sends_nothing_and_says_what_it_would() {
     let mail = MailServer::start();
     let server = server_of(&mail);
     let app = server.app();
-    let source = r#"email::send(#{ to: ["ada@example.com", "Bob <bob@example.com>"], bcc: "carla@example.com", subject: "Grüße", text: "a" }).id"#;
+    let source = r#"
+        let file = #{ name: "a.txt", content: "abc" };
+        let to = ["ada@example.com", "Bob <bob@example.com>"];
+        email::send(#{ to: to, bcc: "carla@example.com", subject: "Grüße", text: "a", html: "<b>a</b>", attachments: [file] }).id"#;
     app.deploy("try", source, &NO_LIMITS);
     let answer = app.admin("POST", "/scripts/try/invoke?dry_run=true", &json!({})).is(200).json();
     assert!(answer["body"].as_str().unwrap().ends_with("@example.org>"), "{answer}");
     let expected = json!([{
         "call": "email.send",
         "target": "ada@example.com, Bob <bob@example.com>, carla@example.com",
-        "value": { "subject": "Grüße" },
+        "value": {
+            "subject": "Grüße",
+            "text": "a",
+            "html": "<b>a</b>",
+            "attachments": [{ "name": "a.txt", "content_type": "text/plain; charset=utf-8", "bytes": 3 }],
+        },
     }]);
     assert_eq!(answer["dry_run"]["deeds"], expected, "{answer}");
     // The next one is the first that arrives.

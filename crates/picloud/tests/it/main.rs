@@ -33,6 +33,7 @@ mod hello;
 mod http;
 mod isolation;
 mod jail;
+mod key_changes;
 mod kv;
 mod lifecycle;
 mod modules;

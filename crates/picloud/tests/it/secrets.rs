@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, Disk, NO_LIMITS, TestServer, print_row, process};
+use crate::harness::{Canary, Disk, NO_LIMITS, TestApp, TestServer, eventually, print_row, process};
 
 const VALUE: &str = "a-value-that-is-nowhere-else-7f3a";
 /// In a script, so that a worker has it.
@@ -38,6 +38,54 @@ fn a_secret_is_used_by_its_apps_scripts_and_shown_by_nobody() {
     assert_eq!(other.get("/use").is(200).json(), Value::Null);
     app.admin("DELETE", "/secrets/api.key", &Value::Null).is(204);
     app.admin("DELETE", "/secrets/api.key", &Value::Null).is(404);
+}
+
+#[test]
+fn scripts_that_call_each_other_say_no_secret_of_the_other() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.admin("PUT", "/secrets/api.key", &json!({ "value": VALUE })).is(201);
+    // None of these asks for a secret, and only the one between asks for anything.
+    app.deploy("told", "log::info(`told ${ctx.args}`, #{ told: ctx.args }); ctx.args.len()", &NO_LIMITS);
+    app.deploy("throws", "throw `no good: ${ctx.args}`", &NO_LIMITS);
+    app.deploy("between", "log::info(ctx.args); invoke(\"told\", ctx.args)", &NO_LIMITS);
+    let source = r#"
+        let value = secrets::get("api.key");
+        let code = ();
+        try { invoke("throws", value); } catch (error) { code = error.code; }
+        [invoke("between", value), code]"#;
+    let reply = app.run("caller", source, &NO_LIMITS);
+    assert_eq!(reply.is(200).json(), json!([VALUE.len(), "script_failed"]));
+    let told = only_run(&app, "told");
+    assert_eq!(told["logs"][0]["message"], "told [secret]", "{told}");
+    assert_eq!(told["logs"][0]["data"]["told"], "[secret]", "{told}");
+    assert_eq!(only_run(&app, "between")["logs"][0]["message"], "[secret]");
+    let thrown = only_run(&app, "throws");
+    assert!(thrown.to_string().contains("no good: [secret]"), "{thrown}");
+    assert!(![told, thrown].iter().any(|record| record.to_string().contains(VALUE)));
+}
+
+#[test]
+fn a_script_says_no_secret_that_the_one_it_called_has_returned() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.admin("PUT", "/secrets/api.key", &json!({ "value": VALUE })).is(201);
+    app.deploy("gives", "secrets::get(\"api.key\")", &NO_LIMITS);
+    let source = "let value = invoke(\"gives\"); log::info(`got ${value}`); throw `no good: ${value}`";
+    app.run("caller", source, &NO_LIMITS).is(500);
+    let record = only_run(&app, "caller");
+    assert_eq!(record["logs"][0]["message"], "got [secret]", "{record}");
+    assert!(record.to_string().contains("no good: [secret]"), "{record}");
+    assert!(!record.to_string().contains(VALUE), "{record}");
+}
+
+/// The record of the only execution of a script.
+fn only_run(app: &TestApp<'_>, script: &str) -> Value {
+    let id = eventually("the execution is recorded", || {
+        let list = app.admin("GET", &format!("/executions?script={script}"), &Value::Null).is(200).json();
+        list["items"][0]["id"].as_str().map(str::to_owned)
+    });
+    app.admin("GET", &format!("/executions/{id}"), &Value::Null).is(200).json()
 }
 
 #[test]

@@ -130,9 +130,11 @@ pub(super) fn summary(id: &str) -> &'static str {
         "denials_list" => {
             "The last refusals on an app, newest first: which rule refused whom, and what would change that"
         }
-        "budgets_show" => "What an app may use over time",
-        "budgets_set" => "Replace what an app may use over time; what is left out has no limit",
-        "budgets_usage" => "What an app used this minute, today and in the last 30 days",
+        "budgets_show" => "What an app may use over time, and keep",
+        "budgets_set" => {
+            "Replace what an app may use over time and keep; what is left out has no limit, or that of all apps"
+        }
+        "budgets_usage" => "What an app used this minute, today and in the last 30 days, and what it keeps",
         "incidents_list" => "Workers that misbehaved while scripts of the app ran, newest first",
         "incidents_release" => "Let a quarantined script run again",
         "scripts_list" => "Scripts of an app, by name",
@@ -218,9 +220,10 @@ pub(super) fn problems(id: &str) -> &'static [Code] {
             ScriptQuarantined,
         ],
         "routes_create" | "routes_update" => &[LimitOutOfRange],
-        "domains_create" => &[Unavailable],
+        "kv_set" | "kv_delete" | "docs_find" | "docs_create" | "docs_replace" | "docs_patch"
+        | "docs_delete" | "files_create" | "files_replace" | "files_delete" => &[BudgetExhausted],
+        "domains_create" | "matching_explain" => &[Unavailable],
         "domains_verify" => &[DomainUnproven, DnsUnavailable],
-        "matching_explain" => &[Unavailable],
         "invoke_test" => &[Overloaded, BudgetExhausted, AppFrozen, ScriptQuarantined],
         "dead_letters_replay" | "dead_letters_replay_many" => &[OutboxFull, NotFound],
         "queues_redrive" | "trigger_run_run" => &[OutboxFull],

@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use self::cursor::Cursor;
 use self::query::Query;
+use self::schema::Compared;
 pub(crate) use super::name::check_collection;
 use super::watch::Change;
-use super::{Access, Data, Told, failed, name};
+use super::{Access, Data, Told, failed, name, room};
 use crate::events::triggers::changes::{Operation, Service};
 use crate::store;
 use crate::store::docs::find::Listed;
@@ -35,6 +36,18 @@ pub(crate) enum Write<'a> {
     Create(Create<'a>),
     Update(Update<'a>),
     Delete(Id<'a>),
+}
+
+impl Write<'_> {
+    /// Bytes that it adds to what the app keeps, if the document has nothing of it yet.
+    pub(crate) const fn adds(&self) -> usize {
+        match self {
+            Self::Create(Create { collection, data }) | Self::Update(Update { collection, data, .. }) => {
+                room::of_row(collection.len() + data.len())
+            }
+            Self::Delete(_) => 0,
+        }
+    }
 }
 
 /// What a change came to.
@@ -113,6 +126,8 @@ impl Data {
     pub(crate) async fn doc_write(&self, access: &Access<'_>, write: &Write<'_>) -> Result<Wrote, CallError> {
         check_write(write)?;
         access.take_rows(1)?;
+        let compared = self.compare_ahead(access, write).await?;
+        let _room = self.take_room(access, write.adds()).await?;
         let meant = change(access, write, "");
         let is_plain = self.watch.watchers(&meant).is_empty()
             && !self.has_schema(access.app, meant.collection)
@@ -126,18 +141,19 @@ impl Data {
         let mut tx = self.begin(access).await?;
         access.begin()?;
         let mut told = Told::default();
-        let wrote = self.doc_apply(&mut tx, access, write, &mut told).await?;
+        let wrote = self.doc_apply(&mut tx, access, (write, compared), &mut told).await?;
         tx.commit(told).await?;
         Ok(wrote)
     }
 
     /// Carries out a checked change as a part of a transaction, which a document that does not fit its
-    /// collection's schema must end. What is told is to be handed over after its commit.
+    /// collection's schema must end; [`Self::compare_ahead`] has seen most of those before. What is told is to be
+    /// handed over after its commit.
     pub(crate) async fn doc_apply(
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
-        write: &Write<'_>,
+        (write, compared): (&Write<'_>, Compared),
         told: &mut Told,
     ) -> Result<Wrote, CallError> {
         let Done { wrote, id, data, prev } = carry_out(conn, access, write).await?;
@@ -145,7 +161,7 @@ impl Data {
         let id = id.to_string();
         let change = change(access, write, &id);
         if let Some(data) = &data {
-            self.check_schema(access.app, change.collection, data).await?;
+            self.check_schema(conn, (access.app, change.collection), data, compared).await?;
         }
         let watchers = self.watch.watchers(&change);
         if !watchers.is_empty() {

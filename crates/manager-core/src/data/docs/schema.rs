@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 use shared::call::{CallCode, CallError};
+use shared::host_call::docs::{Create, Mode, Update};
 use shared::id::AppId;
 use shared::limits::{DOC_SCHEMA_BYTES_MAX, DOC_SCHEMA_NODES_MAX};
+use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
-use super::super::{Data, failed};
-use crate::store::docs::schemas;
+use super::super::{Access, Data, failed};
+use super::Write;
+use crate::store::docs::schemas::{self, Versioned};
 
 /// Nodes of the schema times bytes of the document: what a comparison may be. About a tenth of a second.
 const WORK_MAX: usize = 4 << 20;
@@ -131,22 +134,30 @@ impl Schemas {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Data {
-    /// Whether documents of a collection must be like something.
-    pub(super) fn has_schema(&self, app: AppId, collection: &str) -> bool {
-        self.snapshot.schema_version(app, collection).is_some()
+    /// A schema of this version, if it was compiled.
+    fn find(&self, app: AppId, collection: &str, version: i64) -> Option<Arc<Schema>> {
+        let key = (app, collection.to_owned());
+        self.kept().get(&key).filter(|(kept, _)| *kept == version).map(|(_, schema)| Arc::clone(schema))
     }
 
-    /// Refuses a document that is not as its collection's must be.
-    pub(super) async fn check_schema(
-        &self,
-        app: AppId,
-        collection: &str,
-        data: &str,
-    ) -> Result<(), CallError> {
-        let Some(schema) = self.schema(app, collection).await? else { return Ok(()) };
+    /// Makes a schema ready and remembers it.
+    fn keep(&self, app: AppId, collection: &str, found: &Versioned) -> Result<Arc<Schema>, CallError> {
+        let schema = Schema::compile(&found.schema).map_err(|error| {
+            tracing::error!(%error, app.id = %app, "a schema that was accepted cannot be used");
+            CallError::new(CallCode::Internal, "the collection's schema cannot be used")
+        })?;
+        let schema = Arc::new(schema);
+        let mut kept = self.kept();
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert((app, collection.to_owned()), (found.version, Arc::clone(&schema)));
+        Ok(schema)
+    }
+
+    /// Refuses a document that is not as it must be.
+    async fn compare(&self, schema: Arc<Schema>, data: &str) -> Result<(), CallError> {
         let work = schema.nodes * data.len();
         if work > WORK_MAX {
             let message = "the document is too long for a schema with so many parts";
@@ -157,7 +168,7 @@ impl Data {
         let complaint = if work <= AT_ONCE {
             schema.complaint(&document)
         } else {
-            let _turn = self.schemas.turns.acquire().await;
+            let _turn = self.turns.acquire().await;
             let comparing = tokio::task::spawn_blocking(move || schema.complaint(&document));
             comparing.await.map_err(|_| CallError::new(CallCode::Internal, "the platform failed"))?
         };
@@ -165,28 +176,74 @@ impl Data {
             Err(CallError::invalid(format!("the document does not fit its collection's schema: {complaint}")))
         })
     }
+}
 
-    async fn schema(&self, app: AppId, collection: &str) -> Result<Option<Arc<Schema>>, CallError> {
-        let Some(version) = self.snapshot.schema_version(app, collection) else { return Ok(None) };
-        let key = (app, collection.to_owned());
-        if let Some((_, schema)) = self.schemas.kept().get(&key).filter(|(kept, _)| *kept == version) {
-            return Ok(Some(Arc::clone(schema)));
+/// The version of its collection's schema that a document was compared with before its change began, if it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Compared(Option<i64>);
+
+impl Data {
+    /// Whether documents of a collection must be like something.
+    pub(super) fn has_schema(&self, app: AppId, collection: &str) -> bool {
+        self.snapshot.schema_version(app, collection).is_some()
+    }
+
+    /// Compares what a change writes with its collection's schema, before a connection is taken for the change: one
+    /// that has a connection and its locks waits for nothing else. What a patch makes of a document shows only then;
+    /// its schema is made ready.
+    pub(crate) async fn compare_ahead(
+        &self,
+        access: &Access<'_>,
+        write: &Write<'_>,
+    ) -> Result<Compared, CallError> {
+        let (collection, data) = match *write {
+            Write::Create(Create { collection, data }) => (collection, Some(data)),
+            Write::Update(Update { collection, data, mode, .. }) => {
+                (collection, (mode == Mode::Replace).then_some(data))
+            }
+            Write::Delete(_) => return Ok(Compared::default()),
+        };
+        let Some(version) = self.snapshot.schema_version(access.app, collection) else {
+            return Ok(Compared::default());
+        };
+        let (version, schema) = match self.schemas.find(access.app, collection, version) {
+            Some(schema) => (version, schema),
+            None => {
+                let mut conn = self.acquire(access).await?;
+                let found = schemas::current(&mut conn, access.app, collection).await;
+                let found = conn.answered(found).map_err(|error| failed(&error))?;
+                // It was removed just now.
+                let Some(found) = found else { return Ok(Compared::default()) };
+                (found.version, self.schemas.keep(access.app, collection, &found)?)
+            }
+        };
+        let Some(data) = data else { return Ok(Compared::default()) };
+        self.schemas.compare(schema, data).await?;
+        Ok(Compared(Some(version)))
+    }
+
+    /// Refuses a document that is not as its collection's must be now, unless it was compared with that already. What
+    /// has to be read is read by the connection of the change.
+    pub(super) async fn check_schema(
+        &self,
+        conn: &mut PgConnection,
+        (app, collection): (AppId, &str),
+        data: &str,
+        compared: Compared,
+    ) -> Result<(), CallError> {
+        let Some(version) = self.snapshot.schema_version(app, collection) else { return Ok(()) };
+        if compared == Compared(Some(version)) {
+            return Ok(());
         }
-        let mut conn = self.acquire_for(app).await?;
-        let found = schemas::of_version(&mut conn, app, collection, version).await;
-        // It was changed just now; the document may be of before.
-        let Some(found) = found.map_err(|error| failed(&error))? else { return Ok(None) };
-        let schema = Schema::compile(&found).map_err(|error| {
-            tracing::error!(%error, app.id = %app, "a schema that was accepted cannot be used");
-            CallError::new(CallCode::Internal, "the collection's schema cannot be used")
-        })?;
-        let schema = Arc::new(schema);
-        let mut kept = self.schemas.kept();
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(key, (version, Arc::clone(&schema)));
-        Ok(Some(schema))
+        let schema = match self.schemas.find(app, collection, version) {
+            Some(schema) => schema,
+            None => {
+                let found = schemas::current(conn, app, collection).await.map_err(|error| failed(&error))?;
+                let Some(found) = found else { return Ok(()) };
+                self.schemas.keep(app, collection, &found)?
+            }
+        };
+        self.schemas.compare(schema, data).await
     }
 }
 

@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::in_flight::Share;
+
 /// Where the content of files goes.
 #[derive(Debug, Clone)]
 pub enum FileStorage {
@@ -118,15 +120,15 @@ impl Blobs {
 
     /// Removes the chunks of a blob that is nobody's. What it does not get to, the sweep does.
     pub(crate) fn remove_later(&self, blob: Uuid, chunks: usize) {
-        self.remove_after(None, blob, chunks);
+        self.remove_after(None, (blob, chunks), None);
     }
 
-    /// The same, when the one that is being stored is.
+    /// The same, when the one that is being stored is. The share is held until they are gone.
     pub(super) fn remove_after(
         &self,
         storing: Option<JoinHandle<object_store::Result<()>>>,
-        blob: Uuid,
-        chunks: usize,
+        (blob, chunks): (Uuid, usize),
+        share: Option<Share>,
     ) {
         // Without a runtime the process is about to end.
         if let (1.., Ok(runtime)) = (chunks, tokio::runtime::Handle::try_current()) {
@@ -137,6 +139,7 @@ impl Blobs {
                     let _ = storing.await;
                 }
                 blobs.remove(blob, chunks).await;
+                drop(share);
             });
         }
     }

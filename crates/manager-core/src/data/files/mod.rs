@@ -1,17 +1,21 @@
 //! Files: what is known of them is in the database, what is in them is not.
 
 pub(crate) mod blobs;
+pub(crate) mod in_flight;
 pub(crate) mod link;
 pub(crate) mod orphans;
 pub(crate) mod read;
+pub(crate) mod unclaimed;
 pub(crate) mod upload;
 
 use serde_json::json;
 use shared::call::{CallCode, CallError};
+use shared::id::AppId;
 use shared::limits::{FILE_NAME_BYTES_MAX, FILES_BYTES_MAX, FILES_LIST_MAX};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use self::unclaimed::Unclaimed;
 use self::upload::Upload;
 use super::watch::Change;
 use super::{Access, Data, Told, failed, name};
@@ -32,8 +36,8 @@ pub(crate) struct Labels<'a> {
 /// A change of one file. Its content has been taken in before.
 #[derive(Debug)]
 pub(crate) enum Write<'a> {
-    Create { collection: &'a str, labels: Labels<'a>, content: Stored },
-    Update { collection: &'a str, id: &'a str, labels: Labels<'a>, content: Option<Stored> },
+    Create { collection: &'a str, labels: Labels<'a>, content: Unclaimed },
+    Update { collection: &'a str, id: &'a str, labels: Labels<'a>, content: Option<Unclaimed> },
     Delete { collection: &'a str, id: &'a str },
 }
 
@@ -46,11 +50,19 @@ impl Write<'_> {
         }
     }
 
-    const fn content(&self) -> Option<&Stored> {
+    const fn content(&self) -> Option<&Unclaimed> {
         match self {
             Self::Create { content, .. } => Some(content),
             Self::Update { content, .. } => content.as_ref(),
             Self::Delete { .. } => None,
+        }
+    }
+
+    /// To be called right before the commit of what it came to. A commit that fails, or for which nobody waits any
+    /// more, may have happened all the same: the content then stays for the sweep, which looks.
+    pub(crate) fn claim(&self, wrote: &Wrote) {
+        if let Some(content) = self.content().filter(|_| wrote.file.is_some()) {
+            content.claim();
         }
     }
 }
@@ -65,10 +77,12 @@ pub(crate) struct Wrote {
     before: Option<FileRow>,
     /// Whether no row names the content any more that it had.
     is_content_unused: bool,
+    /// Bytes by which the app's files grow; below 0 when they shrink.
+    growth: i64,
 }
 
 impl Wrote {
-    const NOTHING: Self = Self { file: None, before: None, is_content_unused: false };
+    const NOTHING: Self = Self { file: None, before: None, is_content_unused: false, growth: 0 };
 
     pub(crate) const fn file(&self) -> Option<&FileRow> {
         self.file.as_ref()
@@ -89,8 +103,7 @@ impl Data {
             let used = store::files::usage(&mut conn, access.app).await;
             conn.answered(used).map_err(|error| failed(&error))?
         };
-        let room = u64::try_from(FILES_BYTES_MAX.saturating_sub(used)).unwrap_or(0);
-        Ok(Upload::new(self.blobs.clone(), room))
+        Ok(Upload::new(self.blobs.clone(), self.in_flight.begin(access.app, used)))
     }
 
     pub(crate) async fn file_head(
@@ -155,35 +168,22 @@ impl Data {
         access.begin()?;
         let mut told = Told::default();
         let wrote = self.file_apply(&mut tx, access, write, &mut told).await?;
-        tx.commit(told).await?;
-        if let Some(rehearsal) = access.rehearsal {
+        if let (Some(rehearsal), Some(content)) = (access.rehearsal, write.content()) {
             // Taken back in the end: what the file had before it keeps, and what it has now goes.
-            if let Some(content) = write.content() {
-                rehearsal.note_content(content.blob, content.chunks.len() / 32);
-            }
+            let stored = content.stored();
+            rehearsal.note_content(stored.blob, stored.chunks.len() / 32);
+        }
+        write.claim(&wrote);
+        tx.commit(told).await?;
+        if access.rehearsal.is_some() {
             return Ok(wrote.file);
         }
-        Ok(self.file_done(wrote))
+        Ok(self.file_done(access.app, wrote))
     }
 
-    /// Carries out a change as a part of a transaction, behind whose commit what is told is to be handed
-    /// over and [`Self::file_done`] to be called.
+    /// Carries out a change as a part of a transaction. Before its commit [`Write::claim`] is to be called; behind it
+    /// what is told is to be handed over, and [`Self::file_done`] to be called.
     pub(crate) async fn file_apply(
-        &self,
-        conn: &mut PgConnection,
-        access: &Access<'_>,
-        write: &Write<'_>,
-        told: &mut Told,
-    ) -> Result<Wrote, CallError> {
-        let applied = self.file_apply_and_tell(conn, access, write, told).await;
-        let has_file = applied.as_ref().is_ok_and(|wrote| wrote.file.is_some());
-        if let Some(content) = write.content().filter(|_| !has_file) {
-            self.blobs.remove_later(content.blob, content.chunks.len() / 32);
-        }
-        applied
-    }
-
-    async fn file_apply_and_tell(
         &self,
         conn: &mut PgConnection,
         access: &Access<'_>,
@@ -211,9 +211,10 @@ impl Data {
         Ok(wrote)
     }
 
-    /// To be called when a change has been committed: removes the content that no row names any more, and
-    /// answers the file, as it is or was.
-    pub(crate) fn file_done(&self, wrote: Wrote) -> Option<FileRow> {
+    /// To be called when a change of an app's file has been committed: removes the content that no row names any
+    /// more, and answers the file, as it is or was.
+    pub(crate) fn file_done(&self, app: AppId, wrote: Wrote) -> Option<FileRow> {
+        self.in_flight.note_growth(app, wrote.growth);
         if let Some(old) = wrote.before.filter(|_| wrote.is_content_unused) {
             self.blobs.remove_later(old.blob, old.chunks.len() / 32);
         }
@@ -229,25 +230,26 @@ async fn apply(conn: &mut PgConnection, access: &Access<'_>, write: &Write<'_>) 
             let (Some(name), Some(content_type)) = (labels.name, labels.content_type) else {
                 return Err(CallError::invalid("a file has a name and a content_type"));
             };
-            let row = store::files::insert(conn, access.app, collection, (name, content_type), content)
+            let stored = content.stored();
+            let row = store::files::insert(conn, access.app, collection, (name, content_type), stored)
                 .await
                 .map_err(|error| failed(&error))?;
-            count(conn, access, content.size, 1).await?;
-            Ok(Wrote { file: Some(row), ..Wrote::NOTHING })
+            count(conn, access, stored.size, 1).await?;
+            Ok(Wrote { file: Some(row), growth: stored.size, ..Wrote::NOTHING })
         }
         Write::Update { collection, id, labels, content } => {
             check_labels(*labels)?;
-            update(conn, access, (collection, id), *labels, content.as_ref()).await
+            update(conn, access, (collection, id), *labels, content.as_ref().map(Unclaimed::stored)).await
         }
         Write::Delete { collection, id } => {
             let Ok(id) = Uuid::parse_str(id) else { return Ok(Wrote::NOTHING) };
             let old = store::files::delete(conn, access.app, collection, id)
                 .await
                 .map_err(|error| failed(&error))?;
-            if let Some(old) = &old {
-                count(conn, access, -old.size, -1).await?;
-            }
-            Ok(Wrote { file: old.clone(), before: old, is_content_unused: true })
+            let Some(old) = old else { return Ok(Wrote::NOTHING) };
+            count(conn, access, -old.size, -1).await?;
+            let growth = -old.size;
+            Ok(Wrote { file: Some(old.clone()), before: Some(old), is_content_unused: true, growth })
         }
     }
 }
@@ -267,8 +269,9 @@ async fn update(
     let row = store::files::update(conn, access.app, collection, id, names, &stored)
         .await
         .map_err(|error| failed(&error))?;
-    count(conn, access, stored.size - old.size, 0).await?;
-    Ok(Wrote { file: Some(row), before: Some(old), is_content_unused: content.is_some() })
+    let growth = stored.size - old.size;
+    count(conn, access, growth, 0).await?;
+    Ok(Wrote { file: Some(row), before: Some(old), is_content_unused: content.is_some(), growth })
 }
 
 /// What a handler sees of a file, as JSON text.
@@ -307,7 +310,10 @@ async fn count(conn: &mut PgConnection, access: &Access<'_>, size: i64, files: i
 }
 
 fn no_room() -> CallError {
-    let message = format!("the files of an app have {FILES_BYTES_MAX} bytes together at most");
+    let message = format!(
+        "the files of an app, with what is on its way in, have {FILES_BYTES_MAX} bytes together at most: delete some, \
+         or wait until other uploads have ended"
+    );
     CallError::new(CallCode::BudgetExhausted, message)
 }
 

@@ -9,6 +9,8 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::blobs::Blobs;
+use super::in_flight::Share;
+use super::unclaimed::Unclaimed;
 use super::{no_room, storage_failed};
 use crate::store::files::Stored;
 
@@ -20,8 +22,8 @@ pub(super) const CHUNK_BYTES: usize = 1 << 20;
 pub(crate) struct Upload {
     blobs: Blobs,
     blob: Uuid,
-    /// Longest content that there is room for.
-    room: u64,
+    /// Of the app's room, with what is still in memory.
+    share: Share,
     buffer: Vec<u8>,
     size: u64,
     whole: Sha256,
@@ -31,11 +33,11 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(blobs: Blobs, room: u64) -> Self {
+    pub(super) fn new(blobs: Blobs, share: Share) -> Self {
         // Nobody can guess it, and it says nothing.
         let blob = Uuid::new_v4();
         let (buffer, whole, chunks) = (Vec::new(), Sha256::new(), Vec::new());
-        Self { blobs, blob, room, buffer, size: 0, whole, chunks, storing: None }
+        Self { blobs, blob, share, buffer, size: 0, whole, chunks, storing: None }
     }
 
     pub(crate) async fn write(&mut self, mut content: &[u8]) -> Result<(), CallError> {
@@ -44,7 +46,7 @@ impl Upload {
             let message = format!("a file has {FILE_BYTES_MAX} bytes at most");
             return Err(CallError::new(CallCode::TooLarge, message));
         }
-        if self.size > self.room {
+        if !self.share.take(content.len()) {
             return Err(no_room());
         }
         self.whole.update(content);
@@ -59,18 +61,19 @@ impl Upload {
     }
 
     /// All of it is stored: what is left to be done is a row.
-    pub(crate) async fn finish(mut self) -> Result<Stored, CallError> {
+    pub(crate) async fn finish(mut self) -> Result<Unclaimed, CallError> {
         if !self.buffer.is_empty() {
             self.store_chunk().await?;
         }
         self.stored().await?;
-        Ok(Stored {
+        let stored = Stored {
             blob: self.blob,
             size: i64::try_from(self.size).unwrap_or(i64::MAX),
             checksum: self.whole.finalize_reset().into(),
             chunk_bytes: i32::try_from(CHUNK_BYTES).unwrap_or(i32::MAX),
             chunks: std::mem::take(&mut self.chunks),
-        })
+        };
+        Ok(Unclaimed::new(self.blobs.clone(), stored, self.share.hand_over()))
     }
 
     async fn store_chunk(&mut self) -> Result<(), CallError> {
@@ -101,6 +104,42 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.blobs.remove_after(self.storing.take(), self.blob, self.chunks.len() / 32);
+        let chunks = self.chunks.len() / 32;
+        self.blobs.remove_after(self.storing.take(), (self.blob, chunks), Some(self.share.hand_over()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::AppId;
+    use shared::limits::FILES_BYTES_MAX;
+
+    use super::*;
+    use crate::data::files::blobs::FileStorage;
+    use crate::data::files::in_flight::InFlight;
+
+    fn upload(share: Share) -> Upload {
+        Upload::new(Blobs::open(&FileStorage::Memory).unwrap(), share)
+    }
+
+    #[tokio::test]
+    async fn the_longest_content_is_taken_and_one_byte_more_refused() {
+        let mut upload = upload(InFlight::default().begin(AppId::new(), 0));
+        upload.size = FILE_BYTES_MAX - 1;
+        upload.write(b"x").await.unwrap();
+        assert_eq!(upload.write(b"x").await.unwrap_err().code, CallCode::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn attack_22_contents_that_each_fit_and_together_do_not() {
+        let (in_flight, app) = (InFlight::default(), AppId::new());
+        let begin = || upload(in_flight.begin(app, FILES_BYTES_MAX - 10));
+        let (mut first, mut second) = (begin(), begin());
+        first.write(b"123456").await.unwrap();
+        assert_eq!(second.write(b"12345").await.unwrap_err().code, CallCode::BudgetExhausted);
+        drop(second);
+        let mut third = begin();
+        third.write(b"1234").await.unwrap();
+        assert_eq!(third.write(b"5").await.unwrap_err().code, CallCode::BudgetExhausted);
     }
 }

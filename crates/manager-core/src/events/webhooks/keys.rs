@@ -41,7 +41,7 @@ pub(super) async fn of_trigger(
     let mut keys = Vec::with_capacity(config.secrets.len());
     for secret in store::secrets::sealed_by_names(conn, trigger.app, &config.secrets).await? {
         let place = secrets::place(trigger.app, &secret.name);
-        let opened = vault.unseal(conn, place, &secret.sealed).await?;
+        let opened = vault.unseal_row(place, &secret.sealed, &secret.key)?;
         keys.extend(of_secret(config.provider, &opened));
     }
     Ok(keys)

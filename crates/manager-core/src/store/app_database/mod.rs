@@ -5,6 +5,8 @@
 //! that it was told is remembered, so that the next call of the same app costs nothing. One that was told of no app
 //! sees no row.
 
+mod places;
+
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,17 +16,17 @@ use shared::id::AppId;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use self::places::{Place, Places};
 use super::row_security::{self, ROW_SECURITY_ROLE, RowSecurity};
 use super::{ACQUIRE_TIMEOUT, Database};
 
 /// Connections on which scripts' calls are carried out, beside those of the platform: whatever scripts do,
 /// people who administer the server still get one.
 const CONNECTIONS_MAX: usize = 8;
-/// Longest time for one statement of a script: its data is made for reads of a millisecond.
-const STATEMENT_TIMEOUT: &str = "5s";
+/// Longest time for one statement of a script, waiting for locks included: its data is made for reads of a millisecond.
+pub(crate) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a statement that nobody waits for any more may keep its connection: somewhat longer than it may run.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before a server that is starting is asked again.
@@ -39,7 +41,7 @@ pub(crate) struct AppDatabase {
 #[derive(Debug)]
 struct Shared {
     options: PgConnectOptions,
-    room: Arc<Semaphore>,
+    places: Arc<Places>,
     /// The one that came back last is at the end.
     idle: Mutex<Vec<Told>>,
 }
@@ -68,7 +70,7 @@ enum State {
 pub(crate) struct AppConnection {
     /// Taken when it is dropped.
     told: Option<Told>,
-    room: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     shared: Arc<Shared>,
 }
 
@@ -80,9 +82,10 @@ impl AppDatabase {
     /// Puts the wall up where the database lets us; where it does not, there is the first one only. Connects when
     /// somebody comes.
     pub(crate) async fn open(owner: &Database, options: PgConnectOptions) -> sqlx::Result<Self> {
+        let longest = format!("{}s", STATEMENT_TIME_MAX.as_secs());
         let options = options.options([
-            ("statement_timeout", STATEMENT_TIMEOUT),
-            ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+            ("statement_timeout", longest.as_str()),
+            ("idle_in_transaction_session_timeout", longest.as_str()),
         ]);
         let options = match row_security::raise(owner).await? {
             RowSecurity::Holds => {
@@ -94,26 +97,29 @@ impl AppDatabase {
                 options
             }
         };
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { shared: Arc::new(Shared { options, room, idle: Mutex::default() }) })
+        let places = Arc::new(Places::new(CONNECTIONS_MAX));
+        Ok(Self { shared: Arc::new(Shared { options, places, idle: Mutex::default() }) })
     }
 
     /// A connection for statements that stand alone. None is tried out before it is used, because calls come by
-    /// the thousand: one that has died fails once.
+    /// the thousand: one that has died fails once. Who has one asks for no second one: all could wait for each other.
     pub(crate) async fn acquire(&self, app: AppId) -> sqlx::Result<AppConnection> {
+        let until = Instant::now() + ACQUIRE_TIMEOUT;
+        let place = timeout_at(until, self.shared.places.take(app)).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.ok_or(sqlx::Error::PoolClosed)?;
         let acquiring = async {
-            let room = Arc::clone(&self.shared.room).acquire_owned().await;
-            let room = room.map_err(|_| sqlx::Error::PoolClosed)?;
             let told = match self.shared.take(app) {
                 Some(told) => told,
                 None => Told { conn: connect(&self.shared.options).await?, app: None, state: State::Quiet },
             };
             let shared = Arc::clone(&self.shared);
-            let mut conn = AppConnection { told: Some(told), room: Some(room), shared };
+            let mut conn = AppConnection { told: Some(told), place: Some(place), shared };
             conn.tell(app).await?;
             Ok(conn)
         };
-        timeout(ACQUIRE_TIMEOUT, acquiring).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        // There was a place, so it is the database that does not answer.
+        let silent = |_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()));
+        timeout_at(until, acquiring).await.unwrap_or_else(silent)
     }
 
     pub(crate) async fn begin(&self, app: AppId) -> sqlx::Result<AppTransaction> {
@@ -126,10 +132,7 @@ impl AppDatabase {
 
     /// Waits for those that are in use, and ends all.
     pub(crate) async fn close(&self) {
-        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        // An error says that it is closed already.
-        let _in_use = self.shared.room.acquire_many(all).await;
-        self.shared.room.close();
+        self.shared.places.close().await;
         let idle = std::mem::take(&mut *self.shared.idle());
         for told in idle {
             // A server that is gone has ended it.
@@ -217,7 +220,8 @@ impl DerefMut for AppConnection {
 
 impl Drop for AppConnection {
     fn drop(&mut self) {
-        let (Some(told), Some(room)) = (self.told.take(), self.room.take()) else { return };
+        // Its place is free when it is: who gets that finds this one, if it is still good.
+        let (Some(told), Some(place)) = (self.told.take(), self.place.take()) else { return };
         if told.state == State::Quiet {
             self.shared.idle().push(told);
             return;
@@ -227,7 +231,7 @@ impl Drop for AppConnection {
         let shared = Arc::clone(&self.shared);
         runtime.spawn(async move {
             shared.settle(told).await;
-            drop(room);
+            drop(place);
         });
     }
 }

@@ -1,11 +1,13 @@
 use std::future::ready;
 use std::str::FromStr;
 
+use shared::call::CallCode;
 use shared::host_call::kv::Key;
 use sqlx::AssertSqlSafe;
 
 use super::*;
 use crate::data::docs::query::Query;
+use crate::data::failed;
 use crate::store;
 
 const KEY: Key<'_> = Key { collection: "c", key: "k" };
@@ -184,6 +186,20 @@ async fn a_connection_is_asked_whether_it_is_at_rest_only_when_nobody_has_waited
     drop(conn);
     assert_eq!(at_rest(), 0, "what runs on it is waited for");
     world.at_rest(1).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_asks_too_much_of_the_database_is_told_so_and_not_that_it_is_away() {
+    let world = World::new().await;
+    let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+    assert_eq!(one::<String>(&mut conn, "select current_setting('statement_timeout')").await, "5s");
+    changed(&mut conn, "set statement_timeout = '10ms'".into()).await.unwrap();
+    let error = changed(&mut conn, "select pg_sleep(60)".into()).await.unwrap_err();
+    let told = failed(&error);
+    assert_eq!(told.code, CallCode::BudgetExhausted);
+    assert!(told.message.contains("5 s") && told.message.contains("index"), "{told}");
+    drop(conn);
     world.end().await;
 }
 

@@ -31,21 +31,24 @@ pub(crate) async fn versions(conn: &mut PgConnection) -> sqlx::Result<Versions> 
     Ok(versions)
 }
 
-/// A schema, if it is still of this version.
-pub(crate) async fn of_version(
+/// A schema to compare with.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub(crate) struct Versioned {
+    pub(crate) version: i64,
+    pub(crate) schema: Value,
+}
+
+/// A collection's schema as it is now.
+pub(crate) async fn current(
     conn: &mut PgConnection,
     app: AppId,
     collection: &str,
-    version: i64,
-) -> sqlx::Result<Option<Value>> {
-    sqlx::query_scalar(
-        "select schema from doc_schemas where app_id = $1 and collection = $2 and version = $3",
-    )
-    .bind(app)
-    .bind(collection)
-    .bind(version)
-    .fetch_optional(conn)
-    .await
+) -> sqlx::Result<Option<Versioned>> {
+    sqlx::query_as("select version, schema from doc_schemas where app_id = $1 and collection = $2")
+        .bind(app)
+        .bind(collection)
+        .fetch_optional(conn)
+        .await
 }
 
 pub(crate) async fn get(

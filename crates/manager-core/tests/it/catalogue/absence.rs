@@ -137,40 +137,42 @@ async fn attack_24_asking_whether_another_app_has_something() {
     }
 }
 
-/// A difference that is there is there whenever one looks; what else the machine does comes and goes.
+/// A difference that is there is there in most rounds; what else the machine does comes and goes. So each round
+/// compares its medians, and the median of what they say is looked at.
 #[tokio::test]
 async fn attack_24_taking_the_time_of_what_another_app_has() {
-    const ROUNDS: usize = 12;
-    const CALLS: usize = 250;
+    const ROUNDS: usize = 11;
+    const CALLS: usize = 100;
+    const BOUND: f64 = 0.1;
     let api = TestApi::start().await;
     api.post("/apps", json!({ "slug": "other" })).await.is(201);
     let pairs = pairs(&api, "default").await;
     let timed = [HostOp::KvGet, HostOp::DocsGet, HostOp::FilesHead, HostOp::SecretsGet, HostOp::UsersGet];
     for Pair { op, aimed, .. } in pairs.iter().filter(|pair| timed.contains(&pair.op)) {
-        let mut least = f64::INFINITY;
+        let mut ratios = Vec::with_capacity(ROUNDS);
         for _ in 0..ROUNDS {
             // Each round is another execution, which has rows to read.
             let thief = thief(&api, "other").await;
             let mut times = [Vec::with_capacity(CALLS), Vec::with_capacity(CALLS)];
-            for _ in 0..CALLS {
-                for (args, times) in aimed.iter().zip(&mut times) {
+            for call in 0..CALLS {
+                // Neither is always the first of the two.
+                for at in [call % 2, 1 - call % 2] {
+                    let args = aimed[at].clone();
                     let since = Instant::now();
-                    thief.forge(*op, args.clone()).await;
-                    times.push(since.elapsed().as_secs_f64());
+                    thief.forge(*op, args).await;
+                    times[at].push(since.elapsed().as_secs_f64());
                 }
             }
             let [theirs, nobodys] = times.map(median);
-            least = least.min((theirs / nobodys - 1.0).abs());
-            if least < 0.05 {
-                break;
-            }
+            ratios.push(theirs / nobodys);
         }
-        eprintln!("| 24 {op:?} | the medians differ by less than 5 % | {:.1} % |", least * 100.0);
-        assert!(least < 0.05, "{op:?}: the medians differ by {:.1} %", least * 100.0);
+        let differ = (median(ratios) - 1.0).abs();
+        eprintln!("| 24 {op:?} | the medians differ by less than 10 % | {:.1} % |", differ * 100.0);
+        assert!(differ < BOUND, "{op:?}: the medians differ by {:.1} %", differ * 100.0);
     }
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }

@@ -1,0 +1,136 @@
+//! The few connections that the calls of all scripts share: no call takes two, and no app takes those of the others.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::json;
+use shared::host_call::HostOp;
+use shared::host_call::atomic::{Commit, Op};
+use shared::host_call::docs::{Create, Created, Mode, Update};
+use shared::host_call::kv::{Condition, Set};
+use shared::wire::codec;
+use sqlx::postgres::PgConnection;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::calls::Script;
+use crate::harness::TestApi;
+use crate::neighbour::Neighbour;
+use crate::outbox::eventually;
+
+/// Executions of one app at once: twice as many as there are connections, and half of the slots of two workers.
+const EXECUTIONS: usize = 16;
+const SCHEMA: &str = "/apps/default/doc-schemas/orders";
+const SET: Set<'_> =
+    Set { collection: "c", key: "locked", value: "1", ttl_ms: 0, condition: Condition::None };
+
+fn bytes<T: Serialize>(args: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_body(&mut bytes, args);
+    bytes
+}
+
+async fn run(conn: &mut PgConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(conn).await.unwrap();
+}
+
+/// Waits until at least so many statements wait for a lock.
+async fn are_stuck(api: &TestApi, statements: i64) -> i64 {
+    let sql = "select count(*) from pg_stat_activity
+               where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("statements wait for the lock", || async {
+        let stuck: i64 = api.database.scalar(sql).await;
+        (stuck >= statements).then_some(stuck)
+    })
+    .await
+}
+
+/// Each would wait for a second connection while it has one, of which there are fewer than writes.
+#[tokio::test]
+async fn writes_at_once_need_one_connection_each_when_nobody_has_read_their_schema() {
+    let api = TestApi::start().await;
+    let mut neighbour = Neighbour::beside(&api).await;
+    let script = Script::of(&api, "default").await;
+    let create = Create { collection: "orders", data: r#"{"total":1}"# };
+    let made = script.call(HostOp::DocsCreate, &create).await.unwrap();
+    let id = made.read::<Created<'_>>().id.to_owned();
+    let data = r#"{"note":"n"}"#;
+    let patch = Update { collection: "orders", id: &id, data, mode: Mode::Merge, if_version: None };
+    let schema = json!({ "schema": { "required": ["total"] } });
+    for (op, args) in [
+        (HostOp::DocsCreate, bytes(&create)),
+        (HostOp::DocsUpdate, bytes(&patch)),
+        (HostOp::AtomicCommit, bytes(&Commit { ops: vec![Op::DocsCreate(create)] })),
+    ] {
+        // Of another version than what was read before.
+        api.call("PUT", SCHEMA, Some(schema.clone())).await.is(200);
+        let writes = join_all((0..EXECUTIONS).map(|_| script.call_bytes(op, args.clone())));
+        let (answers, ()) = tokio::join!(writes, neighbour.is_well());
+        for answer in answers {
+            assert_eq!(answer.map(drop), Ok(()), "{op:?}");
+        }
+    }
+    neighbour.leave().await;
+}
+
+#[tokio::test]
+async fn a_schema_that_comes_while_a_write_waits_holds_for_it() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let create = Create { collection: "orders", data: r#"{"total":1}"# };
+    let put = async |member: &str| {
+        let schema = json!({ "schema": { "required": [member] } });
+        api.call("PUT", SCHEMA, Some(schema)).await.is(200);
+    };
+    put("total").await;
+    let made = script.call(HostOp::DocsCreate, &create).await.unwrap();
+    let id = made.read::<Created<'_>>().id.to_owned();
+    let mut lock = api.database.connect().await;
+    run(&mut lock, "begin; select from docs for update").await;
+    let waiting = tokio::spawn(async move {
+        let data = r#"{"total":2}"#;
+        let replace = Update { collection: "orders", id: &id, data, mode: Mode::Replace, if_version: None };
+        script.call(HostOp::DocsUpdate, &replace).await.map(drop)
+    });
+    are_stuck(&api, 1).await;
+    put("sum").await;
+    run(&mut lock, "rollback").await;
+    assert_eq!(waiting.await.unwrap(), Err("invalid_argument".into()));
+}
+
+/// What they wait for stands for anything that takes the database long, such as a search without an index.
+#[tokio::test]
+async fn attack_two_apps_whose_statements_keep_every_connection_that_they_get() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let mut neighbour = Neighbour::beside(&api).await;
+    let apps = [("default", api.app_id("default").await), ("other", api.app_id("other").await)];
+    for (slug, app) in apps {
+        Script::of_app(&api, app, slug).call(HostOp::KvSet, &SET).await.unwrap();
+    }
+    let mut lock = api.database.connect().await;
+    run(&mut lock, "begin; select from kv where key = 'locked' for update").await;
+    let mut attack = JoinSet::new();
+    for (slug, app) in apps {
+        for _ in 0..EXECUTIONS {
+            let script = Script::of_app(&api, app, slug);
+            attack.spawn(async move { script.call(HostOp::KvSet, &SET).await.map(drop) });
+        }
+    }
+    let stuck = are_stuck(&api, 6).await;
+    for _ in 0..20 {
+        let asked = timeout(Duration::from_secs(2), neighbour.is_well()).await;
+        asked.expect("the neighbour waits for what others hold");
+    }
+    let well = neighbour.leave().await;
+    eprintln!("| – {:<23} | {:<48} | {stuck} |", "slow statements", "6 of 8 connections for two apps");
+    eprintln!("| – {:<23} | {:<48} | {well} |", "another app", "finds what it keeps");
+    assert_eq!(stuck, 6);
+    run(&mut lock, "rollback").await;
+    while let Some(done) = attack.join_next().await {
+        // On a machine that was busy some have waited too long.
+        let code = done.unwrap().err();
+        assert!(matches!(code.as_deref(), None | Some("budget_exhausted" | "unavailable")), "{code:?}");
+    }
+}
