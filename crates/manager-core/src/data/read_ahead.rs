@@ -58,7 +58,7 @@ struct First {
 #[derive(Debug)]
 struct Habit {
     last: Keys,
-    /// Of these, those that the run before had too.
+    /// Of these, those that the run before had too. No key is there twice.
     sure: Keys,
 }
 
@@ -111,7 +111,7 @@ struct Run {
     /// The number of the call that goes on with it.
     next_call: u32,
     collection: Box<str>,
-    /// What was asked for, each key once for each moment.
+    /// What was asked for, each key once in each moment.
     read: Vec<Box<str>>,
     read_bytes: usize,
     /// What will be asked for, in order.
@@ -150,7 +150,7 @@ impl Reader {
     fn step(&self, number: u32, key: &Key<'_>, now: Instant) -> Step {
         let mut run = self.lock();
         if run.next_call != number || *run.collection != *key.collection {
-            self.learn(&mut run);
+            self.learn(&run);
             let sure = self.foresight.after(&self.first(key.collection, key.key));
             *run = Run { collection: key.collection.into(), sure, ..Run::default() };
         }
@@ -175,11 +175,15 @@ impl Reader {
         self.lock().moment = Some(Moment { since, values });
     }
 
-    fn learn(&self, run: &mut Run) {
-        if run.read.len() >= RUN_MIN
-            && let Some(key) = run.read.first()
-        {
-            self.foresight.learn(self.first(&run.collection, key), &run.read);
+    fn learn(&self, run: &Run) {
+        let Some(key) = run.read.first() else {
+            return;
+        };
+        let mut seen = HashSet::new();
+        let read: Vec<Box<str>> = run.read.iter().filter(|key| seen.insert(&***key)).cloned().collect();
+        // A short one tells that what was sure is not any more.
+        if read.len() >= RUN_MIN || !run.sure.is_empty() {
+            self.foresight.learn(self.first(&run.collection, key), &read);
         }
     }
 
@@ -194,8 +198,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut run = std::mem::take(&mut *self.lock());
-        self.learn(&mut run);
+        self.learn(&self.lock());
     }
 }
 
@@ -231,7 +234,7 @@ impl Data {
         };
         if others.is_empty() {
             let value = self.kv_get(&access, key).await?;
-            reader.keep(now, HashMap::from([(key.key.into(), Kept { value: value.clone(), is_used: true })]));
+            reader.keep(now, asked_for(key, value.as_ref()));
             return Ok(value);
         }
         access.take_rows(1)?;
@@ -241,7 +244,7 @@ impl Data {
         let mut found: HashMap<String, Option<String>> =
             conn.answered(found).map_err(|error| failed(&error))?.into_iter().collect();
         let value = found.remove(key.key).flatten();
-        let mut values = HashMap::from([(key.key.into(), Kept { value: value.clone(), is_used: true })]);
+        let mut values = asked_for(key, value.as_ref());
         for key in others {
             match found.remove(&*key) {
                 // Too long to be read for nothing.
@@ -252,6 +255,14 @@ impl Data {
         reader.keep(now, values);
         Ok(value)
     }
+}
+
+/// The beginning of a moment: the value that was asked for, unless it is too long to be kept for another time.
+fn asked_for(key: &Key<'_>, value: Option<&String>) -> HashMap<Box<str>, Kept> {
+    if value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
+        return HashMap::new();
+    }
+    HashMap::from([(key.key.into(), Kept { value: value.cloned(), is_used: true })])
 }
 
 #[cfg(test)]
@@ -302,7 +313,6 @@ mod tests {
             let ahead = run(&reader(&foresight, script), &["a", &own, "c", "d"], now);
             assert_eq!(ahead, if n < 2 { vec![] } else { vec!["c", "d"] });
         }
-        assert_eq!(run(&reader(&foresight, script), &["a"], now).len(), 2);
         assert!(run(&reader(&foresight, script), &["a", "x", "y"], now).len() == 2);
         assert!(run(&reader(&foresight, script), &["a", "x", "z"], now).is_empty(), "it reads others now");
     }
@@ -327,6 +337,21 @@ mod tests {
         assert_eq!(asked(3, MOMENT_MAX / 2), Step::Answer(None));
         assert_eq!(asked(3, MOMENT_MAX), Step::Read(vec!["d".into()]));
         assert_eq!(asked(4, MOMENT_MAX / 2), Step::Read(vec![]), "the third call was another one");
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_read_ahead_once() {
+        let (foresight, script, now) = (Arc::default(), ScriptId::new(), Instant::now());
+        let runs = [(); 3].map(|()| run(&reader(&foresight, script), &["a", "b", "a", "c", "b"], now));
+        assert_eq!(runs[2], ["b", "c"]);
+    }
+
+    #[test]
+    fn a_row_that_is_not_gone_on_with_is_unlearned() {
+        let (foresight, script, now) = (Arc::default(), ScriptId::new(), Instant::now());
+        let runs =
+            [&KEYS[..], &KEYS, &KEYS[..1], &KEYS].map(|keys| run(&reader(&foresight, script), keys, now));
+        assert_eq!(runs, [vec![], vec![], vec!["b", "c", "d"], vec![]]);
     }
 
     #[test]
