@@ -51,6 +51,16 @@ impl Staff {
         tenancy::place(desks, job.tenant, self.share)
     }
 
+    /// Whether the worker that a maker's job is given is one beyond those for load, and leaves after it: when load has all of
+    /// its own, or the tenant its share.
+    pub(super) fn is_kept(&self, connections: &[Connection], worker: &Connection, job: &Job) -> bool {
+        if self.kept == 0 || !job.is_for_maker || worker.tenant.is_some() {
+            return false;
+        }
+        let own = connections.iter().filter(|c| c.tenant == Some(job.tenant) && !c.retiring).count();
+        own >= self.share || self.is_full(connections)
+    }
+
     /// Fills a vacancy, if there is one.
     pub(super) const fn hire(&mut self) -> bool {
         let is_vacant = self.hired < self.wanted;
@@ -103,8 +113,10 @@ impl Staff {
         for job in waiting.fronts() {
             let (tenant, is_for_maker) = (job.tenant, job.is_for_maker && self.kept > 0);
             let has = connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring).count();
-            if (is_for_maker || has < self.share) && !wants.iter().any(|want| want.tenant == tenant) {
-                wants.push(Want { tenant, has, is_for_maker });
+            match wants.iter_mut().find(|want| want.tenant == tenant) {
+                Some(want) => want.is_for_maker |= is_for_maker,
+                None if is_for_maker || has < self.share => wants.push(Want { tenant, has, is_for_maker }),
+                None => {}
             }
         }
         wants.sort_by_key(|want| (!want.is_for_maker, want.has));

@@ -365,11 +365,11 @@ impl State {
             at_us: i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX),
             seed: self.seeds.next(),
         };
-        let is_full = job.is_for_maker && self.staff.is_full(&self.connections);
+        let is_kept = self.staff.is_kept(&self.connections, &self.connections[at], &job);
         let connection = &mut self.connections[at];
         let (tenant, was_idle) = (job.tenant, connection.is_idle());
         // It leaves when it has done this job, or load would have it next.
-        connection.is_kept = is_full && connection.tenant.is_none();
+        connection.is_kept = is_kept;
         connection.retiring |= connection.is_kept;
         connection.start(job, start);
         // One that waits for its turn is woken when it has it.
