@@ -118,15 +118,15 @@ async fn attack_two_apps_whose_statements_keep_every_connection_that_they_get() 
             attack.spawn(async move { script.call(HostOp::KvSet, &SET).await.map(drop) });
         }
     }
-    let stuck = are_stuck(&api, 6).await;
+    let stuck = are_stuck(&api, 8).await;
     for _ in 0..20 {
         let asked = timeout(Duration::from_secs(2), neighbour.is_well()).await;
         asked.expect("the neighbour waits for what others hold");
     }
     let well = neighbour.leave().await;
-    eprintln!("| – {:<23} | {:<48} | {stuck} |", "slow statements", "6 of 8 connections for two apps");
+    eprintln!("| – {:<23} | {:<48} | {stuck} |", "slow statements", "8 or 9 of 12 connections for two apps");
     eprintln!("| – {:<23} | {:<48} | {well} |", "another app", "finds what it keeps");
-    assert_eq!(stuck, 6);
+    assert!((8..=9).contains(&stuck), "{stuck}");
     run(&mut lock, "rollback").await;
     while let Some(done) = attack.join_next().await {
         // On a machine that was busy some have waited too long.

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 /// As many as PiCloud has for what scripts ask.
-const CONNECTIONS_MAX: u32 = 8;
+const CONNECTIONS_MAX: u32 = 12;
 /// Reads of one request that reads often.
 const READS: usize = 100;
 

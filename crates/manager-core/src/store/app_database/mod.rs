@@ -23,8 +23,8 @@ use super::row_security::{self, ROW_SECURITY_ROLE, RowSecurity};
 use super::{ACQUIRE_TIMEOUT, Database};
 
 /// Connections on which scripts' calls are carried out, beside those of the platform: whatever scripts do,
-/// people who administer the server still get one.
-const CONNECTIONS_MAX: usize = 8;
+/// people who administer the server still get one. An app that is alone gets half of them.
+const CONNECTIONS_MAX: usize = 12;
 /// Longest time for one statement of a script, waiting for locks included: its data is made for reads of a millisecond.
 pub(crate) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a statement that nobody waits for any more may keep its connection: somewhat longer than it may run.
