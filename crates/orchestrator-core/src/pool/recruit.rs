@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
+use shared::wire::process_limits::data_bytes;
 use shared::wire::worker::Layers;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
@@ -180,12 +181,14 @@ impl Recruiter {
         let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config)).await;
         let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
             // The process is ours until it is waited for, so this is about no other.
-            let isolation = verify::verify(process.id(), hello.layers, self.config.mode)?;
+            let slots = hello.slots.min(self.config.slots_per_worker);
+            let memory = data_bytes(slots, self.config.image_cache_bytes);
+            let isolation = verify::verify(process.id(), hello.layers, self.config.mode, memory)?;
             if is_outside && self.config.mode == Mode::Strict {
                 return Err(HelloError::Ungrouped);
             }
             let socket = stream.into_std().and_then(Socket::new).map_err(HelloError::Silent)?;
-            Ok((socket, hello.slots.min(self.config.slots_per_worker), isolation))
+            Ok((socket, slots, isolation))
         });
         match verified {
             Ok((socket, slots, isolation)) => Ok(ReadyWorker { process, socket, slots, isolation, group }),

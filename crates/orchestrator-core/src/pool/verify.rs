@@ -63,12 +63,17 @@ pub enum VerifyError {
     Threads(String),
 }
 
-/// Compares what a worker claims with `/proc`.
-pub(super) fn verify(pid: u32, claimed: Layers, mode: Mode) -> Result<Isolation, VerifyError> {
+/// Compares what a worker claims with `/proc`. `data_bytes` is the writable memory that its slots can need.
+pub(super) fn verify(
+    pid: u32,
+    claimed: Layers,
+    mode: Mode,
+    data_bytes: u64,
+) -> Result<Isolation, VerifyError> {
     if mode.has_walls() && !claimed.contains(Layers::SYSTEM_CALL_FILTER) {
         return Err(VerifyError::Unfiltered);
     }
-    let process = Process { dir: PathBuf::from(format!("/proc/{pid}")) };
+    let process = Process { dir: PathBuf::from(format!("/proc/{pid}")), data_bytes };
     let Ok(status) = process.read("status") else {
         // Mounted so that users see only processes they may trace, and nobody may trace a worker.
         return Ok(Isolation { claimed, confirmed: Layers::NONE });
@@ -99,6 +104,7 @@ enum Seen {
 
 struct Process {
     dir: PathBuf,
+    data_bytes: u64,
 }
 
 impl Process {
@@ -165,7 +171,7 @@ impl Process {
     }
 
     fn limits(&self) -> Seen {
-        self.read("limits").map_or(Seen::Hidden, |limits| compare_limits(&limits))
+        self.read("limits").map_or(Seen::Hidden, |limits| compare_limits(&limits, self.data_bytes))
     }
 
     /// One mount, read-only, in memory.
@@ -230,9 +236,8 @@ impl Seen {
     }
 }
 
-/// All limits of the table. How many slots the worker has is not known here: of its memory it counts that there is an
-/// end to it.
-fn compare_limits(limits: &str) -> Seen {
+/// All limits of the table.
+fn compare_limits(limits: &str, data_bytes: u64) -> Seen {
     let line = |limit: ProcessLimit| limits.lines().find(|line| line.starts_with(limit.line()));
     let is_right = |limit: ProcessLimit, bound: Bound| {
         let mut values = line(limit)?[limit.line().len()..].split_whitespace();
@@ -243,7 +248,7 @@ fn compare_limits(limits: &str) -> Seen {
         Some(match bound {
             Bound::Exactly(most) => (soft, hard) == (most, most),
             Bound::AtMost(most) => hard <= most,
-            Bound::BySlots => soft == hard,
+            Bound::BySlots => (soft, hard) == (data_bytes, data_bytes),
         })
     };
     let wrong = PROCESS_LIMITS.iter().find(|(limit, bound)| is_right(*limit, *bound) != Some(true));
@@ -302,7 +307,7 @@ mod tests {
                           CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n";
 
     fn look(layer: Layers) -> Seen {
-        Process { dir: PathBuf::from("/proc/self") }.look(STATUS, layer)
+        Process { dir: PathBuf::from("/proc/self"), data_bytes: DATA_BYTES }.look(STATUS, layer)
     }
 
     #[test]
@@ -332,10 +337,12 @@ mod tests {
         assert_eq!(missing(Layers::ALL.without(Layers::LANDLOCK)), Layers::LANDLOCK);
     }
 
+    const DATA_BYTES: u64 = 5 << 30;
+
     fn most(bound: Bound) -> u64 {
         match bound {
             Bound::Exactly(most) | Bound::AtMost(most) => most,
-            Bound::BySlots => 5 << 30,
+            Bound::BySlots => DATA_BYTES,
         }
     }
 
@@ -354,7 +361,7 @@ mod tests {
     fn each_limit_that_is_soft_alone_or_higher_or_not_there_is_found_out() {
         for (limit, bound) in PROCESS_LIMITS {
             let (name, most) = (limit.line(), most(*bound));
-            let seen = |line: &str| compare_limits(&limits(*limit, line));
+            let seen = |line: &str| compare_limits(&limits(*limit, line), DATA_BYTES);
             assert_eq!(seen(&format!("{name} {most} {most} units\n")), Seen::Confirmed);
             let (soft, without) = (format!("{most} {}", most + 1), format!("{most} unlimited"));
             for wrong in [soft.as_str(), without.as_str(), "unlimited unlimited"] {
@@ -363,8 +370,7 @@ mod tests {
             }
             assert!(matches!(seen(""), Seen::Contradicted(said) if said.contains(name)));
             let higher = format!("{name} {0} {0} units", most + 1);
-            let is_any_fine = *bound == Bound::BySlots;
-            assert_eq!(seen(&higher) == Seen::Confirmed, is_any_fine, "{higher}");
+            assert_ne!(seen(&higher), Seen::Confirmed, "{higher}");
         }
     }
 
@@ -372,18 +378,18 @@ mod tests {
     fn a_parent_with_less_priority_to_give_is_no_fault_of_the_worker() {
         let nice = ProcessLimit::NicePriority;
         let lower = format!("{} 0 0\n", nice.line());
-        assert_eq!(compare_limits(&limits(nice, &lower)), Seen::Confirmed);
+        assert_eq!(compare_limits(&limits(nice, &lower), DATA_BYTES), Seen::Confirmed);
     }
 
     #[test]
     fn a_process_that_only_claims_its_walls_is_found_out() {
         let pid = std::process::id();
         for mode in [Mode::Shared, Mode::Pinned, Mode::Strict] {
-            assert!(matches!(verify(pid, Layers::NONE, mode), Err(VerifyError::Unfiltered)));
+            assert!(matches!(verify(pid, Layers::NONE, mode, DATA_BYTES), Err(VerifyError::Unfiltered)));
         }
         // This process has neither one thread nor an empty root, whatever it runs in.
-        assert!(verify(pid, Layers::ALL, Mode::Shared).is_err());
-        let us = Process { dir: PathBuf::from("/proc/self") };
+        assert!(verify(pid, Layers::ALL, Mode::Shared, DATA_BYTES).is_err());
+        let us = Process { dir: PathBuf::from("/proc/self"), data_bytes: DATA_BYTES };
         assert!(matches!(us.look("", Layers::EMPTY_ROOT), Seen::Contradicted(_)));
         assert!(matches!(us.look("", Layers::LIMITS), Seen::Contradicted(_)));
         assert!(matches!(us.look("", Layers::NETWORK_NAMESPACE), Seen::Contradicted(_)));
