@@ -44,9 +44,15 @@ impl KeyKeeper for Files {
         self.0.write_private(STAGED, &key.to_base64()).map_err(io::Error::other)
     }
 
-    fn settle(&self) -> io::Result<()> {
-        if !self.0.path().join(STAGED).try_exists()? {
-            return Ok(());
+    fn settle(&self, key: &MasterKey) -> io::Result<()> {
+        let is_in =
+            |file| read(&self.0, file).map(|kept| kept.as_ref() == Some(key)).map_err(io::Error::other);
+        if !is_in(STAGED)? {
+            if is_in(FILE)? {
+                return Ok(());
+            }
+            // Somebody has taken it away, and the database needs it.
+            self.stage(key)?;
         }
         self.0.rename(STAGED, FILE).map_err(io::Error::other)
     }
@@ -67,12 +73,30 @@ mod tests {
         keeper.stage(&new).unwrap();
         let between = load(None, &data).unwrap();
         assert!(between.current == first.current && between.staged.as_ref() == Some(&new));
-        keeper.settle().unwrap();
+        keeper.settle(&new).unwrap();
         let after = load(None, &data).unwrap();
         assert!(after.current == new && after.staged.is_none());
         // As when it was done, and only an error was heard.
-        keeper.settle().unwrap();
+        keeper.settle(&new).unwrap();
         assert!(load(None, &data).unwrap().current == new);
+    }
+
+    #[test]
+    fn a_staged_key_that_somebody_removed_or_replaced_is_kept_all_the_same() {
+        for foreign in [None, Some(MasterKey::generate().unwrap())] {
+            let temp = tempfile::tempdir().unwrap();
+            let data = DataDir::open(temp.path()).unwrap();
+            let keeper = load(None, &data).unwrap().keeper.unwrap();
+            let new = MasterKey::generate().unwrap();
+            keeper.stage(&new).unwrap();
+            data.remove(STAGED).unwrap();
+            if let Some(foreign) = foreign {
+                keeper.stage(&foreign).unwrap();
+            }
+            keeper.settle(&new).unwrap();
+            let after = load(None, &data).unwrap();
+            assert!(after.current == new && after.staged.is_none());
+        }
     }
 
     #[test]

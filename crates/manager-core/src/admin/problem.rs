@@ -95,6 +95,12 @@ impl From<sqlx::Error> for ApiError {
             return Self::new(Code::Unavailable, "the database cannot be reached; try again soon")
                 .retry_after(1);
         }
+        if store::waited_too_long(&error) {
+            tracing::warn!(%error, "a change waited too long for another");
+            let detail =
+                "somebody else is changing the same, or a dry run that does so is not over; try again soon";
+            return Self::new(Code::Unavailable, detail).retry_after(1);
+        }
         tracing::error!(%error, "a database statement failed");
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     }

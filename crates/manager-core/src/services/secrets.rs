@@ -96,6 +96,10 @@ fn put_failed(error: PutError) -> CallError {
 pub(super) fn vault_failed(error: &VaultError) -> CallError {
     match error {
         VaultError::Database(error) => failed(error),
+        VaultError::OtherMaster => {
+            tracing::error!(%error, "an app's first key was not made");
+            CallError::new(CallCode::Unavailable, "the change of the server's secret key is not finished")
+        }
         VaultError::NoEntropy(_) | VaultError::Unopenable => {
             tracing::error!(%error, "a secret could not be opened or sealed");
             CallError::new(CallCode::Internal, "the platform failed")

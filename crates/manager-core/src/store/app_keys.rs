@@ -93,12 +93,14 @@ pub(crate) async fn version(
         .await
 }
 
-/// An app's first key; does nothing when it has one.
+/// An app's first key; does nothing when it has one, or when keys of any app are under another master key: this one
+/// may be gone when a change of it, here or on another node, has ended.
 pub(crate) async fn insert_first(conn: &mut PgConnection, app: AppId, key: &WrappedKey) -> sqlx::Result<()> {
     sqlx::query(
         "insert into app_keys (app_id, version, master_id, wrapped)
          select $1, $2, $3, $4
          where not exists (select 1 from app_keys where app_id = $1)
+           and not exists (select 1 from app_key_masters where master_id <> $3)
          on conflict (app_id, version) do nothing",
     )
     .bind(app)

@@ -116,6 +116,17 @@ impl Database {
         self.begin_with("begin; set local synchronous_commit = off").await
     }
 
+    /// A transaction that waits for the disk, whatever the database's own setting is: no crash takes back its commit.
+    pub(crate) async fn begin_durably(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.begin_with("begin; set local synchronous_commit = on").await
+    }
+
+    /// A transaction that waits 5 seconds at most for each lock, where a dry run may have it for much longer: a
+    /// connection that waits is missing for everything else that people do. See [`waited_too_long`].
+    pub(crate) async fn begin_hastily(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.begin_with("begin; set local lock_timeout = '5s'").await
+    }
+
     /// A transaction that begins with settings of its own, in one round trip.
     pub(crate) async fn begin_with(
         &self,
@@ -197,6 +208,11 @@ pub(crate) fn is_about_data(error: &sqlx::Error) -> bool {
 /// a limit, that is no outage.
 pub(crate) fn took_too_long(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code == "57014"))
+}
+
+/// Whether a lock was not free within the time that the transaction gives it.
+pub(crate) fn waited_too_long(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code == "55P03"))
 }
 
 /// Whether the database is away or refuses work for now, rather than the statement being wrong.

@@ -30,7 +30,7 @@ begin
     loop
         execute format('grant select, insert, update, delete on %I to picloud_scripts', name);
     end loop;
-    grant select on apps, app_docs, outbox_waiting to picloud_scripts;
+    grant select on apps, app_docs, app_key_masters, outbox_waiting to picloud_scripts;
     -- Who a script runs for, and what it did for them.
     grant select (id, username, role, disabled_at, created_at) on users to picloud_scripts;
     grant select, insert on audit_log to picloud_scripts;

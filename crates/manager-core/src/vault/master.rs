@@ -64,8 +64,9 @@ pub trait KeyKeeper: Send + Sync + fmt::Debug {
     /// Keeps a new key beside the current one: until the database has changed over, either may be
     /// the one that opens it.
     fn stage(&self, key: &MasterKey) -> io::Result<()>;
-    /// Makes the staged key the only one. Does nothing when it is that already.
-    fn settle(&self) -> io::Result<()>;
+    /// Makes this key, which was staged, the only one. Does nothing when it is that already; where it is not kept at
+    /// all any more, it is from now on.
+    fn settle(&self, key: &MasterKey) -> io::Result<()>;
 }
 
 /// The master key and what became of the last change of it.

@@ -42,6 +42,11 @@ pub(crate) enum VaultError {
     NoEntropy(#[from] getrandom::Error),
     #[error("a sealed value cannot be opened: it was changed, moved, or its key is gone")]
     Unopenable,
+    #[error(
+        "the database has keys under another secret key than this server's, so an app gets no first key: start this \
+         server with the new secret key, or finish the change of it by `pic secrets rotate-master`"
+    )]
+    OtherMaster,
 }
 
 /// The configured master key is not the one that the database was sealed with.
@@ -121,7 +126,7 @@ impl Vault {
         if used.len() > 1 {
             tracing::warn!("a change of the secret key was not finished: run `pic secrets rotate-master`");
         } else if masters.staged.as_ref() == Some(&masters.current) {
-            match keeper.as_ref().map_or(Ok(()), |keeper| keeper.settle()) {
+            match keeper.as_ref().map_or(Ok(()), |keeper| keeper.settle(&masters.current)) {
                 Ok(()) => (masters.others, masters.staged) = (Vec::new(), None),
                 Err(error) => {
                     tracing::warn!(%error, "the new secret key could not be put in the place of the old");
@@ -175,7 +180,7 @@ impl Vault {
         let wrapped = wrap(&self.masters.load().current, app, 1, &fresh()?)?;
         store::app_keys::insert_first(conn, app, &wrapped).await?;
         // Another transaction may have been first.
-        let wrapped = store::app_keys::newest(conn, app).await?.ok_or(VaultError::Unopenable)?;
+        let wrapped = store::app_keys::newest(conn, app).await?.ok_or(VaultError::OtherMaster)?;
         Ok((wrapped.version, self.unwrap(app, &wrapped)?))
     }
 

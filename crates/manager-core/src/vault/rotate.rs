@@ -42,7 +42,8 @@ impl Vault {
         let _changing = self.changing.lock().await;
         let before = self.masters.load_full();
         let new = self.successor(&before, given)?;
-        let mut tx = database.begin().await?;
+        // The old key is given up once this is committed.
+        let mut tx = database.begin_durably().await?;
         store::app_keys::lock_master(&mut tx).await?;
         let mut count = 0;
         for (app, wrapped) in store::app_keys::all(&mut tx).await? {
@@ -61,7 +62,7 @@ impl Vault {
             self.look_after_commit(database, &before, &new, error).await?;
         }
         if let Some(keeper) = &self.keeper {
-            keeper.settle().map_err(RotateError::Keeper)?;
+            keeper.settle(&new).map_err(RotateError::Keeper)?;
             self.masters.store(Arc::new(before.under(&new, None)));
         }
         Ok(count)
@@ -80,7 +81,9 @@ impl Vault {
     }
 
     /// Finds out whether a commit was made whose answer was an error: what was lost may have been the answer alone.
-    /// Where the database does not say, it is taken for one that was not made, and both keys are known.
+    /// Where the database does not say, it is taken for one that was not made, and both keys are known. So it is while
+    /// any data key is under another: that the new one is used at all may be from a change that broke off before, or
+    /// from an app's first data key that waited for this one.
     async fn look_after_commit(
         &self,
         database: &Database,
@@ -96,7 +99,10 @@ impl Vault {
             Ok::<_, sqlx::Error>((tx, used))
         };
         let seen = look.await;
-        if seen.as_ref().is_ok_and(|(_, used)| used.contains(&new.id())) {
+        let is_made = seen
+            .as_ref()
+            .is_ok_and(|(_, used)| !used.is_empty() && used.iter().all(|master| *master == new.id()));
+        if is_made {
             return Ok(());
         }
         let staged = self.keeper.is_some().then(|| new.clone());
@@ -113,9 +119,10 @@ impl Vault {
         app: AppId,
     ) -> Result<u64, VaultError> {
         store::app_keys::lock(conn, app).await?;
-        let (old, _) = self.newest(conn, app).await?;
-        // Before rows of keys, as who changes the master key does it: else each could wait for the other.
+        // Before rows of keys, as who changes the master key does it: else each could wait for the other. And before
+        // the old key is opened, so that a node without the newest master key wraps no data key with one that is gone.
         store::app_keys::keep_master(conn).await?;
+        let (old, _) = self.newest(conn, app).await?;
         let (version, key) = (old + 1, fresh()?);
         let wrapped = wrap(&self.masters.load().current, app, version, &key)?;
         store::app_keys::insert(conn, app, &wrapped).await?;

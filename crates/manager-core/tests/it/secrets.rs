@@ -13,7 +13,8 @@ use shared::host_call::secrets::{SecretName, SecretValue, SetSecret};
 use shared::id::UserId;
 
 use crate::calls::Script;
-use crate::harness::{TestApi, config};
+use crate::harness::{Reply, TestApi, config};
+use crate::outbox::eventually;
 
 const VALUE: &str = "a-value-that-is-nowhere-else";
 
@@ -102,10 +103,28 @@ fn only(key: &MasterKey) -> MasterKeys {
     MasterKeys { current: key.clone(), staged: None, keeper: None }
 }
 
-async fn read(api: &TestApi, name: &str) -> Option<String> {
-    let script = Script::of(api, "default").await;
+async fn read(script: &Script, name: &str) -> Option<String> {
     let answer = script.call(HostOp::SecretsGet, &SecretName { name }).await.unwrap();
     answer.read::<SecretValue<'_>>().value.map(str::to_owned)
+}
+
+/// Reads the secret that [`put`] has set, by a script.
+async fn read_of(api: &TestApi, slug: &str) -> Option<String> {
+    read(&Script::of(api, slug).await, "a").await
+}
+
+async fn put(api: &TestApi, slug: &str) -> Reply {
+    api.call("PUT", &format!("/apps/{slug}/secrets/a"), Some(json!({ "value": VALUE }))).await
+}
+
+/// Changes the master key to this one, or one that the server makes.
+async fn rotate_master(api: &TestApi, key: Option<&MasterKey>) -> Reply {
+    let key = key.map(|key| key.to_base64().as_str().to_owned());
+    api.post("/system/secrets:rotate-master", json!({ "key": key })).await
+}
+
+async fn owner(api: &TestApi) -> UserId {
+    api.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap()
 }
 
 /// Sets secrets of its own, new ones and others again, and reads each back, until told to stop. Answers what it set
@@ -130,7 +149,7 @@ async fn write(api: &TestApi, owner: UserId, writer: usize, is_over: &AtomicBool
 #[tokio::test]
 async fn both_keys_are_changed_while_secrets_are_set_and_read_and_none_is_lost() {
     let mut api = TestApi::start().await;
-    let owner = api.get("/auth/me").await.is(200)["id"].as_str().unwrap().parse().unwrap();
+    let (owner, app) = (owner(&api).await, api.app_id("default").await);
     let keys: Vec<_> = (0..CHANGES).map(|_| MasterKey::generate().unwrap()).collect();
     let is_over = AtomicBool::new(false);
     let data_keys = async {
@@ -168,7 +187,9 @@ async fn both_keys_are_changed_while_secrets_are_set_and_read_and_none_is_lost()
     let values: HashMap<_, _> = first.into_iter().chain(second).chain(third).collect();
     assert!(values.len() > 3, "they were set again and again");
     for (name, value) in values {
-        assert_eq!(read(&api, &name).await.as_ref(), Some(&value), "{name}");
+        // The API is still that of the manager that is closed; scripts are those of the one that is open.
+        let script = Script::of_app(&api, app, "default");
+        assert_eq!(read(&script, &name).await.as_ref(), Some(&value), "{name}");
     }
 }
 
@@ -186,43 +207,218 @@ impl KeyKeeper for Keeper {
         Ok(())
     }
 
-    fn settle(&self) -> io::Result<()> {
+    fn settle(&self, key: &MasterKey) -> io::Result<()> {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if let Some(key) = self.staged.lock().unwrap().take() {
-            *self.kept.lock().unwrap() = Some(key);
-        }
+        let staged = self.staged.lock().unwrap().take();
+        assert!(staged.is_none_or(|staged| staged == *key), "another key is staged than the database has");
+        *self.kept.lock().unwrap() = Some(key.clone());
         Ok(())
     }
 }
 
-#[tokio::test]
-async fn a_new_key_that_did_not_take_the_old_ones_place_is_finished_and_not_replaced_by_a_third() {
+/// An API whose master key, which is given, is one that a keeper has.
+async fn keeping() -> (TestApi, MasterKey, Arc<Keeper>) {
     let (old, keeper) = (MasterKey::generate().unwrap(), Arc::new(Keeper::default()));
     let secret_keys = MasterKeys {
         current: old.clone(),
         staged: None,
         keeper: Some(Arc::clone(&keeper) as Arc<dyn KeyKeeper>),
     };
-    let api = TestApi::start_with(ManagerConfig { secret_keys, ..config() }).await;
-    api.call("PUT", "/apps/default/secrets/a", Some(json!({ "value": VALUE }))).await.is(201);
+    (TestApi::start_with(ManagerConfig { secret_keys, ..config() }).await, old, keeper)
+}
+
+#[tokio::test]
+async fn a_new_key_that_did_not_take_the_old_ones_place_is_finished_and_not_replaced_by_a_third() {
+    let (api, old, keeper) = keeping().await;
+    put(&api, "default").await.is(201);
     keeper.is_full.store(true, Ordering::Relaxed);
     for _ in 0..2 {
-        api.post("/system/secrets:rotate-master", json!({ "key": null })).await.is(500);
+        rotate_master(&api, None).await.is(500);
     }
     let staged = keeper.staged.lock().unwrap().clone().unwrap();
-    assert_eq!(read(&api, "a").await.as_deref(), Some(VALUE));
+    assert_eq!(read_of(&api, "default").await.as_deref(), Some(VALUE));
     // Whatever is kept at this moment is enough for another start.
     assert!(matches!(open(&api, only(&old)).await, Err(OpenError::WrongMasterKey(_))));
     let both = MasterKeys { current: old, staged: Some(staged.clone()), keeper: None };
     open(&api, both).await.unwrap().close().await;
     keeper.is_full.store(false, Ordering::Relaxed);
-    api.post("/system/secrets:rotate-master", json!({ "key": null })).await.is(200);
+    rotate_master(&api, None).await.is(200);
     assert!(keeper.kept.lock().unwrap().as_ref() == Some(&staged) && keeper.staged.lock().unwrap().is_none());
     open(&api, only(&staged)).await.unwrap().close().await;
     // The next change is one to a new key again.
-    api.post("/system/secrets:rotate-master", json!({ "key": null })).await.is(200);
+    rotate_master(&api, None).await.is(200);
     assert!(keeper.kept.lock().unwrap().as_ref() != Some(&staged));
-    assert_eq!(read(&api, "a").await.as_deref(), Some(VALUE));
+    assert_eq!(read_of(&api, "default").await.as_deref(), Some(VALUE));
+}
+
+/// Ends every commit that has changed a data key like this.
+async fn end_commits(api: &TestApi, how: &str) {
+    api.database
+        .execute(&format!(
+            "create function refuse() returns trigger language plpgsql as $$ begin {how} return null; end $$;
+             create constraint trigger refuse after update on app_keys deferrable initially deferred
+             for each row execute function refuse()"
+        ))
+        .await;
+}
+
+async fn let_commits_be(api: &TestApi) {
+    api.database.execute("drop trigger refuse on app_keys; drop function refuse").await;
+}
+
+/// Waits until so many statements wait for a lock.
+async fn are_waiting(api: &TestApi, statements: i64) {
+    let sql = "select count(*) from pg_stat_activity
+               where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("statements wait for a lock", || async {
+        (api.database.scalar::<i64>(sql).await == statements).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_that_is_lost_while_an_apps_first_secret_waits_for_it_loses_no_key() {
+    let (api, old, keeper) = keeping().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    put(&api, "default").await.is(201);
+    let how = "perform pg_advisory_xact_lock(42);
+               perform pg_terminate_backend(pg_backend_pid());
+               perform pg_sleep(10);";
+    end_commits(&api, how).await;
+    let mut lock = api.database.connect().await;
+    sqlx::raw_sql("begin; select pg_advisory_xact_lock(42)").execute(&mut lock).await.unwrap();
+    let in_its_commit = async {
+        are_waiting(&api, 1).await;
+        let free = async {
+            are_waiting(&api, 2).await;
+            sqlx::raw_sql("rollback").execute(&mut lock).await.unwrap();
+        };
+        tokio::join!(put(&api, "other"), free).0
+    };
+    let (changed, first) = tokio::join!(rotate_master(&api, None), in_its_commit);
+    changed.is_problem("unavailable");
+    // It would have been the only one under the new key.
+    first.is_problem("unavailable");
+    assert!(keeper.kept.lock().unwrap().is_none(), "the old key is needed");
+    let staged = keeper.staged.lock().unwrap().clone().unwrap();
+    assert_eq!(read_of(&api, "default").await.as_deref(), Some(VALUE));
+    open(&api, only(&old)).await.unwrap().close().await;
+    let_commits_be(&api).await;
+    put(&api, "other").await.is(201);
+    rotate_master(&api, None).await.is(200);
+    assert!(keeper.kept.lock().unwrap().as_ref() == Some(&staged));
+    for slug in ["default", "other"] {
+        assert_eq!(read_of(&api, slug).await.as_deref(), Some(VALUE), "{slug}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_commit_fails_where_some_keys_are_under_the_new_one_keeps_both_until_it_is_finished() {
+    let (api, old, keeper) = keeping().await;
+    for slug in ["other", "late"] {
+        api.post("/apps", json!({ "slug": slug })).await.is(201);
+    }
+    for slug in ["default", "other"] {
+        put(&api, slug).await.is(201);
+    }
+    api.database.execute("create table before_change as select * from app_keys").await;
+    keeper.is_full.store(true, Ordering::Relaxed);
+    rotate_master(&api, None).await.is(500);
+    keeper.is_full.store(false, Ordering::Relaxed);
+    api.database
+        .execute(
+            "update app_keys set master_id = before.master_id, wrapped = before.wrapped
+             from before_change before join apps on apps.id = before.app_id
+             where app_keys.app_id = before.app_id and slug = 'other'",
+        )
+        .await;
+    end_commits(&api, "raise exception 'refused';").await;
+    rotate_master(&api, None).await.is(500);
+    assert!(keeper.kept.lock().unwrap().is_none(), "the old key is needed");
+    let staged = keeper.staged.lock().unwrap().clone().unwrap();
+    for slug in ["default", "other"] {
+        assert_eq!(read_of(&api, slug).await.as_deref(), Some(VALUE), "{slug}");
+    }
+    let both = MasterKeys { current: old, staged: Some(staged.clone()), keeper: None };
+    open(&api, both).await.unwrap().close().await;
+    // What an app's first key would be wrapped with may be gone tomorrow.
+    put(&api, "late").await.is_problem("unavailable");
+    let_commits_be(&api).await;
+    rotate_master(&api, None).await.is(200);
+    assert!(keeper.kept.lock().unwrap().as_ref() == Some(&staged));
+    put(&api, "late").await.is(201);
+    for slug in ["default", "other", "late"] {
+        assert_eq!(read_of(&api, slug).await.as_deref(), Some(VALUE), "{slug}");
+    }
+    open(&api, only(&staged)).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_still_has_the_old_master_key_makes_no_apps_first_key_with_it() {
+    let [old, new] = [(); 2].map(|()| MasterKey::generate().unwrap());
+    let api = TestApi::start_with(ManagerConfig { secret_keys: only(&old), ..config() }).await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let (owner, app) = (owner(&api).await, api.app_id("other").await);
+    put(&api, "default").await.is(201);
+    let mut node = api.with_token(api.token.clone());
+    node.manager = open(&api, only(&old)).await.unwrap();
+    rotate_master(&api, Some(&new)).await.is(200);
+    let set = async |node: &TestApi| {
+        let script = Script::of_app(node, app, "other").on_behalf_of(owner);
+        script.call(HostOp::SecretsSet, &SetSecret { name: "a", value: VALUE }).await.map(drop)
+    };
+    assert_eq!(set(&node).await, Err("unavailable".into()));
+    assert_eq!(api.database.scalar::<i64>("select count(*) from app_keys").await, 1);
+    node.manager.close().await;
+    node.manager = open(&api, only(&new)).await.unwrap();
+    set(&node).await.unwrap();
+    node.manager.close().await;
+    assert_eq!(read_of(&api, "other").await.as_deref(), Some(VALUE));
+}
+
+#[tokio::test]
+async fn a_change_that_waits_too_long_for_an_apps_keys_lets_go_and_can_be_sent_again() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let mut lock = api.database.connect().await;
+    let take = "begin; select pg_advisory_xact_lock(hashtextextended('app_keys ' || id, 0)) from apps";
+    sqlx::raw_sql(take).execute(&mut lock).await.unwrap();
+    let change =
+        async || tokio::join!(api.post("/apps/default/secrets:rotate-key", json!({})), put(&api, "other"));
+    let (rotated, first) = change().await;
+    for reply in [rotated, first] {
+        assert_eq!(reply.is_problem("unavailable")["retry"], "safe");
+        assert!(reply.headers.contains_key("retry-after"), "{reply:?}");
+    }
+    sqlx::raw_sql("rollback").execute(&mut lock).await.unwrap();
+    let (rotated, first) = change().await;
+    rotated.is(200);
+    first.is(201);
+}
+
+#[tokio::test]
+async fn a_change_of_the_master_key_waits_for_the_disk_where_the_database_itself_does_not() {
+    let mut api = TestApi::start().await;
+    api.database
+        .execute(
+            "do $$ begin
+                execute format('alter database %I set synchronous_commit = off', current_database());
+             end $$;
+             create function is_durable() returns trigger language plpgsql as $$
+             begin
+                if current_setting('synchronous_commit') <> 'on' then
+                    raise exception 'a crash may take this back';
+                end if;
+                return new;
+             end $$;
+             create trigger is_durable before update on app_keys for each row execute function is_durable()",
+        )
+        .await;
+    api.restart().await;
+    let setting = "select current_setting('synchronous_commit')";
+    assert_eq!(api.database.scalar::<String>(setting).await, "off");
+    put(&api, "default").await.is(201);
+    rotate_master(&api, Some(&MasterKey::generate().unwrap())).await.is(200);
 }
