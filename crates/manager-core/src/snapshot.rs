@@ -74,6 +74,12 @@ impl Snapshot {
         Ok(known())
     }
 
+    /// Whether there is such an app, as of the last commit that is known here.
+    pub(crate) fn has_app(&self, app: AppId) -> bool {
+        // They are read in the order of their ids.
+        self.table.load().apps.binary_search_by_key(&app, |routes| routes.app).is_ok()
+    }
+
     /// Which version of a schema a collection's documents must fit, if they must fit any.
     pub(crate) fn schema_version(&self, app: AppId, collection: &str) -> Option<i64> {
         self.schemas.load().get(&app)?.get(collection).copied()

@@ -118,7 +118,8 @@ pub const SECRET_BYTES_MAX: usize = 32 << 10;
 /// Secrets of one app: far more than anybody keeps track of.
 pub const SECRETS_MAX: i64 = 1_000;
 /// Bytes of secrets, passwords and tokens that an execution uses together with those that it calls and waits for: they
-/// are remembered until it ends, and whatever it says is searched for each of them.
+/// are remembered until it ends, and whatever it says is searched for them. Each takes 512 bytes beside its own, so there
+/// are 2,048 at most.
 pub const CONFIDENTIAL_BYTES_MAX: usize = 1 << 20;
 
 /// Password of a person or of an app's user: nobody remembers a longer one, and hashing megabytes would be work for

@@ -145,6 +145,7 @@ pub(super) async fn set(
     let value = body.value.to_string();
     let ttl_ms = u64::from(body.ttl.unwrap_or(0)) * 1000;
     let write = Write::Set(Set { collection: &collection, key: &key, value: &value, ttl_ms, condition });
+    check_write(&write)?;
     let access = Access::of_person(&app);
     let _room = admin.data.take_room(&access, write.adds()).await?;
     let mut tx = admin.data.begin(&access).await?;
@@ -163,6 +164,7 @@ pub(super) async fn delete(
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
     let write = Write::Delete(Key { collection: &collection, key: &key });
+    check_write(&write)?;
     let access = Access::of_person(&app);
     let _room = admin.data.take_room(&access, write.adds()).await?;
     let mut tx = admin.data.begin(&access).await?;
@@ -171,7 +173,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A change by a person, with its line in the audit log; the value is nobody's business there. What is told
+/// A checked change by a person, with its line in the audit log; the value is nobody's business there. What is told
 /// is to be handed over after the commit.
 async fn change(
     conn: &mut PgConnection,
@@ -181,7 +183,6 @@ async fn change(
     action: &'static str,
     write: &Write<'_>,
 ) -> Result<Told, ApiError> {
-    check_write(write)?;
     let access = Access::of_person(app);
     let before = admin.data.kv_locked(conn, &access, &write.key()).await?.map(view);
     if before.is_none() && matches!(write, Write::Delete(_)) {

@@ -97,12 +97,17 @@ impl Would {
         self.counts.get(call).copied().unwrap_or_default()
     }
 
+    /// Whether no further deed is told, only counted; from then on that stays so.
+    const fn is_full(&self) -> bool {
+        self.more > 0 || self.deeds.len() >= DEEDS_MAX
+    }
+
     /// Adds a deed, as far as there is room for it.
     fn tell(&mut self, mut deed: Deed) {
         *self.counts.entry(deed.call).or_default() += 1;
         let room = TOLD_BYTES_MAX.saturating_sub(self.told_bytes);
         let target = deed.target.len();
-        if self.more > 0 || self.deeds.len() >= DEEDS_MAX || target > room {
+        if self.is_full() || target > room {
             self.more += 1;
             return;
         }
@@ -128,7 +133,7 @@ impl Data {
     /// Begins a dry run of an app; nothing when there are enough already.
     pub(crate) async fn rehearse(&self, app: AppId) -> Result<Option<Arc<Rehearsal>>, CallError> {
         let Ok(room) = Arc::clone(&self.stage.0).try_acquire_owned() else { return Ok(None) };
-        let tx = self.database.begin(app).await.map_err(|error| failed(&error))?;
+        let tx = self.database.begin_rehearsal(app).await.map_err(|error| failed(&error))?;
         let state = State { tx, until: Instant::now() + PATIENCE, is_open: false };
         let state = tokio::sync::Mutex::new(Some(state));
         Ok(Some(Arc::new(Rehearsal { app, state, noted: Mutex::default(), _room: room })))
@@ -172,6 +177,11 @@ impl Rehearsal {
 
     fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what is noted from now on is only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.noted().would.is_full()
     }
 
     /// Something was done for the rest of the dry run.
@@ -304,6 +314,7 @@ mod tests {
         let (mut would, value) = (Would::default(), "v".repeat(4 << 10));
         (0..100).for_each(|_| would.tell(deed("c/k", Some(&value))));
         let with_value = TOLD_BYTES_MAX / ("c/k".len() + value.len() + 2);
+        assert!(!would.is_full(), "more can be told without their values");
         let told = would.deeds.iter().filter(|deed| deed.value.is_some()).count();
         assert_eq!((told, would.without_value, would.more), (with_value, 100 - with_value, 0));
         let long = "k".repeat(4 << 10);
@@ -311,6 +322,7 @@ mod tests {
         assert_eq!((would.deeds.len(), would.more), (100, 100), "there is no room for a name of 4 KiB");
         would.tell(deed("c/k", None));
         assert_eq!((would.deeds.len(), would.more), (100, 101), "none is told behind one that is not");
+        assert!(would.is_full());
         assert_eq!((would.count("kv.set"), would.count("kv.delete")), (201, 0));
         let report = serde_json::to_string(&would).unwrap();
         assert!(report.len() < TOLD_BYTES_MAX + (16 << 10), "{}", report.len());

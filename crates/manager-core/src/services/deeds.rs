@@ -17,14 +17,20 @@ const VALUE_BYTES_MAX: usize = 4 << 10;
 /// What stands for a value that is not shown, however short it is.
 pub(super) const HIDDEN: &str = "[secret]";
 
-/// Notes what a call has done, which was done for the rest of the dry run.
+/// Notes what a call has done, which was done for the rest of the dry run. What is only counted, because the report is
+/// full, is not searched for secrets.
 pub(super) fn note(rehearsal: &Rehearsal, call: &HostCall, reply: &Reply) -> Result<(), CallError> {
+    let is_full = rehearsal.is_full();
+    let discreet = |deed| if is_full { deed } else { discreet(call, deed) };
     match call.op {
+        HostOp::HttpSend | HostOp::EmailSend if is_full => {
+            rehearsal.note(deed(call.op.as_str(), String::new(), None));
+        }
         HostOp::AtomicCommit => {
             let Commit { ops } = args(call)?;
-            ops.iter().filter_map(of_op).for_each(|deed| rehearsal.note(discreet(call, deed)));
+            ops.iter().filter_map(of_op).for_each(|deed| rehearsal.note(discreet(deed)));
         }
-        _ => of_call(call, reply)?.into_iter().for_each(|deed| rehearsal.note(discreet(call, deed))),
+        _ => of_call(call, reply)?.into_iter().for_each(|deed| rehearsal.note(discreet(deed))),
     }
     Ok(())
 }
@@ -32,11 +38,10 @@ pub(super) fn note(rehearsal: &Rehearsal, call: &HostCall, reply: &Reply) -> Res
 /// The same without the secrets that the execution has used. What is no JSON any more without them is not shown.
 fn discreet(call: &HostCall, deed: Deed) -> Deed {
     let confidential = &call.context.confidential;
-    let redacted = |value: Value| serde_json::from_str(&confidential.redacted(&value.to_string())).ok();
     Deed {
         call: deed.call,
         target: confidential.redacted(&deed.target).into_owned(),
-        value: deed.value.and_then(redacted),
+        value: deed.value.and_then(|value| confidential.redacted_json(value)),
     }
 }
 

@@ -13,8 +13,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::{apps, assets, columns, domains, former_slugs, scripts};
 
-/// Reads the table. The connection must be in a transaction in which every statement sees the same
-/// commit.
+/// Reads the table: all apps, also those without routes, in the order of their ids. The connection must be in a
+/// transaction in which every statement sees the same commit.
 pub(crate) async fn table(conn: &mut PgConnection, base_domain: &str) -> sqlx::Result<RoutingTable> {
     let apps = apps::all(conn).await?;
     let rows = sqlx::query(concat!(

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Request;
 use manager_core::{FileStorage, ManagerConfig, OrphanSweep};
 use serde_json::Value;
@@ -239,6 +241,32 @@ async fn a_link_is_good_for_its_file_and_its_time_only() {
     }
     script.call(HostOp::FilesDelete, &Id { collection: "f", id: &id }).await.unwrap();
     assert_eq!(bytes_of(&api, ask(path)).await.0, 404, "the file is gone");
+}
+
+/// Whoever waits for a key waits for the lock.
+#[tokio::test]
+async fn attack_links_of_apps_that_there_are_not_take_no_connection_from_those_that_there_are() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let id = script.make(&create("a.txt", b"content")).await.unwrap();
+    let link = Link { collection: "f", id: &id, expires_s: 60 };
+    let answer = script.call(HostOp::FilesUrl, &link).await.unwrap();
+    let path = answer.read::<Linked<'_>>().url.unwrap().replace("http://127.0.0.1:8080", "");
+    let token = URL_SAFE_NO_PAD.decode(path.rsplit('/').next().unwrap()).unwrap();
+    let ask = async |token: &[u8]| {
+        let path = format!("/api/v1/files/{}", URL_SAFE_NO_PAD.encode(token));
+        bytes_of(&api, Request::get(path).body(Body::empty()).unwrap()).await.0
+    };
+    assert_eq!(ask(&token).await, 200);
+    let mut lock = api.database.connect().await;
+    sqlx::raw_sql("begin; lock table app_keys in access exclusive mode").execute(&mut lock).await.unwrap();
+    for _ in 0..32 {
+        let made_up = [&uuid::Uuid::now_v7().into_bytes()[..], &token[16..]].concat();
+        assert_eq!(ask(&made_up).await, 404);
+    }
+    assert_eq!(ask(&token[..16 + 44]).await, 404, "it is too short to be sealed");
+    sqlx::raw_sql("rollback").execute(&mut lock).await.unwrap();
+    assert_eq!(ask(&token).await, 200);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
 use shared::host_call::{docs, kv};
-use shared::limits::{DATA_BYTES_MAX, FILES_BYTES_MAX};
+use shared::limits::{DATA_BYTES_MAX, FILES_BYTES_MAX, KV_VALUE_BYTES_MAX};
 use tokio::task::JoinSet;
 
 use crate::calls::Script;
@@ -77,6 +77,8 @@ async fn a_full_app_keeps_nothing_more_until_something_is_removed() {
     let refused = api.call("PUT", "/apps/default/kv/c/new", Some(body)).await;
     let detail = refused.is_problem("budget_exhausted")["detail"].as_str().unwrap();
     assert!(detail.contains("data_bytes") && detail.contains("20000"), "{detail}");
+    let body = json!({ "value": "x".repeat(KV_VALUE_BYTES_MAX) });
+    api.call("PUT", "/apps/default/kv/c/new", Some(body)).await.is_problem("body_too_large");
     let body = json!({ "data": { "a": "x".repeat(CHARS) } });
     api.post("/apps/default/docs/d", body).await.is_problem("budget_exhausted");
 

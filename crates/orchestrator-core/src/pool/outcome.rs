@@ -276,8 +276,8 @@ fn deliver(
 
 /// A line without the secrets that the execution has used, and the one that waits for it.
 fn discreet_line(line: &LogEntry, confidential: &Confidential) -> LogEntry {
-    let redacted = |text: &str| confidential.redacted(text).into();
-    LogEntry { message: redacted(&line.message), data: redacted(&line.data), ..line.clone() }
+    let data = confidential.redacted_json_text(&line.data).into();
+    LogEntry { message: confidential.redacted(&line.message).into(), data, ..line.clone() }
 }
 
 fn discreet_failure(failure: ScriptFailure, confidential: &Confidential) -> ScriptFailure {

@@ -1,9 +1,10 @@
 //! What one app keeps, as far as it is known: what was measured, and what was added since. Pure bookkeeping: the time
 //! is given.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// The part of the limit that may be added before an app is measured again: a sixteenth.
@@ -13,8 +14,11 @@ const WAIT_PART: i64 = 8;
 /// For how long a measurement is believed that found no room, and how long after one none begins for which nobody
 /// waits.
 const FRESH: Duration = Duration::from_secs(2);
-/// After a measurement, none begins for so many times as long as it took: at most a fifth of the time is spent on it.
+/// After a measurement, none begins for so many times as long as it took: at most a fifth of the time is spent on it,
+/// unless somebody would be refused.
 const REST_TIMES: u32 = 4;
+/// The longest rest when somebody would be refused, who may have made room.
+const REST_REFUSED: Duration = Duration::from_secs(2);
 
 /// Whether a change may add something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +26,10 @@ pub(super) enum Answer {
     Fits,
     /// It does, and it is time to measure.
     FitsAndIsDue,
-    /// Only a measurement can say.
+    /// By what is known there is room, but that is little: only a measurement can say.
     Unknown,
+    /// By what is known there is none, but that is old.
+    FullUnlessMeasured,
     Full,
 }
 
@@ -33,6 +39,8 @@ pub(super) struct Gauge {
     measured: Option<i64>,
     /// When the last measurement ended, also one that failed, and how long it took.
     last: Option<(Instant, Duration)>,
+    /// Whether that one failed: another one would keep others waiting for nothing.
+    has_failed: bool,
     /// Bytes that changes have added or tried to, which the measurement did not see. What they replaced is not taken
     /// off.
     added: i64,
@@ -42,6 +50,8 @@ pub(super) struct Gauge {
     is_changed: bool,
     /// Its sender is dropped when the measurement that is under way has ended.
     pub(super) measuring: Option<watch::Receiver<()>>,
+    /// Tells that one, while it rests, that somebody is refused without it.
+    pub(super) hurry: Arc<Notify>,
 }
 
 impl Gauge {
@@ -56,7 +66,10 @@ impl Gauge {
         if !fits && self.is_surely_full(bytes, limit, now) {
             return Answer::Full;
         }
-        if !fits || self.added > limit / WAIT_PART {
+        if !fits {
+            return Answer::FullUnlessMeasured;
+        }
+        if self.added > limit / WAIT_PART {
             return Answer::Unknown;
         }
         self.take(bytes);
@@ -91,11 +104,19 @@ impl Gauge {
             self.added = self.added.saturating_sub(seen).max(0);
         }
         self.last = Some((ended, ended.duration_since(begun)));
+        self.has_failed = measured.is_none();
     }
 
     /// When a measurement may begin.
     pub(super) fn earliest(&self, now: Instant) -> Instant {
         self.last.map_or(now, |(ended, took)| ended + took * REST_TIMES)
+    }
+
+    /// The same when somebody is refused without it.
+    pub(super) fn earliest_for_refused(&self, now: Instant) -> Instant {
+        let earliest = self.earliest(now);
+        let soon = self.last.filter(|_| !self.has_failed).map(|(ended, _)| ended + REST_REFUSED);
+        soon.map_or(earliest, |soon| soon.min(earliest))
     }
 
     /// Whether what is known is old, to somebody who only looks.
@@ -170,16 +191,16 @@ mod tests {
         // It may have replaced what was there.
         assert_eq!(gauge.ask(100, LIMIT, now), Answer::Fits);
         gauge.end(100);
-        assert_eq!(gauge.ask(1, LIMIT, now), Answer::Unknown);
+        assert_eq!(gauge.ask(1, LIMIT, now), Answer::FullUnlessMeasured);
         measure(&mut gauge, LIMIT, now);
         assert_eq!(gauge.ask(1, LIMIT, now), Answer::Full);
         assert!(!gauge.settle(1, LIMIT));
         // Something was removed; something may have run out.
         gauge.end(0);
-        assert_eq!(gauge.ask(1, LIMIT, now), Answer::Unknown);
+        assert_eq!(gauge.ask(1, LIMIT, now), Answer::FullUnlessMeasured);
         measure(&mut gauge, LIMIT, now);
         assert_eq!(gauge.ask(1, LIMIT, now), Answer::Full);
-        assert_eq!(gauge.ask(1, LIMIT, now + FRESH), Answer::Unknown);
+        assert_eq!(gauge.ask(1, LIMIT, now + FRESH), Answer::FullUnlessMeasured);
     }
 
     #[test]
@@ -206,11 +227,26 @@ mod tests {
     }
 
     #[test]
+    fn who_would_be_refused_waits_two_seconds_for_a_measurement_at_most() {
+        for (took_ms, rest_ms) in [(10_000, 2_000), (100, 400)] {
+            let (mut gauge, now) = (Gauge::default(), Instant::now());
+            let (seen, ended) = (gauge.begin(), now + Duration::from_millis(took_ms));
+            gauge.finish(seen, Some(LIMIT), (now, ended));
+            assert_eq!(gauge.earliest_for_refused(ended), ended + Duration::from_millis(rest_ms));
+        }
+    }
+
+    #[test]
     fn attack_measuring_all_the_time() {
         let (mut gauge, now) = (Gauge::default(), Instant::now());
         let (seen, took) = (gauge.begin(), Duration::from_secs(3));
         gauge.finish(seen, Some(0), (now, now + took));
         assert_eq!(gauge.earliest(now + took), now + took * 5);
         assert_eq!(Gauge::default().earliest(now), now);
+        assert_eq!(Gauge::default().earliest_for_refused(now), now);
+        // One that takes a time for nothing keeps others waiting.
+        let seen = gauge.begin();
+        gauge.finish(seen, None, (now, now + took));
+        assert_eq!(gauge.earliest_for_refused(now + took), now + took * 5);
     }
 }

@@ -8,20 +8,21 @@
 mod gauge;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::call::{CallCode, CallError};
 use shared::id::AppId;
 use sqlx::Connection;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::gauge::{Answer, Gauge};
 use super::{Access, Data};
 use crate::budgets::Budgets;
-use crate::store::kept::ROW_BYTES;
+use crate::store::kept::{MEASURE_MAX, ROW_BYTES};
 use crate::store::{self, Database};
 
 /// How long a change waits for a measurement; then what is known has to do.
@@ -116,13 +117,13 @@ impl Room {
             match answer {
                 Answer::Fits => return Ok(taken()),
                 Answer::FitsAndIsDue => {
-                    self.measure(app);
+                    self.measure(app, false);
                     return Ok(taken());
                 }
                 Answer::Full => return Err(no_room(limit)),
-                Answer::Unknown => {}
+                Answer::Unknown | Answer::FullUnlessMeasured => {}
             }
-            if !self.measured(app).await {
+            if !self.measured(app, answer == Answer::FullUnlessMeasured).await {
                 break;
             }
         }
@@ -137,38 +138,70 @@ impl Room {
     async fn kept(&self, app: AppId) -> i64 {
         let is_stale = self.0.gauges().entry(app).or_default().is_stale(Instant::now());
         if is_stale {
-            self.measured(app).await;
+            self.measured(app, false).await;
         }
         self.0.gauges().get(&app).map_or(0, Gauge::kept)
     }
 
     /// Waits for a measurement; false when that takes too long.
-    async fn measured(&self, app: AppId) -> bool {
-        let mut measuring = self.measure(app);
+    async fn measured(&self, app: AppId, is_refused: bool) -> bool {
+        let mut measuring = self.measure(app, is_refused);
         // Nothing is ever sent: an error says that it has ended.
         timeout(PATIENCE, measuring.changed()).await.is_ok()
     }
 
-    /// Begins to measure an app, unless that is under way.
-    fn measure(&self, app: AppId) -> watch::Receiver<()> {
+    /// Begins to measure an app, unless that is under way; soon when somebody is refused without it.
+    fn measure(&self, app: AppId, is_refused: bool) -> watch::Receiver<()> {
         let mut gauges = self.0.gauges();
         let gauge = gauges.entry(app).or_default();
         let under_way = gauge.measuring.clone().filter(|measuring| measuring.has_changed().is_ok());
         if let Some(measuring) = under_way {
+            if is_refused {
+                gauge.hurry.notify_one();
+            }
             return measuring;
         }
         let (done, measuring) = watch::channel(());
         gauge.measuring = Some(measuring.clone());
-        let earliest = gauge.earliest(Instant::now());
+        let rest = Rest::of(gauge, is_refused);
         drop(gauges);
         let shared = Arc::clone(&self.0);
         let mut tasks = self.0.measuring();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            shared.measure(app, earliest).await;
+            shared.measure(app, rest).await;
             drop(done);
         });
         measuring
+    }
+}
+
+/// The time before a measurement in which none begins.
+struct Rest {
+    earliest: Instant,
+    /// The same when somebody is refused meanwhile, which `hurry` tells.
+    earliest_for_refused: Instant,
+    hurry: Arc<Notify>,
+}
+
+impl Rest {
+    /// Before the next measurement of an app.
+    fn of(gauge: &mut Gauge, is_refused: bool) -> Self {
+        // Another one: what was told to the last measurement is not for this one.
+        let hurry = Arc::new(Notify::new());
+        if is_refused {
+            hurry.notify_one();
+        }
+        gauge.hurry = Arc::clone(&hurry);
+        let now = Instant::now();
+        let earliest_for_refused = gauge.earliest_for_refused(now);
+        Self { earliest: gauge.earliest(now), earliest_for_refused, hurry }
+    }
+
+    async fn over(self) {
+        if timeout_at(self.earliest, self.hurry.notified()).await.is_ok() {
+            sleep_until(self.earliest_for_refused).await;
+        }
     }
 }
 
@@ -181,15 +214,17 @@ impl Shared {
         self.measuring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn measure(&self, app: AppId, earliest: Instant) {
-        sleep_until(earliest).await;
+    async fn measure(&self, app: AppId, rest: Rest) {
+        rest.over().await;
         // It is closed when the server stops.
         let Ok(_turn) = self.turn.acquire().await else { return };
         let seen = self.gauges().get_mut(&app).map(Gauge::begin);
         // An app that is gone meanwhile keeps nothing.
         let Some(seen) = seen else { return };
         let begun = Instant::now();
-        let bytes = self.bytes(app).await;
+        // Others wait for their turn: one whose connection hangs does not keep it.
+        let silent = |_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()));
+        let bytes = timeout(MEASURE_MAX, self.bytes(app)).await.unwrap_or_else(silent);
         if let Err(error) = &bytes {
             tracing::warn!(app.id = %app, %error, "what an app keeps could not be measured");
         }

@@ -17,6 +17,7 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
 
 use self::places::{Place, Places};
 use super::row_security::{self, ROW_SECURITY_ROLE, RowSecurity};
@@ -31,6 +32,8 @@ pub(crate) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(5);
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before a server that is starting is asked again.
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
+/// Whose the connections of dry runs are; no app has this id.
+const REHEARSALS: AppId = AppId::from_uuid(Uuid::nil());
 
 /// The connections of scripts' calls, as a cheap handle.
 #[derive(Debug, Clone)]
@@ -104,8 +107,24 @@ impl AppDatabase {
     /// A connection for statements that stand alone. None is tried out before it is used, because calls come by
     /// the thousand: one that has died fails once. Who has one asks for no second one: all could wait for each other.
     pub(crate) async fn acquire(&self, app: AppId) -> sqlx::Result<AppConnection> {
+        self.acquire_as(app, app).await
+    }
+
+    /// A transaction about one app.
+    pub(crate) async fn begin(&self, app: AppId) -> sqlx::Result<AppTransaction> {
+        self.begin_as(app, app).await
+    }
+
+    /// The same for a dry run, which is open for long. What all dry runs have is counted as one app's of their own, so
+    /// that it keeps none of what their apps may have for their calls.
+    pub(crate) async fn begin_rehearsal(&self, app: AppId) -> sqlx::Result<AppTransaction> {
+        self.begin_as(REHEARSALS, app).await
+    }
+
+    /// A connection that counts as one of this tenant and sees an app's rows.
+    async fn acquire_as(&self, tenant: AppId, app: AppId) -> sqlx::Result<AppConnection> {
         let until = Instant::now() + ACQUIRE_TIMEOUT;
-        let place = timeout_at(until, self.shared.places.take(app)).await;
+        let place = timeout_at(until, self.shared.places.take(tenant)).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.ok_or(sqlx::Error::PoolClosed)?;
         let acquiring = async {
             let told = match self.shared.take(app) {
@@ -122,8 +141,8 @@ impl AppDatabase {
         timeout_at(until, acquiring).await.unwrap_or_else(silent)
     }
 
-    pub(crate) async fn begin(&self, app: AppId) -> sqlx::Result<AppTransaction> {
-        let mut conn = self.acquire(app).await?;
+    async fn begin_as(&self, tenant: AppId, app: AppId) -> sqlx::Result<AppTransaction> {
+        let mut conn = self.acquire_as(tenant, app).await?;
         // Before it is sent: who goes away meanwhile leaves it open.
         conn.told_mut().state = State::Open;
         sqlx::raw_sql("begin").execute(&mut *conn).await?;

@@ -204,6 +204,34 @@ async fn who_asks_too_much_of_the_database_is_told_so_and_not_that_it_is_away() 
 }
 
 #[tokio::test]
+async fn a_measurement_of_what_an_app_keeps_ends_when_the_database_takes_too_long() {
+    let world = World::new().await;
+    let mut conn = world.platform.apart().await.unwrap();
+    assert!(store::kept::bytes(&mut conn, world.ours).await.unwrap() > 0);
+    let longest: String = one(&mut conn, "select current_setting('statement_timeout')").await;
+    assert_eq!((longest.as_str(), store::kept::MEASURE_MAX.as_secs()), ("2min", 120));
+    conn.close().await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_keeps_none_of_the_connections_that_its_app_may_have_for_its_calls() {
+    let world = World::new().await;
+    let mut run = world.scripts.begin_rehearsal(world.ours).await.unwrap();
+    let app: uuid::Uuid = one(&mut run, "select current_app()").await;
+    assert_eq!(app, world.ours.as_uuid(), "it sees its app's rows");
+    let mut others = Vec::new();
+    for _ in 0..CONNECTIONS_MAX - 2 {
+        others.push(world.scripts.acquire(AppId::new()).await.unwrap());
+    }
+    let mut conn = world.scripts.acquire(world.ours).await.expect("the last one is for who has none");
+    assert!(store::kv::has(&mut conn, world.ours, &KEY).await.unwrap());
+    run.rollback().await.unwrap();
+    drop((conn, others));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_is_begun_and_left_is_taken_back_before_anybody_else_comes() {
     let world = World::new().await;
     let mut tx = world.scripts.begin(world.ours).await.unwrap();
