@@ -24,13 +24,15 @@ build: setup ## build the release binaries
 test: setup setup-tests ## run all tests, against a throw-away PostgreSQL
 	.ci/with-postgres $(CARGO) $(TEST_RUNNER) --workspace --locked
 
-# The attacks by number are in docs/attacks.md. The whole workspace each time: what `make test` built is used again.
+# The attacks by number are in docs/attacks.md. Their tests have `attack` in their names, or are in a file that is named
+# here. The whole workspace each time: what `make test` built is used again.
 torture: setup setup-tests ## make every attack and every fault, and print what came of it; QUICK=1 makes a fifth
 	@printf '| %s | %s | %s | %s |\n' attack walls expected seen
 	$(CARGO) test --locked -q --workspace --test escape -- --nocapture --test-threads=1
 	@printf '| %s | %s | %s |\n' attack expected seen
 	$(CARGO) test --locked -q --workspace --test hostile_worker
-	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- attack isolation quarantine starters worker_loss crashes --nocapture --test-threads=1
+	.ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- attack isolation quarantine starters worker_loss crashes bad_input caps:: goes_on_calling --nocapture --test-threads=1
+	.ci/with-postgres $(CARGO) test --locked -q --workspace --lib -- attack verdicts:: admin::content outbound:: mail:: --nocapture --test-threads=1
 	PICLOUD_TORTURE_QUICK=$(QUICK) $(BOUNDED) $(CARGO) test --locked -q --workspace --lib -- --ignored ten_thousand 50_000_bad_worlds --nocapture
 	PICLOUD_TORTURE_QUICK=$(QUICK) $(BOUNDED) .ci/with-postgres $(CARGO) test --locked -q --workspace --test it -- --ignored torture_ --nocapture --test-threads=1
 

@@ -19,7 +19,7 @@ pub(crate) struct Gate {
 
 impl Permits for Gate {
     fn permit(&self, target: &ScriptTarget) -> Result<(), Refusal> {
-        self.incidents.permit(target.script)?;
+        self.incidents.permit(target)?;
         self.budgets.permit(target.app)
     }
 }

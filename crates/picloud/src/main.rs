@@ -107,7 +107,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor { config, json } => {
             let config = begin(config.as_deref())?;
-            let report = runtime()?.block_on(doctor::examine(&config));
+            let report = runtime()?.block_on(doctor::examine(&config, None));
             let text = if json { serde_json::to_string_pretty(&report)? + "\n" } else { report.to_string() };
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(if report.can_run() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -17,8 +17,8 @@ pub fn workers_max(always: usize) -> usize {
     room(total.unwrap_or(ASSUMED_KIB)).max(always + 1)
 }
 
-/// Most memory of one worker, where something holds it to that: half of the machine's. What its guests may
-/// have together can be more than a small machine has at all.
+/// Most memory of one worker: half of the machine's. Executions start in it while their limits come to less; a control
+/// group, where there is one, holds it to that whatever it does.
 pub fn worker_bytes_max() -> u64 {
     let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_kib(&text));
     total.unwrap_or(ASSUMED_KIB) * 1024 / 2

@@ -72,6 +72,7 @@ async fn serve_with(
     let pool_config = PoolConfig {
         tenant_workers: config.workers_max,
         app_slots_max: config.app_slots_max,
+        worker_memory_bytes: Some(memory::worker_bytes_max()),
         group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
         guest: published_guest(),
         ..PoolConfig::new(program, config.workers, config.slots_per_worker)
@@ -95,7 +96,7 @@ async fn serve_with(
     ));
     let platform = manager
         .admin_router_beside(Arc::new(pool.clone()), &api::described())
-        .merge(manager.guarded(system::router(config.clone(), pool.clone())))
+        .merge(manager.guarded(system::router(config.clone(), pool.clone(), database.options()?)))
         .merge(manager.guarded(metrics::router(manager.clone(), pool.clone())))
         .merge(manager.open_to_all(health::router(manager.clone(), pool.clone())))
         .merge(tls_ask::router(plane.clone(), config.trusted_proxies.clone()));

@@ -10,24 +10,26 @@ use manager_core::Beside;
 use orchestrator_core::pool::{Pool, PoolStatus, WorkerStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
 use crate::config::Config;
-use crate::doctor::{self, Report};
+use crate::doctor::{self, Report, Running};
 
 struct System {
     config: Config,
     pool: Pool,
+    database: PgConnectOptions,
     /// One report at a time: each starts a worker to look at it.
     examining: Mutex<()>,
 }
 
 /// To be merged below the manager's guard.
-pub fn router(config: Config, pool: Pool) -> Router {
+pub fn router(config: Config, pool: Pool, database: PgConnectOptions) -> Router {
     Router::new()
         .route("/api/v1/admin/system/isolation", get(isolation))
         .route("/api/v1/admin/system/workers", get(workers))
-        .with_state(Arc::new(System { config, pool, examining: Mutex::new(()) }))
+        .with_state(Arc::new(System { config, pool, database, examining: Mutex::new(()) }))
 }
 
 /// The same for the API's document.
@@ -55,7 +57,8 @@ struct Isolation {
 
 async fn isolation(State(system): State<Arc<System>>) -> Json<Isolation> {
     let _turn = system.examining.lock().await;
-    let report = doctor::examine(&system.config).await;
+    let running = Running { grouping: system.pool.grouping(), database: &system.database };
+    let report = doctor::examine(&system.config, Some(running)).await;
     let walls = system.pool.isolation();
     Json(Isolation {
         mode: system.pool.mode().as_str(),

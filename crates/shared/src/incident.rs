@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::id::ExecutionId;
+use crate::id::{AppId, ExecutionId};
 use crate::invocation::ScriptTarget;
 
-/// What a worker did that no worker of ours does of itself.
+/// What a worker did that no worker of ours does of itself, or took that none may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misconduct {
     /// It sent what is not the protocol.
@@ -16,6 +16,9 @@ pub enum Misconduct {
     Crash,
     /// It ignored a deadline, or stopped reading, and had to be killed.
     Unresponsive,
+    /// The kernel killed it because its control group had no memory left. Many scripts within their limits
+    /// can come to that together, so it is no step towards quarantine.
+    OutOfMemory,
 }
 
 impl Misconduct {
@@ -25,21 +28,26 @@ impl Misconduct {
             Self::ForbiddenCall => "forbidden_call",
             Self::Crash => "crash",
             Self::Unresponsive => "unresponsive",
+            Self::OutOfMemory => "out_of_memory",
         }
     }
 }
 
-/// An execution that ran in a worker when it misbehaved.
+/// What ran in a worker when it misbehaved.
 #[derive(Debug, Clone)]
-pub struct Suspect {
-    pub execution: ExecutionId,
-    pub target: Arc<ScriptTarget>,
+pub enum Suspect {
+    Execution {
+        execution: ExecutionId,
+        target: Arc<ScriptTarget>,
+    },
+    /// Of source that somebody wanted to deploy to this app. It belongs to no script yet.
+    Compilation(AppId),
 }
 
 /// A worker misbehaved, maybe because of what ran in it.
 #[derive(Debug, Clone)]
 pub struct Incident {
-    /// Nobody when nothing but a compilation had run in it: its source is not deployed yet.
+    /// Nobody when nothing had run in it.
     pub suspect: Option<Suspect>,
     pub misconduct: Misconduct,
     /// Whether the worker had run this script and no other, so that nobody else can be the reason.

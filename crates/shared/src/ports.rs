@@ -54,7 +54,8 @@ pub trait RecordSink: Send + Sync {
 }
 
 /// Pool → manager (ADR 0008): whether a script may run now, by its app's budget and its own record.
-/// Asked before every execution, so the answer must be in memory.
+/// Asked before every execution, and again when one has waited, with the pool's lock held: the answer must be in
+/// memory, and whoever gives it must not use the pool meanwhile.
 pub trait Permits: Send + Sync {
     fn permit(&self, target: &ScriptTarget) -> Result<(), Refusal>;
 }

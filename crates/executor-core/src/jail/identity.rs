@@ -17,7 +17,11 @@ const FIRST_ID: u32 = 2_000_000_000;
 pub(super) fn take_own(jail: &mut Jail) {
     if geteuid().is_root() {
         jail.attempt(Layers::OWN_USER, change);
+        return;
     }
+    // Few users were given the right to leave their groups, and a user namespace gives it to nobody who had it not.
+    // Which groups stayed is said by `picloud doctor`.
+    let _ = setgroups(&[]);
 }
 
 fn change() -> Result<(), Errno> {

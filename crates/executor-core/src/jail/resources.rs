@@ -16,7 +16,7 @@ const BEFORE_ALL_OTHERS: &[u8] = b"1000";
 
 /// Part of step 5. When the machine runs out of memory, the kernel ends a worker, of which there will be another,
 /// and neither the parent nor the database. It takes no right to go before others, only to go after them. A worker
-/// without `/proc` goes on: what it may use up is bounded all the same.
+/// without `/proc` goes on: what it may use up is bounded all the same, and `picloud doctor` says so.
 pub(super) fn be_first_to_go() {
     let score = File::options().write(true).open(OUT_OF_MEMORY_SCORE);
     let _ = score.and_then(|mut file| file.write_all(BEFORE_ALL_OTHERS));

@@ -19,7 +19,7 @@ use super::precondition::{Preconditions, Resource, Tagged, etag_of};
 use super::problem::ApiError;
 use super::read::Json;
 use super::version_diff::compared;
-use super::{Admin, access, manifest, routes, triggers};
+use super::{Admin, access, manifest, routes, scripts, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal, Standing};
 use crate::deploy::{Awaiting, Deploy, deploy};
@@ -27,6 +27,7 @@ use crate::diff;
 use crate::plan::triggers::WantedTrigger;
 use crate::plan::{Action, Change, Current, CurrentScript, KindChanges, Step, Wanted, changes};
 use crate::store::apps::App;
+use crate::store::scripts::Script;
 use crate::{secrets, store};
 
 type ManifestBody = Json<Manifest, MANIFEST_BYTES_MAX>;
@@ -131,6 +132,8 @@ pub(super) async fn apply(
     if changes.iter().any(|change| matches!(change.step, Step::SetApp)) {
         refuse_renaming(&admin, &principal, standing, &app)?;
     }
+    let removed: Vec<_> = changes.iter().filter_map(|change| removed(&current, &change.step)).collect();
+    scripts::refuse_escape(&principal, standing, removed.iter().copied())?;
     if changes.is_empty() {
         return Ok(Tagged(PlanAnswer::new(changes, true, tag)));
     }
@@ -149,7 +152,7 @@ pub(super) async fn apply(
         let entry = Entry::new(&principal, action, &change.name).on(app.id).after(change);
         audit::append(&mut tx, entry).await?;
     }
-    admin.snapshot.publish(tx).await?;
+    scripts::publish_removal(&admin, tx, removed.iter().map(|script| script.id).collect()).await?;
     Ok(Tagged(PlanAnswer { awaiting, ..PlanAnswer::new(changes, true, tag) }))
 }
 
@@ -203,6 +206,12 @@ async fn refuse_strange_hosts(
         routes::refuse_strange_host(conn, admin, app, host).await?;
     }
     Ok(())
+}
+
+/// The script that this change removes.
+fn removed<'a>(current: &'a Current, step: &Step) -> Option<&'a Script> {
+    let Step::RemoveScript(name, _) = step else { return None };
+    current.scripts.get(name).map(|current| &current.script)
 }
 
 fn refuse_renaming(

@@ -78,7 +78,9 @@ pub(super) async fn set(
     let mut tx = admin.database.begin().await?;
     let app = access::app(&mut tx, &principal, &app, Capability::SetBudgets).await?;
     access::lock(&mut tx, &app).await?;
-    let now = store::budgets::of(&mut tx, app.id).await?.unwrap_or_default();
+    let mut now = store::budgets::of(&mut tx, app.id).await?.map(|set| set.budget).unwrap_or_default();
+    // The database is told some seconds after an app froze; `show` says it at once.
+    now.frozen |= admin.budgets.meter(app.id).budget.frozen;
     preconditions.check(Some(&now))?;
     store::budgets::set(&mut tx, app.id, &budget).await?;
     let entry = Entry::new(&principal, "budgets.set", &app.slug).on(app.id).after(&budget);

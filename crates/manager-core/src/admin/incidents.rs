@@ -39,11 +39,12 @@ pub(super) async fn release(
     let app = access::app(&mut tx, &principal, &app, Capability::ReleaseScripts).await?;
     access::lock(&mut tx, &app).await?;
     let script = access::script(&mut tx, &app, &name).await?;
-    if !store::incidents::release(&mut tx, app.id, script.id).await? {
+    let released = store::incidents::release(&mut tx, app.id, script.id).await?;
+    if released.is_empty() {
         return Err(ApiError::new(Code::Conflict, "the script is not quarantined"));
     }
     let entry = Entry::new(&principal, "script.release", &script.name).on(app.id);
     audit::append(&mut tx, entry).await?;
-    admin.incidents.publish_release(tx, script.id).await?;
+    admin.incidents.publish_release(tx.commit(), released).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,10 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::capabilities::Capabilities;
 use shared::fault::Code;
+use shared::id::ScriptId;
 use shared::limits::{self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, ScriptLimits};
 use shared::name::ScriptName;
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
+use sqlx::{Postgres, Transaction};
 
 use super::apps::DeleteParams;
 use super::compile::{ATTEMPTS, Verified, keeps_changing, unresolved};
@@ -22,7 +24,7 @@ use super::problem::ApiError;
 use super::read::{Json, Params};
 use super::{Admin, access, read, triggers};
 use crate::audit::{self, Entry};
-use crate::auth::{Capability, Principal};
+use crate::auth::{Capability, Principal, Standing};
 use crate::deploy::{Awaiting, Deploy, Deployed, deploy as deploy_version};
 use crate::modules;
 use crate::store;
@@ -265,6 +267,7 @@ async fn users(conn: &mut PgConnection, app: &App, script: &Script) -> sqlx::Res
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     principal: Principal,
+    standing: Standing,
     Path((app, name)): Path<(String, String)>,
     preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
@@ -274,6 +277,7 @@ pub(super) async fn delete(
     access::lock(&mut tx, &app).await?;
     let script = access::script(&mut tx, &app, &name).await?;
     preconditions.check(Some(&script))?;
+    refuse_escape(&principal, standing, [&script])?;
     let used_by = users(&mut tx, &app, &script).await?;
     if !used_by.is_empty() {
         // Force does not help: the next deploy of each of them would fail.
@@ -302,6 +306,35 @@ pub(super) async fn delete(
     store::bundles::forget_unused(&mut tx, app.id).await?;
     let entry = Entry::new(&principal, "script.delete", &script.name).on(app.id).before(&script);
     audit::append(&mut tx, entry).await?;
-    admin.snapshot.publish(tx).await?;
+    publish_removal(&admin, tx, vec![script.id]).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A quarantine ends with its script, so only who may release a script may remove it while it is quarantined.
+pub(super) fn refuse_escape<'a>(
+    principal: &Principal,
+    standing: Standing,
+    removed: impl IntoIterator<Item = &'a Script>,
+) -> Result<(), ApiError> {
+    let quarantined = removed.into_iter().filter(|script| script.quarantined_at.is_some());
+    let names: Vec<_> = quarantined.map(|script| script.name.as_str()).collect();
+    if names.is_empty() || access::decide(principal, Capability::ReleaseScripts, standing).is_ok() {
+        return Ok(());
+    }
+    let detail = format!(
+        "quarantined, so that only an admin of the instance may remove it: {}; keep it, deploy it mended, and ask one \
+         to release it",
+        names.join(", ")
+    );
+    Err(ApiError::new(Code::Conflict, detail).with("quarantined", names))
+}
+
+/// Commits a change that removes these scripts, with the quarantines they may have, and shows it.
+pub(super) async fn publish_removal(
+    admin: &Admin,
+    change: Transaction<'static, Postgres>,
+    removed: Vec<ScriptId>,
+) -> sqlx::Result<()> {
+    let snapshot = Arc::clone(&admin.snapshot);
+    admin.incidents.publish_removal(async move { snapshot.publish(change).await }, removed).await
 }

@@ -1,9 +1,10 @@
 //! One app's budget and what it has used of it. Pure bookkeeping: the time is given.
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use shared::invocation::Refusal;
 
-use crate::store::budgets::{Budget, OnExhausted};
+use crate::store::budgets::{Budget, OnExhausted, SetBudget};
 use crate::store::usage::Used;
 
 pub(super) const MINUTE_S: i64 = 60;
@@ -85,11 +86,18 @@ impl Window {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Meter {
     pub(crate) budget: Budget,
+    /// Which of the app's budgets it is; none when none was set.
+    pub(super) set_at: Option<DateTime<Utc>>,
     pub(crate) minute: Window,
     pub(crate) day: Window,
 }
 
 impl Meter {
+    pub(super) fn set(&mut self, budget: Option<SetBudget>) {
+        self.budget = budget.map(|set| set.budget).unwrap_or_default();
+        self.set_at = budget.map(|set| set.set_at);
+    }
+
     pub(super) fn roll(&mut self, now_s: i64) {
         self.minute.roll(now_s.div_euclid(MINUTE_S), self.budget.fuel_per_minute);
         self.day.roll(now_s.div_euclid(DAY_S), None);

@@ -57,7 +57,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Unsaved {
     used: HashMap<(AppId, NaiveDate), Used>,
-    frozen: Vec<AppId>,
+    /// Apps that froze, and which of their budgets they had used up.
+    frozen: Vec<(AppId, DateTime<Utc>)>,
 }
 
 impl Unsaved {
@@ -128,10 +129,9 @@ impl Budgets {
             let before = meter.level();
             let freezes = count(meter, now.timestamp())?;
             let crossed = Some(meter.level()).filter(|after| *after > before);
+            let froze = meter.set_at.filter(|_| freezes);
             *state.unsaved.used.entry((app, now.date_naive())).or_default() += used;
-            if freezes {
-                state.unsaved.frozen.push(app);
-            }
+            state.unsaved.frozen.extend(froze.map(|set_at| (app, set_at)));
             (crossed, std::mem::take(&mut state.is_writer_waiting))
         };
         if wakes {
@@ -179,7 +179,9 @@ impl Budgets {
     async fn reload(&self, app: AppId) -> sqlx::Result<()> {
         let _turn = self.shared.reading.lock().await;
         let budget = store::budgets::of(&mut *self.database.acquire().await?, app).await?;
-        self.shared.lock().meters.entry(app).or_default().budget = budget.unwrap_or_default();
+        let mut state = self.shared.lock();
+        state.unsaved.frozen.retain(|(frozen, _)| *frozen != app);
+        state.meters.entry(app).or_default().set(budget);
         Ok(())
     }
 
@@ -211,7 +213,7 @@ impl Shared {
 async fn read(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<HashMap<AppId, Meter>> {
     let mut meters: HashMap<AppId, Meter> = HashMap::new();
     for (app, budget) in store::budgets::all(conn).await? {
-        meters.entry(app).or_default().budget = budget;
+        meters.entry(app).or_default().set(Some(budget));
     }
     let today = now.timestamp().div_euclid(DAY_S);
     for Added { app, used, .. } in store::usage::of_day(conn, now.date_naive()).await? {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use shared::id::AppId;
 
 use super::{Shared, Unsaved};
@@ -82,7 +83,7 @@ impl Writer {
 }
 
 /// All or nothing, so that trying again counts nothing twice. A commit whose answer was lost can.
-async fn save(database: &Database, used: &[Added], frozen: &[AppId]) -> sqlx::Result<()> {
+async fn save(database: &Database, used: &[Added], frozen: &[(AppId, DateTime<Utc>)]) -> sqlx::Result<()> {
     let mut tx = database.begin_lazily().await?;
     store::usage::add(&mut tx, used).await?;
     if !frozen.is_empty() {

@@ -1,19 +1,19 @@
 //! What is done about workers that misbehave: an incident is kept for each script that ran in one,
 //! and a script with several of them in an hour, in workers of its own, is quarantined.
 
+mod quarantined;
 mod writer;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::id::ScriptId;
 use shared::incident::{Incident, Suspect};
-use shared::invocation::Refusal;
+use shared::invocation::{Refusal, ScriptTarget};
 use shared::ports::IncidentSink;
-use sqlx::{Postgres, Transaction};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::quarantined::{Quarantined, Shown};
 use crate::store::{self, Database};
 
 /// Incidents in an hour that quarantine a script, in workers that ran nothing else: once may be chance.
@@ -24,18 +24,18 @@ const WAITING_MAX: usize = 1_024;
 /// Incidents and quarantines, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Incidents {
-    quarantined: Arc<RwLock<HashSet<ScriptId>>>,
+    quarantined: Arc<Shown>,
     sender: Arc<Mutex<Option<mpsc::Sender<Incident>>>>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Incidents {
-    /// Reads which scripts are quarantined and starts the writer.
+    /// Reads what is quarantined and starts the writer.
     pub(crate) async fn load(database: Database) -> sqlx::Result<Self> {
         let quarantined = store::incidents::quarantined(&mut *database.acquire().await?).await?;
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let incidents = Self {
-            quarantined: Arc::new(RwLock::new(quarantined.into_iter().collect())),
+            quarantined: Arc::new(quarantined.into_iter().collect()),
             sender: Arc::new(Mutex::new(Some(sender))),
             writer: Arc::default(),
         };
@@ -45,23 +45,33 @@ impl Incidents {
         Ok(incidents)
     }
 
-    pub(crate) fn permit(&self, script: ScriptId) -> Result<(), Refusal> {
-        let quarantined = self.quarantined.read().unwrap_or_else(PoisonError::into_inner);
-        if quarantined.contains(&script) { Err(Refusal::Quarantined) } else { Ok(()) }
+    pub(crate) fn permit(&self, target: &ScriptTarget) -> Result<(), Refusal> {
+        if self.quarantined.refuses(target) { Err(Refusal::Quarantined) } else { Ok(()) }
     }
 
-    /// Commits a release and shows it, in a task of its own: a caller that goes away between the two
-    /// would leave the script quarantined here alone.
+    /// Commits a release of these scripts and shows it, in a task of its own: a caller that goes away between the two
+    /// would leave them quarantined here alone. The commit must need no connection but its own.
     pub(crate) async fn publish_release(
         &self,
-        change: Transaction<'static, Postgres>,
-        script: ScriptId,
+        commit: impl Future<Output = sqlx::Result<()>> + Send + 'static,
+        scripts: Vec<ScriptId>,
+    ) -> sqlx::Result<()> {
+        let quarantined = Arc::clone(&self.quarantined);
+        let publishing = tokio::spawn(async move { quarantined.publish(commit, removal(scripts)).await });
+        publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Commits what removes these scripts, with their quarantines, and shows it, likewise. Nothing can quarantine them
+    /// any more once that is committed, so it is enough to wait for what was before.
+    pub(crate) async fn publish_removal(
+        &self,
+        commit: impl Future<Output = sqlx::Result<()>> + Send + 'static,
+        scripts: Vec<ScriptId>,
     ) -> sqlx::Result<()> {
         let quarantined = Arc::clone(&self.quarantined);
         let publishing = tokio::spawn(async move {
-            change.commit().await?;
-            quarantined.write().unwrap_or_else(PoisonError::into_inner).remove(&script);
-            Ok(())
+            commit.await?;
+            quarantined.publish(async { Ok(()) }, removal(scripts)).await
         });
         publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
@@ -78,17 +88,26 @@ impl Incidents {
     }
 }
 
+fn removal(scripts: Vec<ScriptId>) -> impl FnOnce(&mut Quarantined) {
+    move |quarantined: &mut Quarantined| scripts.into_iter().for_each(|script| quarantined.remove(script))
+}
+
 impl IncidentSink for Incidents {
     fn report(&self, incident: Incident) {
         let misconduct = incident.misconduct.as_str();
         match &incident.suspect {
-            Some(Suspect { execution, target }) => tracing::warn!(
+            Some(Suspect::Execution { execution, target }) => tracing::warn!(
                 app.slug = %target.app_slug,
                 script.name = %target.name,
                 execution.id = %execution,
                 misconduct,
                 is_alone = incident.is_alone,
                 "a worker misbehaved while a script ran: {}", incident.detail
+            ),
+            Some(Suspect::Compilation(app)) => tracing::warn!(
+                app.id = %app,
+                misconduct,
+                "a worker misbehaved while source was compiled: {}", incident.detail
             ),
             None => tracing::warn!(misconduct, "a worker misbehaved: {}", incident.detail),
         }

@@ -1,16 +1,16 @@
 //! The task that writes incidents and decides on quarantine, one after the other.
 
-use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::ScriptId;
-use shared::incident::Incident;
+use shared::incident::{Incident, Misconduct, Suspect};
 use shared::invocation::ScriptTarget;
 use tokio::sync::mpsc;
 
 use super::INCIDENTS_MAX;
+use super::quarantined::Shown;
 use crate::audit::{self, Actor, Entry};
+use crate::store::incidents::Quarantine;
 use crate::store::{self, Database};
 
 /// A database that is away is tried this often for an incident; it is in the server's log anyway.
@@ -20,13 +20,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     mut incidents: mpsc::Receiver<Incident>,
     database: Database,
-    quarantined: Arc<RwLock<HashSet<ScriptId>>>,
+    quarantined: Arc<Shown>,
 ) {
     while let Some(incident) = incidents.recv().await {
-        match write(&database, &incident).await {
+        match write(&database, &quarantined, &incident).await {
             Ok(None) => {}
             Ok(Some(target)) => {
-                quarantined.write().unwrap_or_else(PoisonError::into_inner).insert(target.script);
                 tracing::error!(
                     app.slug = %target.app_slug,
                     script.name = %target.name,
@@ -39,38 +38,63 @@ pub(super) async fn run(
 }
 
 /// The script for which this incident was one too many.
-async fn write(database: &Database, incident: &Incident) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
+async fn write(
+    database: &Database,
+    quarantined: &Shown,
+    incident: &Incident,
+) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match record(database, incident).await {
+        match record(database, quarantined, incident).await {
             Err(error) if store::is_outage(&error) && tries < TRIES => tokio::time::sleep(RETRY).await,
             result => return result,
         }
     }
 }
 
-async fn record(database: &Database, incident: &Incident) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
-    let misconduct = incident.misconduct.as_str();
+async fn record(
+    database: &Database,
+    quarantined: &Shown,
+    incident: &Incident,
+) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
     let mut tx = database.begin().await?;
-    let Some(suspect) = &incident.suspect else {
-        let violation = Entry::new(Actor::platform(), "worker.violation", "worker").after(&misconduct);
-        audit::append(&mut tx, violation).await?;
+    let is_one_too_many = match &incident.suspect {
+        Some(Suspect::Execution { execution, target }) if counts(incident.misconduct) => {
+            // Its app may be gone meanwhile; that it happened is in the log all the same.
+            store::incidents::add(&mut tx, incident, *execution, target).await?
+                && store::incidents::recent(&mut tx, target.app, target.script).await? >= INCIDENTS_MAX
+                && store::incidents::quarantine(&mut tx, Quarantine::of(target)).await?
+        }
+        _ => false,
+    };
+    audit::append(&mut tx, entry(incident)).await?;
+    let Some(Suspect::Execution { target, .. }) = incident.suspect.as_ref().filter(|_| is_one_too_many)
+    else {
         tx.commit().await?;
         return Ok(None);
     };
-    let target = &suspect.target;
-    let (app, script) = (target.app, target.script);
-    if !store::incidents::add(&mut tx, incident, suspect).await? {
-        return Ok(None);
+    let quarantine = Entry::new(Actor::platform(), "script.quarantine", &target.name).on(target.app);
+    audit::append(&mut tx, quarantine).await?;
+    quarantined.publish(tx.commit(), |quarantined| quarantined.insert(Quarantine::of(target))).await?;
+    Ok(Some(Arc::clone(target)))
+}
+
+/// Whether it may be a step towards quarantine, and is kept with the script.
+const fn counts(misconduct: Misconduct) -> bool {
+    !matches!(misconduct, Misconduct::OutOfMemory)
+}
+
+fn entry(incident: &Incident) -> Entry {
+    let action = match incident.misconduct {
+        Misconduct::OutOfMemory => "worker.out_of_memory",
+        _ => "worker.violation",
+    };
+    let entry =
+        |target: &str| Entry::new(Actor::platform(), action, target).after(&incident.misconduct.as_str());
+    match &incident.suspect {
+        Some(Suspect::Execution { target, .. }) => entry(target.name.as_str()).on(target.app),
+        Some(Suspect::Compilation(app)) => entry("compilation").on(*app),
+        None => entry("worker"),
     }
-    let is_one_too_many = store::incidents::recent(&mut tx, app, script).await? >= INCIDENTS_MAX
-        && store::incidents::quarantine(&mut tx, app, script).await?;
-    let entry = |action| Entry::new(Actor::platform(), action, &target.name).on(app);
-    audit::append(&mut tx, entry("worker.violation").after(&misconduct)).await?;
-    if is_one_too_many {
-        audit::append(&mut tx, entry("script.quarantine")).await?;
-    }
-    tx.commit().await?;
-    Ok(is_one_too_many.then(|| Arc::clone(target)))
 }

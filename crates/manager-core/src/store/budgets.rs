@@ -1,5 +1,6 @@
 //! What apps may use over time.
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::id::AppId;
@@ -42,6 +43,20 @@ pub(crate) struct Budget {
     pub(crate) frozen: bool,
 }
 
+/// A budget as it is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SetBudget {
+    pub(crate) budget: Budget,
+    /// By the database's clock. It names what is kept until somebody sets another one.
+    pub(crate) set_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for SetBudget {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { budget: Budget::from_row(row)?, set_at: row.try_get("updated_at")? })
+    }
+}
+
 impl FromRow<'_, PgRow> for Budget {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let on_exhausted: &str = row.try_get("on_exhausted")?;
@@ -63,22 +78,22 @@ impl FromRow<'_, PgRow> for Budget {
 }
 
 /// Every budget that is set.
-pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, Budget)>> {
+pub(crate) async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, SetBudget)>> {
     let rows = sqlx::query(
         "select app_id, fuel_per_minute, fuel_per_day, executions_per_day, requests_per_day, mails_per_day,
-                data_bytes, on_exhausted, frozen
+                data_bytes, on_exhausted, frozen, updated_at
          from app_budgets",
     )
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get("app_id")?, Budget::from_row(row)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get("app_id")?, SetBudget::from_row(row)?))).collect()
 }
 
 /// The budget of one app, if one is set.
-pub(crate) async fn of(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Option<Budget>> {
+pub(crate) async fn of(conn: &mut PgConnection, app: AppId) -> sqlx::Result<Option<SetBudget>> {
     sqlx::query_as(
         "select fuel_per_minute, fuel_per_day, executions_per_day, requests_per_day, mails_per_day, data_bytes,
-                on_exhausted, frozen
+                on_exhausted, frozen, updated_at
          from app_budgets
          where app_id = $1",
     )
@@ -116,13 +131,17 @@ pub(crate) async fn set(conn: &mut PgConnection, app: AppId, budget: &Budget) ->
     Ok(())
 }
 
-/// Freezes apps that have a budget.
-pub(crate) async fn freeze(conn: &mut PgConnection, apps: &[AppId]) -> sqlx::Result<()> {
-    let apps: Vec<_> = apps.iter().map(|app| app.as_uuid()).collect();
+/// Freezes apps whose budgets are still those of these times: whoever set another one meanwhile, and perhaps let the
+/// app go on, has said the last word.
+pub(crate) async fn freeze(conn: &mut PgConnection, used_up: &[(AppId, DateTime<Utc>)]) -> sqlx::Result<()> {
     sqlx::query(
-        "update app_budgets set frozen = true, updated_at = now() where app_id = any($1) and not frozen",
+        "update app_budgets b
+         set frozen = true, updated_at = now()
+         from unnest($1::uuid[], $2::timestamptz[]) as u (app_id, set_at)
+         where b.app_id = u.app_id and b.updated_at = u.set_at and not b.frozen",
     )
-    .bind(apps)
+    .bind(used_up.iter().map(|(app, _)| app.as_uuid()).collect::<Vec<_>>())
+    .bind(used_up.iter().map(|(_, set_at)| *set_at).collect::<Vec<_>>())
     .execute(conn)
     .await?;
     Ok(())

@@ -4,9 +4,13 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::id::{AppId, ExecutionId, IncidentId, ScriptId};
-use shared::incident::{Incident, Suspect};
-use sqlx::FromRow;
-use sqlx::postgres::PgConnection;
+use shared::incident::Incident;
+use shared::invocation::ScriptTarget;
+use shared::script::BundleHash;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row};
+
+use super::columns;
 
 /// An incident as it is kept.
 #[derive(Debug, Clone, Serialize, FromRow, JsonSchema)]
@@ -24,11 +28,37 @@ pub(crate) struct IncidentRow {
     pub(crate) happened_at: DateTime<Utc>,
 }
 
+/// A script that may not run, and with what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quarantine {
+    pub(crate) app: AppId,
+    pub(crate) script: ScriptId,
+    /// What ran when it was quarantined. No other script of the app may run the same.
+    pub(crate) bundle: BundleHash,
+}
+
+impl Quarantine {
+    pub(crate) const fn of(target: &ScriptTarget) -> Self {
+        Self { app: target.app, script: target.script, bundle: target.bundle }
+    }
+}
+
+impl FromRow<'_, PgRow> for Quarantine {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            app: row.try_get("app_id")?,
+            script: row.try_get("script_id")?,
+            bundle: columns::hash(row, "bundle_hash")?,
+        })
+    }
+}
+
 /// Writes an incident; false when its app is gone.
 pub(crate) async fn add(
     conn: &mut PgConnection,
     incident: &Incident,
-    Suspect { execution, target }: &Suspect,
+    execution: ExecutionId,
+    target: &ScriptTarget,
 ) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "insert into incidents (app_id, id, script_id, script_name, version, execution_id, misconduct, is_alone,
@@ -68,39 +98,59 @@ pub(crate) async fn recent(conn: &mut PgConnection, app: AppId, script: ScriptId
 }
 
 /// Quarantines a script; false when it is already, or gone.
-pub(crate) async fn quarantine(conn: &mut PgConnection, app: AppId, script: ScriptId) -> sqlx::Result<bool> {
+pub(crate) async fn quarantine(conn: &mut PgConnection, quarantine: Quarantine) -> sqlx::Result<bool> {
+    let Quarantine { app, script, bundle } = quarantine;
     let done = sqlx::query(
-        "insert into quarantines (app_id, script_id)
-         select app_id, id
+        "insert into quarantines (app_id, script_id, bundle_hash)
+         select app_id, id, $3
          from scripts
          where app_id = $1 and id = $2
          on conflict do nothing",
     )
     .bind(app)
     .bind(script)
+    .bind(bundle.0)
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Lets a script run again and begins to count anew; false when it was not quarantined.
-pub(crate) async fn release(conn: &mut PgConnection, app: AppId, script: ScriptId) -> sqlx::Result<bool> {
-    sqlx::query("update scripts set released_at = now() where app_id = $1 and id = $2")
+/// Lets a script run again and begins to count anew, together with the scripts that were quarantined with the bundle
+/// that it has now. Answers which had been quarantined.
+pub(crate) async fn release(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+) -> sqlx::Result<Vec<ScriptId>> {
+    let released: Vec<ScriptId> = sqlx::query_scalar(
+        "delete from quarantines q
+         where q.app_id = $1
+           and (q.script_id = $2
+                or q.bundle_hash = (
+                    select v.bundle_hash
+                    from scripts s
+                    join script_versions v
+                      on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+                    where s.app_id = $1 and s.id = $2
+                ))
+         returning q.script_id",
+    )
+    .bind(app)
+    .bind(script)
+    .fetch_all(&mut *conn)
+    .await?;
+    let forgiven: Vec<_> = released.iter().chain([&script]).map(|script| script.as_uuid()).collect();
+    sqlx::query("update scripts set released_at = now() where app_id = $1 and id = any($2)")
         .bind(app)
-        .bind(script)
-        .execute(&mut *conn)
-        .await?;
-    let done = sqlx::query("delete from quarantines where app_id = $1 and script_id = $2")
-        .bind(app)
-        .bind(script)
+        .bind(forgiven)
         .execute(conn)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(released)
 }
 
-/// Every script that is quarantined.
-pub(crate) async fn quarantined(conn: &mut PgConnection) -> sqlx::Result<Vec<ScriptId>> {
-    sqlx::query_scalar("select script_id from quarantines").fetch_all(conn).await
+/// Every quarantine.
+pub(crate) async fn quarantined(conn: &mut PgConnection) -> sqlx::Result<Vec<Quarantine>> {
+    sqlx::query_as("select app_id, script_id, bundle_hash from quarantines").fetch_all(conn).await
 }
 
 /// Incidents of an app, the newest first.

@@ -18,12 +18,14 @@ macro_rules! select_scripts {
     ($rest:literal) => {
         concat!(
             "select s.id, s.name, s.kind, s.description, s.live_version, v.bundle_hash, v.limits,
-                    s.disabled_at is null as is_enabled, q.since as quarantined_at,
-                    s.created_at, s.updated_at
+                    s.disabled_at is null as is_enabled, s.created_at, s.updated_at,
+                    (select min(q.since)
+                     from quarantines q
+                     where q.app_id = s.app_id and (q.script_id = s.id or q.bundle_hash = v.bundle_hash)
+                    ) as quarantined_at
              from scripts s
              join script_versions v
-               on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
-             left join quarantines q on q.app_id = s.app_id and q.script_id = s.id ",
+               on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version ",
             $rest
         )
     };
@@ -65,7 +67,8 @@ pub(crate) struct Script {
     pub(crate) limits: ScriptLimits,
     /// Whether its people have it switched on.
     pub(crate) is_enabled: bool,
-    /// Since when it may not run because workers that ran it misbehaved; absent when it may.
+    /// Since when it may not run because workers that ran it, or the same under another name, misbehaved; absent
+    /// when it may.
     pub(crate) quarantined_at: Option<DateTime<Utc>>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,

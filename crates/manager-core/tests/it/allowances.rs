@@ -10,11 +10,12 @@ use shared::host_call::queue::Send;
 use shared::limits::{EVENTS_MAX, FILES_LIST_MAX, KV_LIST_MAX, ROWS_MAX};
 
 use crate::calls::Script;
+use crate::catalogue::print_row;
 use crate::harness::TestApi;
 use crate::neighbour::Neighbour;
 
 #[tokio::test]
-async fn an_execution_reads_so_many_rows_and_no_more() {
+async fn attack_rows_one_execution_reads_without_end() {
     let api = TestApi::start().await;
     let mut neighbour = Neighbour::beside(&api).await;
     let script = Script::of(&api, "default").await;
@@ -29,15 +30,17 @@ async fn an_execution_reads_so_many_rows_and_no_more() {
         neighbour.is_well().await;
     }
     let key = Key { collection: "c", key: "k" };
-    assert_eq!(script.call(HostOp::KvGet, &key).await, Err("budget_exhausted".into()));
+    let code = script.call(HostOp::KvGet, &key).await.unwrap_err();
+    print_row("rows", "by one execution", &format!("{ROWS_MAX}, then budget_exhausted"), &code);
+    assert_eq!(code, "budget_exhausted");
     assert_eq!(script.call(HostOp::KvList, &list).await, Err("budget_exhausted".into()));
     let another = Script::of(&api, "default").await;
     assert!(another.call(HostOp::KvGet, &key).await.is_ok(), "each execution has its own");
-    neighbour.leave().await;
+    print_row("rows", "another app", "finds what it keeps", &neighbour.leave().await);
 }
 
 #[tokio::test]
-async fn an_execution_causes_so_many_events_and_no_more() {
+async fn attack_17_one_execution_causes_events_without_end() {
     const LISTENERS: u32 = 50;
     let api = TestApi::start().await;
     api.deploy("default", "listens", "1").await.is(201);
@@ -54,16 +57,18 @@ async fn an_execution_causes_so_many_events_and_no_more() {
         neighbour.is_well().await;
     }
     for op in [HostOp::PubsubPublish, HostOp::PubsubPublishEphemeral] {
-        assert_eq!(script.call(op, &publish).await, Err("budget_exhausted".into()));
+        let code = script.call(op, &publish).await.unwrap_err();
+        print_row("17", &format!("{op:?}"), &format!("{EVENTS_MAX} events, then budget_exhausted"), &code);
+        assert_eq!(code, "budget_exhausted");
     }
     let unheard = Publish { topic: "nobody", message: "1" };
     let told = script.call(HostOp::PubsubPublish, &unheard).await.unwrap();
     assert_eq!(told.read::<Published>().receivers, 0, "what nobody hears costs nothing");
-    neighbour.leave().await;
+    print_row("17", "another app", "finds what it keeps", &neighbour.leave().await);
 }
 
 #[tokio::test]
-async fn files_are_rows_too() {
+async fn attack_rows_files_are_rows_too() {
     let api = TestApi::start().await;
     let script = Script::of(&api, "default").await;
     let list = files::List { collection: "c", limit: FILES_LIST_MAX, after: "" };
@@ -84,12 +89,14 @@ async fn files_are_rows_too() {
         script.call(HostOp::FilesDelete, &id).await,
         script.call(HostOp::FilesCreate, &create).await,
     ] {
-        assert_eq!(refused, Err("budget_exhausted".into()));
+        let code = refused.unwrap_err();
+        print_row("rows", "of files", &format!("{ROWS_MAX}, then budget_exhausted"), &code);
+        assert_eq!(code, "budget_exhausted");
     }
 }
 
 #[tokio::test]
-async fn changes_that_are_told_and_messages_of_a_commit_are_events_too() {
+async fn attack_17_changes_that_are_told_and_messages_of_a_commit_are_events_too() {
     const WATCHERS: u32 = 50;
     let api = TestApi::start().await;
     api.deploy("default", "watches", "1").await.is(201);
@@ -105,7 +112,9 @@ async fn changes_that_are_told_and_messages_of_a_commit_are_events_too() {
     let send = Send { queue: "q", message: "1", delay_ms: 0, key: None, dedup: None };
     script.call(HostOp::AtomicCommit, &Commit { ops: vec![Op::QueueSend(send); 50] }).await.unwrap();
     let after = Set { value: "2", ..set };
-    assert_eq!(script.call(HostOp::KvSet, &after).await, Err("budget_exhausted".into()));
+    let code = script.call(HostOp::KvSet, &after).await.unwrap_err();
+    print_row("17", "changes that are told", &format!("{EVENTS_MAX} events, then budget_exhausted"), &code);
+    assert_eq!(code, "budget_exhausted");
     assert_eq!(script.call(HostOp::QueueSend, &send).await, Err("budget_exhausted".into()));
     let unwatched = Set { collection: "c", ..set };
     let commit = Commit { ops: vec![Op::KvSet(unwatched), Op::QueueSend(send)] };

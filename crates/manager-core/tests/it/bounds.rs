@@ -17,6 +17,7 @@ use shared::wire::codec;
 
 use crate::app_users::{Account, PASSWORD};
 use crate::calls::Script;
+use crate::catalogue::print_row;
 use crate::harness::TestApi;
 use crate::neighbour::Neighbour;
 
@@ -253,6 +254,8 @@ async fn attack_22_executions_that_each_leave_a_content_begun() {
         let ended = Script::of_app(&api, app, "default").call(HostOp::FilesAppend, &begin).await;
         assert!(ended.is_ok(), "execution {number}: {ended:?}");
     }
+    let seen = format!("{} after each other", FILES_UPLOADS_MAX + 1);
+    print_row("22", "left begun, one each", "gone with their execution", &seen);
 }
 
 #[tokio::test]
@@ -272,7 +275,10 @@ async fn attack_22_one_app_begins_contents_in_every_place_there_is() {
         running.push(script);
     }
     let refused = script().call(HostOp::FilesAppend, &begin).await;
-    assert_eq!(refused.unwrap_err(), "budget_exhausted");
+    let code = refused.unwrap_err();
+    let expected = format!("{APP_UPLOADS_MAX} of {FILES_UPLOADS_MAX}, then an error");
+    print_row("22", "contents of one app", &expected, &code);
+    assert_eq!(code, "budget_exhausted");
     other.call(HostOp::FilesAppend, &begin).await.unwrap();
     // One that ends leaves its places to others.
     running.pop();

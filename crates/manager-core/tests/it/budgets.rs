@@ -72,6 +72,23 @@ async fn an_app_that_froze_stays_frozen_until_somebody_lets_it_go_on() {
 }
 
 #[tokio::test]
+async fn an_app_that_is_let_go_on_before_its_freezing_is_written_stays_so() {
+    let mut api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    set(&api, json!({ "fuel_per_day": 5, "on_exhausted": "freeze" })).await;
+    run(&api, app, 1);
+    let frozen = api.get("/apps/default/budgets").await;
+    assert_eq!((&frozen.is(200)["frozen"], permit(&api, app)), (&json!(true), Err(Refusal::Frozen)));
+    let raised = json!({ "fuel_per_day": 500, "on_exhausted": "freeze" });
+    let mut request = api.request("PUT", "/apps/default/budgets", Some(raised));
+    request.headers_mut().insert("if-match", frozen.headers["etag"].clone());
+    assert_eq!(api.send(request).await.is(200)["frozen"], false, "the tag that was shown is the right one");
+    api.restart().await;
+    assert_eq!(permit(&api, app), Ok(()));
+    assert_eq!(api.get("/apps/default/budgets").await.is(200)["frozen"], false);
+}
+
+#[tokio::test]
 async fn what_was_sent_survives_a_restart_and_warns_and_stops_no_execution() {
     let mut api = TestApi::start().await;
     let app = api.app_id("default").await;

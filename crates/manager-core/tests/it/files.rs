@@ -19,6 +19,7 @@ use shared::host_call::files::{
 use shared::limits::FILES_BYTES_MAX;
 
 use crate::calls::Script;
+use crate::catalogue::print_row;
 use crate::harness::{Reply, TestApi, config};
 use crate::kv::read_beside;
 use crate::outbox::eventually;
@@ -337,6 +338,8 @@ async fn attack_22_contents_that_each_fit_and_together_do_not() {
     assert_eq!(two.call(HostOp::FilesAppend, &begin).await, Err("budget_exhausted".into()));
     upload(&api, "POST", path, noise(600_000)).await.is(201);
     let used: i64 = api.database.scalar("select size from files_usage").await;
+    let expected = format!("{FILES_BYTES_MAX} bytes at most");
+    print_row("22", "contents sent at once", &expected, &format!("{used} bytes"));
     assert_eq!(used, FILES_BYTES_MAX);
 }
 
@@ -414,7 +417,10 @@ async fn attack_27_links_planted_where_contents_are() {
     let path = format!("/apps/default/files/f/{id}/content");
     let response = api.router.clone().oneshot(api.request("GET", &path, None)).await.unwrap();
     let sent = response.into_body().collect().await.map(|body| body.to_bytes());
-    assert!(!sent.is_ok_and(|sent| String::from_utf8_lossy(&sent).contains("s3cret")));
+    let is_told = sent.is_ok_and(|sent| String::from_utf8_lossy(&sent).contains("s3cret"));
+    let seen = if is_told { "what it leads to" } else { "nothing of that" };
+    print_row("27", "a link where a content was", "nothing of what it leads to", seen);
+    assert!(!is_told);
     // What goes is the link, and not what it leads to.
     script.call(HostOp::FilesDelete, &Id { collection: "f", id: &id }).await.unwrap();
     eventually("the link is gone", async || kept.symlink_metadata().is_err().then_some(())).await;

@@ -9,6 +9,7 @@ use shared::invocation::ExecutionStatus;
 
 use crate::app_users::Account;
 use crate::calls::Script;
+use crate::catalogue::print_row;
 use crate::harness::{TestApi, record};
 use crate::outbox::eventually;
 
@@ -163,7 +164,7 @@ fn names_a_thing(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn attack_what_is_of_another_app_is_not_there_by_way_of_ones_own() {
+async fn attack_24_what_is_of_another_app_is_not_there_by_way_of_ones_own() {
     let api = TestApi::start().await;
     let things = foreign(&api).await;
     let before = state(&api).await;
@@ -199,6 +200,8 @@ async fn attack_what_is_of_another_app_is_not_there_by_way_of_ones_own() {
             let problem = reply.is_problem("not_found");
             assert_ne!(problem["detail"], "there is no such app", "{endpoint}");
         }
+        let expected = if is_by_name(&endpoint) { "nothing of the other app" } else { "404" };
+        print_row("24", &endpoint, expected, reply.status.as_str());
         tried.insert(endpoint);
     }
     assert!(tried.len() > 40, "only {} endpoints name a thing", tried.len());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::id::ExecutionId;
 use shared::incident::{Incident, Misconduct, Suspect};
 use shared::invocation::{ExecutionStatus, Refusal, ScriptTarget};
@@ -10,11 +10,32 @@ use shared::invocation::{ExecutionStatus, Refusal, ScriptTarget};
 use crate::harness::{TestApi, record};
 
 async fn target(api: &TestApi, script: &str) -> Arc<ScriptTarget> {
-    let app = api.app_id("default").await;
-    let id = api.get(&format!("/apps/default/scripts/{script}")).await.is(200)["id"].clone();
+    target_in(api, "default", script).await
+}
+
+async fn target_in(api: &TestApi, slug: &str, script: &str) -> Arc<ScriptTarget> {
+    let app = api.app_id(slug).await;
+    let shown = api.get(&format!("/apps/{slug}/scripts/{script}")).await.is(200).clone();
     let any = ScriptTarget::clone(&record(app, ExecutionStatus::Ok).target);
-    let (script, name) = (id.as_str().unwrap().parse().unwrap(), script.parse().unwrap());
-    Arc::new(ScriptTarget { script, name, ..any })
+    let (id, bundle) = (shown["id"].as_str().unwrap(), shown["bundle_hash"].as_str().unwrap());
+    let (id, bundle, name) = (id.parse().unwrap(), bundle.parse().unwrap(), script.parse().unwrap());
+    Arc::new(ScriptTarget { script: id, bundle, name, ..any })
+}
+
+/// A script that is quarantined, and an editor of its app who has no other right.
+async fn quarantined(api: &mut TestApi, source: &str) -> TestApi {
+    api.deploy("default", "evil", source).await.is(201);
+    let evil = target(api, "evil").await;
+    report(api, &evil, 3);
+    api.restart().await;
+    let editor = api.person("eve", "member").await;
+    api.post("/apps/default/members", json!({ "user": "eve", "role": "editor" })).await.is(201);
+    editor
+}
+
+/// As the pool asks before each execution.
+async fn permit(api: &TestApi, slug: &str, script: &str) -> Result<(), Refusal> {
+    api.manager.permits().permit(&*target_in(api, slug, script).await)
 }
 
 /// In workers that ran this script alone.
@@ -23,15 +44,20 @@ fn report(api: &TestApi, target: &Arc<ScriptTarget>, count: usize) {
 }
 
 fn report_as(api: &TestApi, target: &Arc<ScriptTarget>, is_alone: bool, count: usize) {
-    let sink = api.manager.incidents();
     for _ in 0..count {
-        sink.report(Incident {
-            suspect: Some(Suspect { execution: ExecutionId::new(), target: Arc::clone(target) }),
-            misconduct: Misconduct::ForbiddenCall,
-            is_alone,
-            detail: "the worker was killed by SIGSYS".into(),
-        });
+        api.manager.incidents().report(incident(target, Misconduct::ForbiddenCall, is_alone));
     }
+}
+
+fn incident(target: &Arc<ScriptTarget>, misconduct: Misconduct, is_alone: bool) -> Incident {
+    let suspect = Suspect::Execution { execution: ExecutionId::new(), target: Arc::clone(target) };
+    Incident { suspect: Some(suspect), misconduct, is_alone, detail: "the worker was killed".into() }
+}
+
+/// What the audit log says that workers did.
+async fn audited(api: &TestApi, action: &str) -> Vec<Value> {
+    let entries = api.get(&format!("/audit?action={action}")).await.is(200)["items"].clone();
+    entries.as_array().unwrap().clone()
 }
 
 #[tokio::test]
@@ -79,6 +105,62 @@ async fn a_script_is_not_quarantined_for_what_may_be_its_neighbours_doing() {
 }
 
 #[tokio::test]
+async fn attack_an_editor_does_not_end_a_quarantine_by_removing_the_script() {
+    let mut api = TestApi::start().await;
+    let editor = quarantined(&mut api, "666").await;
+    let path = "/apps/default/scripts/evil?force=true";
+    let refused = editor.call("DELETE", path, None).await;
+    assert_eq!(refused.is_problem("conflict")["quarantined"], json!(["evil"]));
+    let manifest = json!({ "scripts": { "other": { "source": "1" } }, "routes": [] });
+    let refused = editor.post("/apps/default:apply", manifest).await;
+    assert_eq!(refused.is_problem("conflict")["quarantined"], json!(["evil"]));
+    assert_eq!(permit(&api, "default", "evil").await, Err(Refusal::Quarantined));
+
+    api.call("DELETE", path, None).await.is(204);
+    api.deploy("default", "evil", "666").await.is(201);
+    assert_eq!(permit(&api, "default", "evil").await, Ok(()), "who may release it may remove it");
+    api.restart().await;
+    assert_eq!(permit(&api, "default", "evil").await, Ok(()));
+}
+
+#[tokio::test]
+async fn attack_an_editor_does_not_run_what_is_quarantined_under_another_name() {
+    let mut api = TestApi::start().await;
+    let editor = quarantined(&mut api, "666").await;
+    editor.deploy("default", "innocent", "666").await.is(201);
+    editor.deploy("default", "good", "1").await.is(201);
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    api.deploy("blog", "evil", "666").await.is(201);
+    for _ in 0..2 {
+        assert_eq!(permit(&api, "default", "innocent").await, Err(Refusal::Quarantined));
+        assert_eq!(permit(&api, "default", "good").await, Ok(()));
+        assert_eq!(permit(&api, "blog", "evil").await, Ok(()), "another app has nothing to do with it");
+        api.restart().await;
+    }
+    let editor = api.with_token(editor.token.clone());
+    let shown = editor.get("/apps/default/scripts/innocent").await;
+    assert!(!shown.is(200)["quarantined_at"].is_null(), "its people see why it does not run");
+    editor.post("/apps/default/scripts/innocent:release", json!({})).await.is_problem("forbidden");
+
+    api.post("/apps/default/scripts/innocent:release", json!({})).await.is(204);
+    for script in ["innocent", "evil"] {
+        assert_eq!(permit(&api, "default", script).await, Ok(()), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn what_mends_a_quarantined_script_is_deployed_by_its_people_and_runs_when_it_is_released() {
+    let mut api = TestApi::start().await;
+    let editor = quarantined(&mut api, "666").await;
+    editor.deploy("default", "evil", "7").await.is(200);
+    assert_eq!(permit(&api, "default", "evil").await, Err(Refusal::Quarantined));
+    editor.deploy("default", "as_it_was", "666").await.is(201);
+    assert_eq!(permit(&api, "default", "as_it_was").await, Err(Refusal::Quarantined));
+    api.post("/apps/default/scripts/evil:release", json!({})).await.is(204);
+    assert_eq!(permit(&api, "default", "evil").await, Ok(()));
+}
+
+#[tokio::test]
 async fn only_a_quarantined_script_can_be_released() {
     let api = TestApi::start().await;
     api.deploy("default", "calm", "1").await.is(201);
@@ -95,7 +177,53 @@ async fn what_nobody_is_suspected_of_is_in_the_audit_log() {
         |misconduct| Incident { suspect: None, misconduct, is_alone: false, detail: "exit code 0".into() };
     api.manager.incidents().report(nobody(Misconduct::Crash));
     api.restart().await;
-    let entries = api.get("/audit?action=worker.violation").await.is(200)["items"].clone();
-    assert_eq!(entries.as_array().unwrap().len(), 1, "{entries}");
+    let entries = audited(&api, "worker.violation").await;
+    assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!((&entries[0]["target"], &entries[0]["app_id"]), (&json!("worker"), &json!(null)));
+}
+
+#[tokio::test]
+async fn a_compilation_that_is_suspected_is_in_the_audit_log_of_its_app() {
+    let mut api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let suspect = Some(Suspect::Compilation(app));
+    let detail = "the worker was killed".into();
+    let incident = Incident { suspect, misconduct: Misconduct::Crash, is_alone: false, detail };
+    api.manager.incidents().report(incident);
+    api.restart().await;
+    let entries = audited(&api, "worker.violation").await;
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert_eq!((&entries[0]["target"], &entries[0]["app_id"]), (&json!("compilation"), &json!(app)));
+}
+
+#[tokio::test]
+async fn who_uses_up_a_workers_memory_is_in_the_audit_log_and_is_not_quarantined_for_it() {
+    let mut api = TestApi::start().await;
+    api.deploy("default", "greedy", "1").await.is(201);
+    let greedy = target(&api, "greedy").await;
+    for _ in 0..4 {
+        api.manager.incidents().report(incident(&greedy, Misconduct::OutOfMemory, true));
+    }
+    api.restart().await;
+    assert_eq!(api.manager.permits().permit(&greedy), Ok(()));
+    let entries = audited(&api, "worker.out_of_memory").await;
+    assert_eq!(entries.len(), 4, "{entries:?}");
+    let entry = (&entries[0]["target"], &entries[0]["app_id"]);
+    assert_eq!(entry, (&json!("greedy"), &json!(greedy.app)));
+    assert!(api.all_pages("/apps/default/incidents", 50).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_incident_of_an_app_that_was_deleted_meanwhile_is_in_the_audit_log() {
+    let mut api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    api.deploy("blog", "evil", "1").await.is(201);
+    let evil = target_in(&api, "blog", "evil").await;
+    api.call("DELETE", "/apps/blog?force=true", None).await.is(204);
+    report(&api, &evil, 3);
+    api.restart().await;
+    let entries = audited(&api, "worker.violation").await;
+    assert_eq!(entries.len(), 3, "{entries:?}");
+    assert_eq!((&entries[0]["target"], &entries[0]["app_id"]), (&json!("evil"), &json!(evil.app)));
+    assert_eq!(audited(&api, "script.quarantine").await.len(), 0, "there is nothing left to quarantine");
 }

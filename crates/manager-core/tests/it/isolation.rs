@@ -11,6 +11,7 @@ use shared::wire::codec;
 
 use crate::app_users;
 use crate::calls::Script;
+use crate::catalogue::print_row;
 use crate::harness::TestApi;
 
 /// What an app has, by the names under which it finds it.
@@ -269,7 +270,7 @@ async fn of_administrator(api: &TestApi, app: &str, name: &str) -> (TestApi, Scr
 }
 
 #[tokio::test]
-async fn no_call_reaches_what_another_app_keeps() {
+async fn attack_24_no_call_reaches_what_another_app_keeps() {
     let api = TestApi::start().await;
     api.post("/apps", serde_json::json!({ "slug": "other" })).await.is(201);
     let (_, owner) = of_administrator(&api, "default", "alice").await;
@@ -285,6 +286,8 @@ async fn no_call_reaches_what_another_app_keeps() {
             }
             Err(code) => assert!(!IMPOSSIBLE.contains(op) || code == "not_found", "{op:?}: {code}"),
         }
+        let seen = answer.as_ref().map_or_else(String::as_str, |_| "an answer without it");
+        print_row("24", &format!("{op:?}"), "nothing of the other app", seen);
         if let (HostOp::PubsubPublish | HostOp::PubsubPublishEphemeral, Ok(answer)) = (op, &answer) {
             assert_eq!(answer.read::<pubsub::Published>().receivers, 0, "{op:?}");
         }

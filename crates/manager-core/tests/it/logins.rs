@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use http::Request;
 use serde_json::json;
 
+use crate::catalogue::print_row;
 use crate::harness::{PASSWORD, Reply, TestApi};
 
 /// More than any limit of a login lets through.
@@ -39,6 +40,8 @@ async fn attack_56_ten_thousand_guesses_at_one_account_from_as_many_addresses() 
     let tally = tally(replies);
     // Five at once and five a minute.
     let most = 6 + usize::try_from(started.elapsed().as_secs() / 12).unwrap();
+    let expected = format!("429 but for {most} at most");
+    print_row("56", "guesses at one account", &expected, &format!("{tally:?}"));
     assert!(tally[&401] <= most && tally.len() == 2, "{tally:?}");
     assert_eq!(tally[&401] + tally[&429], MANY as usize);
     // Who was here before is not locked out.
@@ -55,6 +58,8 @@ async fn attack_56_ten_thousand_accounts_from_one_address() {
     }
     let tally = tally(replies);
     let most = 21 + usize::try_from(started.elapsed().as_secs() / 3).unwrap();
+    let expected = format!("429 but for {most} at most");
+    print_row("56", "accounts from one address", &expected, &format!("{tally:?}"));
     assert!(tally[&401] <= most && tally.len() == 2, "{tally:?}");
     api.login("ada", PASSWORD, address(2)).await.is(200);
 }
@@ -69,6 +74,7 @@ async fn attack_56_two_hundred_logins_at_once_do_not_all_get_the_memory_of_a_has
     assert_eq!(busy.is_problem("too_many_requests")["detail"], "too many passwords are being checked");
     assert_eq!(busy.headers["retry-after"], "1");
     let tally = tally(replies);
+    print_row("56", "200 logins at once", "18 are hashed or wait, 429 for others", &format!("{tally:?}"));
     // Two that are hashed, and sixteen that wait for them.
     assert!(tally[&401] >= 18 && tally.len() == 2, "{tally:?}");
     api.login("ada", PASSWORD, address(300)).await.is(200);
@@ -87,6 +93,8 @@ async fn attack_56_a_session_that_was_there_before_the_login() {
     let reply = api.send(request.unwrap()).await;
     reply.is(200);
     let given = reply.headers["set-cookie"].to_str().unwrap();
+    let seen = if given.contains(&planted) { "the planted one" } else { "a new token" };
+    print_row("56", "a session before the login", "a new token", seen);
     assert!(!given.contains(&planted), "{given}");
     api.with_token(planted).get("/auth/me").await.is_problem("unauthenticated");
     let [first, second] = [api.login("ada", PASSWORD, None).await, api.login("ada", PASSWORD, None).await];
@@ -97,7 +105,9 @@ async fn attack_56_a_session_that_was_there_before_the_login() {
 async fn attack_56_passwords_of_a_megabyte() {
     let api = TestApi::start().await;
     let long = "x".repeat(1 << 20);
-    api.login("ada", &long, None).await.is_problem("unauthenticated");
+    let reply = api.login("ada", &long, None).await;
+    print_row("56", "a password of 1 MiB", "401", reply.status.as_str());
+    reply.is_problem("unauthenticated");
     api.login("nobody", &long, None).await.is_problem("unauthenticated");
     let change = json!({ "current": PASSWORD, "new": long });
     api.post("/auth/password", change).await.is_problem("invalid_input");
@@ -113,6 +123,8 @@ async fn attack_56_a_long_password_that_differs_at_its_end() {
     let user = json!({ "username": "bob", "password": long });
     api.post("/users", user).await.is(201);
     api.login("bob", &long, None).await.is(200);
-    api.login("bob", &long[..long.len() - 1], None).await.is_problem("unauthenticated");
+    let reply = api.login("bob", &long[..long.len() - 1], None).await;
+    print_row("56", "one letter less at the end", "401", reply.status.as_str());
+    reply.is_problem("unauthenticated");
     api.login("bob", &format!("{long}x"), None).await.is_problem("unauthenticated");
 }

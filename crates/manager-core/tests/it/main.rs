@@ -1,7 +1,7 @@
 //! The manager against a real PostgreSQL. What crosses a process boundary, the pool of workers, is
 //! a small double; the real one is in the end-to-end tests of the crate `picloud`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails, and says why")]
 
 mod allowances;
 mod api_keys;

@@ -10,6 +10,7 @@ use shared::id::AppId;
 use shared::invocation::{ExecutionStatus, LogEntry};
 use tower::ServiceExt;
 
+use crate::catalogue::print_row;
 use crate::harness::{TestApi, record};
 
 async fn follow(api: &TestApi) -> BodyDataStream {
@@ -53,7 +54,7 @@ async fn followers_see_lines_and_ends_of_their_app_until_the_end() {
 }
 
 #[tokio::test]
-async fn who_was_taken_out_of_the_app_or_logged_out_does_not_read_on() {
+async fn attack_32_who_was_taken_out_of_the_app_or_logged_out_does_not_read_on() {
     let api = TestApi::start().await;
     let (bob, eve) = (api.person("bob", "member").await, api.person("eve", "member").await);
     for user in ["bob", "eve"] {
@@ -68,11 +69,13 @@ async fn who_was_taken_out_of_the_app_or_logged_out_does_not_read_on() {
     api.call("DELETE", "/apps/default/members/bob", None).await;
     eve.call("DELETE", "/auth/sessions", None).await;
     let since = Instant::now();
-    for mut stream in [of_bob, of_eve] {
+    for (name, mut stream) in [("taken out of the app", of_bob), ("logged out", of_eve)] {
         sink.record(record(app, ExecutionStatus::Ok));
         while next(&mut stream).await.is_some() {
             assert!(since.elapsed() < Duration::from_secs(20), "it is still read");
             sink.record(record(app, ExecutionStatus::Ok));
         }
+        let seen = format!("cut off after {} ms", since.elapsed().as_millis());
+        print_row("32", &format!("follows logs, {name}"), "cut off", &seen);
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use shared::id::AppId;
+use shared::limits::MEMORY_MB_MAX;
 
 /// Fuel an app earns in each turn: about a millisecond of CPU.
 const QUANTUM: i64 = 10_000_000;
@@ -18,27 +19,65 @@ const DEBT_MAX: i64 = 50 * QUANTUM;
 pub(super) trait Queued {
     fn app(&self) -> AppId;
     fn ticket(&self) -> u64;
+    /// Most memory it can have, in MiB.
+    fn memory_mb(&self) -> u32;
     /// Whether it goes before its app's load, whose limits are not for it. The caller sees to it that an app has few.
     fn is_ahead(&self) -> bool;
+    /// Whether somebody waits for it who has a slot, so that it never queues.
+    fn is_nested(&self) -> bool;
+}
+
+/// What an execution that has ended gives back, and what it owes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    pub(super) app: AppId,
+    pub(super) memory_mb: u32,
+    pub(super) fuel: u64,
+}
+
+/// What executions of one app may have at a time.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    running: usize,
+    memory_mb: u64,
+}
+
+impl Share {
+    /// With what is kept for nested ones: without it an app whose callers have its whole share could call nothing. A
+    /// quarter and no more, or calling would be a way around every share.
+    fn with_nested(self) -> Self {
+        let memory_mb = (self.memory_mb / 4).max(MEMORY_MB_MAX.into());
+        Self {
+            running: self.running + (self.running / 4).max(1),
+            memory_mb: self.memory_mb.saturating_add(memory_mb),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct AppQueue<J> {
     jobs: VecDeque<J>,
     running: usize,
+    /// What those may have that run.
+    memory_mb: u64,
     deficit: i64,
 }
 
 impl<J> Default for AppQueue<J> {
     fn default() -> Self {
-        Self { jobs: VecDeque::new(), running: 0, deficit: QUANTUM }
+        Self { jobs: VecDeque::new(), running: 0, memory_mb: 0, deficit: QUANTUM }
     }
 }
 
 impl<J: Queued> AppQueue<J> {
     /// The job that is next, if its app may have one more.
-    fn front(&self, running_max: usize) -> Option<&J> {
-        self.jobs.front().filter(|job| job.is_ahead() || self.running < running_max)
+    fn front(&self, share: Share) -> Option<&J> {
+        self.jobs.front().filter(|job| job.is_ahead() || self.has_left(share, job))
+    }
+
+    /// Whether its app may have one more such job.
+    fn has_left(&self, share: Share, job: &J) -> bool {
+        self.running < share.running && self.memory_mb + u64::from(job.memory_mb()) <= share.memory_mb
     }
 }
 
@@ -49,36 +88,50 @@ pub(super) struct Admission<J> {
     ring: VecDeque<AppId>,
     queued: usize,
     queued_max: usize,
-    running_per_app_max: usize,
+    /// Of each app.
+    share: Share,
 }
 
 impl<J: Queued> Admission<J> {
     pub(super) fn new(queued_max: usize, running_per_app_max: usize) -> Self {
-        Self { apps: HashMap::new(), ring: VecDeque::new(), queued: 0, queued_max, running_per_app_max }
+        let share = Share { running: running_per_app_max, memory_mb: u64::MAX };
+        Self { apps: HashMap::new(), ring: VecDeque::new(), queued: 0, queued_max, share }
+    }
+
+    /// With so much memory for each app, in MiB.
+    pub(super) fn within(self, memory_mb: u64) -> Self {
+        Self { share: Share { memory_mb, ..self.share }, ..self }
     }
 
     pub(super) const fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Whether a new job of this app may start at once, without overtaking anyone.
-    pub(super) fn may_start(&self, app: AppId) -> bool {
-        match self.apps.get(&app) {
-            Some(queue) => queue.jobs.is_empty() && queue.running < self.running_per_app_max,
-            None => true,
+    /// Whether a new job may start at once. Only one that goes ahead or is nested overtakes its app's queue.
+    pub(super) fn may_start(&self, job: &J) -> bool {
+        let Some(queue) = self.apps.get(&job.app()) else {
+            return true;
+        };
+        if job.is_nested() {
+            // Until it is done its caller's slot is not free.
+            return queue.has_left(self.share.with_nested(), job);
         }
+        job.is_ahead() || queue.jobs.is_empty() && queue.has_left(self.share, job)
     }
 
-    pub(super) fn started(&mut self, app: AppId) {
-        self.apps.entry(app).or_default().running += 1;
+    pub(super) fn started(&mut self, app: AppId, memory_mb: u32) {
+        let queue = self.apps.entry(app).or_default();
+        queue.running += 1;
+        queue.memory_mb += u64::from(memory_mb);
     }
 
     /// Charges an ended execution to its app.
-    pub(super) fn finished(&mut self, app: AppId, fuel: u64) {
+    pub(super) fn finished(&mut self, Cost { app, memory_mb, fuel }: Cost) {
         let Some(queue) = self.apps.get_mut(&app) else {
             return;
         };
         queue.running = queue.running.saturating_sub(1);
+        queue.memory_mb = queue.memory_mb.saturating_sub(memory_mb.into());
         let cost = i64::try_from(fuel).unwrap_or(i64::MAX);
         queue.deficit = queue.deficit.saturating_sub(cost).max(-DEBT_MAX);
         if queue.running == 0 && queue.jobs.is_empty() {
@@ -117,7 +170,7 @@ impl<J: Queued> Admission<J> {
     /// The first job of each app that waits and may start another, in the order of their turns.
     pub(super) fn fronts(&self) -> impl Iterator<Item = &J> {
         let queues = self.ring.iter().filter_map(|app| self.apps.get(app));
-        queues.filter_map(|queue| queue.front(self.running_per_app_max))
+        queues.filter_map(|queue| queue.front(self.share))
     }
 
     /// The next job to start, of those for which there is room. The caller starts it.
@@ -128,7 +181,7 @@ impl<J: Queued> Admission<J> {
         while blocked < self.ring.len() {
             let app = *self.ring.front()?;
             let queue = self.apps.get_mut(&app)?;
-            if !queue.front(self.running_per_app_max).is_some_and(&has_room) {
+            if !queue.front(self.share).is_some_and(&has_room) {
                 blocked += 1;
                 self.ring.rotate_left(1);
                 continue;
@@ -170,6 +223,11 @@ impl<J: Queued> Admission<J> {
         self.apps.values_mut().flat_map(|queue| queue.jobs.drain(..)).collect()
     }
 
+    /// All that wait.
+    pub(super) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut J> {
+        self.apps.values_mut().flat_map(|queue| queue.jobs.iter_mut())
+    }
+
     fn leave_turn(&mut self, app: AppId) {
         let Some(queue) = self.apps.get_mut(&app) else {
             return;
@@ -182,7 +240,8 @@ impl<J: Queued> Admission<J> {
         self.ring.rotate_left(1);
     }
 
-    fn forget_if_idle(&mut self, app: AppId) {
+    /// For an app whose job was popped, and does not start after all.
+    pub(super) fn forget_if_idle(&mut self, app: AppId) {
         if self.apps.get(&app).is_some_and(|queue| queue.running == 0 && queue.jobs.is_empty()) {
             self.apps.remove(&app);
         }
@@ -198,10 +257,22 @@ mod tests {
 
     /// Tickets from here on go ahead.
     const AHEAD: u64 = 1_000_000;
+    /// From here on they are nested.
+    const NESTED: u64 = 2_000_000;
+    /// What each item may have.
+    const MEMORY_MB: u32 = 100;
 
     impl Queued for Item {
         fn is_ahead(&self) -> bool {
-            self.1 >= AHEAD
+            (AHEAD..NESTED).contains(&self.1)
+        }
+
+        fn is_nested(&self) -> bool {
+            self.1 >= NESTED
+        }
+
+        fn memory_mb(&self) -> u32 {
+            MEMORY_MB
         }
 
         fn app(&self) -> AppId {
@@ -213,13 +284,23 @@ mod tests {
         }
     }
 
+    fn start(admission: &mut Admission<Item>, app: AppId, count: usize) {
+        for _ in 0..count {
+            admission.started(app, MEMORY_MB);
+        }
+    }
+
+    fn finish(admission: &mut Admission<Item>, app: AppId, fuel: u64) {
+        admission.finished(Cost { app, memory_mb: MEMORY_MB, fuel });
+    }
+
     /// Starts and ends `count` jobs; answers how many of them were app `a`'s.
     fn run(admission: &mut Admission<Item>, count: usize, a: AppId, cost: impl Fn(AppId) -> u64) -> usize {
         let mut of_a = 0;
         for _ in 0..count {
             let job = admission.pop(|_| true).unwrap();
-            admission.started(job.0);
-            admission.finished(job.0, cost(job.0));
+            start(admission, job.0, 1);
+            finish(admission, job.0, cost(job.0));
             of_a += usize::from(job.0 == a);
         }
         of_a
@@ -259,11 +340,11 @@ mod tests {
         admission.push(Item(a, 2)).unwrap();
         admission.push(Item(b, 3)).unwrap();
         assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
-        admission.started(a);
+        start(&mut admission, a, 1);
         assert_eq!(admission.pop(|_| true), Some(Item(b, 3)));
-        admission.started(b);
+        start(&mut admission, b, 1);
         assert_eq!(admission.pop(|_| true), None);
-        admission.finished(a, 1);
+        finish(&mut admission, a, 1);
         assert_eq!(admission.pop(|_| true), Some(Item(a, 2)));
     }
 
@@ -306,7 +387,7 @@ mod tests {
     fn a_makers_job_goes_before_its_apps_load_and_past_its_limits() {
         let a = AppId::new();
         let mut admission = Admission::new(2, 1);
-        admission.started(a);
+        start(&mut admission, a, 1);
         admission.push(Item(a, 1)).unwrap();
         assert_eq!(admission.push(Item(a, 2)), Err(Item(a, 2)), "the app has its half of the queue");
         admission.push(Item(a, AHEAD)).unwrap();
@@ -315,7 +396,40 @@ mod tests {
         assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD)), "although the app runs all it may");
         assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD + 1)), "in the order of their coming");
         assert_eq!(admission.pop(|_| true), None);
-        admission.finished(a, 1);
+        finish(&mut admission, a, 1);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
+    }
+
+    #[test]
+    fn nested_jobs_overtake_their_apps_queue_and_have_a_quarter_beyond_its_share() {
+        let (a, b) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(100, 8);
+        start(&mut admission, a, 8);
+        admission.push(Item(a, 1)).unwrap();
+        assert!(!admission.may_start(&Item(a, 2)));
+        for _ in 0..2 {
+            assert!(admission.may_start(&Item(a, NESTED)));
+            start(&mut admission, a, 1);
+        }
+        assert!(!admission.may_start(&Item(a, NESTED)), "ten of eight run");
+        assert!(admission.may_start(&Item(b, NESTED)), "that is its own share");
+        let mut one = Admission::new(100, 1);
+        start(&mut one, a, 1);
+        assert!(one.may_start(&Item(a, NESTED)), "at least one");
+    }
+
+    #[test]
+    fn an_app_with_all_the_memory_of_its_share_waits_and_others_do_not() {
+        let (a, b) = (AppId::new(), AppId::new());
+        let mut admission = Admission::new(100, 8).within(3 * u64::from(MEMORY_MB));
+        start(&mut admission, a, 3);
+        assert!(!admission.may_start(&Item(a, 1)) && admission.may_start(&Item(b, 2)));
+        admission.push(Item(a, 1)).unwrap();
+        assert_eq!(admission.pop(|_| true), None);
+        admission.push(Item(b, 2)).unwrap();
+        assert_eq!(admission.pop(|_| true), Some(Item(b, 2)));
+        assert!(admission.may_start(&Item(a, NESTED)), "a nested one has the largest beyond the share");
+        finish(&mut admission, a, 1);
         assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
     }
 
@@ -323,8 +437,8 @@ mod tests {
     fn nothing_is_remembered_of_an_app_that_left() {
         let a = AppId::new();
         let mut admission = Admission::<Item>::new(4, 1);
-        admission.started(a);
-        admission.finished(a, u64::MAX);
+        start(&mut admission, a, 1);
+        finish(&mut admission, a, u64::MAX);
         assert!(admission.apps.is_empty());
     }
 }

@@ -19,12 +19,13 @@ use shared::wire::frame::{
 };
 use tokio::sync::Notify;
 
+use super::admission::Queued;
 use super::budget::Budget;
 use super::calls::{Calls, Place, Started, Taken};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
-use super::suspicion;
+use super::suspicion::{self, Sole};
 use super::tenancy::{Desk, Tenant};
 use super::verify::Isolation;
 use super::violation::Violation;
@@ -73,7 +74,11 @@ pub(super) struct Connection {
     pub(super) pid: u32,
     /// Whom it serves; nobody yet when it is fresh.
     pub(super) tenant: Option<Tenant>,
+    /// Since when it is at work.
+    pub(super) employed: Instant,
     last_used: Instant,
+    /// What those may have that run in it.
+    pub(super) memory_mb: u64,
     slots: Vec<Slot>,
     /// Idle slots; the one used last is used next, because its memory is warm.
     free: Vec<u16>,
@@ -93,6 +98,8 @@ pub(super) struct Connection {
     pub(super) isolation: Isolation,
     /// What ended in it last, to be suspected of what happens while nothing runs.
     pub(super) last: Option<Suspect>,
+    /// What has been started in it.
+    pub(super) sole: Sole,
 }
 
 impl Connection {
@@ -101,7 +108,9 @@ impl Connection {
             id,
             pid,
             tenant: None,
+            employed: Instant::now(),
             last_used: Instant::now(),
+            memory_mb: 0,
             slots: (0..slots).map(|_| Slot { generation: 0, execution: None }).collect(),
             free: (0..slots).rev().collect(),
             directory: Directory::default(),
@@ -114,6 +123,7 @@ impl Connection {
             is_kept: false,
             isolation,
             last: None,
+            sole: Sole::default(),
         }
     }
 
@@ -164,7 +174,9 @@ impl Connection {
             return;
         };
         self.tenant = Some(job.tenant);
+        self.sole = self.sole.and(&job);
         self.last_used = start.now;
+        self.memory_mb += u64::from(job.memory_mb());
         let lookup = self.directory.acquire(job.image.key, job.image.load.len());
         for handle in lookup.drop_first {
             codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
@@ -272,8 +284,9 @@ impl Connection {
             .take_if(|execution| !execution.waits_for_answer() || execution.cancelled.is_some())
             .ok_or(Violation::Unanswered(header.slot))?;
         self.free.push(header.slot);
+        self.memory_mb -= u64::from(execution.job.memory_mb());
         self.executed += 1;
-        self.last = suspicion::suspect(&execution);
+        self.last = Some(suspicion::suspect(&execution));
         self.directory.release(execution.job.image.key);
         Ok(execution)
     }
@@ -330,7 +343,7 @@ impl Connection {
         self.slots.iter_mut().filter_map(|slot| slot.execution.take()).collect()
     }
 
-    fn executions(&self) -> impl Iterator<Item = &Execution> {
+    pub(super) fn executions(&self) -> impl Iterator<Item = &Execution> {
         self.slots.iter().filter_map(|slot| slot.execution.as_ref())
     }
 

@@ -148,7 +148,8 @@ impl Conversation<'_> {
             calls.into_iter().for_each(|call| call.carry_out(self.shared));
         }
         if accepted.is_err() {
-            self.suspects.extend(ended.iter().filter_map(|ended| suspicion::suspect(&ended.execution)));
+            self.suspects.extend(ended.iter().map(|ended| suspicion::suspect(&ended.execution)));
+            self.shared.accuse(self.id, self.suspects);
         }
         // Executions that ended before a violation did end; their callers get their answers.
         let concluded = self.conclude(ended);
@@ -167,12 +168,17 @@ impl Conversation<'_> {
             .into_iter()
             .map(|Ended { execution, body }| (execution, codec::decode_body::<Done<'_>>(&bytes[body])))
             .collect();
+        let broken = decoded.iter().filter(|(_, done)| done.is_err());
+        let broken: Vec<_> = broken.map(|(execution, _)| suspicion::suspect(execution)).collect();
+        if !broken.is_empty() {
+            self.shared.accuse(self.id, &broken);
+        }
         let costs = decoded.iter().map(|(execution, done)| {
             let fuel = done.as_ref().map_or_else(
                 |_| execution.fuel_when_lost(),
                 |done| execution.fuel(done) + Execution::load_fuel(done),
             );
-            (execution.job.app, fuel)
+            execution.job.cost(fuel)
         });
         self.shared.charge(self.id, costs);
         let mut violation = None;
@@ -183,7 +189,7 @@ impl Conversation<'_> {
                 Err(error) => Err(Broken { execution: Box::new(execution), violation: error.into() }),
             };
             if let Err(broken) = concluded {
-                self.suspects.extend(suspicion::suspect(&broken.execution));
+                self.suspects.push(suspicion::suspect(&broken.execution));
                 outcome::conclude_lost(*broken.execution, records);
                 violation = Some(broken.violation);
             }

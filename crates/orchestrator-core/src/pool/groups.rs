@@ -137,6 +137,9 @@ impl Groups {
             let enable = |group: &Path| fs::write(group.join("cgroup.subtree_control"), format!("+{name}"));
             enable(&base).and_then(|()| enable(&dir)).is_ok()
         });
+        // Of three quarters of the machine, where one worker has half: PostgreSQL and this process are never without.
+        let all_bytes = (memory_bytes / 2).saturating_mul(3).to_string();
+        limit(&dir, &controllers, &[("memory", "memory.max", &all_bytes)])?;
         let groups = Self { dir, controllers, memory_bytes };
         groups.clear();
         Ok(groups)
@@ -150,19 +153,15 @@ impl Groups {
     pub(super) fn add(&self, pid: u32) -> io::Result<Group> {
         let group = Group { dir: self.dir.join(pid.to_string()) };
         make_dir(&group.dir)?;
-        for (controller, file, value) in [
-            ("memory", "memory.max", self.memory_bytes.to_string().as_str()),
+        let memory = self.memory_bytes.to_string();
+        let limits = [
+            ("memory", "memory.max", memory.as_str()),
             // What a worker holds is never written to disk.
             ("memory", "memory.swap.max", "0"),
             ("memory", "memory.oom.group", "1"),
             ("pids", "pids.max", TASKS_MAX),
-        ] {
-            let path = group.dir.join(file);
-            // Kernels without swap have no limit of it.
-            if self.controllers.contains(controller) && path.exists() {
-                fs::write(path, value)?;
-            }
-        }
+        ];
+        limit(&group.dir, &self.controllers, &limits)?;
         fs::write(group.dir.join("cgroup.procs"), pid.to_string())?;
         Ok(group)
     }
@@ -186,6 +185,13 @@ impl Group {
     pub(super) fn holds(&self, pid: u32) -> bool {
         members(&self.dir).contains(&pid)
     }
+
+    /// Whether the kernel has killed its process for want of memory.
+    pub(super) fn was_out_of_memory(&self) -> bool {
+        let events = fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
+        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        kills.is_some_and(|count| count != "0")
+    }
 }
 
 impl Drop for Group {
@@ -194,6 +200,18 @@ impl Drop for Group {
             tracing::debug!(%error, "a worker's control group is left behind: {}", self.dir.display());
         }
     }
+}
+
+/// Sets limits of a group, each by its controller, file and value, as far as controllers are given.
+fn limit(group: &Path, given: &Controllers, limits: &[(&str, &str, &str)]) -> io::Result<()> {
+    for (controller, file, value) in limits {
+        let path = group.join(file);
+        // Kernels without swap have no limit of it.
+        if given.contains(controller) && path.exists() {
+            fs::write(path, value)?;
+        }
+    }
+    Ok(())
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
@@ -287,7 +305,11 @@ mod tests {
         fs::write(tree.0.join("unit/cgroup.procs"), "7\n8\n").unwrap();
         let delegated = tree.look("/unit").unwrap();
         assert_eq!(delegated.controllers.to_string(), "memory, pids, cpu");
+        let workers = tree.0.join("unit/workers");
+        fs::create_dir(&workers).unwrap();
+        fs::write(workers.join("memory.max"), "max").unwrap();
         let groups = Groups::make(delegated, 1 << 30).unwrap();
+        assert_eq!(tree.read("unit/workers/memory.max"), "1610612736", "half as much again for all of them");
         assert_eq!(tree.read("unit/supervisor/cgroup.procs"), "8", "each was written, the last one last");
         assert_eq!(tree.read("unit/workers/cgroup.subtree_control"), "+cpu");
         let dir = tree.0.join("unit/workers/4711");
@@ -300,6 +322,12 @@ mod tests {
         let limits = ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max"]
             .map(|file| tree.read(&format!("unit/workers/4711/{file}")));
         assert_eq!(limits, ["1073741824", "0", "1", "1"]);
+        let was_out_of_memory = |kills: u32| {
+            let events = format!("low 0\nhigh 0\nmax 9\noom 1\noom_kill {kills}\noom_group_kill {kills}\n");
+            fs::write(dir.join("memory.events"), events).unwrap();
+            group.was_out_of_memory()
+        };
+        assert!(!was_out_of_memory(0) && was_out_of_memory(1));
     }
 
     #[test]
@@ -348,8 +376,9 @@ mod tests {
         }
     }
 
-    /// A shell in a group of its own that does what it is told only once it is there.
-    fn told(groups: &Groups, words: &str) -> std::process::ExitStatus {
+    /// A shell in a group of its own that does what it is told only once it is there: how it ended, and whether for want
+    /// of memory.
+    fn told(groups: &Groups, words: &str) -> (std::process::ExitStatus, bool) {
         let script = format!("read -r go && {words}");
         let mut shell = std::process::Command::new("sh")
             .args(["-c", &script])
@@ -359,12 +388,12 @@ mod tests {
         let group = groups.add(shell.id()).unwrap();
         assert!(group.holds(shell.id()));
         shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        shell.wait().unwrap()
+        (shell.wait().unwrap(), group.was_out_of_memory())
     }
 
     /// Needs a group for this process alone, as docs/operation.md says how to make one.
     #[test]
-    fn who_takes_more_than_the_group_may_have_is_killed_alone_and_makes_no_other_process() {
+    fn attack_50_who_takes_more_than_the_group_may_have_is_killed_alone_and_makes_no_other_process() {
         let delegated = Delegated::look().ok();
         let is_given = |delegated: &Delegated| {
             ["memory", "pids"].into_iter().all(|name| delegated.controllers.contains(name))
@@ -375,9 +404,11 @@ mod tests {
         };
         let groups = Groups::make(delegated, 64 << 20).unwrap();
         let copy = |size: &str| format!("exec dd if=/dev/zero of=/dev/null count=1 bs={size}");
-        assert!(told(&groups, &copy("16777216")).success());
-        assert_eq!(told(&groups, &copy("268435456")).signal(), Some(9), "256 MiB in a group of 64");
-        assert!(!told(&groups, "(exit 0) && true").success(), "a second process in a group of one");
+        let (fits, was_out_of_memory) = told(&groups, &copy("16777216"));
+        assert!(fits.success() && !was_out_of_memory);
+        let (killed, was_out_of_memory) = told(&groups, &copy("268435456"));
+        assert_eq!((killed.signal(), was_out_of_memory), (Some(9), true), "256 MiB in a group of 64");
+        assert!(!told(&groups, "(exit 0) && true").0.success(), "a second process in a group of one");
     }
 
     #[test]

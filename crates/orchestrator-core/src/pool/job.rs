@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use shared::id::{AppId, ScriptId};
 use shared::invocation::{Invocation, Work, WorkResult};
-use shared::limits::{COMPILE_FUEL, COMPILE_TIMEOUT_MS, ScriptLimits};
+use shared::limits::{COMPILE_FUEL, COMPILE_MEMORY_MB, COMPILE_TIMEOUT_MS, ScriptLimits};
 use shared::script::BundleHash;
 use tokio::sync::oneshot;
 
+use super::admission::{Cost, Queued};
 use super::mode::Mode;
 use super::tenancy::Tenant;
 
@@ -67,6 +68,31 @@ pub(super) struct Job {
     pub(super) is_nested: bool,
 }
 
+impl Queued for Job {
+    fn app(&self) -> AppId {
+        self.app
+    }
+
+    fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    fn memory_mb(&self) -> u32 {
+        match &self.task {
+            Task::Run(invocation) => invocation.target.limits.memory_mb,
+            Task::Compile => COMPILE_MEMORY_MB,
+        }
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.is_for_maker
+    }
+
+    fn is_nested(&self) -> bool {
+        self.is_nested
+    }
+}
+
 /// Whether a submitted job runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Submitted {
@@ -109,6 +135,11 @@ impl Job {
             Task::Run(invocation) => invocation.target.limits.fuel,
             Task::Compile => COMPILE_FUEL,
         }
+    }
+
+    /// What is charged for it when it has burnt so much.
+    pub(super) fn cost(&self, fuel: u64) -> Cost {
+        Cost { app: self.app, memory_mb: self.memory_mb(), fuel }
     }
 
     pub(super) fn timeout_ms(&self) -> u32 {

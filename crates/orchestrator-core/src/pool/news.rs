@@ -1,10 +1,12 @@
 //! What frames of a worker come to, and its end.
 
+use std::time::Instant;
+
 use shared::incident::Suspect;
 
 use super::calls::Started;
 use super::connection::Execution;
-use super::tenancy::Tenant;
+use super::watch::Watched;
 
 /// What is to be done about frames, once the pool's lock is let go.
 #[derive(Debug, Default)]
@@ -26,11 +28,14 @@ pub(super) struct Ended {
 pub(super) struct Gone {
     /// What it was running.
     pub(super) executions: Vec<Execution>,
+    /// What may be the reason: what ran, or had just ended, or ended last.
+    pub(super) suspects: Vec<Suspect>,
+    /// What of that is watched since its end, and was not before.
+    pub(super) tried_out: Vec<(Watched, Instant)>,
     /// Whether it was asked to leave and had nothing left to do.
     pub(super) may_leave: bool,
-    /// For whom it worked.
-    pub(super) tenant: Option<Tenant>,
-    pub(super) last: Option<Suspect>,
+    /// Whether it had run one script and nothing else.
+    pub(super) is_one_scripts: bool,
     /// Whether something has ended in it.
     pub(super) has_worked: bool,
 }

@@ -27,6 +27,8 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Executions after which a worker is replaced in strict isolation.
 const STRICT_EXECUTIONS: u64 = 100;
+/// Somebody who got into a worker unseen has it for so long.
+const RECYCLE_AGE: Duration = Duration::from_hours(1);
 
 /// How many workers, and what they may have.
 #[derive(Debug, Clone)]
@@ -49,8 +51,13 @@ pub struct PoolConfig {
     pub queue_max: usize,
     /// Executions after which a worker is replaced, so that nothing it may have leaked adds up.
     pub recycle_after: u64,
-    /// Most memory of a worker whatever it does, where the machine has given PiCloud a control group to
-    /// divide up; without a number it is left alone.
+    /// A worker that is so old is replaced too, when an execution ends.
+    pub recycle_age: Duration,
+    /// Memory that a worker can have, in bytes; its executions start only while their limits come to less. Without a
+    /// number they start as slots are free.
+    pub worker_memory_bytes: Option<u64>,
+    /// Most memory of a worker whatever it does, and two thirds of what all have together, where the machine has given
+    /// PiCloud a control group to divide up; without a number it is left alone.
     pub group_memory_bytes: Option<u64>,
     /// The guest's code as workers run it best, a sealed file; without it they run their own copy.
     pub guest: Option<Arc<OwnedFd>>,
@@ -69,6 +76,8 @@ impl PoolConfig {
             image_cache_bytes: 8 << 20,
             queue_max: 1024,
             recycle_after: 250_000,
+            recycle_age: RECYCLE_AGE,
+            worker_memory_bytes: None,
             group_memory_bytes: None,
             guest: None,
         }
@@ -274,9 +283,14 @@ async fn send_first(stream: &UnixStream, frame: &[u8], descriptor: Option<&Owned
 }
 
 /// What a worker turned out to be that was started only to be looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Probe {
     pub isolation: Isolation,
+    /// Ids of the groups that it is in besides its user's own.
+    pub groups: Vec<u32>,
+    /// How soon the kernel ends it for want of memory, from -1,000, never, to 1,000, first; none when it cannot be
+    /// seen.
+    pub out_of_memory_score: Option<i32>,
     pub slots: u16,
     /// From the decision to start it to its being ready for work.
     pub start_up: Duration,
@@ -287,7 +301,14 @@ pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
     let recruiter = Recruiter::new(config)?;
     let since = Instant::now();
     let worker = recruiter.make_ready().await?;
-    let probe = Probe { isolation: worker.isolation, slots: worker.slots, start_up: since.elapsed() };
+    let (start_up, pid) = (since.elapsed(), worker.process.id());
+    let probe = Probe {
+        isolation: worker.isolation,
+        groups: verify::groups(pid),
+        out_of_memory_score: verify::out_of_memory_score(pid),
+        slots: worker.slots,
+        start_up,
+    };
     drop(worker.socket);
     worker.process.end().await;
     Ok(probe)

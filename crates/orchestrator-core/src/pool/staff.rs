@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::admission::Admission;
 use super::connection::Connection;
 use super::job::Job;
+use super::memory::WorkerMemory;
 use super::tenancy::{self, Desk, Tenant};
 
 /// A tenant that has all its workers at work is looked after this often at most.
@@ -23,11 +24,19 @@ pub(super) struct Staff {
     /// Those that have been hired and have not left.
     hired: usize,
     balanced_at: Option<Instant>,
+    /// What is given away of each worker's.
+    memory: WorkerMemory,
 }
 
 impl Staff {
     pub(super) const fn new(share: usize, max: usize) -> Self {
-        Self { share, max, kept: 0, wanted: share, hired: 0, balanced_at: None }
+        let memory = WorkerMemory::UNBOUNDED;
+        Self { share, max, kept: 0, wanted: share, hired: 0, balanced_at: None, memory }
+    }
+
+    /// With so much memory of each worker to give away.
+    pub(super) const fn within(self, memory: WorkerMemory) -> Self {
+        Self { memory, ..self }
     }
 
     /// With one worker more for makers, if no worker can keep a slot for them because each has but one.
@@ -46,6 +55,10 @@ impl Staff {
         let is_kept = !job.is_for_maker && self.is_full(connections);
         let desks = connections.iter().map(|connection| match connection.desk(job.is_for_maker) {
             fresh @ Desk { tenant: None, .. } if is_kept => Desk { room: 0, ..fresh },
+            // One that wants more than there is runs alone.
+            busy @ Desk { is_idle: false, .. } if !self.memory.has_room(connection.memory_mb, job) => {
+                Desk { room: 0, ..busy }
+            }
             desk => desk,
         });
         tenancy::place(desks, job.tenant, self.share)

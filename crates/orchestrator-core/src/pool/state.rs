@@ -4,23 +4,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::call::Reply;
-use shared::id::{AppId, ScriptId};
+use shared::id::AppId;
 use shared::invocation::Refusal;
+use shared::ports::Permits;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use shared::wire::frame::FromWorker;
 use tokio::sync::Notify;
 
 use super::Ports;
-use super::admission::{Admission, Queued};
+use super::admission::{Admission, Cost, Queued};
 use super::calls::Place;
 use super::connection::{Cancelled, Connection, Start};
 use super::job::{Job, Submitted};
-use super::news::{Ended, Gone, News};
+use super::memory::WorkerMemory;
+use super::news::{Ended, News};
 use super::pace::Pace;
 use super::recruit::PoolConfig;
+use super::recycle::Recycling;
 use super::seeds::Seeds;
 use super::staff::Staff;
-use super::tenancy::Tenant;
 use super::verify::Isolation;
 use super::violation::Violation;
 use super::watch::Watch;
@@ -32,7 +34,7 @@ const MAKERS_PER_APP_MAX: usize = 2;
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) ports: Ports,
-    recycle_after: u64,
+    recycling: Recycling,
     /// Notified when an execution ends or a worker leaves while the pool drains.
     pub(super) changed: Notify,
     /// Notified when a worker is to be hired, and when none ever will be again.
@@ -43,40 +45,29 @@ pub(super) struct State {
     pub(super) connections: Vec<Connection>,
     pub(super) admission: Admission<Job>,
     pub(super) staff: Staff,
-    pace: Pace,
+    pub(super) pace: Pace,
     pub(super) running: usize,
     next_ticket: u64,
     next_connection: u64,
     pub(super) draining: bool,
     pub(super) workers_lost: u64,
     seeds: Seeds,
-    watch: Watch,
-}
-
-impl Queued for Job {
-    fn app(&self) -> AppId {
-        self.app
-    }
-
-    fn is_ahead(&self) -> bool {
-        self.is_for_maker
-    }
-
-    fn ticket(&self) -> u64 {
-        self.ticket
-    }
+    pub(super) watch: Watch,
+    /// Asked under the lock, so nobody may use the pool under theirs.
+    pub(super) permits: Arc<dyn Permits>,
 }
 
 impl Shared {
     pub(super) fn new(config: &PoolConfig, ports: Ports) -> Self {
-        let slots = config.workers * usize::from(config.slots_per_worker);
+        let slots_per_worker = config.slots_per_worker;
+        let slots = config.workers * usize::from(slots_per_worker);
+        let app_slots = config.app_slots_max.unwrap_or(slots / 2).clamp(1, slots);
+        let memory = WorkerMemory::of(config);
         let state = State {
             connections: Vec::new(),
-            admission: Admission::new(
-                config.queue_max,
-                config.app_slots_max.unwrap_or(slots / 2).clamp(1, slots),
-            ),
-            staff: Staff::new(config.workers, config.workers_max()).keeping(config.slots_per_worker),
+            admission: Admission::new(config.queue_max, app_slots)
+                .within(memory.share(slots_per_worker, app_slots)),
+            staff: Staff::new(config.workers, config.workers_max()).keeping(slots_per_worker).within(memory),
             pace: Pace::new(config.workers.max(1)),
             running: 0,
             next_ticket: 0,
@@ -85,11 +76,12 @@ impl Shared {
             workers_lost: 0,
             seeds: Seeds::default(),
             watch: Watch::default(),
+            permits: Arc::clone(&ports.permits),
         };
         Self {
             state: Mutex::new(state),
             ports,
-            recycle_after: config.recycle_after,
+            recycling: Recycling::of(config),
             changed: Notify::new(),
             vacancy: Notify::new(),
         }
@@ -103,15 +95,10 @@ impl Shared {
         state.next_ticket += 1;
         let ticket = state.next_ticket;
         job.ticket = ticket;
-        if let Some(script) = job.script()
-            && state.watch.is_watched(script, job.submitted)
-        {
-            job.tenant = Tenant::Script(script);
-        }
+        job.tenant = state.watch.tenant(&job, job.submitted).unwrap_or(job.tenant);
         // Whoever is none is not counted for: that looks at all slots of all workers.
         job.is_for_maker = job.is_for_maker && state.jobs_for_makers(job.app) < MAKERS_PER_APP_MAX;
-        // A nested one overtakes its own app's queue: until it is done its caller's slot is not free.
-        if (job.is_for_maker || job.is_nested || state.admission.may_start(job.app))
+        if state.admission.may_start(&job)
             && let Some(at) = state.staff.place(&state.connections, &job)
         {
             if state.start(at, job) {
@@ -181,38 +168,6 @@ impl Shared {
         Some((id, wake))
     }
 
-    /// Removes a worker that is gone; answers what is to be known of it.
-    pub(super) fn detach(&self, id: u64) -> Gone {
-        let mut state = self.lock();
-        let Some(at) = state.position(id) else {
-            return Gone::default();
-        };
-        let mut connection = state.connections.remove(at);
-        let executions = connection.take_executions();
-        let next = state.pace.forget(id);
-        state.wake(next);
-        for execution in &executions {
-            state.running -= 1;
-            state.admission.finished(execution.job.app, execution.fuel_when_lost());
-        }
-        let may_leave = state.draining || connection.retiring && executions.is_empty();
-        if !may_leave {
-            state.workers_lost += 1;
-        }
-        let is_vacant = !connection.is_replaced && state.staff.leave(connection.is_kept);
-        if state.refill() || is_vacant {
-            self.vacancy.notify_one();
-        }
-        self.changed.notify_waiters();
-        Gone {
-            executions,
-            may_leave,
-            tenant: connection.tenant,
-            last: connection.last,
-            has_worked: connection.executed > 0,
-        }
-    }
-
     /// Moves what is to be sent to worker `id` onto the end of `outbound`; answers when its
     /// conversation must look at the clock again, or what the worker was found out to have done.
     pub(super) fn collect(&self, id: u64, outbound: &mut Vec<u8>) -> Result<Option<Instant>, Violation> {
@@ -272,19 +227,13 @@ impl Shared {
     }
 
     /// Charges ended executions to their apps and starts what waits.
-    pub(super) fn charge(&self, id: u64, costs: impl Iterator<Item = (AppId, u64)>) {
+    pub(super) fn charge(&self, id: u64, costs: impl Iterator<Item = Cost>) {
         let mut state = self.lock();
-        for (app, fuel) in costs {
-            state.admission.finished(app, fuel);
+        for cost in costs {
+            state.admission.finished(cost);
         }
         if let Some(at) = state.position(id) {
-            let connection = &mut state.connections[at];
-            if connection.executed >= self.recycle_after && !connection.retiring {
-                connection.retiring = true;
-            }
-            if connection.retiring && connection.is_idle() {
-                connection.stop();
-            }
+            self.recycling.look_at(&mut state.connections, at);
         }
         if state.refill() {
             self.vacancy.notify_one();
@@ -294,25 +243,19 @@ impl Shared {
         }
     }
 
-    /// Gives scripts workers of their own from now on.
-    pub(super) fn watch(&self, scripts: impl Iterator<Item = ScriptId>) {
-        let (mut state, now) = (self.lock(), Instant::now());
-        scripts.for_each(|script| state.watch.add(script, now));
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn wake(&self, worker: Option<u64>) {
+    pub(super) fn wake(&self, worker: Option<u64>) {
         if let Some(at) = worker.and_then(|id| self.position(id)) {
             self.connections[at].wake.notify_one();
         }
     }
 
-    fn position(&self, id: u64) -> Option<usize> {
+    pub(super) fn position(&self, id: u64) -> Option<usize> {
         // Whoever comes has the highest id and stands last.
         self.connections.binary_search_by_key(&id, |connection| connection.id).ok()
     }
@@ -358,7 +301,7 @@ impl State {
     /// True when a worker is to be hired.
     fn start(&mut self, at: usize, job: Job) -> bool {
         self.running += 1;
-        self.admission.started(job.app);
+        self.admission.started(job.app, job.memory_mb());
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = Start {
             now: Instant::now(),
@@ -382,10 +325,12 @@ impl State {
     }
 
     /// Starts queued jobs while there is room; true when a worker is to be hired for the rest.
-    fn refill(&mut self) -> bool {
+    pub(super) fn refill(&mut self) -> bool {
         let mut hires = false;
         while let Some((at, job)) = self.next() {
-            hires |= self.start(at, job);
+            if let Some(job) = self.still_permitted(job) {
+                hires |= self.start(at, job);
+            }
         }
         hires | (self.admission.queued() > 0 && self.serve_waiting())
     }

@@ -8,12 +8,11 @@ use shared::wire::worker::Layers;
 use tokio::sync::mpsc;
 
 use super::conversation::{Over, run_conversation};
-use super::groups::{Controllers, Ungrouped};
+use super::groups::{Controllers, Group, Ungrouped};
 use super::outcome;
 use super::recruit::{PoolConfig, ReadyWorker, Recruiter, StartError};
 use super::state::Shared;
 use super::suspicion;
-use super::tenancy::Tenant;
 use super::verify::Isolation;
 
 /// A worker that lived at least this long did not fail to start.
@@ -115,16 +114,16 @@ impl Farm {
         };
         let pid = worker.process.id();
         tracing::debug!(worker.pid = pid, "worker ready");
-        let mut suspects = Vec::new();
-        let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut suspects).await;
-        let gone = self.shared.detach(id);
+        let mut just_ended = Vec::new();
+        let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut just_ended).await;
+        let gone = self.shared.detach(id, just_ended);
         let lost_count = gone.executions.len();
-        suspects.extend(gone.executions.iter().filter_map(suspicion::suspect));
         for execution in gone.executions {
             outcome::conclude_lost(execution, &*self.shared.ports.records);
         }
         drop(worker.socket);
         let exit = worker.process.end().await;
+        let is_out_of_memory = worker.group.as_ref().is_some_and(Group::was_out_of_memory);
         // Only an empty one can be removed.
         drop(worker.group);
         if matches!(over, Over::Closed) && exit.is_clean() && gone.may_leave {
@@ -133,14 +132,13 @@ impl Farm {
             self.failures.store(0, Ordering::Relaxed);
             return;
         }
-        if let Some(misconduct) = suspicion::misconduct(&over, exit, gone.may_leave) {
+        if let Some(misconduct) = suspicion::misconduct(&over, exit, gone.may_leave, is_out_of_memory) {
             let detail = format!("{over}; {}", exit.describe());
-            if lost_count == 0 && suspects.is_empty() {
-                suspects.extend(gone.last);
-            }
-            self.shared.watch(suspects.iter().map(|suspect| suspect.target.script));
-            let is_alone = matches!(gone.tenant, Some(Tenant::Script(_)));
-            suspicion::report(suspects, misconduct, is_alone, &detail, &*self.shared.ports.incidents);
+            self.shared.watch(&gone.suspects);
+            let sink = &*self.shared.ports.incidents;
+            suspicion::report(gone.suspects, misconduct, gone.is_one_scripts, &detail, sink);
+        } else {
+            self.shared.forgive(&gone.tried_out);
         }
         // One that was given work had started well: a script that ends its workers must not make others wait for theirs.
         let has_started = gone.has_worked || lost_count > 0 || since.elapsed() >= HEALTHY;

@@ -3,30 +3,61 @@
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use shared::id::ScriptId;
 use shared::incident::{Incident, Misconduct, Suspect};
 use shared::ports::IncidentSink;
 use shared::wire::worker::WorkerExit;
 
 use super::connection::Execution;
 use super::conversation::Over;
-use super::job::Task;
+use super::job::{Job, Task};
 use super::process::Exit;
 
-/// An execution as one that may be the reason. A compilation is none: its source is not deployed yet, and who
-/// asked for it is told.
-pub(super) fn suspect(execution: &Execution) -> Option<Suspect> {
+/// What may be the reason. A compilation may be one as well: the compiler reads a stranger's source.
+pub(super) fn suspect(execution: &Execution) -> Suspect {
     match &execution.job.task {
         Task::Run(invocation) => {
-            Some(Suspect { execution: invocation.execution, target: Arc::clone(&invocation.target) })
+            Suspect::Execution { execution: invocation.execution, target: Arc::clone(&invocation.target) }
         }
-        Task::Compile => None,
+        Task::Compile => Suspect::Compilation(execution.job.app),
+    }
+}
+
+/// The one script that a worker has run since its start, if it has run nothing else: nobody but that script can be
+/// the reason for what the worker does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sole {
+    /// Nothing has run.
+    #[default]
+    Nothing,
+    Script(ScriptId),
+    /// There were several scripts, or a compilation.
+    Nobody,
+}
+
+impl Sole {
+    pub(super) fn and(self, job: &Job) -> Self {
+        match (self, job.script()) {
+            (Self::Nothing, Some(script)) => Self::Script(script),
+            (Self::Script(one), Some(script)) if one == script => self,
+            _ => Self::Nobody,
+        }
+    }
+
+    pub(super) const fn is_one(self) -> bool {
+        matches!(self, Self::Script(_))
     }
 }
 
 /// What a worker did that none of ours does of itself; nothing when it was ended from outside, for
-/// example by the kernel, which had no memory left, or by somebody at a terminal. One that was asked to leave, and had
-/// nothing left to do, may end by itself.
-pub(super) fn misconduct(over: &Over, exit: Exit, may_leave: bool) -> Option<Misconduct> {
+/// example by the kernel, when the machine had no memory left, or by somebody at a terminal. One that was asked to
+/// leave, and had nothing left to do, may end by itself.
+pub(super) fn misconduct(
+    over: &Over,
+    exit: Exit,
+    may_leave: bool,
+    is_out_of_memory: bool,
+) -> Option<Misconduct> {
     match (over, exit) {
         (Over::Violation(_), _) | (_, Exit::Code(PROTOCOL)) => Some(Misconduct::Protocol),
         (Over::Overdue | Over::Stalled, _) => Some(Misconduct::Unresponsive),
@@ -35,6 +66,7 @@ pub(super) fn misconduct(over: &Over, exit: Exit, may_leave: bool) -> Option<Mis
         (_, Exit::Signal(signal)) if CRASHES.contains(&signal) => Some(Misconduct::Crash),
         // Code that has taken it over can end it as often as it likes, and others' work with it.
         (Over::Closed, Exit::Code(_)) if !may_leave => Some(Misconduct::Crash),
+        (Over::Closed, Exit::Signal(Signal::SIGKILL)) if is_out_of_memory => Some(Misconduct::OutOfMemory),
         _ => None,
     }
 }
@@ -68,6 +100,10 @@ mod tests {
 
     use super::*;
 
+    fn misconduct(over: &Over, exit: Exit, may_leave: bool) -> Option<Misconduct> {
+        super::misconduct(over, exit, may_leave, false)
+    }
+
     #[test]
     fn a_worker_that_was_killed_from_outside_did_nothing_wrong() {
         for exit in [Exit::Signal(Signal::SIGKILL), Exit::Signal(Signal::SIGTERM), Exit::Unknown] {
@@ -95,5 +131,14 @@ mod tests {
         assert_eq!(misconduct(&Over::Closed, Exit::Signal(Signal::SIGSEGV), true), Some(Misconduct::Crash));
         assert_eq!(misconduct(&Over::Closed, Exit::Code(PROTOCOL), true), Some(Misconduct::Protocol));
         assert_eq!(misconduct(&Over::Closed, Exit::Code(PANIC), true), Some(Misconduct::Crash));
+    }
+
+    #[test]
+    fn a_worker_that_used_up_its_groups_memory_was_not_killed_by_anybody_at_a_terminal() {
+        let killed = Exit::Signal(Signal::SIGKILL);
+        let seen = |over: &Over, exit: Exit| super::misconduct(over, exit, false, true);
+        assert_eq!(seen(&Over::Closed, killed), Some(Misconduct::OutOfMemory));
+        assert_eq!(seen(&Over::Overdue, killed), Some(Misconduct::Unresponsive), "the worse of the two");
+        assert_eq!(seen(&Over::Closed, Exit::Signal(Signal::SIGTERM)), None);
     }
 }

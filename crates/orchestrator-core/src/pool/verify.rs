@@ -94,6 +94,23 @@ pub(super) fn verify(
     Ok(Isolation { claimed, confirmed })
 }
 
+/// Ids of the groups that a process is in besides its user's own.
+pub(super) fn groups(pid: u32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    other_groups(&status)
+}
+
+fn other_groups(status: &str) -> Vec<u32> {
+    let numbers = |name| field(status, name).unwrap_or_default().split_whitespace();
+    let own = numbers("Gid").next();
+    numbers("Groups").filter(|group| Some(*group) != own).filter_map(|group| group.parse().ok()).collect()
+}
+
+/// How soon the kernel ends a process for want of memory.
+pub(super) fn out_of_memory_score(pid: u32) -> Option<i32> {
+    fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Confirmed,
@@ -305,6 +322,13 @@ mod tests {
     const STATUS: &str = "Name:\tpicloud\nUid:\t2000000042\t2000000042\t2000000042\t2000000042\nThreads:\t1\n\
                           CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
                           CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n";
+
+    #[test]
+    fn of_the_groups_the_users_own_is_no_other() {
+        let status = "Gid:\t1000\t1000\t1000\t1000\nGroups:\t4 999 1000 \nNStgid:\t7\n";
+        assert_eq!(other_groups(status), [4, 999]);
+        assert_eq!(other_groups(STATUS), [0; 0]);
+    }
 
     fn look(layer: Layers) -> Seen {
         Process { dir: PathBuf::from("/proc/self"), data_bytes: DATA_BYTES }.look(STATUS, layer)

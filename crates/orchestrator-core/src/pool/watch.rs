@@ -1,37 +1,96 @@
-//! Scripts that ran in workers that misbehaved. Which of them was the reason cannot be seen from outside,
-//! so each gets workers of its own for a while: whose worker misbehaves then has nobody else to blame.
-//! Pure bookkeeping; the caller has the clock.
+//! Scripts that ran in workers that misbehaved, and apps whose source was compiled there. Which of them was the
+//! reason cannot be seen from outside, so each gets workers of its own for a while: whose worker misbehaves then has
+//! nobody else to blame. Pure bookkeeping; the caller has the clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use shared::id::ScriptId;
+use shared::id::{AppId, ScriptId};
+use shared::incident::Suspect;
+
+use super::job::Job;
+use super::tenancy::Tenant;
 
 /// As long as incidents count towards quarantine.
 const WATCH: Duration = Duration::from_secs(60 * 60);
-/// Scripts that are watched at the same time; beyond that the one watched for longest is let go. One
+/// What is watched at the same time; beyond that what was watched for longest is let go. One
 /// lost worker brings as many as it has slots.
 const WATCHED_MAX: usize = 256;
 
+/// Whoever is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Watched {
+    Script(ScriptId),
+    /// Whatever the app has compiled: the next source is as little to be trusted as the last.
+    Compilations(AppId),
+}
+
+impl Watched {
+    fn of(job: &Job) -> Self {
+        job.script().map_or(Self::Compilations(job.app), Self::Script)
+    }
+
+    /// Whom its workers serve while it is watched, in any mode.
+    const fn tenant(self) -> Tenant {
+        match self {
+            Self::Script(script) => Tenant::Script(script),
+            Self::Compilations(app) => Tenant::App(app),
+        }
+    }
+}
+
+impl From<&Suspect> for Watched {
+    fn from(suspect: &Suspect) -> Self {
+        match suspect {
+            Suspect::Execution { target, .. } => Self::Script(target.script),
+            Suspect::Compilation(app) => Self::Compilations(*app),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    since: HashMap<ScriptId, Instant>,
+    since: HashMap<Watched, Instant>,
 }
 
 impl Watch {
-    pub(super) fn is_watched(&self, script: ScriptId, now: Instant) -> bool {
+    /// Whom the worker is to serve that runs this job, if the job is watched.
+    pub(super) fn tenant(&self, job: &Job, now: Instant) -> Option<Tenant> {
         // No look-up where nothing ever happened: this is asked for every request.
-        !self.since.is_empty() && self.since.get(&script).is_some_and(|since| now < *since + WATCH)
+        if self.since.is_empty() {
+            return None;
+        }
+        Some(Watched::of(job)).filter(|who| self.is_watched(*who, now)).map(Watched::tenant)
     }
 
-    /// Watches a script from now on.
-    pub(super) fn add(&mut self, script: ScriptId, now: Instant) {
+    fn is_watched(&self, who: Watched, now: Instant) -> bool {
+        self.since.get(&who).is_some_and(|since| now < *since + WATCH)
+    }
+
+    /// Watches from now on.
+    pub(super) fn add(&mut self, who: Watched, now: Instant) {
         self.since.retain(|_, since| now < *since + WATCH);
-        if self.since.len() >= WATCHED_MAX && !self.since.contains_key(&script) {
-            let first = self.since.iter().min_by_key(|(_, since)| **since).map(|(script, _)| *script);
-            self.since.remove(&first.unwrap_or(script));
+        if self.since.len() >= WATCHED_MAX && !self.since.contains_key(&who) {
+            let first = self.since.iter().min_by_key(|(_, since)| **since).map(|(first, _)| *first);
+            self.since.remove(&first.unwrap_or(who));
         }
-        self.since.insert(script, now);
+        self.since.insert(who, now);
+    }
+
+    /// Watches from now on, until it is known whether there is a reason to; false when it is watched anyway.
+    pub(super) fn try_out(&mut self, who: Watched, now: Instant) -> bool {
+        let is_new = !self.is_watched(who, now);
+        if is_new {
+            self.add(who, now);
+        }
+        is_new
+    }
+
+    /// Takes that back, unless there was a reason meanwhile.
+    pub(super) fn forgive(&mut self, who: Watched, tried_out: Instant) {
+        if self.since.get(&who) == Some(&tried_out) {
+            self.since.remove(&who);
+        }
     }
 }
 
@@ -39,26 +98,46 @@ impl Watch {
 mod tests {
     use super::*;
 
+    fn script() -> Watched {
+        Watched::Script(ScriptId::new())
+    }
+
     #[test]
     fn a_script_is_watched_for_an_hour_after_its_last_incident() {
-        let (mut watch, script, start) = (Watch::default(), ScriptId::new(), Instant::now());
+        let (mut watch, script, start) = (Watch::default(), script(), Instant::now());
         assert!(!watch.is_watched(script, start));
         watch.add(script, start);
         watch.add(script, start + WATCH / 2);
         assert!(watch.is_watched(script, start + WATCH));
         assert!(!watch.is_watched(script, start + 2 * WATCH));
-        assert!(!watch.is_watched(ScriptId::new(), start));
+        assert!(!watch.is_watched(Watched::Script(ScriptId::new()), start));
     }
 
     #[test]
     fn who_makes_many_scripts_misbehave_fills_no_memory() {
         let (mut watch, start) = (Watch::default(), Instant::now());
-        let first = ScriptId::new();
+        let first = script();
         watch.add(first, start);
         for number in 1..=WATCHED_MAX as u64 {
-            watch.add(ScriptId::new(), start + Duration::from_millis(number));
+            watch.add(script(), start + Duration::from_millis(number));
         }
         assert_eq!(watch.since.len(), WATCHED_MAX);
         assert!(!watch.is_watched(first, start), "the first one goes first");
+    }
+
+    #[test]
+    fn only_what_was_tried_out_and_nothing_else_is_forgiven() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let (innocent, known, guilty) = (script(), script(), Watched::Compilations(AppId::new()));
+        let (tried, later) = (start + Duration::from_secs(1), start + Duration::from_secs(2));
+        watch.add(known, start);
+        let tried_out = [innocent, known, guilty].map(|who| watch.try_out(who, tried));
+        assert_eq!(tried_out, [true, false, true]);
+        watch.add(guilty, later);
+        for who in [innocent, guilty] {
+            watch.forgive(who, tried);
+        }
+        let watched = [innocent, known, guilty].map(|who| watch.is_watched(who, later));
+        assert_eq!(watched, [false, true, true]);
     }
 }

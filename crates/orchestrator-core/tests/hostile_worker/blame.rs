@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{Mode, PoolConfig};
-use shared::invocation::{ExecutionStatus, WorkResult};
+use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
 
 use crate::parent::{Farm, Tenant, beside, eventually, invocation, invocation_within, program};
+use crate::tenancy::futures;
 
 fn shared(slots: u16) -> PoolConfig {
     PoolConfig::new(program(), 1, slots).isolated(Mode::Shared)
@@ -44,6 +45,89 @@ pub(crate) async fn a_watched_script_runs_alone() {
     assert_ne!(own, others);
     assert_eq!(farm.pid(&watched).await, own, "it keeps its worker");
     assert_ne!(farm.pid(&other).await, own);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn who_runs_alone_is_blamed_from_the_first_time() {
+    let farm = Farm::start(shared(4)).await;
+    let evil = Tenant::new();
+    for _ in 0..3 {
+        farm.run(&evil, "crash").await;
+    }
+    assert_eq!(farm.suspects(3).await, [(evil.script, true); 3], "three times are three");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn whoever_ran_before_may_be_the_reason() {
+    let farm = Farm::start(shared(4)).await;
+    let (before, after) = (Tenant::new(), Tenant::new());
+    assert_eq!(farm.pid(&before).await, farm.pid(&after).await);
+    farm.run(&after, "crash").await;
+    assert_eq!(farm.suspects(1).await, [(after.script, false)]);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn what_waits_is_set_apart() {
+    let farm = Farm::start(PoolConfig { app_slots_max: Some(1), ..shared(4) }).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let (evil, good) = (Tenant::new(), Tenant::new());
+    let attacks = futures([(); 6].iter().map(|()| farm.work(invocation(&evil, "crash"))));
+    let neighbour = async {
+        eventually("the first worker is lost", || farm.pool.status().workers_lost > 0).await;
+        farm.run(&good, "silence").await
+    };
+    let (attacks, neighbour) = tokio::join!(attacks, neighbour);
+    assert_eq!(neighbour.status, ExecutionStatus::Timeout, "no other worker was lost with it");
+    assert!(attacks.iter().all(|ran| matches!(ran, WorkResult::Ran(_))), "{attacks:?}");
+    let suspects = farm.suspects(7).await;
+    let evils = suspects.iter().filter(|suspect| **suspect == (evil.script, true)).count();
+    assert_eq!(evils, 6, "each in a worker that ran nothing else: {suspects:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn what_waits_is_refused_once_it_is_quarantined() {
+    let farm = Farm::start(PoolConfig { app_slots_max: Some(1), ..shared(4) }).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let (app, other) = (Tenant::new(), Tenant::new());
+    let runs = farm.work(invocation(&app, "silence"));
+    let waits = async {
+        eventually("the first runs", || farm.pool.status().executions_running == 1).await;
+        futures([(); 3].iter().map(|()| farm.work(invocation(&app, "honest")))).await
+    };
+    let look = async {
+        eventually("the others wait", || farm.pool.status().executions_queued == 3).await;
+        farm.quarantine(&app);
+    };
+    let (_, refused, ()) = tokio::join!(runs, waits, look);
+    let is_refused = |result: &WorkResult| matches!(result, WorkResult::Refused(Refusal::Quarantined));
+    assert!(refused.iter().all(is_refused), "{refused:?}");
+    assert_eq!(farm.run(&other, "honest").await.status, ExecutionStatus::Ok);
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn compilations_are_suspected() {
+    let farm = Farm::start(shared(4)).await;
+    let (evil, good) = (Tenant::new(), Tenant::new());
+    let is_lost =
+        |result: &WorkResult| matches!(result, WorkResult::NotCompiled(ExecutionStatus::WorkerLost));
+    let first = farm.compile(&evil).await;
+    assert!(is_lost(&first), "{first:?}");
+    eventually("it is reported", || farm.suspected_compilations() == [evil.app]).await;
+
+    let neighbour = farm.run(&good, "silence");
+    let attack = async {
+        eventually("the other runs", || farm.pool.status().executions_running == 1).await;
+        farm.compile(&evil).await
+    };
+    let (neighbour, second) = tokio::join!(neighbour, attack);
+    assert!(is_lost(&second), "{second:?}");
+    assert_eq!(neighbour.status, ExecutionStatus::Timeout, "it is out of reach now");
+    eventually("it is reported", || farm.suspected_compilations() == [evil.app; 2]).await;
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 

@@ -79,6 +79,12 @@ const TENANCY: &[(&str, fn())] = &[
     ("sixty_owners_are_all_answered_by_few_workers", tenancy::sixty_owners_are_all_answered_by_few_workers),
     ("a_worker_of_strict_isolation_runs_one_execution_at_a_time", tenancy::strict_workers_run_one_execution),
     ("one_app_has_half_of_the_slots_or_what_is_set", tenancy::one_app_has_half_of_the_slots_or_what_is_set),
+    ("attack_invoke_is_no_way_around_an_apps_share", tenancy::invoke_is_no_way_around_an_apps_share),
+    (
+        "attack_limits_of_memory_do_not_add_up_to_more_than_a_worker_has",
+        tenancy::limits_of_memory_do_not_add_up_to_more_than_a_worker_has,
+    ),
+    ("a_worker_of_some_age_is_replaced", tenancy::a_worker_of_some_age_is_replaced),
     ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
     (
         "a_full_pool_of_single_slots_still_lets_the_maker_test",
@@ -89,6 +95,20 @@ const TENANCY: &[(&str, fn())] = &[
     ("attack_47_frames_of_which_anything_is_changed", parent::endures_changed_frames),
     ("who_shares_a_lost_worker_is_told_apart_by_the_next", blame::neighbours_are_told_apart),
     ("a_watched_script_runs_in_a_worker_of_its_own", blame::a_watched_script_runs_alone),
+    (
+        "a_script_that_had_its_worker_to_itself_is_blamed_from_the_first_time",
+        blame::who_runs_alone_is_blamed_from_the_first_time,
+    ),
+    (
+        "a_script_is_not_blamed_alone_for_a_worker_that_others_have_used",
+        blame::whoever_ran_before_may_be_the_reason,
+    ),
+    ("attack_a_queue_of_crashes_costs_one_shared_worker", blame::what_waits_is_set_apart),
+    (
+        "what_waits_is_refused_once_its_script_is_quarantined",
+        blame::what_waits_is_refused_once_it_is_quarantined,
+    ),
+    ("attack_a_compilation_that_ends_its_worker_is_set_apart", blame::compilations_are_suspected),
     ("attack_workers_that_end_again_and_again_keep_nobody_waiting", blame::who_ends_workers_delays_nobody),
     ("an_ignored_deadline_ends_the_worker_and_spares_the_others", blame::an_ignored_deadline_ends_the_worker),
     ("a_full_queue_refuses_at_once", tenancy::a_full_queue_refuses_at_once),

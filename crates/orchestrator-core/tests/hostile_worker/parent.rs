@@ -1,7 +1,7 @@
 //! The parent's part: a pool of such workers, and what is expected of it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,9 +10,10 @@ use orchestrator_core::pool::{Pool, PoolConfig, Ports};
 use shared::call::{FORGED, HostCall, Reply};
 use shared::guest_abi::GuestHttp;
 use shared::id::{AppId, ScriptId, UserId};
-use shared::incident::{Incident, Misconduct};
+use shared::incident::{Incident, Misconduct, Suspect};
 use shared::invocation::{
-    ExecutionRecord, ExecutionStatus, Invocation, Outcome, Refusal, ScriptTarget, Work, WorkResult,
+    Compilation, ExecutionRecord, ExecutionStatus, Invocation, Outcome, Refusal, ScriptTarget, Work,
+    WorkResult,
 };
 use shared::limits::ScriptLimits;
 use shared::ports::{
@@ -34,11 +35,13 @@ impl BundleSource for OneBundle {
     }
 }
 
-struct EverybodyMay;
+/// The scripts that are quarantined.
+#[derive(Default)]
+struct Quarantined(Mutex<HashSet<ScriptId>>);
 
-impl Permits for EverybodyMay {
-    fn permit(&self, _: &ScriptTarget) -> Result<(), Refusal> {
-        Ok(())
+impl Permits for Quarantined {
+    fn permit(&self, target: &ScriptTarget) -> Result<(), Refusal> {
+        if self.0.lock().unwrap().contains(&target.script) { Err(Refusal::Quarantined) } else { Ok(()) }
     }
 }
 
@@ -209,6 +212,7 @@ pub(crate) struct Farm {
     pub(crate) pool: Pool,
     records: Arc<Records>,
     incidents: Arc<Incidents>,
+    quarantined: Arc<Quarantined>,
 }
 
 /// An app with one script, and who owns it.
@@ -228,14 +232,15 @@ impl Tenant {
 impl Farm {
     pub(crate) async fn start(config: PoolConfig) -> Self {
         let (records, incidents) = (Arc::new(Records::default()), Arc::new(Incidents::default()));
+        let quarantined = Arc::new(Quarantined::default());
         let ports = Ports {
             bundles: Arc::new(OneBundle),
             records: records.clone(),
-            permits: Arc::new(EverybodyMay),
+            permits: quarantined.clone(),
             incidents: incidents.clone(),
             calls: Arc::new(Echo),
         };
-        Self { pool: Pool::start(config, ports).await.unwrap(), records, incidents }
+        Self { pool: Pool::start(config, ports).await.unwrap(), records, incidents, quarantined }
     }
 
     pub(crate) async fn run(&self, tenant: &Tenant, behaviour: &str) -> Outcome {
@@ -249,13 +254,41 @@ impl Farm {
         tokio::time::timeout(PATIENCE, self.pool.work(Work::Run(invocation))).await.unwrap()
     }
 
+    /// Has source compiled that is to be deployed to this app.
+    pub(crate) async fn compile(&self, tenant: &Tenant) -> WorkResult {
+        let work = Work::Compile(Compilation {
+            app: tenant.app,
+            owner: tenant.owner,
+            bundle: Arc::new(bundle()),
+            limits: ScriptLimits::default(),
+        });
+        tokio::time::timeout(PATIENCE, self.pool.work(work)).await.unwrap()
+    }
+
+    pub(crate) fn quarantine(&self, tenant: &Tenant) {
+        self.quarantined.0.lock().unwrap().insert(tenant.script);
+    }
+
+    /// The apps whose compilations are suspected.
+    pub(crate) fn suspected_compilations(&self) -> Vec<AppId> {
+        let incidents = self.incidents.0.lock().unwrap();
+        let compilation = |incident: &Incident| match incident.suspect {
+            Some(Suspect::Compilation(app)) => Some(app),
+            _ => None,
+        };
+        incidents.iter().filter_map(compilation).collect()
+    }
+
     /// Which scripts are suspected, and whether nobody else can have been the reason, once there are
     /// so many incidents.
     pub(crate) async fn suspects(&self, count: usize) -> Vec<(ScriptId, bool)> {
         let seen = || -> Vec<_> {
             let incidents = self.incidents.0.lock().unwrap();
-            let script = |incident: &Incident| incident.suspect.as_ref().map(|suspect| suspect.target.script);
-            incidents.iter().filter_map(|one| script(one).map(|script| (script, one.is_alone))).collect()
+            let script = |incident: &Incident| match &incident.suspect {
+                Some(Suspect::Execution { target, .. }) => Some((target.script, incident.is_alone)),
+                _ => None,
+            };
+            incidents.iter().filter_map(script).collect()
         };
         eventually("what was suspicious is reported", || seen().len() >= count).await;
         seen()

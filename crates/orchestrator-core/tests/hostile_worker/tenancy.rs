@@ -1,10 +1,11 @@
 //! Who shares a worker with whom, and who gets one when there are few.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{self, HelloError, Mode, PoolConfig, StartError, VerifyError};
-use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
+use shared::invocation::{ExecutionStatus, Invocation, Refusal, WorkResult};
 use shared::wire::worker::Layers;
 use tokio::task::JoinSet;
 
@@ -78,7 +79,7 @@ pub(crate) async fn one_owner_has_all_workers() {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn sixty_owners_are_all_answered_by_few_workers() {
-    let farm = std::sync::Arc::new(Farm::start(config(Mode::Pinned, 2, 4)).await);
+    let farm = Arc::new(Farm::start(config(Mode::Pinned, 2, 4)).await);
     let mut owners = JoinSet::new();
     for _ in 0..60 {
         let farm = farm.clone();
@@ -122,6 +123,75 @@ pub(crate) async fn one_app_has_half_of_the_slots_or_what_is_set() {
         assert_eq!(tokio::join!(load, look).1, most, "{app_slots_max:?}");
         farm.pool.drain(Duration::from_secs(1)).await;
     }
+}
+
+/// As a script runs that another one calls.
+fn nested(tenant: &Tenant, behaviour: &str) -> Invocation {
+    let mut nested = invocation(tenant, behaviour);
+    nested.is_nested = true;
+    nested
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn invoke_is_no_way_around_an_apps_share() {
+    let farm = Farm::start(PoolConfig { app_slots_max: Some(1), ..config(Mode::Shared, 1, 1) }).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let (greedy, modest) = (Tenant::new(), Tenant::new());
+    let caller = farm.work(invocation(&greedy, "silence"));
+    let calls = async {
+        eventually("the caller runs", || farm.pool.status().executions_running == 1).await;
+        let called = futures([(); 4].iter().map(|()| farm.work(nested(&greedy, "silence"))));
+        let other = async {
+            eventually("one call runs", || farm.pool.status().executions_running == 2).await;
+            farm.work(invocation(&modest, "honest")).await
+        };
+        tokio::join!(called, other)
+    };
+    let (_, (called, answered)) = tokio::join!(caller, calls);
+    let is_refused = |result: &&WorkResult| matches!(result, WorkResult::Refused(Refusal::Overloaded));
+    assert_eq!(called.iter().filter(is_refused).count(), 3, "{called:?}");
+    assert!(matches!(&answered, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{answered:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+/// With so much memory.
+fn roomy(tenant: &Tenant, behaviour: &str, memory_mb: u32) -> Invocation {
+    let mut roomy = invocation(tenant, behaviour);
+    Arc::make_mut(&mut roomy.target).limits.memory_mb = memory_mb;
+    roomy
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn limits_of_memory_do_not_add_up_to_more_than_a_worker_has() {
+    // Of 400 MiB load has 128, as much as four slots need with the default limit.
+    for (memory_mb, most) in [(32, 3), (64, 2), (100, 1), (256, 1)] {
+        let config = PoolConfig { worker_memory_bytes: Some(400 << 20), ..config(Mode::Shared, 1, 1) };
+        let farm = Farm::start(config).await;
+        eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+        let users = [(); 3].map(|()| Tenant::new());
+        let load = futures(users.iter().map(|user| farm.work(roomy(user, "silence", memory_mb))));
+        let look = async {
+            let status = || farm.pool.status();
+            eventually("three are there", || status().executions_running + status().executions_queued == 3)
+                .await;
+            let running = status().executions_running;
+            (running, farm.work(roomy(&users[0], "honest", 64).as_test()).await)
+        };
+        let (_, (running, tested)) = tokio::join!(load, look);
+        assert_eq!(running, most, "{memory_mb} MiB each");
+        assert!(matches!(&tested, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{tested:?}");
+        farm.pool.drain(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_worker_of_some_age_is_replaced() {
+    let config = PoolConfig { recycle_age: Duration::ZERO, ..config(Mode::Shared, 1, 1) };
+    let farm = Farm::start(config).await;
+    let app = Tenant::new();
+    assert_ne!(farm.pid(&app).await, farm.pid(&app).await);
+    assert_eq!(farm.pool.status().workers_lost, 0, "it went as asked");
+    farm.pool.drain(Duration::from_secs(1)).await;
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -218,7 +288,7 @@ pub(crate) async fn a_full_queue_refuses_at_once() {
 }
 
 /// All at once, in this task.
-async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+pub(crate) async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut pending: Vec<_> = all.map(Box::pin).collect();
     let mut done = Vec::new();
     std::future::poll_fn(|context| {

@@ -43,6 +43,8 @@ pub(crate) fn play() -> ! {
                 behaviour = String::from_utf8(input.http.unwrap().body.to_vec()).unwrap();
                 frames = misbehave(&behaviour, &header);
             }
+            // All source is hostile here.
+            Some(ToWorker::Compile) => die_of(Signal::SIGABRT),
             Some(ToWorker::HostReply) => {
                 let reply: HostReply<'_> = codec::decode_body(&body).unwrap();
                 frames = go_on(&behaviour, &header, &reply);

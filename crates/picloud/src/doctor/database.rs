@@ -16,31 +16,47 @@ const ROW_SECURITY: &str = "row security";
 /// A server that has not answered by then is not one to wait for on every request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn checks(config: &Config) -> Vec<Check> {
-    let Some(url) = &config.database_url else {
-        return match postgres::installed(&config.data_dir) {
-            Ok(version) => {
-                let found = format!("version {version} is installed, for a private server");
-                vec![Check::new(NAME, Verdict::Holds, found), Check::new(ROW_SECURITY, Verdict::Holds, HOLDS)]
+const ADVICE: &str = "check DATABASE_URL, and that the server runs and lets this machine in";
+
+/// `running` is the database of a server that runs, which may be a private one.
+pub(super) async fn checks(config: &Config, running: Option<&PgConnectOptions>) -> Vec<Check> {
+    match (running, &config.database_url) {
+        (Some(options), _) => ask(options).await,
+        (None, None) => private(config),
+        (None, Some(url)) => match url.expose_secret().parse::<PgConnectOptions>() {
+            Ok(options) => ask(&options).await,
+            Err(_) => {
+                let found = "DATABASE_URL is not an address of PostgreSQL";
+                vec![Check::new(NAME, Verdict::Fails, found).advise(ADVICE)]
             }
-            Err(error) => vec![Check::new(NAME, Verdict::Fails, format!("{error:#}"))],
-        };
-    };
-    let advice = "check DATABASE_URL, and that the server runs and lets this machine in";
-    let Ok(options) = url.expose_secret().parse::<PgConnectOptions>() else {
-        let found = "DATABASE_URL is not an address of PostgreSQL";
-        return vec![Check::new(NAME, Verdict::Fails, found).advise(advice)];
-    };
-    let asking = async { Ok::<_, sqlx::Error>((version(&options).await?, row_security(&options).await?)) };
+        },
+    }
+}
+
+/// There is nobody to ask: the private server runs only while PiCloud does, and answers nobody else.
+fn private(config: &Config) -> Vec<Check> {
+    match postgres::installed(&config.data_dir) {
+        Ok(version) => {
+            let found = format!("version {version} is installed, for a private server");
+            let unknown =
+                "not asked: GET /api/v1/admin/system/isolation says whether it holds while PiCloud runs";
+            vec![Check::new(NAME, Verdict::Holds, found), Check::new(ROW_SECURITY, Verdict::Note, unknown)]
+        }
+        Err(error) => vec![Check::new(NAME, Verdict::Fails, format!("{error:#}"))],
+    }
+}
+
+async fn ask(options: &PgConnectOptions) -> Vec<Check> {
+    let asking = async { Ok::<_, sqlx::Error>((version(options).await?, row_security(options).await?)) };
     match tokio::time::timeout(PATIENCE, asking).await {
         Ok(Ok((version, state))) => {
             let found = format!("the server answers, version {version}");
             vec![Check::new(NAME, Verdict::Holds, found), wall(state, options.get_username())]
         }
-        Ok(Err(error)) => vec![Check::new(NAME, Verdict::Fails, error.to_string()).advise(advice)],
+        Ok(Err(error)) => vec![Check::new(NAME, Verdict::Fails, error.to_string()).advise(ADVICE)],
         Err(_) => {
             let found = format!("the server does not answer within {} s", PATIENCE.as_secs());
-            vec![Check::new(NAME, Verdict::Fails, found).advise(advice)]
+            vec![Check::new(NAME, Verdict::Fails, found).advise(ADVICE)]
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The walls around a worker, as the worker that was started for the purpose has them.
 
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, Group, geteuid};
 use orchestrator_core::pool::{Isolation, Probe, StartError};
 use shared::wire::worker::Layers;
 
@@ -88,7 +88,8 @@ pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16, landlock_ver
             ];
         }
     };
-    let mut checks = vec![start(probe), address_space(probe, slots), identity(probe.isolation)];
+    let mut checks = vec![start(probe), address_space(probe, slots), identity(probe)];
+    checks.extend(out_of_memory(probe));
     checks.extend(WALLS.iter().map(|wall| check(wall, probe.isolation, landlock_version)));
     checks
 }
@@ -108,8 +109,39 @@ fn address_space(probe: &Probe, wanted: u16) -> Check {
         .advise("each slot takes 4 GiB of addresses; this kernel has no more, so run more workers instead")
 }
 
+/// A worker that is not the first to go for want of memory; nothing where it is.
+fn out_of_memory(probe: &Probe) -> Option<Check> {
+    /// The most that there is.
+    const FIRST: i32 = 1_000;
+    let score = probe.out_of_memory_score.filter(|score| *score < FIRST)?;
+    let found = format!("a worker is not the first to be ended: its oom_score_adj is {score} of {FIRST}");
+    let advice = "let PiCloud's workers write to /proc/self/oom_score_adj";
+    Some(Check::new("want of memory", Verdict::Note, found).advise(advice))
+}
+
+/// Whose rights a worker has: its user's, and those of the user's groups as far as they could not be left.
+fn identity(probe: &Probe) -> Check {
+    let check = user(probe.isolation);
+    if probe.groups.is_empty() {
+        return check;
+    }
+    let names: Vec<_> = probe.groups.iter().map(|group| group_name(*group)).collect();
+    let found = format!("{}; it is still in this user's groups {}", check.found, names.join(", "));
+    let leave = "start PiCloud as a user who is in no other group, or as root, who can leave them";
+    let advice = match check.advice {
+        Some(advice) => format!("{advice}; {leave}"),
+        None => leave.to_owned(),
+    };
+    Check::new(check.name, check.verdict.max(Verdict::Note), found).advise(advice)
+}
+
+fn group_name(id: u32) -> String {
+    let group = Group::from_gid(Gid::from_raw(id)).ok().flatten();
+    group.map_or_else(|| id.to_string(), |group| group.name)
+}
+
 /// Of user ids, either wall is enough: an id of its own, or one that is worth nothing.
-fn identity(isolation: Isolation) -> Check {
+fn user(isolation: Isolation) -> Check {
     let has = |layer| isolation.claimed.contains(layer);
     let found = match (has(Layers::OWN_USER), has(Layers::USER_NAMESPACE)) {
         (true, true) => "each worker is a user of its own, in a user namespace",
@@ -158,7 +190,8 @@ mod tests {
 
     fn probe(claimed: Layers) -> Result<Probe, StartError> {
         let isolation = Isolation { claimed, confirmed: claimed };
-        Ok(Probe { isolation, slots: 16, start_up: Duration::from_millis(10) })
+        let (groups, out_of_memory_score) = (Vec::new(), Some(1_000));
+        Ok(Probe { isolation, groups, out_of_memory_score, slots: 16, start_up: Duration::from_millis(10) })
     }
 
     #[test]
@@ -181,6 +214,18 @@ mod tests {
             let missed = checks.iter().filter(|check| check.verdict >= Verdict::Degraded).count();
             assert_eq!(missed, usize::from(!is_optional), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_worker_keeps_of_its_user_is_said() {
+        let kept =
+            Probe { groups: vec![u32::MAX - 1], out_of_memory_score: Some(0), ..probe(Layers::ALL).unwrap() };
+        let noted: Vec<_> = checks(&Ok(kept), 16, LANDLOCK)
+            .into_iter()
+            .filter(|check| check.verdict == Verdict::Note && check.advice.is_some())
+            .collect();
+        assert_eq!(noted.iter().map(|check| check.name).collect::<Vec<_>>(), ["user", "want of memory"]);
+        assert!(noted[0].found.contains("4294967294"), "{}", noted[0].found);
     }
 
     #[test]

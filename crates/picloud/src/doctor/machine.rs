@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
-use orchestrator_core::pool::{Delegated, Mode};
+use orchestrator_core::pool::{Controllers, Delegated, Mode, Ungrouped};
 
 use super::{Check, Verdict};
 use crate::walls;
@@ -49,16 +49,33 @@ fn address_bits() -> Option<u32> {
     Some(u64::BITS - u64::from_str_radix(end, 16).ok()?.leading_zeros())
 }
 
-/// As `serve` will find them: it moves itself and its workers about only within a group that is its own.
-pub(super) fn control_groups(mode: Mode) -> Check {
+/// As the server that runs has them, or else as `serve` will find them: it moves itself and its workers about only
+/// within a group that is its own.
+pub(super) fn control_groups(mode: Mode, running: Option<Result<&Controllers, Ungrouped>>) -> Check {
+    match running {
+        Some(grouping) => grouped(mode, grouping),
+        None => {
+            let delegated = Delegated::look();
+            grouped(mode, delegated.as_ref().map(|delegated| &delegated.controllers).map_err(|why| *why))
+        }
+    }
+}
+
+fn grouped(mode: Mode, grouping: Result<&Controllers, Ungrouped>) -> Check {
     const NAME: &str = "control groups";
-    let delegated = Delegated::look();
-    let grouping = delegated.as_ref().map(|delegated| &delegated.controllers).map_err(|why| *why);
+    if !mode.has_walls() {
+        return Check::new(NAME, Verdict::Note, "none, as isolation is off");
+    }
     if let Some(lacking) = walls::ungrouped(mode, grouping) {
         return Check::new(NAME, Verdict::Fails, format!("{lacking}, and {mode} isolation needs that"))
             .advise(walls::DELEGATE);
     }
     match grouping {
+        // The kernel may refuse each controller that it offered.
+        Ok(controllers) if controllers.to_string().is_empty() => {
+            let found = "each worker is in a group of its own, by which the kernel limits nothing";
+            Check::new(NAME, Verdict::Note, found).advise(walls::DELEGATE)
+        }
         Ok(controllers) => {
             let found =
                 format!("each worker is in a group of its own, which the kernel limits by {controllers}");
@@ -115,5 +132,29 @@ pub(super) fn disk(data_dir: &Path) -> Check {
             Check::new(NAME, Verdict::Degraded, found).advise("make room before PostgreSQL runs out of it")
         }
         _ => Check::new(NAME, Verdict::Holds, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_groups_hold_only_where_the_kernel_limits_workers_by_them() {
+        let given = |names: &[&'static str]| names.iter().copied().collect::<Controllers>();
+        let (all, none) = (given(&["memory", "pids", "cpu"]), given(&[]));
+        for (mode, grouping, verdict) in [
+            (Mode::Pinned, Ok(&all), Verdict::Holds),
+            (Mode::Pinned, Ok(&none), Verdict::Note),
+            (Mode::Pinned, Err(Ungrouped::Refused), Verdict::Note),
+            (Mode::Strict, Ok(&all), Verdict::Holds),
+            (Mode::Strict, Ok(&none), Verdict::Fails),
+            (Mode::Off, Ok(&all), Verdict::Note),
+            (Mode::Off, Err(Ungrouped::Unwanted), Verdict::Note),
+        ] {
+            assert_eq!(control_groups(mode, Some(grouping)).verdict, verdict, "{mode}: {grouping:?}");
+        }
+        let refused = control_groups(Mode::Pinned, Some(Err(Ungrouped::Refused))).found;
+        assert!(refused.contains("the kernel refuses"), "what the server found is said: {refused}");
     }
 }

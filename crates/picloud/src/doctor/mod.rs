@@ -16,9 +16,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orchestrator_core::pool::{self, Mode, PoolConfig};
+use orchestrator_core::pool::{self, Controllers, Mode, PoolConfig, Ungrouped};
 use schemars::JsonSchema;
 use serde::Serialize;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Config;
 
@@ -82,8 +83,16 @@ impl Report {
     }
 }
 
-/// Looks at everything.
-pub async fn examine(config: &Config) -> Report {
+/// What a server that runs knows, and who only starts `picloud doctor` cannot see.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// By what the kernel limits the workers' control groups, or why they have none.
+    pub grouping: Result<&'a Controllers, Ungrouped>,
+    pub database: &'a PgConnectOptions,
+}
+
+/// Looks at everything, in or beside a server that runs.
+pub async fn examine(config: &Config, running: Option<Running<'_>>) -> Report {
     let mut checks = machine::kernel();
     let worker = worker(config);
     let slots = worker.slots_per_worker;
@@ -92,8 +101,8 @@ pub async fn examine(config: &Config) -> Report {
     checks.push(tenants::check(config, isolation));
     checks.extend(jail::checks(&probe, slots, executor_core::jail::landlock_version()));
     checks.extend(neighbours::checks(config.isolation, isolation));
-    checks.push(machine::control_groups(config.isolation));
-    checks.extend(database::checks(config).await);
+    checks.push(machine::control_groups(config.isolation, running.map(|running| running.grouping)));
+    checks.extend(database::checks(config, running.map(|running| running.database)).await);
     checks.extend(mail::check(config).await);
     checks.push(machine::clock());
     checks.push(machine::disk(&config.data_dir));

@@ -16,6 +16,10 @@ pub(super) fn check(config: &Config, isolation: Option<Isolation>) -> Check {
         return Check::new(NAME, Verdict::Fails, found)
             .advise("see below for what would give it, or set PICLOUD_ISOLATION=pinned");
     }
+    if isolation.is_none() && config.isolation.has_walls() {
+        let found = format!("{}: unknown whether it holds, as no worker starts", config.isolation);
+        return Check::new(NAME, Verdict::Note, found);
+    }
     match config.isolation {
         Mode::Shared => {
             Check::new(NAME, Verdict::Note, "shared: scripts of all owners meet in the same workers")

@@ -1,12 +1,16 @@
 //! Mail of scripts, at a real mail server: what arrives, what does not, and what nobody can make of it.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::harness::{Certificates, FROM, MailServer, NO_LIMITS, TestApp, TestServer, eventually};
+use crate::harness::{
+    Canary, Certificates, FROM, MailServer, NO_LIMITS, TestApp, TestServer, eventually, print_row,
+};
 
 fn start(settings: &[(&'static str, String)]) -> TestServer {
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -209,16 +213,19 @@ fn attack_37_a_mail_server_that_cannot_encrypt_gets_neither_mail_nor_password() 
     let mail = MailServer::start_with(&json!({ "password": "correct horse" }));
     let login = [("PICLOUD_SMTP_USERNAME", "picloud"), ("PICLOUD_SMTP_PASSWORD", "correct horse")];
     let server = start(&changed(&mail, &[&[("PICLOUD_SMTP_TLS", "starttls")][..], &login].concat()));
+    let canary = Canary::beside(&server);
     let seen = outcome(&server.app(), PLAIN);
+    print_row("37", "no encryption", "neither mail nor password goes out", &seen);
     assert_eq!(seen, "unavailable: the mail server cannot be used now: the connection cannot be encrypted");
     mail.mails(0);
+    canary.release("37");
 }
 
 #[test]
 fn attack_37_no_field_of_a_mail_adds_a_header_a_recipient_or_a_second_mail() {
     let mail = MailServer::start();
     let server = server_of(&mail);
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     for field in [
         r#"subject: "a\r\nBcc: eve@example.com""#,
         r#"subject: "a\nX-Evil: 1""#,
@@ -240,7 +247,9 @@ fn attack_37_no_field_of_a_mail_adds_a_header_a_recipient_or_a_second_mail() {
     ] {
         let source = format!("let mail = {PLAIN}; mail += #{{ {field} }}; {}", attempt("mail"));
         let seen = run(&app, &source);
-        assert!(seen.as_str().unwrap().starts_with("invalid_argument: email::send"), "{field}: {seen}");
+        let seen = seen.as_str().unwrap();
+        print_row("37", field, "invalid_argument", seen.split(':').next().unwrap());
+        assert!(seen.starts_with("invalid_argument: email::send"), "{field}: {seen}");
     }
     // In the content all of it is text.
     let text = "a\\r\\n.\\r\\nMAIL FROM:<eve@example.com>\\n.\\rQUIT\\r.\\r\\n\\x00\\n..\\nb";
@@ -253,22 +262,71 @@ fn attack_37_no_field_of_a_mail_adds_a_header_a_recipient_or_a_second_mail() {
         let content = STANDARD.decode(taken["parts"][part]["content"].as_str().unwrap()).unwrap();
         assert_eq!(String::from_utf8(content).unwrap(), expected);
     }
+    print_row("37", "ends of a mail in it", "text", "text");
+    canary.release("37");
 }
 
 #[test]
-fn an_execution_sends_ten_mails_and_an_app_thirty_in_a_minute() {
+fn attack_18_floods_of_mails_by_one_execution_and_by_many_after_each_other() {
     let mail = MailServer::start();
     let server = server_of(&mail);
-    let (app, other) = (server.app(), server.app());
+    let (app, other, canary) = (server.app(), server.app(), Canary::beside(&server));
     let source = format!(
         "let sent = 0; try {{ loop {{ email::send({PLAIN}); sent += 1; }} }} catch (e) {{ return [sent, e.code] }}"
     );
     for _ in 0..3 {
-        assert_eq!(run(&app, &source), json!([10, "budget_exhausted"]));
+        let seen = run(&app, &source);
+        print_row("18", "mails of one execution", "10, then budget_exhausted", &seen.to_string());
+        assert_eq!(seen, json!([10, "budget_exhausted"]));
     }
-    assert_eq!(run(&app, &source), json!([0, "throttled"]));
+    let seen = run(&app, &source);
+    print_row("18", "after 30 of one app", "none in that minute: throttled", &seen.to_string());
+    assert_eq!(seen, json!([0, "throttled"]));
     assert_eq!(outcome(&other, PLAIN), "sent", "another app has its own share");
     mail.mails(31);
+    canary.release("18");
+}
+
+/// A mail server that keeps each of so many visitors waiting for a while, and then hangs up. Answers how many were
+/// there at the same time at most.
+fn most_at_once(server: &TcpListener, visitors: usize) -> usize {
+    const HELD: Duration = Duration::from_millis(200);
+    let (now, most) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for stream in server.incoming().take(visitors) {
+            scope.spawn(move || {
+                most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                std::thread::sleep(HELD);
+                // Before it hangs up: the next one comes as soon as this one has noticed.
+                now.fetch_sub(1, Ordering::Relaxed);
+                drop(stream);
+            });
+        }
+    });
+    most.load(Ordering::Relaxed)
+}
+
+#[test]
+fn attack_18_mails_of_many_executions_at_once() {
+    const MAILS: usize = 12;
+    let mail = MailServer::start();
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = slow.local_addr().unwrap().port().to_string();
+    let server = start(&changed(&mail, &[("PICLOUD_SMTP_PORT", &port)]));
+    let (app, canary) = (server.app(), Canary::beside(&server));
+    app.serve("mails", &attempt(PLAIN), &json!({ "timeout_ms": 60_000 }));
+    let visitors = std::thread::spawn(move || most_at_once(&slow, MAILS));
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..MAILS).map(|_| scope.spawn(|| app.get("/mails").is(200).json())).collect();
+        for one in all {
+            let seen = one.join().unwrap();
+            assert!(seen.as_str().unwrap().starts_with("unavailable"), "{seen}");
+        }
+    });
+    let most = visitors.join().unwrap();
+    print_row("18", "mails at the same time", "4", &most.to_string());
+    assert!((2..=4).contains(&most), "{most}");
+    canary.release("18");
 }
 
 #[test]
@@ -363,13 +421,16 @@ fn a_queue_sends_in_the_background_and_a_repeated_delivery_is_the_same_mail() {
 fn attack_34_the_mail_server_is_not_reached_by_http_although_its_network_is_open() {
     let mail = MailServer::start();
     let server = start(&changed(&mail, &[("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8")]));
-    let app = server.app();
+    let (app, canary) = (server.app(), Canary::beside(&server));
     app.admin("PUT", "/egress", &json!({ "allow": null, "ports": [mail.port] })).is(200);
     let source = format!(
         "try {{ http::get(\"http://127.0.0.1:{}/\") }} catch (error) {{ return `${{error.code}}: ${{error.message}}` }}",
         mail.port
     );
-    assert_eq!(run(&app, &source), "forbidden: the destination is refused: this server");
+    let seen = run(&app, &source);
+    print_row("34", "the mail server", "forbidden: this server", seen.as_str().unwrap());
+    assert_eq!(seen, "forbidden: the destination is refused: this server");
+    canary.release("34");
 }
 
 #[test]

@@ -21,6 +21,8 @@ fn the_walls_and_the_workers_are_shown_to_those_who_run_the_instance() {
     assert!(isolation["layers"].as_array().unwrap().contains(&"system-call-filter".into()));
     let checks = isolation["checks"].as_array().unwrap();
     assert!(checks.iter().any(|check| check["name"] == "file system"), "{checks:?}");
+    let wall = checks.iter().find(|check| check["name"] == "row security").unwrap();
+    assert_eq!(wall["verdict"], "holds");
 
     let workers = server.admin("GET", "/system/workers", &Value::Null).is(200).json();
     let me = server.admin("GET", "/auth/me", &Value::Null).is(200).json();
@@ -95,6 +97,9 @@ fn a_server_without_walls_says_so_everywhere_and_works() {
     assert!(String::from_utf8_lossy(&ready.body).contains("isolation off\n"));
     let isolation = server.admin("GET", "/system/isolation", &Value::Null).is(200).json();
     assert_eq!((&isolation["mode"], &isolation["layers"]), (&"off".into(), &Value::Array(Vec::new())));
+    let groups =
+        isolation["checks"].as_array().unwrap().iter().find(|check| check["name"] == "control groups");
+    assert_eq!(groups.unwrap()["found"], "none, as isolation is off");
     assert!(server.log().contains("ISOLATION IS OFF"));
     let doctor = Doctor::asked(&["env"], OFF);
     assert_eq!(doctor.verdict("isolation"), "degraded");

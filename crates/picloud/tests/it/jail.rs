@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::unistd::geteuid;
 
-use crate::harness::TestServer;
+use crate::harness::{TestServer, print_row};
 
 fn status(pid: u32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -25,7 +25,7 @@ fn a_worker_cannot_gain_privileges_and_has_one_thread() {
 }
 
 #[test]
-fn a_worker_has_no_environment_and_four_descriptors() {
+fn attack_46_a_worker_has_no_environment_and_four_descriptors() {
     if !geteuid().is_root() {
         eprintln!("SKIPPED: a worker's environment and descriptors can be read by root alone");
         return;
@@ -39,6 +39,7 @@ fn a_worker_has_no_environment_and_four_descriptors() {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap().parse().unwrap())
             .collect();
         let target = |fd: u32| fs::read_link(format!("/proc/{worker}/fd/{fd}")).unwrap();
+        print_row("46", "seen from outside", "0 to 3", &format!("{descriptors:?}"));
         assert_eq!(descriptors, (0..=3).collect());
         assert_eq!((target(0), target(1)), ("/dev/null".into(), "/dev/null".into()));
         assert!(target(2).to_string_lossy().starts_with("pipe:"), "{:?}", target(2));

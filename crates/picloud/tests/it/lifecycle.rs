@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Disk, NO_LIMITS, PASSWORD, TestServer, eventually, process, within};
+use crate::harness::{Disk, NO_LIMITS, PASSWORD, TestServer, eventually, print_row, process, within};
 
 #[test]
 fn after_kill_9_no_worker_is_left_and_the_next_start_serves_the_same_scripts() {
@@ -53,9 +53,9 @@ fn a_busy_worker_ends_with_its_parent_long_before_its_deadline() {
     assert!(!request.join().unwrap(), "the script ended too early for this test to tell anything");
 }
 
-/// Attack 50, on a machine where no other limit comes first.
+/// On a machine where no other limit comes first.
 #[test]
-fn for_want_of_memory_workers_go_before_their_parent() {
+fn attack_50_for_want_of_memory_workers_go_before_their_parent() {
     let score = |pid: u32| -> i32 {
         let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
         score.trim().parse().unwrap()
@@ -65,7 +65,9 @@ fn for_want_of_memory_workers_go_before_their_parent() {
     let workers = server.workers();
     assert!(!workers.is_empty());
     for worker in workers {
-        assert_eq!(score(worker), 1_000);
+        let seen = score(worker);
+        print_row("50", "no memory left anywhere", "a worker's score is 1000", &seen.to_string());
+        assert_eq!(seen, 1_000);
     }
 }
 

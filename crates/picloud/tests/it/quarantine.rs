@@ -39,7 +39,7 @@ fn a_script_whose_workers_misbehave_is_watched_then_quarantined_then_released_by
     let limits = json!({ "timeout_ms": 1_000, "fuel": 300_000_000_000_u64 });
     app.serve("evil", "if ctx.request.query?.calm == () { loop { } } \"calm\"", &limits);
     misbehave(&app);
-    assert_eq!(incidents(&app, 1)[0]["is_alone"], false, "others could have been in that worker");
+    assert_eq!(incidents(&app, 1)[0]["is_alone"], false, "source was compiled in that worker");
     for number in 2..=4 {
         app.get("/evil?calm=1").is(200);
         misbehave(&app);
@@ -51,10 +51,14 @@ fn a_script_whose_workers_misbehave_is_watched_then_quarantined_then_released_by
     refused.is_problem("script_quarantined");
     let canary = Canary::beside(&server);
     app.get("/good").is(200);
-    assert!(!app.admin("GET", "/scripts/evil", &Value::Null).is(200).json()["quarantined_at"].is_null());
+    let evil = app.admin("GET", "/scripts/evil", &Value::Null).is(200).json();
+    assert!(!evil["quarantined_at"].is_null());
+    app.serve("innocent", evil["source"].as_str().unwrap(), &NO_LIMITS);
+    app.get("/innocent?calm=1").is(503).is_problem("script_quarantined");
 
     app.admin("POST", "/scripts/evil:release", &json!({})).is(204);
     app.get("/evil?calm=1").is(200);
+    app.get("/innocent?calm=1").is(200);
     canary.release("–");
     let audit = app.admin("GET", "/audit?limit=100", &Value::Null).is(200).json();
     let count = |action: &str| {

@@ -225,6 +225,8 @@ fn a_server_of_a_plain_user_puts_its_workers_into_namespaces() {
     let server = serve(AS_NOBODY, &[]).unwrap();
     let isolation = server.admin("GET", "/system/isolation", &Value::Null).is(200).json();
     assert_eq!(isolation["missing"], Value::Array(Vec::new()), "{isolation}");
+    let wall = isolation["checks"].as_array().unwrap().iter().find(|check| check["name"] == "row security");
+    assert_eq!(wall.unwrap()["verdict"], "holds", "the private database is asked: {isolation}");
     let app = server.app();
     app.run("hello", "40 + 2", &NO_LIMITS).is(200);
     assert!(process::children(server.pid()).iter().any(|pid| process::is_filtered(*pid)));

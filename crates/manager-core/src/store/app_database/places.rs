@@ -1,8 +1,8 @@
 //! Who gets the next connection, so that no app takes all of them from the others.
 //!
 //! An app gets one while it has fewer than are free. Alone it has half of them at most; a second one that wants as
-//! many as it can get is given half of the rest, and so on. Of eight, three such apps leave one to the others, which
-//! is enough for calls of a millisecond. Who has none gets one as soon as there is any.
+//! many as it can get is given half of the rest, and so on. Of twelve, three such apps have six, three and two and leave
+//! one to the others, which is enough for calls of a millisecond. Who has none gets one as soon as there is any.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

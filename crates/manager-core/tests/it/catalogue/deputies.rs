@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use shared::host_call::HostOp;
 use shared::host_call::secrets::SetSecret;
 
+use super::print_row;
 use crate::calls::Script;
 use crate::harness::TestApi;
 
@@ -126,6 +127,7 @@ async fn attack_31_an_apps_admin_at_another_apps_scripts_and_hosts() {
     for (method, path, body) in tries(&things) {
         let body = Some(body).filter(|body| !body.is_null());
         let reply = bob.call(method, &path, body.clone()).await;
+        print_row("31", &format!("{method} {path}"), "403, 404, 409, 422", reply.status.as_str());
         let is_refused = matches!(reply.status.as_u16(), 403 | 404 | 409 | 422);
         assert!(is_refused, "{method} {path} {body:?}: {reply:?}");
         let tells = reply.text.contains("\"theirs\"") && path.starts_with("/apps/default");
@@ -170,12 +172,17 @@ async fn attack_32_going_on_after_a_right_was_taken_away() {
         let body = Some(body).filter(|body| !body.is_null());
         let done = api.call(method, &path.replace("NAME", &name), body).await;
         assert!(done.status.is_success(), "{taken}: {done:?}");
-        for who in [&session, &key] {
-            assert_eq!((read(who).await, deploy(who).await), (reads, deploys), "{taken}");
+        for (name, who) in [("session", &session), ("key", &key)] {
+            let seen = (read(who).await, deploy(who).await);
+            let expected = format!("reads {reads}, deploys {deploys}");
+            print_row("32", &format!("{taken}, by {name}"), &expected, &format!("{seen:?}"));
+            assert_eq!(seen, (reads, deploys), "{taken}");
         }
         // The same for a script that runs for them, as it goes on.
         assert!(may_set.is_ok(), "{taken}");
-        assert_eq!(script.call(HostOp::SecretsSet, &set).await, Err("forbidden".into()), "{taken}");
+        let code = script.call(HostOp::SecretsSet, &set).await.unwrap_err();
+        print_row("32", &format!("{taken}, by a script"), "forbidden", &code);
+        assert_eq!(code, "forbidden", "{taken}");
     }
 }
 
@@ -195,16 +202,23 @@ async fn attack_32_going_on_with_a_credential_that_was_ended() {
     let (id, key) = (made.is(201)["id"].clone(), made.json["key"].as_str().unwrap().to_owned());
     let key = api.with_token(key);
     let is_in = async |who: &TestApi| who.get("/auth/me").await.status == 200;
+    let is_out = async |name: &str, who: &TestApi| {
+        let status = who.get("/auth/me").await.status;
+        print_row("32", name, "401", status.as_str());
+        status == 401
+    };
     assert!(is_in(&first).await && is_in(&second).await && is_in(&third).await && is_in(&key).await);
 
     first.call("DELETE", &format!("/api-keys/{}", id.as_str().unwrap()), None).await.is(204);
-    assert!(!is_in(&key).await, "a key that was removed");
+    assert!(is_out("a key that was removed", &key).await);
     second.post("/auth/logout", json!({})).await;
-    assert!(!is_in(&second).await && is_in(&first).await, "a session that was ended by its owner");
+    assert!(is_out("a session that was ended", &second).await && is_in(&first).await);
     first.call("DELETE", "/auth/sessions?keep_current=true", None).await;
-    assert!(!is_in(&third).await && is_in(&first).await, "a session that was ended from another");
+    assert!(is_out("a session ended by another", &third).await && is_in(&first).await);
     let again = log_in().await;
     let change = json!({ "password": "another long pass phrase 18" });
     api.call("PATCH", "/users/eve", Some(change)).await.is(200);
-    assert!(!is_in(&first).await && !is_in(&again).await, "sessions from before another password");
+    for before in [&first, &again] {
+        assert!(is_out("a session of before another password", before).await);
+    }
 }

@@ -10,6 +10,11 @@ mod zeros;
 use serde::Serialize;
 use shared::wire::codec;
 
+/// A row of the table that `make torture` prints; the number is that of `docs/attacks.md`.
+pub(crate) fn print_row(number: &str, name: &str, expected: &str, seen: &str) {
+    eprintln!("| {number} {name:<22} | {expected:<48} | {seen} |");
+}
+
 /// The arguments of a call.
 fn encoded<T: Serialize>(args: &T) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -8,7 +8,7 @@ use shared::host_call::docs::{Create, Find, Page as Documents};
 use shared::host_call::files::{self, Content};
 use shared::host_call::kv::{Condition, Found, Key, List, Page, Set};
 
-use super::segment;
+use super::{print_row, segment};
 use crate::calls::Script;
 use crate::harness::TestApi;
 
@@ -107,6 +107,8 @@ async fn attack_25_keys_and_collections_that_look_like_others() {
     let listed = script.call(HostOp::KvList, &list).await.unwrap();
     let listed: Page<'_> = listed.read();
     let keys: Vec<&str> = listed.entries.iter().map(|entry| entry.key).collect();
+    let expected = format!("{} names, none another", STRANGE.len());
+    print_row("25", "keys and collections", &expected, &format!("{} names", keys.len()));
     assert_eq!(keys, BTreeSet::from(STRANGE).into_iter().collect::<Vec<_>>(), "by their bytes, each once");
     for name in impossible() {
         let refused = script.call(HostOp::KvSet, &set("keys", &name, "1")).await;
@@ -141,6 +143,8 @@ async fn attack_25_the_same_names_by_way_of_addresses() {
     }
     let collections = api.all_pages("/apps/default/kv", 7).await;
     let collections: BTreeSet<_> = collections.iter().map(|found| found["name"].as_str().unwrap()).collect();
+    let expected = format!("{} names, none another", STRANGE.len());
+    print_row("25", "by way of addresses", &expected, &format!("{} names", collections.len()));
     assert_eq!(collections, BTreeSet::from(STRANGE));
     for (at, name) in STRANGE.iter().enumerate() {
         assert_eq!(api.call("DELETE", &path(name), None).await.status, 204, "{name:?}");
@@ -199,6 +203,9 @@ async fn attack_25_names_of_things_that_people_make() {
         let made: BTreeSet<_> =
             distinct.into_iter().filter(|name| !before.contains(&name.as_str())).collect();
         let given = kept.remove(kind).unwrap_or_default();
+        let what = if kind.is_empty() { "apps" } else { kind };
+        let expected = format!("{} kept as given, others refused", given.len());
+        print_row("25", what, &expected, &format!("{} kept", made.len()));
         assert_eq!(made, given, "{kind}: what is kept is what was given");
         let is_plain = |name: &String| name.is_ascii() && !name.contains(['/', '\\', '%', ' ', '\n', '*']);
         assert!(given.iter().all(is_plain), "{kind}: {given:?}");
@@ -231,6 +238,7 @@ async fn attack_26_operators_and_paths_of_other_languages() {
         ] {
             assert_eq!(found(&query).await, Err("invalid_argument".into()), "{query}");
         }
+        print_row("26", operator, "invalid_argument", "invalid_argument, in 6 places");
     }
     for path in
         ["$.a.b", "$", "a.$**", "a.*", "*", "**", "a[*]", "list[0]", "a->b", "a->>'b'", "a ? (@ > 0)", "a{b}"]
@@ -240,6 +248,7 @@ async fn attack_26_operators_and_paths_of_other_languages() {
             assert!(matches!(found(&query).await, Ok(0) | Err(_)), "{query}");
         }
         let sorted = found(&json!({ "$sort": path })).await;
+        print_row("26", path, "a member's name, or invalid_argument", &format!("{sorted:?}"));
         assert!(matches!(sorted, Ok(1)) || sorted == Err("invalid_argument".into()), "{path}: {sorted:?}");
     }
     assert_eq!(found(&json!({ "a.b": 1, "list.1": 2 })).await, Ok(1), "the document is there");

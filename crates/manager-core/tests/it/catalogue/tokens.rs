@@ -11,6 +11,7 @@ use shared::host_call::files::{Link, Linked};
 use shared::host_call::users::{Found, ResetPassword, Token};
 use shared::ports::Shown;
 
+use super::print_row;
 use crate::app_users::Account;
 use crate::calls::Script;
 use crate::harness::{Reply, TestApi};
@@ -198,6 +199,8 @@ async fn attack_28_guessing_and_reading_what_lets_somebody_in() {
         let at = if *kind == Kind::FileLink { LINK_HEAD_BYTES } else { 0 };
         let pairs = one_bytes[at..].iter().zip(&other_bytes[at..]);
         let alike = pairs.filter(|(one, other)| one == other).count();
+        let seen = format!("{alike} of {}", one_bytes.len());
+        print_row("28", &format!("two of one kind: {kind:?}"), "6 bytes alike at most, no copy", &seen);
         assert!(alike <= 6, "{kind:?}: {alike} of {} bytes are alike", one_bytes.len());
     }
 }
@@ -228,6 +231,7 @@ async fn attack_28_ids_in_the_place_of_tokens() {
                 assert!(!opens(&api, "default", kind, &token).await, "{token} as {kind:?}");
             }
         }
+        print_row("28", &id, "opens nothing", &format!("nothing, as {} kinds", KINDS.len()));
     }
 }
 
@@ -260,6 +264,7 @@ async fn attack_29_tokens_that_are_bent_foreign_or_of_another_kind() {
     for (kind, token) in &mine {
         assert!(opens(&api, "default", *kind, token).await, "{kind:?}");
     }
+    print_row("29", "bent and exchanged tokens", "refused, more than 150", &format!("{tried} refused"));
     assert!(tried > 150, "{tried}");
 }
 
@@ -279,7 +284,10 @@ async fn attack_29_tokens_whose_time_is_over() {
         // Asking for the app needs somebody who is logged in: the owner, again.
         let ada = api.login("ada", crate::harness::PASSWORD, None).await.is(200)["token"].clone();
         let api = api.with_token(ada.as_str().unwrap().to_owned());
-        assert!(!opens(&api, "default", *kind, token).await, "{kind:?}");
+        let is_open = opens(&api, "default", *kind, token).await;
+        let seen = if is_open { "lets in" } else { "refused" };
+        print_row("29", &format!("too old: {kind:?}"), "refused", seen);
+        assert!(!is_open, "{kind:?}");
     }
 }
 
@@ -297,5 +305,7 @@ async fn attack_29_a_link_to_a_file_whose_time_is_over() {
     })
     .await;
     assert_eq!(follow(&api, &long).await.is(200), "content");
-    assert_eq!(follow(&api, &short).await.status, 404, "it does not come back");
+    let late = follow(&api, &short).await.status;
+    print_row("29", "too old: a link", "404", late.as_str());
+    assert_eq!(late, 404, "it does not come back");
 }

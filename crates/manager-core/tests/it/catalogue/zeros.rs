@@ -7,7 +7,7 @@ use shared::host_call::atomic::{Commit, Op};
 use shared::host_call::{dead_letters, docs, email, files, http, invoke, kv, pubsub, queue, secrets, users};
 use shared::http::PairBlock;
 
-use super::encoded;
+use super::{encoded, print_row};
 use crate::app_users::PASSWORD;
 use crate::calls::Script;
 use crate::harness::TestApi;
@@ -144,6 +144,8 @@ async fn attack_25_zeros_in_every_argument() {
     let mut tried = std::collections::BTreeSet::new();
     for (op, args) in calls() {
         let answer = script.call_bytes(op, args).await;
+        let seen = answer.as_ref().map_or_else(String::as_str, |_| "nothing of that name");
+        print_row("25", &format!("U+0000 in {op:?}"), "refused, or nothing of that name", seen);
         if let Err(code) = &answer {
             assert!(!matches!(code.as_str(), "internal" | "unavailable" | "forged"), "{op:?}: {code}");
         }
@@ -177,7 +179,9 @@ async fn attack_25_zeros_in_values_are_kept_and_told() {
         script.call(HostOp::KvSet, &set).await.unwrap();
     }
     let kept = script.call(HostOp::KvGet, &kv::Key { collection: "c", key: "k" }).await.unwrap();
-    assert_eq!(kept.read::<kv::Found<'_>>().value, Some(ZERO_JSON));
+    let value = kept.read::<kv::Found<'_>>().value;
+    print_row("25", "U+0000 in a value", ZERO_JSON, value.unwrap_or("nothing"));
+    assert_eq!(value, Some(ZERO_JSON));
     let send = queue::Send { queue: "q", message: ZERO_JSON, delay_ms: 60_000, key: None, dedup: None };
     script.call(HostOp::QueueSend, &send).await.unwrap();
     let publish = pubsub::Publish { topic: "t", message: ZERO_JSON };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CAPS_OR_ERROR, Target};
+use super::{CAPS_OR_ERROR, TIGHT_MEMORY_MB, Target, tight};
 use crate::harness::{NO_LIMITS, eventually, process};
 
 #[test]
@@ -33,7 +33,14 @@ fn attack_05_containers_that_explode() {
         ("text", "let s = \"0123456789\"; loop { s = `${s}${s}`; }"),
         ("extract", "let a = []; a.pad(100000, \"x\"); let all = []; loop { all += a.extract(0); }"),
     ];
-    target.each_ends_in(&app, &bombs, &CAPS_OR_ERROR);
+    let replies = bombs.map(|(name, source)| (name, app.run(name, source, &tight())));
+    for (name, reply) in &replies {
+        target.ends_in(name, reply, &CAPS_OR_ERROR);
+        let peak = app.execution_of(reply)["peak_memory_bytes"].as_u64().unwrap();
+        let expected = format!("{TIGHT_MEMORY_MB} MiB at most");
+        target.row(&format!("{name}: memory"), &expected, &format!("{peak} bytes"));
+        assert!(peak <= TIGHT_MEMORY_MB << 20, "{name}: {peak}");
+    }
     target.ends_unharmed();
 }
 

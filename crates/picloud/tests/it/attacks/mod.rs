@@ -21,6 +21,8 @@ use crate::harness::{Canary, Reply, TestApp, TestServer, print_row};
 
 const CAPS: [&str; 3] = ["fuel_exhausted", "memory_exceeded", "timeout"];
 const CAPS_OR_ERROR: [&str; 4] = ["fuel_exhausted", "memory_exceeded", "timeout", "script_error"];
+/// What an execution under [`tight`] limits may have.
+const TIGHT_MEMORY_MB: u64 = 16;
 
 /// A server under attack, the workers it had before, and somebody else who uses it.
 struct Target {
@@ -85,5 +87,5 @@ impl Target {
 }
 
 fn tight() -> Value {
-    json!({ "fuel": 3_000_000_000_u64, "memory_mb": 16, "timeout_ms": 2000 })
+    json!({ "fuel": 3_000_000_000_u64, "memory_mb": TIGHT_MEMORY_MB, "timeout_ms": 2000 })
 }
