@@ -11,4 +11,6 @@ mod turns;
 mod worker;
 
 pub use sandbox::publish as publish_guest;
-pub use worker::{main, rehearse, rehearse_with, serve_with};
+pub use worker::main;
+#[cfg(feature = "hostile")]
+pub use worker::{rehearse, rehearse_with, serve_with};

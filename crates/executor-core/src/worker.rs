@@ -98,11 +98,13 @@ fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
 
 /// For the escape tests: gets ready like any worker, behind the given layers only, and then runs
 /// `act` where executions would run.
+#[cfg(feature = "hostile")]
 pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCode {
     rehearse_with(parent, wanted, RULES, act)
 }
 
 /// The same, with a filter that lets fewer calls through.
+#[cfg(feature = "hostile")]
 pub fn rehearse_with(parent: i32, wanted: Layers, rules: &[Allowed], act: impl FnOnce() -> u8) -> ExitCode {
     match prepare(parent, wanted, rules) {
         Ok(mut worker) => match worker.channel.flush() {
@@ -117,6 +119,7 @@ pub fn rehearse_with(parent: i32, wanted: Layers, rules: &[Allowed], act: impl F
 }
 
 /// For the escape tests: a worker like any other, whose filter lets fewer calls through.
+#[cfg(feature = "hostile")]
 pub fn serve_with(parent: i32, rules: &[Allowed]) -> ExitCode {
     let served = prepare(parent, Layers::ALL, rules).and_then(serve);
     let exit = served.map_or_else(|error| error.exit(), |()| WorkerExit::Clean);
