@@ -24,6 +24,7 @@ const WAITING_MAX: usize = 1_024;
 /// Incidents and quarantines, as a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Incidents {
+    database: Database,
     quarantined: Arc<Shown>,
     sender: Arc<Mutex<Option<mpsc::Sender<Incident>>>>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -35,6 +36,7 @@ impl Incidents {
         let quarantined = store::incidents::quarantined(&mut *database.acquire().await?).await?;
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let incidents = Self {
+            database: database.clone(),
             quarantined: Arc::new(quarantined.into_iter().collect()),
             sender: Arc::new(Mutex::new(Some(sender))),
             writer: Arc::default(),
@@ -50,15 +52,15 @@ impl Incidents {
     }
 
     /// Commits a release of these scripts and shows it, in a task of its own: a caller that goes away between the two
-    /// would leave them quarantined here alone. The commit must need no connection but its own.
+    /// would leave them quarantined here alone. The commit must need no connection but its own. Where it fails, what is
+    /// quarantined is read again: its answer alone may be lost.
     pub(crate) async fn publish_release(
         &self,
         commit: impl Future<Output = sqlx::Result<()>> + Send + 'static,
         scripts: Vec<ScriptId>,
     ) -> sqlx::Result<()> {
         let quarantined = Arc::clone(&self.quarantined);
-        let publishing = tokio::spawn(async move { quarantined.publish(commit, removal(scripts)).await });
-        publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        self.publish(async move { quarantined.publish(commit, removal(scripts)).await }).await
     }
 
     /// Commits what removes these scripts, with their quarantines, and shows it, likewise. Nothing can quarantine them
@@ -69,9 +71,24 @@ impl Incidents {
         scripts: Vec<ScriptId>,
     ) -> sqlx::Result<()> {
         let quarantined = Arc::clone(&self.quarantined);
-        let publishing = tokio::spawn(async move {
+        self.publish(async move {
             commit.await?;
             quarantined.publish(async { Ok(()) }, removal(scripts)).await
+        })
+        .await
+    }
+
+    async fn publish(
+        &self,
+        change: impl Future<Output = sqlx::Result<()>> + Send + 'static,
+    ) -> sqlx::Result<()> {
+        let (quarantined, database) = (Arc::clone(&self.quarantined), self.database.clone());
+        let publishing = tokio::spawn(async move {
+            let published = change.await;
+            if published.is_err() {
+                quarantined.catch_up(&database);
+            }
+            published
         });
         publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }

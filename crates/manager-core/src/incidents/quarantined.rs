@@ -1,7 +1,9 @@
 //! What may not run, in memory: asked before every execution.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use shared::id::{AppId, ScriptId};
 use shared::invocation::ScriptTarget;
@@ -9,6 +11,11 @@ use shared::script::BundleHash;
 use tokio::sync::Mutex;
 
 use crate::store::incidents::Quarantine;
+use crate::store::{self, Database};
+
+/// After a commit without an answer. By then a server that is well has ended it.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
 /// What is quarantined, as all see it who ask.
 #[derive(Debug)]
@@ -17,6 +24,7 @@ pub(super) struct Shown {
     /// Of those who change it: each change is shown before the next one is committed, or a release could overtake the
     /// quarantine that it ends.
     turn: Mutex<()>,
+    is_catching_up: AtomicBool,
 }
 
 impl Shown {
@@ -36,11 +44,49 @@ impl Shown {
         show(&mut self.quarantined.write().unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
+
+    /// Reads again what is quarantined, as soon as the database lets it: a commit that failed may have happened all
+    /// the same.
+    pub(super) fn catch_up(self: &Arc<Self>, database: &Database) {
+        if self.is_catching_up.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (shown, database) = (Arc::clone(self), database.clone());
+        tokio::spawn(async move {
+            let mut delay = RETRY_FIRST;
+            loop {
+                tokio::time::sleep(delay).await;
+                // Taken back first: a failure from here on is either in what is read or has it read again.
+                shown.is_catching_up.store(false, Ordering::Release);
+                match shown.reload(&database).await {
+                    Ok(()) | Err(sqlx::Error::PoolClosed) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "what is quarantined here may differ from the database");
+                        if shown.is_catching_up.swap(true, Ordering::AcqRel) {
+                            return;
+                        }
+                    }
+                }
+                delay = (delay * 2).min(RETRY_LONGEST);
+            }
+        });
+    }
+
+    async fn reload(&self, database: &Database) -> sqlx::Result<()> {
+        // Before the turn: whoever has that needs no connection but its own.
+        let mut conn = database.acquire().await?;
+        let _turn = self.turn.lock().await;
+        let quarantines = store::incidents::quarantined(&mut conn).await?;
+        let read: Quarantined = quarantines.into_iter().collect();
+        *self.quarantined.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(())
+    }
 }
 
 impl FromIterator<Quarantine> for Shown {
     fn from_iter<I: IntoIterator<Item = Quarantine>>(quarantines: I) -> Self {
-        Self { quarantined: RwLock::new(quarantines.into_iter().collect()), turn: Mutex::default() }
+        let quarantined = RwLock::new(quarantines.into_iter().collect());
+        Self { quarantined, turn: Mutex::default(), is_catching_up: AtomicBool::new(false) }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::id::IncidentId;
 use shared::incident::{Incident, Misconduct, Suspect};
 use shared::invocation::ScriptTarget;
 use tokio::sync::mpsc;
 
 use super::INCIDENTS_MAX;
-use super::quarantined::Shown;
+use super::quarantined::{Quarantined, Shown};
 use crate::audit::{self, Actor, Entry};
 use crate::store::incidents::Quarantine;
 use crate::store::{self, Database};
@@ -40,13 +41,15 @@ pub(super) async fn run(
 /// The script for which this incident was one too many.
 async fn write(
     database: &Database,
-    quarantined: &Shown,
+    quarantined: &Arc<Shown>,
     incident: &Incident,
 ) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
+    // The same each time: it is counted once, whatever became of the last try.
+    let id = IncidentId::new();
     let mut tries = 0;
     loop {
         tries += 1;
-        match record(database, quarantined, incident).await {
+        match record(database, quarantined, id, incident).await {
             Err(error) if store::is_outage(&error) && tries < TRIES => tokio::time::sleep(RETRY).await,
             result => return result,
         }
@@ -55,29 +58,38 @@ async fn write(
 
 async fn record(
     database: &Database,
-    quarantined: &Shown,
+    quarantined: &Arc<Shown>,
+    id: IncidentId,
     incident: &Incident,
 ) -> sqlx::Result<Option<Arc<ScriptTarget>>> {
     let mut tx = database.begin().await?;
-    let is_one_too_many = match &incident.suspect {
+    let culprit = match &incident.suspect {
         Some(Suspect::Execution { execution, target }) if counts(incident.misconduct) => {
             // Its app may be gone meanwhile; that it happened is in the log all the same.
-            store::incidents::add(&mut tx, incident, *execution, target).await?
-                && store::incidents::recent(&mut tx, target.app, target.script).await? >= INCIDENTS_MAX
-                && store::incidents::quarantine(&mut tx, Quarantine::of(target)).await?
+            let is_one_too_many = store::incidents::add(&mut tx, id, incident, *execution, target).await?
+                && store::incidents::recent(&mut tx, target.app, target.script).await? >= INCIDENTS_MAX;
+            is_one_too_many.then_some(target)
         }
-        _ => false,
+        _ => None,
     };
     audit::append(&mut tx, entry(incident)).await?;
-    let Some(Suspect::Execution { target, .. }) = incident.suspect.as_ref().filter(|_| is_one_too_many)
-    else {
+    let Some(target) = culprit else {
         tx.commit().await?;
         return Ok(None);
     };
-    let quarantine = Entry::new(Actor::platform(), "script.quarantine", &target.name).on(target.app);
-    audit::append(&mut tx, quarantine).await?;
-    quarantined.publish(tx.commit(), |quarantined| quarantined.insert(Quarantine::of(target))).await?;
-    Ok(Some(Arc::clone(target)))
+    let is_new = store::incidents::quarantine(&mut tx, Quarantine::of(target)).await?;
+    if is_new {
+        let entry = Entry::new(Actor::platform(), "script.quarantine", &target.name).on(target.app);
+        audit::append(&mut tx, entry).await?;
+    }
+    // One that is not new is shown as well: it may have been committed without an answer.
+    let kept = store::incidents::quarantine_of(&mut tx, target.app, target.script).await?;
+    let show = move |shown: &mut Quarantined| kept.into_iter().for_each(|kept| shown.insert(kept));
+    let published = quarantined.publish(tx.commit(), show).await;
+    if published.is_err() {
+        quarantined.catch_up(database);
+    }
+    published.map(|()| is_new.then(|| Arc::clone(target)))
 }
 
 /// Whether it may be a step towards quarantine, and is kept with the script.

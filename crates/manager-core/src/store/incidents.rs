@@ -53,9 +53,10 @@ impl FromRow<'_, PgRow> for Quarantine {
     }
 }
 
-/// Writes an incident; false when its app is gone.
+/// Writes an incident; false when its app is gone, or it is written already.
 pub(crate) async fn add(
     conn: &mut PgConnection,
+    id: IncidentId,
     incident: &Incident,
     execution: ExecutionId,
     target: &ScriptTarget,
@@ -65,10 +66,11 @@ pub(crate) async fn add(
                                 detail)
          select a.id, $2, $3, $4, $5, $6, $7, $8, $9
          from apps a
-         where a.id = $1",
+         where a.id = $1
+         on conflict do nothing",
     )
     .bind(target.app)
-    .bind(IncidentId::new())
+    .bind(id)
     .bind(target.script)
     .bind(target.name.as_str())
     .bind(i64::from(target.version))
@@ -113,6 +115,23 @@ pub(crate) async fn quarantine(conn: &mut PgConnection, quarantine: Quarantine) 
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// The quarantine of a script, if it has one.
+pub(crate) async fn quarantine_of(
+    conn: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+) -> sqlx::Result<Option<Quarantine>> {
+    sqlx::query_as(
+        "select app_id, script_id, bundle_hash
+         from quarantines
+         where app_id = $1 and script_id = $2",
+    )
+    .bind(app)
+    .bind(script)
+    .fetch_optional(conn)
+    .await
 }
 
 /// Lets a script run again and begins to count anew, together with the scripts that were quarantined with the bundle

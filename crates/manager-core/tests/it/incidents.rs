@@ -8,6 +8,7 @@ use shared::incident::{Incident, Misconduct, Suspect};
 use shared::invocation::{ExecutionStatus, Refusal, ScriptTarget};
 
 use crate::harness::{TestApi, record};
+use crate::outbox::eventually;
 
 async fn target(api: &TestApi, script: &str) -> Arc<ScriptTarget> {
     target_in(api, "default", script).await
@@ -89,6 +90,51 @@ async fn a_script_with_three_incidents_in_an_hour_is_quarantined_until_it_is_rel
         (&incidents[0]["script"], &incidents[0]["misconduct"]),
         (&json!("evil"), &json!("forbidden_call"))
     );
+}
+
+#[tokio::test]
+async fn a_quarantine_whose_commit_was_not_answered_holds_from_the_next_incident_on() {
+    let mut api = TestApi::start().await;
+    api.deploy("default", "evil", "666").await.is(201);
+    let (evil, permits) = (target(&api, "evil").await, api.manager.permits());
+    // As such a commit leaves it.
+    api.database
+        .execute(
+            "insert into quarantines (app_id, script_id, bundle_hash)
+             select v.app_id, v.script_id, v.bundle_hash
+             from script_versions v",
+        )
+        .await;
+    report(&api, &evil, 3);
+    api.restart().await;
+    assert_eq!(permits.permit(&evil), Err(Refusal::Quarantined));
+    assert_eq!(audited(&api, "script.quarantine").await.len(), 0, "whoever committed it has said so");
+}
+
+#[tokio::test]
+async fn what_is_quarantined_is_read_again_after_a_commit_that_failed() {
+    let mut api = TestApi::start().await;
+    drop(quarantined(&mut api, "666").await);
+    api.deploy("default", "calm", "1").await.is(201);
+    // A release that was committed and not answered, and one that fails.
+    api.database
+        .execute(
+            "insert into quarantines (app_id, script_id, bundle_hash)
+             select v.app_id, v.script_id, v.bundle_hash
+             from script_versions v join scripts s on s.app_id = v.app_id and s.id = v.script_id
+             where s.name = 'calm';
+             delete from quarantines q using scripts s where s.id = q.script_id and s.name = 'evil';
+             create function refuse() returns trigger language plpgsql as $$
+             begin raise exception 'the disk is full' using errcode = '53100'; end $$;
+             create constraint trigger refuse after update on scripts deferrable initially deferred
+             for each row execute function refuse()",
+        )
+        .await;
+    assert_eq!(permit(&api, "default", "evil").await, Err(Refusal::Quarantined));
+    assert_eq!(permit(&api, "default", "calm").await, Ok(()));
+    api.post("/apps/default/scripts/calm:release", json!({})).await.is_problem("unavailable");
+    eventually("it is read again", || async { permit(&api, "default", "evil").await.ok() }).await;
+    assert_eq!(permit(&api, "default", "calm").await, Err(Refusal::Quarantined));
 }
 
 #[tokio::test]

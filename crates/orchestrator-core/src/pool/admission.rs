@@ -23,7 +23,7 @@ pub(super) trait Queued {
     fn memory_mb(&self) -> u32;
     /// Whether it goes before its app's load, whose limits are not for it. The caller sees to it that an app has few.
     fn is_ahead(&self) -> bool;
-    /// Whether somebody waits for it who has a slot, so that it never queues.
+    /// Whether somebody waits for it who has a slot, so that it goes before its app's load.
     fn is_nested(&self) -> bool;
 }
 
@@ -72,7 +72,16 @@ impl<J> Default for AppQueue<J> {
 impl<J: Queued> AppQueue<J> {
     /// The job that is next, if its app may have one more.
     fn front(&self, share: Share) -> Option<&J> {
-        self.jobs.front().filter(|job| job.is_ahead() || self.has_left(share, job))
+        self.jobs.front().filter(|job| self.may_run(share, job))
+    }
+
+    /// Whether a job may run when it is its turn.
+    fn may_run(&self, share: Share, job: &J) -> bool {
+        if job.is_nested() {
+            // Until it is done its caller's slot is not free.
+            return self.has_left(share.with_nested(), job);
+        }
+        job.is_ahead() || self.has_left(share, job)
     }
 
     /// Whether its app may have one more such job.
@@ -112,11 +121,8 @@ impl<J: Queued> Admission<J> {
         let Some(queue) = self.apps.get(&job.app()) else {
             return true;
         };
-        if job.is_nested() {
-            // Until it is done its caller's slot is not free.
-            return queue.has_left(self.share.with_nested(), job);
-        }
-        job.is_ahead() || queue.jobs.is_empty() && queue.has_left(self.share, job)
+        let overtakes = job.is_ahead() || job.is_nested() || queue.jobs.is_empty();
+        overtakes && queue.may_run(self.share, job)
     }
 
     pub(super) fn started(&mut self, app: AppId, memory_mb: u32) {
@@ -152,8 +158,9 @@ impl<J: Queued> Admission<J> {
         if queue.jobs.is_empty() {
             self.ring.push_back(app);
         }
-        if job.is_ahead() {
-            let at = queue.jobs.iter().take_while(|other| other.is_ahead()).count();
+        if job.is_ahead() || job.is_nested() {
+            let is_before = |other: &&J| other.is_ahead() || other.is_nested() && !job.is_ahead();
+            let at = queue.jobs.iter().take_while(is_before).count();
             queue.jobs.insert(at, job);
         } else {
             queue.jobs.push_back(job);
@@ -416,6 +423,24 @@ mod tests {
         let mut one = Admission::new(100, 1);
         start(&mut one, a, 1);
         assert!(one.may_start(&Item(a, NESTED)), "at least one");
+    }
+
+    #[test]
+    fn nested_jobs_that_wait_go_before_their_apps_load_and_after_its_makers() {
+        let a = AppId::new();
+        let mut admission = Admission::new(100, 1);
+        start(&mut admission, a, 1);
+        for ticket in [1, NESTED, AHEAD, NESTED + 1] {
+            admission.push(Item(a, ticket)).unwrap();
+        }
+        assert_eq!(admission.ahead(a), 1);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD)));
+        assert_eq!(admission.pop(|_| true), Some(Item(a, NESTED)), "although the app runs all its load may");
+        start(&mut admission, a, 1);
+        assert_eq!(admission.pop(|_| true), None, "nor may it have more than its share and a quarter");
+        finish(&mut admission, a, 1);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, NESTED + 1)));
+        assert_eq!(admission.pop(|_| true), None);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) struct Execution {
     pub(super) started_at_us: i64,
     pub(super) deadline: Instant,
     pub(super) cancelled: Option<Cancelled>,
+    /// When only killing its worker helps, once it is cancelled: who is told late has as long to obey.
+    kill_at: Instant,
     pub(super) logs: Vec<LogEntry>,
     pub(super) budget: Budget,
     pub(super) calls: Calls,
@@ -215,6 +217,7 @@ impl Connection {
             started_at_us: start.at_us,
             deadline: start.now + Duration::from_millis(timeout_ms.into()),
             cancelled: None,
+            kill_at: start.now,
             logs: Vec::new(),
             budget: Budget::default(),
             calls: Calls::default(),
@@ -291,13 +294,14 @@ impl Connection {
         Ok(execution)
     }
 
-    pub(super) fn cancel(&mut self, ticket: u64, reason: Cancelled) -> bool {
+    pub(super) fn cancel(&mut self, ticket: u64, reason: Cancelled, now: Instant) -> bool {
         for (index, slot) in (0u16..).zip(&mut self.slots) {
             if let Some(execution) =
                 slot.execution.as_mut().filter(|execution| execution.job.ticket == ticket)
             {
                 if execution.cancelled.is_none() {
                     execution.cancelled = Some(reason);
+                    execution.kill_at = execution.deadline.max(now) + GRACE;
                     codec::encode(&mut self.outbound, ToWorker::Cancel as u8, index, slot.generation, &());
                 }
                 return true;
@@ -311,8 +315,7 @@ impl Connection {
         self.executions().map(Execution::next_deadline).min()
     }
 
-    /// Tells overdue executions to end; true when one has ignored that for so long that only
-    /// killing the worker helps.
+    /// Tells overdue executions to end; true when one ignored that for so long that only killing the worker helps.
     pub(super) fn enforce_deadlines(&mut self, now: Instant) -> bool {
         let overdue: Vec<_> = self
             .executions()
@@ -320,9 +323,9 @@ impl Connection {
             .map(|execution| execution.job.ticket)
             .collect();
         for ticket in overdue {
-            self.cancel(ticket, Cancelled::Deadline);
+            self.cancel(ticket, Cancelled::Deadline, now);
         }
-        self.executions().any(|execution| now >= execution.deadline + GRACE)
+        self.executions().any(|execution| execution.cancelled.is_some() && now >= execution.kill_at)
     }
 
     /// Gives it no more work, and ends it when it has none.
@@ -391,6 +394,52 @@ impl Execution {
     }
 
     fn next_deadline(&self) -> Instant {
-        if self.cancelled.is_some() { self.deadline + GRACE } else { self.deadline }
+        if self.cancelled.is_some() { self.kill_at } else { self.deadline }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::UserId;
+    use shared::invocation::{Compilation, Work};
+    use shared::limits::{COMPILE_TIMEOUT_MS, ScriptLimits};
+    use shared::script::{Bundle, ScriptKind};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::pool::job::{ImageKey, LoadableImage};
+    use crate::pool::mode::Mode;
+
+    fn job() -> Job {
+        let (bundle, limits) = (Bundle::single(ScriptKind::Endpoint, "script", "1"), ScriptLimits::default());
+        let image = LoadableImage { key: ImageKey::new(bundle.hash(), &limits), load: Arc::from([0_u8; 4]) };
+        let (app, owner) = (AppId::new(), UserId::new());
+        let compilation = Compilation { app, owner, bundle: Arc::new(bundle), limits };
+        Job::new(Mode::Shared, Work::Compile(compilation), image, oneshot::channel().0)
+    }
+
+    #[test]
+    fn whoever_is_told_late_that_its_time_is_over_has_as_long_to_obey() {
+        let (mut worker, now) =
+            (Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new())), Instant::now());
+        worker.start(job(), Start { now, at_us: 0, seed: [0; 16] });
+        let deadline = now + Duration::from_millis(COMPILE_TIMEOUT_MS.into());
+        assert!(!worker.enforce_deadlines(now));
+        assert_eq!(worker.next_deadline(), Some(deadline));
+        // As after a pause of the whole process.
+        let late = deadline + 2 * GRACE;
+        assert!(!worker.enforce_deadlines(late), "it is told only now");
+        assert_eq!(worker.next_deadline(), Some(late + GRACE));
+        assert!(!worker.enforce_deadlines(late + GRACE / 2) && worker.enforce_deadlines(late + GRACE));
+    }
+
+    #[test]
+    fn whoever_is_told_early_has_until_its_deadline() {
+        let (mut worker, now) =
+            (Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new())), Instant::now());
+        worker.start(job(), Start { now, at_us: 0, seed: [0; 16] });
+        let deadline = now + Duration::from_millis(COMPILE_TIMEOUT_MS.into());
+        assert!(worker.cancel(0, Cancelled::CallerLeft, now));
+        assert!(!worker.enforce_deadlines(deadline) && worker.enforce_deadlines(deadline + GRACE));
     }
 }

@@ -147,9 +147,9 @@ impl Conversation<'_> {
         if accepted.is_ok() {
             calls.into_iter().for_each(|call| call.carry_out(self.shared));
         }
-        if accepted.is_err() {
+        if let Err(violation) = &accepted {
             self.suspects.extend(ended.iter().map(|ended| suspicion::suspect(&ended.execution)));
-            self.shared.accuse(self.id, self.suspects);
+            self.shared.accuse(self.id, *violation, self.suspects);
         }
         // Executions that ended before a violation did end; their callers get their answers.
         let concluded = self.conclude(ended);
@@ -168,10 +168,15 @@ impl Conversation<'_> {
             .into_iter()
             .map(|Ended { execution, body }| (execution, codec::decode_body::<Done<'_>>(&bytes[body])))
             .collect();
-        let broken = decoded.iter().filter(|(_, done)| done.is_err());
-        let broken: Vec<_> = broken.map(|(execution, _)| suspicion::suspect(execution)).collect();
-        if !broken.is_empty() {
-            self.shared.accuse(self.id, &broken);
+        let (mut broken, mut undecodable) = (Vec::new(), None);
+        for (execution, done) in &decoded {
+            if let Err(error) = done {
+                broken.push(suspicion::suspect(execution));
+                undecodable = Some(Violation::from(*error));
+            }
+        }
+        if let Some(violation) = undecodable {
+            self.shared.accuse(self.id, violation, &broken);
         }
         let costs = decoded.iter().map(|(execution, done)| {
             let fuel = done.as_ref().map_or_else(
@@ -197,7 +202,9 @@ impl Conversation<'_> {
         violation.map_or(Ok(()), |violation| Err(violation.into()))
     }
 
-    fn look_at_clock(&self) -> Result<(), Over> {
+    fn look_at_clock(&mut self) -> Result<(), Over> {
+        // This process may have stood still for long: what the worker did meanwhile is seen before it is judged.
+        self.exchange()?;
         let now = Instant::now();
         if self.shared.enforce_deadlines(self.id, now) {
             return Err(Over::Overdue);

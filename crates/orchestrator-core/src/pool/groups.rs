@@ -151,7 +151,7 @@ impl Groups {
 
     /// Puts a worker, which has done nothing yet, into a group of its own.
     pub(super) fn add(&self, pid: u32) -> io::Result<Group> {
-        let group = Group { dir: self.dir.join(pid.to_string()) };
+        let group = Group { dir: self.dir.join(pid.to_string()), oom_before: oom_of_all(&self.dir) };
         make_dir(&group.dir)?;
         let memory = self.memory_bytes.to_string();
         let limits = [
@@ -178,6 +178,8 @@ impl Groups {
 #[derive(Debug)]
 pub(super) struct Group {
     dir: PathBuf,
+    /// How often all workers together had no memory left before it was made.
+    oom_before: u64,
 }
 
 impl Group {
@@ -186,11 +188,12 @@ impl Group {
         members(&self.dir).contains(&pid)
     }
 
-    /// Whether the kernel has killed its process for want of memory.
+    /// Whether the kernel has killed its process because it, or all workers together, had no memory left. The kernel
+    /// counts whom it kills when the whole machine has none left as well, which may be anybody's doing.
     pub(super) fn was_out_of_memory(&self) -> bool {
-        let events = fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
-        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        kills.is_some_and(|count| count != "0")
+        let events = self.dir.join("memory.events");
+        let were_all = || self.dir.parent().is_some_and(|all| oom_of_all(all) > self.oom_before);
+        events_of(&events, "oom_kill") > 0 && (events_of(&events, "oom") > 0 || were_all())
     }
 }
 
@@ -219,6 +222,18 @@ fn make_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }
+}
+
+/// How often the group above the workers' came to its own limit.
+fn oom_of_all(group: &Path) -> u64 {
+    events_of(&group.join("memory.events.local"), "oom")
+}
+
+/// How often something has happened to a group's memory; never where the kernel does not count it.
+fn events_of(file: &Path, name: &str) -> u64 {
+    let events = fs::read_to_string(file).unwrap_or_default();
+    let count = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok();
+    events.lines().find_map(count).unwrap_or(0)
 }
 
 fn members(group: &Path) -> Vec<u32> {
@@ -317,17 +332,23 @@ mod tests {
         for file in ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max"] {
             fs::write(dir.join(file), "max").unwrap();
         }
+        let all = workers.join("memory.events.local");
+        fs::write(&all, "low 0\nhigh 0\nmax 9\noom 3\noom_kill 3\n").unwrap();
         let group = groups.add(4711).unwrap();
         assert!(group.holds(4711) && !group.holds(4712));
         let limits = ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max"]
             .map(|file| tree.read(&format!("unit/workers/4711/{file}")));
         assert_eq!(limits, ["1073741824", "0", "1", "1"]);
-        let was_out_of_memory = |kills: u32| {
-            let events = format!("low 0\nhigh 0\nmax 9\noom 1\noom_kill {kills}\noom_group_kill {kills}\n");
+        let was_out_of_memory = |oom: u32, kills: u32| {
+            let events =
+                format!("low 0\nhigh 0\nmax 9\noom {oom}\noom_kill {kills}\noom_group_kill {kills}\n");
             fs::write(dir.join("memory.events"), events).unwrap();
             group.was_out_of_memory()
         };
-        assert!(!was_out_of_memory(0) && was_out_of_memory(1));
+        assert!(!was_out_of_memory(1, 0) && was_out_of_memory(1, 1));
+        assert!(!was_out_of_memory(0, 1), "the whole machine had none left");
+        fs::write(&all, "low 0\nhigh 0\nmax 9\noom 4\noom_kill 4\n").unwrap();
+        assert!(was_out_of_memory(0, 1), "all workers together had none left");
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(super) struct Job {
     pub(super) ticket: u64,
     pub(super) app: AppId,
     pub(super) tenant: Tenant,
+    /// Whom its worker serves while nothing of it is watched.
+    pub(super) usual: Tenant,
     pub(super) task: Task,
     pub(super) image: LoadableImage,
     pub(super) reply: oneshot::Sender<WorkResult>,
@@ -64,7 +66,7 @@ pub(super) struct Job {
     /// Whether it may take the slot that each worker keeps free: for people who work on a script
     /// and would else be locked out by its own load.
     pub(super) is_for_maker: bool,
-    /// Whether it may not wait: somebody waits for it who has a slot.
+    /// Whether somebody waits for it who has a slot: see [`Self::may_wait`].
     pub(super) is_nested: bool,
 }
 
@@ -118,7 +120,13 @@ impl Job {
         };
         let is_nested = matches!(&task, Task::Run(invocation) if invocation.is_nested);
         let submitted = Instant::now();
-        Self { ticket: 0, app, tenant, task, image, reply, submitted, is_for_maker, is_nested }
+        Self { ticket: 0, app, tenant, usual: tenant, task, image, reply, submitted, is_for_maker, is_nested }
+    }
+
+    /// Whether it may wait for a slot. One that is nested may not, as its caller has the slot that it would wait for;
+    /// but a watched script's worker may have to be made first, and is another than its caller's.
+    pub(super) const fn may_wait(&self) -> bool {
+        !self.is_nested || matches!(self.tenant, Tenant::Script(_))
     }
 
     /// What it runs; nothing when it only compiles.

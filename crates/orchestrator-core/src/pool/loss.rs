@@ -9,16 +9,18 @@ use super::job::{Job, Task};
 use super::news::Gone;
 use super::state::{Shared, State};
 use super::suspicion;
+use super::violation::Violation;
 use super::watch::Watched;
 
 impl Shared {
-    /// Watches what runs in a worker that has broken the protocol, and what has ended there. It is about to be killed,
-    /// but its free slots are filled first.
-    pub(super) fn accuse(&self, id: u64, ended: &[Suspect]) {
+    /// Watches what runs in a worker that has broken the protocol, and what has ended there. It is about to be killed:
+    /// what waits must not be started in it, to be lost and suspected a moment later.
+    pub(super) fn accuse(&self, id: u64, violation: Violation, ended: &[Suspect]) {
         let (mut state, now) = (self.lock(), Instant::now());
         let Some(at) = state.position(id) else {
             return;
         };
+        state.connections[at].violation.get_or_insert(violation);
         let running = state.connections[at].executions().map(suspicion::suspect);
         let running = running.map(|suspect| Watched::from(&suspect));
         let all: Vec<Watched> = running.chain(ended.iter().map(Watched::from)).collect();
@@ -26,10 +28,23 @@ impl Shared {
         state.set_apart(now);
     }
 
-    /// Removes a worker that is gone; answers what is to be known of it. How its process ended is seen only later, when
-    /// jobs that waited have long been started: so what may be the reason is watched at once, and forgiven if it
-    /// turns out to be none. `just_ended` is what had ended when the worker broke the protocol.
-    pub(super) fn detach(&self, id: u64, just_ended: Vec<Suspect>) -> Gone {
+    /// Starts nothing more in a worker that has hung up, while it is not known why.
+    pub(super) fn give_up(&self, id: u64) {
+        let mut state = self.lock();
+        if let Some(at) = state.position(id) {
+            state.connections[at].violation.get_or_insert(Violation::HungUp);
+        }
+    }
+
+    /// Removes a worker that is gone; answers what is to be known of it. `just_ended` is what had ended when the worker broke
+    /// the protocol; what may be the reason is watched if its end is suspicious, which may depend on whether it was
+    /// asked to leave and had nothing left to do.
+    pub(super) fn detach(
+        &self,
+        id: u64,
+        just_ended: Vec<Suspect>,
+        is_suspicious: impl FnOnce(bool) -> bool,
+    ) -> Gone {
         let mut state = self.lock();
         let Some(at) = state.position(id) else {
             return Gone::default();
@@ -48,10 +63,11 @@ impl Shared {
         if suspects.is_empty() {
             suspects.extend(connection.last.take());
         }
-        let mut tried_out = Vec::new();
-        if !may_leave {
-            state.workers_lost += 1;
-            tried_out = state.try_out(&suspects);
+        state.workers_lost += u64::from(!may_leave);
+        if is_suspicious(may_leave) {
+            let now = Instant::now();
+            suspects.iter().for_each(|suspect| state.watch.add(suspect.into(), now));
+            state.set_apart(now);
         }
         let is_vacant = !connection.is_replaced && state.staff.leave(connection.is_kept);
         if state.refill() || is_vacant {
@@ -61,46 +77,19 @@ impl Shared {
         Gone {
             executions,
             suspects,
-            tried_out,
             may_leave,
             is_one_scripts: connection.sole.is_one(),
             has_worked: connection.executed > 0,
         }
     }
-
-    /// Gives what is suspected workers of its own from now on.
-    pub(super) fn watch(&self, suspects: &[Suspect]) {
-        let (mut state, now) = (self.lock(), Instant::now());
-        suspects.iter().for_each(|suspect| state.watch.add(suspect.into(), now));
-        state.set_apart(now);
-        if state.refill() {
-            self.vacancy.notify_one();
-        }
-    }
-
-    /// Takes back what was tried out: the worker was ended from outside.
-    pub(super) fn forgive(&self, tried_out: &[(Watched, Instant)]) {
-        let mut state = self.lock();
-        tried_out.iter().for_each(|(who, since)| state.watch.forgive(*who, *since));
-    }
 }
 
 impl State {
-    fn try_out(&mut self, suspects: &[Suspect]) -> Vec<(Watched, Instant)> {
-        let now = Instant::now();
-        let all = suspects.iter().map(Watched::from);
-        let new = all.filter(|who| self.watch.try_out(*who, now)).map(|who| (who, now)).collect();
-        self.set_apart(now);
-        new
-    }
-
-    /// Moves jobs that wait, and are watched now, to workers of their own.
+    /// Moves jobs that wait, and are watched now, to workers of their own, and those that no longer are back.
     fn set_apart(&mut self, now: Instant) {
         let Self { admission, watch, .. } = self;
         for job in admission.waiting_mut() {
-            if let Some(tenant) = watch.tenant(job, now) {
-                job.tenant = tenant;
-            }
+            job.tenant = watch.tenant(job, now).unwrap_or(job.usual);
         }
     }
 

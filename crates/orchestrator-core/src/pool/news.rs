@@ -1,12 +1,9 @@
 //! What frames of a worker come to, and its end.
 
-use std::time::Instant;
-
 use shared::incident::Suspect;
 
 use super::calls::Started;
 use super::connection::Execution;
-use super::watch::Watched;
 
 /// What is to be done about frames, once the pool's lock is let go.
 #[derive(Debug, Default)]
@@ -30,8 +27,6 @@ pub(super) struct Gone {
     pub(super) executions: Vec<Execution>,
     /// What may be the reason: what ran, or had just ended, or ended last.
     pub(super) suspects: Vec<Suspect>,
-    /// What of that is watched since its end, and was not before.
-    pub(super) tried_out: Vec<(Watched, Instant)>,
     /// Whether it was asked to leave and had nothing left to do.
     pub(super) may_leave: bool,
     /// Whether it had run one script and nothing else.

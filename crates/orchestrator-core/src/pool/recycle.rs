@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::recruit::PoolConfig;
+use super::state::State;
 
 /// What a worker does before it is replaced.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +21,7 @@ impl Recycling {
 
     /// Looks at a worker in which an execution has ended: it gets no more work when its time has come, and ends when
     /// it has none.
-    pub(super) fn look_at(self, connections: &mut [Connection], at: usize) {
+    fn look_at(self, connections: &mut [Connection], at: usize) {
         let is_due = self.is_due(connections, at);
         let connection = &mut connections[at];
         connection.retiring |= is_due;
@@ -30,12 +31,28 @@ impl Recycling {
     }
 
     /// Workers that were started together do not leave together for their age: a long execution can keep each of
-    /// them, without work, for minutes.
+    /// them for minutes, beside the one that takes its place.
     fn is_due(self, connections: &[Connection], at: usize) -> bool {
         let connection = &connections[at];
         connection.executed >= self.executions
             || connection.employed.elapsed() >= self.age
                 && (connection.is_idle() || !connections.iter().any(|other| other.retiring))
+    }
+}
+
+impl State {
+    /// Looks at a worker in which an execution has ended; true when somebody is to be hired. What still runs in one
+    /// that begins to leave can take minutes, for which its tenant must not wait: it is replaced before it is gone.
+    pub(super) fn recycle(&mut self, recycling: Recycling, at: usize) -> bool {
+        let was_retiring = self.connections[at].retiring;
+        recycling.look_at(&mut self.connections, at);
+        let connection = &mut self.connections[at];
+        let begins_to_leave = connection.retiring && !was_retiring && !connection.is_idle();
+        if !begins_to_leave || connection.is_kept || connection.is_replaced {
+            return false;
+        }
+        connection.is_replaced = true;
+        self.staff.leave(false)
     }
 }
 

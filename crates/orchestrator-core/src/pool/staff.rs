@@ -26,12 +26,14 @@ pub(super) struct Staff {
     balanced_at: Option<Instant>,
     /// What is given away of each worker's.
     memory: WorkerMemory,
+    /// The worker that is kept for a job which waits for memory.
+    saved: Option<Saved>,
 }
 
 impl Staff {
     pub(super) const fn new(share: usize, max: usize) -> Self {
         let memory = WorkerMemory::UNBOUNDED;
-        Self { share, max, kept: 0, wanted: share, hired: 0, balanced_at: None, memory }
+        Self { share, max, kept: 0, wanted: share, hired: 0, balanced_at: None, memory, saved: None }
     }
 
     /// With so much memory of each worker to give away.
@@ -59,9 +61,45 @@ impl Staff {
             busy @ Desk { is_idle: false, .. } if !self.memory.has_room(connection.memory_mb, job) => {
                 Desk { room: 0, ..busy }
             }
+            another if self.is_saved_from(job, connection.id) => Desk { room: 0, ..another },
             desk => desk,
         });
         tenancy::place(desks, job.tenant, self.share)
+    }
+
+    /// Keeps a worker for the first job in turn that only lacks memory. Smaller jobs would else take, one by one, what
+    /// each leaves that ends, and it would never start.
+    pub(super) fn save(&mut self, waiting: &Admission<Job>, connections: &[Connection]) {
+        if self.memory == WorkerMemory::UNBOUNDED
+            || self.saved.is_some_and(|saved| saved.holds(waiting, connections))
+        {
+            return;
+        }
+        self.saved = None;
+        self.saved = waiting.fronts().find_map(|job| self.saved_for(connections, job));
+    }
+
+    /// A job waits no more; true when a worker was kept for it, which is for all others again.
+    pub(super) fn release(&mut self, ticket: u64) -> bool {
+        self.saved.take_if(|saved| saved.ticket == ticket).is_some()
+    }
+
+    fn saved_for(&self, connections: &[Connection], job: &Job) -> Option<Saved> {
+        let lacks_memory = |connection: &&Connection| {
+            let desk = connection.desk(job.is_for_maker);
+            let has_slot = desk.tenant == Some(job.tenant) && desk.room > 0 && !desk.is_idle;
+            has_slot && !self.memory.has_room(connection.memory_mb, job)
+        };
+        let least = connections.iter().filter(lacks_memory).min_by_key(|c| c.memory_mb)?;
+        let waits = self.place(connections, job).is_none();
+        waits.then_some(Saved { ticket: job.ticket, worker: least.id })
+    }
+
+    /// Whether a worker is kept for another job. Makers have memory of their own, and a nested job's caller may be what
+    /// has to end first.
+    fn is_saved_from(&self, job: &Job, worker: u64) -> bool {
+        let is_load = !job.is_for_maker && !job.is_nested;
+        is_load && self.saved.is_some_and(|saved| saved.worker == worker && saved.ticket != job.ticket)
     }
 
     /// Whether the worker that a maker's job is given is one beyond those for load, and leaves after it: when load has all of
@@ -149,6 +187,25 @@ impl Staff {
         }
         let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
         tenancy::surplus(&desks, tenant, now).is_some_and(|at| self.dismiss(&mut connections[at]))
+    }
+}
+
+/// A worker that starts no more load until a job that lacks memory has its place there.
+#[derive(Debug, Clone, Copy)]
+struct Saved {
+    ticket: u64,
+    worker: u64,
+}
+
+impl Saved {
+    /// Whether the job is still next of its app, and the worker still there for it.
+    fn holds(self, waiting: &Admission<Job>, connections: &[Connection]) -> bool {
+        let is_for = |worker: &Connection, job: &Job| {
+            worker.tenant == Some(job.tenant) && !worker.desk(job.is_for_maker).is_leaving
+        };
+        let worker = connections.iter().find(|connection| connection.id == self.worker);
+        let job = waiting.fronts().find(|job| job.ticket == self.ticket);
+        worker.zip(job).is_some_and(|(worker, job)| is_for(worker, job))
     }
 }
 

@@ -106,7 +106,7 @@ impl Shared {
             }
             return Ok((Submitted::Started, ticket));
         }
-        if job.is_nested || state.admission.push(job).is_err() {
+        if !job.may_wait() || state.admission.push(job).is_err() {
             return Err(Refusal::Overloaded);
         }
         if state.serve_waiting() {
@@ -134,17 +134,27 @@ impl Shared {
 
     /// Takes a job out of the queue; false when it has started meanwhile.
     pub(super) fn withdraw(&self, ticket: u64) -> bool {
-        self.lock().admission.withdraw(ticket).is_some()
+        self.take_back(&mut self.lock(), ticket)
+    }
+
+    /// What was kept for it is given to others at once; those it held up go before the next one that lacks memory.
+    fn take_back(&self, state: &mut State, ticket: u64) -> bool {
+        let waited = state.admission.withdraw(ticket).is_some();
+        if state.staff.release(ticket) && state.start_waiting() {
+            self.vacancy.notify_one();
+        }
+        waited
     }
 
     /// Ends a job whose caller is gone, wherever it is.
     pub(super) fn cancel(&self, ticket: u64) {
         let mut state = self.lock();
-        if state.admission.withdraw(ticket).is_some() {
+        if self.take_back(&mut state, ticket) {
             return;
         }
+        let now = Instant::now();
         for connection in &mut state.connections {
-            if connection.cancel(ticket, Cancelled::CallerLeft) {
+            if connection.cancel(ticket, Cancelled::CallerLeft, now) {
                 connection.wake.notify_one();
                 return;
             }
@@ -232,10 +242,8 @@ impl Shared {
         for cost in costs {
             state.admission.finished(cost);
         }
-        if let Some(at) = state.position(id) {
-            self.recycling.look_at(&mut state.connections, at);
-        }
-        if state.refill() {
+        let is_replaced = state.position(id).is_some_and(|at| state.recycle(self.recycling, at));
+        if state.refill() || is_replaced {
             self.vacancy.notify_one();
         }
         if state.draining {
@@ -295,6 +303,7 @@ impl State {
 
     /// Sees to it that those who wait get workers; true when one is to be hired.
     fn serve_waiting(&mut self) -> bool {
+        self.staff.save(&self.admission, &self.connections);
         self.staff.serve_waiting(&self.admission, &mut self.connections)
     }
 
@@ -326,6 +335,12 @@ impl State {
 
     /// Starts queued jobs while there is room; true when a worker is to be hired for the rest.
     pub(super) fn refill(&mut self) -> bool {
+        // Before smaller jobs take what has become free.
+        self.staff.save(&self.admission, &self.connections);
+        self.start_waiting()
+    }
+
+    fn start_waiting(&mut self) -> bool {
         let mut hires = false;
         while let Some((at, job)) = self.next() {
             if let Some(job) = self.still_permitted(job) {
@@ -339,6 +354,8 @@ impl State {
         let (connections, staff) = (&self.connections, &self.staff);
         let job = self.admission.pop(|job| staff.place(connections, job).is_some())?;
         // A job that has no place goes to the front of nothing: `pop` saw one a moment ago.
-        staff.place(connections, &job).map(|at| (at, job))
+        let at = staff.place(connections, &job);
+        self.staff.release(job.ticket);
+        at.map(|at| (at, job))
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::conversation::{Over, run_conversation};
 use super::groups::{Controllers, Group, Ungrouped};
 use super::outcome;
+use super::process::Exit;
 use super::recruit::{PoolConfig, ReadyWorker, Recruiter, StartError};
 use super::state::Shared;
 use super::suspicion;
@@ -116,14 +117,27 @@ impl Farm {
         tracing::debug!(worker.pid = pid, "worker ready");
         let mut just_ended = Vec::new();
         let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut just_ended).await;
-        let gone = self.shared.detach(id, just_ended);
+        let is_known = matches!(over, Over::Violation(_) | Over::Overdue | Over::Stalled);
+        let (exit, process) = if is_known {
+            (Exit::Unknown, Some(worker.process))
+        } else {
+            // Whether that is suspicious must be known before anything that waits is started; its end is near.
+            self.shared.give_up(id);
+            (worker.process.end().await, None)
+        };
+        let is_out_of_memory = worker.group.as_ref().is_some_and(Group::was_out_of_memory);
+        let misconduct = |may_leave| suspicion::misconduct(&over, exit, may_leave, is_out_of_memory);
+        let gone = self.shared.detach(id, just_ended, |may_leave| misconduct(may_leave).is_some());
+        let misconduct = misconduct(gone.may_leave);
         let lost_count = gone.executions.len();
         for execution in gone.executions {
             outcome::conclude_lost(execution, &*self.shared.ports.records);
         }
         drop(worker.socket);
-        let exit = worker.process.end().await;
-        let is_out_of_memory = worker.group.as_ref().is_some_and(Group::was_out_of_memory);
+        let exit = match process {
+            Some(process) => process.end().await,
+            None => exit,
+        };
         // Only an empty one can be removed.
         drop(worker.group);
         if matches!(over, Over::Closed) && exit.is_clean() && gone.may_leave {
@@ -132,13 +146,10 @@ impl Farm {
             self.failures.store(0, Ordering::Relaxed);
             return;
         }
-        if let Some(misconduct) = suspicion::misconduct(&over, exit, gone.may_leave, is_out_of_memory) {
+        if let Some(misconduct) = misconduct {
             let detail = format!("{over}; {}", exit.describe());
-            self.shared.watch(&gone.suspects);
             let sink = &*self.shared.ports.incidents;
             suspicion::report(gone.suspects, misconduct, gone.is_one_scripts, &detail, sink);
-        } else {
-            self.shared.forgive(&gone.tried_out);
         }
         // One that was given work had started well: a script that ends its workers must not make others wait for theirs.
         let has_started = gone.has_worked || lost_count > 0 || since.elapsed() >= HEALTHY;

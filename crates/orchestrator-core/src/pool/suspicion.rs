@@ -1,5 +1,6 @@
 //! When a worker's end is suspicious, and which executions may have caused it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -12,6 +13,7 @@ use super::connection::Execution;
 use super::conversation::Over;
 use super::job::{Job, Task};
 use super::process::Exit;
+use super::watch::Watched;
 
 /// What may be the reason. A compilation may be one as well: the compiler reads a stranger's source.
 pub(super) fn suspect(execution: &Execution) -> Suspect {
@@ -77,8 +79,8 @@ const PANIC: i32 = WorkerExit::Panic as i32;
 const CRASHES: [Signal; 6] =
     [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP];
 
-/// Reports everything that ran: which of it was to blame cannot be seen from here, unless the worker
-/// had run one script alone. Where nothing ran that can be suspected, that it happened is reported all the same.
+/// Reports everything that ran, once for each script or app's compilations however many executions were lost: which of it
+/// was to blame cannot be seen from here, unless the worker had run one script alone. Where nothing ran that can be suspected, that it happened is reported all the same.
 pub(super) fn report(
     suspects: Vec<Suspect>,
     misconduct: Misconduct,
@@ -91,7 +93,12 @@ pub(super) fn report(
     if suspects.is_empty() {
         sink.report(incident(None));
     }
-    suspects.into_iter().for_each(|suspect| sink.report(incident(Some(suspect))));
+    let mut reported = HashSet::new();
+    for suspect in suspects {
+        if reported.insert(Watched::from(&suspect)) {
+            sink.report(incident(Some(suspect)));
+        }
+    }
 }
 
 #[cfg(test)]

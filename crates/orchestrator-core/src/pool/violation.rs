@@ -5,6 +5,8 @@ use shared::wire::codec::FrameError;
 /// A worker did what no worker of ours does. It is killed: whatever it says next may be a lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Violation {
+    #[error("no more, as it hung up")]
+    HungUp,
     #[error("a frame of unknown kind {0}")]
     Kind(u8),
     #[error("a frame about slot {0}, which does not exist")]

@@ -76,22 +76,6 @@ impl Watch {
         }
         self.since.insert(who, now);
     }
-
-    /// Watches from now on, until it is known whether there is a reason to; false when it is watched anyway.
-    pub(super) fn try_out(&mut self, who: Watched, now: Instant) -> bool {
-        let is_new = !self.is_watched(who, now);
-        if is_new {
-            self.add(who, now);
-        }
-        is_new
-    }
-
-    /// Takes that back, unless there was a reason meanwhile.
-    pub(super) fn forgive(&mut self, who: Watched, tried_out: Instant) {
-        if self.since.get(&who) == Some(&tried_out) {
-            self.since.remove(&who);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -123,21 +107,5 @@ mod tests {
         }
         assert_eq!(watch.since.len(), WATCHED_MAX);
         assert!(!watch.is_watched(first, start), "the first one goes first");
-    }
-
-    #[test]
-    fn only_what_was_tried_out_and_nothing_else_is_forgiven() {
-        let (mut watch, start) = (Watch::default(), Instant::now());
-        let (innocent, known, guilty) = (script(), script(), Watched::Compilations(AppId::new()));
-        let (tried, later) = (start + Duration::from_secs(1), start + Duration::from_secs(2));
-        watch.add(known, start);
-        let tried_out = [innocent, known, guilty].map(|who| watch.try_out(who, tried));
-        assert_eq!(tried_out, [true, false, true]);
-        watch.add(guilty, later);
-        for who in [innocent, guilty] {
-            watch.forgive(who, tried);
-        }
-        let watched = [innocent, known, guilty].map(|who| watch.is_watched(who, later));
-        assert_eq!(watched, [false, true, true]);
     }
 }

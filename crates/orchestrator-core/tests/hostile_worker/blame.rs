@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use orchestrator_core::pool::{Mode, PoolConfig};
 use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
 
@@ -56,6 +58,53 @@ pub(crate) async fn who_runs_alone_is_blamed_from_the_first_time() {
         farm.run(&evil, "crash").await;
     }
     assert_eq!(farm.suspects(3).await, [(evil.script, true); 3], "three times are three");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn who_ran_often_is_blamed_once() {
+    let farm = Farm::start(PoolConfig { app_slots_max: Some(3), ..shared(4) }).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let unlucky = Tenant::new();
+    let waiting = futures([(); 2].iter().map(|()| farm.work(invocation_within(15_000, &unlucky, "silence"))));
+    let crash = async {
+        eventually("two run", || farm.pool.status().executions_running == 2).await;
+        farm.run(&unlucky, "crash").await
+    };
+    let (lost, crashed) = tokio::join!(waiting, crash);
+    assert_eq!(crashed.status, ExecutionStatus::WorkerLost);
+    let is_lost =
+        |ran: &WorkResult| matches!(ran, WorkResult::Ran(ran) if ran.status == ExecutionStatus::WorkerLost);
+    assert!(lost.iter().all(is_lost), "all three were in one worker: {lost:?}");
+    farm.suspects(1).await;
+    farm.run(&unlucky, "crash").await;
+    assert_eq!(farm.suspects(2).await, [(unlucky.script, true); 2], "two workers were lost");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn what_waits_is_forgiven() {
+    let farm = Farm::start(PoolConfig { app_slots_max: Some(1), ..shared(4) }).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let (app, other) = (Tenant::new(), Tenant::new());
+    let status = || farm.pool.status();
+    let killed = farm.work(invocation_within(15_000, &app, "silence"));
+    let first = async {
+        eventually("one runs", || status().executions_running == 1).await;
+        farm.work(invocation(&app, "call-for-ever")).await
+    };
+    let second = async {
+        eventually("one waits", || status().executions_queued == 1).await;
+        farm.pid(&app).await
+    };
+    let operator = async {
+        eventually("two wait", || status().executions_queued == 2).await;
+        let worker = farm.pool.workers()[0].pid;
+        kill(Pid::from_raw(i32::try_from(worker).unwrap()), Signal::SIGKILL).unwrap();
+    };
+    let (_, _, apps, ()) = tokio::join!(killed, first, second, operator);
+    assert_eq!(farm.pid(&other).await, apps, "they share a worker as before");
+    assert_eq!(farm.pid(&app).await, apps);
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 

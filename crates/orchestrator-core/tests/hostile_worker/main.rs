@@ -84,7 +84,16 @@ const TENANCY: &[(&str, fn())] = &[
         "attack_limits_of_memory_do_not_add_up_to_more_than_a_worker_has",
         tenancy::limits_of_memory_do_not_add_up_to_more_than_a_worker_has,
     ),
+    ("attack_small_jobs_do_not_starve_large_ones", tenancy::small_jobs_do_not_starve_large_ones),
+    (
+        "a_watched_script_that_is_invoked_waits_for_a_worker_of_its_own",
+        tenancy::a_watched_script_that_is_invoked_gets_a_worker,
+    ),
     ("a_worker_of_some_age_is_replaced", tenancy::a_worker_of_some_age_is_replaced),
+    (
+        "attack_a_long_execution_in_a_worker_that_leaves_locks_nobody_out",
+        tenancy::a_busy_worker_that_leaves_is_replaced_at_once,
+    ),
     ("a_full_pool_still_lets_the_maker_test", tenancy::a_full_pool_still_lets_the_maker_test),
     (
         "a_full_pool_of_single_slots_still_lets_the_maker_test",
@@ -99,6 +108,8 @@ const TENANCY: &[(&str, fn())] = &[
         "a_script_that_had_its_worker_to_itself_is_blamed_from_the_first_time",
         blame::who_runs_alone_is_blamed_from_the_first_time,
     ),
+    ("a_script_is_blamed_once_for_a_lost_worker", blame::who_ran_often_is_blamed_once),
+    ("what_waited_is_not_set_apart_when_nobody_was_to_blame", blame::what_waits_is_forgiven),
     (
         "a_script_is_not_blamed_alone_for_a_worker_that_others_have_used",
         blame::whoever_ran_before_may_be_the_reason,

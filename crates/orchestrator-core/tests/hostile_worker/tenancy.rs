@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orchestrator_core::pool::{self, HelloError, Mode, PoolConfig, StartError, VerifyError};
+use shared::id::ScriptId;
 use shared::invocation::{ExecutionStatus, Invocation, Refusal, WorkResult};
 use shared::wire::worker::Layers;
 use tokio::task::JoinSet;
@@ -185,12 +186,82 @@ pub(crate) async fn limits_of_memory_do_not_add_up_to_more_than_a_worker_has() {
 }
 
 #[tokio::main(flavor = "current_thread")]
+pub(crate) async fn small_jobs_do_not_starve_large_ones() {
+    // Load has 128 MiB, and three slots.
+    let config = PoolConfig { worker_memory_bytes: Some(400 << 20), ..config(Mode::Shared, 1, 1) };
+    let farm = Farm::start(config).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let users = [(); 4].map(|()| Tenant::new());
+    let seen = || {
+        let status = farm.pool.status();
+        (status.executions_running, status.executions_queued)
+    };
+    let slow = |user: &Tenant| {
+        let mut slow = roomy(user, "call-for-ever", 32);
+        Arc::make_mut(&mut slow.target).limits.timeout_ms = 2_000;
+        farm.work(slow)
+    };
+    let small = futures(users[..2].iter().map(slow));
+    let large = async {
+        eventually("the small ones run", || seen() == (2, 0)).await;
+        farm.work(roomy(&users[2], "honest", 100)).await
+    };
+    let later = async {
+        eventually("the large one waits", || seen() == (2, 1)).await;
+        farm.work(roomy(&users[3], "honest", 32)).await
+    };
+    let look = eventually("a small one that comes later waits too", || seen() == (2, 2));
+    let (_, large, later, ()) = tokio::join!(small, large, later, look);
+    for ran in [large, later] {
+        assert!(matches!(&ran, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{ran:?}");
+    }
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_watched_script_that_is_invoked_gets_a_worker() {
+    let farm = Farm::start(config(Mode::Shared, 1, 1)).await;
+    let watched = Tenant::new();
+    let caller = Tenant { script: ScriptId::new(), ..watched };
+    farm.run(&watched, "crash").await;
+    farm.suspects(1).await;
+    let calling = farm.work(invocation(&caller, "call-for-ever"));
+    let called = async {
+        eventually("the caller runs", || farm.pool.status().executions_running == 1).await;
+        farm.work(nested(&watched, "honest")).await
+    };
+    let (_, called) = tokio::join!(calling, called);
+    assert!(matches!(&called, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{called:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
 pub(crate) async fn a_worker_of_some_age_is_replaced() {
     let config = PoolConfig { recycle_age: Duration::ZERO, ..config(Mode::Shared, 1, 1) };
     let farm = Farm::start(config).await;
     let app = Tenant::new();
     assert_ne!(farm.pid(&app).await, farm.pid(&app).await);
     assert_eq!(farm.pool.status().workers_lost, 0, "it went as asked");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_busy_worker_that_leaves_is_replaced_at_once() {
+    let config = PoolConfig { recycle_age: Duration::ZERO, ..config(Mode::Shared, 1, 1) };
+    let farm = Farm::start(config).await;
+    let (slow, quick) = (Tenant::new(), Tenant::new());
+    let long = farm.work(invocation_within(15_000, &slow, "silence"));
+    let others = async {
+        eventually("the long one runs", || farm.pool.status().executions_running == 1).await;
+        let pids = [farm.pid(&quick).await, farm.pid(&quick).await];
+        (pids, farm.pool.status().executions_running)
+    };
+    let (pids, running) = tokio::select! {
+        _ = long => panic!("the long one ended before the others"),
+        others = others => others,
+    };
+    assert_ne!(pids[0], pids[1], "the first one's worker leaves");
+    assert_eq!(running, 1, "and still has something to do");
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 
@@ -258,17 +329,19 @@ pub(crate) async fn test_runs_do_not_take_the_whole_pool() {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn what_waits_is_not_given_to_a_liar() {
-    let farm = Farm::start(PoolConfig { slots_per_worker: 2, ..config(Mode::Shared, 1, 1) }).await;
-    let (liar, honest) = (Tenant::new(), Tenant::new());
-    let lie = farm.work(invocation(&liar, "two-results"));
-    let wait = farm.work(invocation(&honest, "honest"));
-    let (_, waited) = tokio::join!(lie, wait);
-    assert!(
-        matches!(&waited, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok),
-        "{waited:?}"
-    );
-    assert_eq!(farm.pool.status().workers_lost, 1);
-    farm.pool.drain(Duration::from_secs(1)).await;
+    for behaviour in ["two-results", "rubbish"] {
+        let farm = Farm::start(PoolConfig { slots_per_worker: 2, ..config(Mode::Shared, 1, 1) }).await;
+        let (liar, honest) = (Tenant::new(), Tenant::new());
+        let lie = farm.work(invocation(&liar, behaviour));
+        let wait = farm.work(invocation(&honest, "honest"));
+        let (_, waited) = tokio::join!(lie, wait);
+        assert!(
+            matches!(&waited, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::Ok),
+            "{behaviour}: {waited:?}"
+        );
+        assert_eq!(farm.pool.status().workers_lost, 1, "{behaviour}");
+        farm.pool.drain(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
