@@ -19,6 +19,7 @@ mod buckets;
 mod budgets;
 mod bundles;
 mod callers;
+mod catch_up;
 mod data;
 mod deploy;
 mod diff;

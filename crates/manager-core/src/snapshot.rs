@@ -2,7 +2,6 @@
 //! caller is answered, so that what was deployed is what answers. Other nodes are told of the commit, and read it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,12 +12,10 @@ use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::events::triggers::{Trigger, TriggerTable};
 use crate::store::docs::schemas::Versions;
 use crate::store::{self, Database};
-
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -32,7 +29,7 @@ pub(crate) struct Snapshot {
     changed: watch::Sender<()>,
     /// One reads at a time, each after the one before, so that an older table never replaces a newer.
     reading: tokio::sync::Mutex<()>,
-    is_catching_up: AtomicBool,
+    catch_up: CatchUp,
 }
 
 impl Snapshot {
@@ -46,7 +43,7 @@ impl Snapshot {
             schemas: ArcSwap::default(),
             changed: watch::Sender::default(),
             reading: tokio::sync::Mutex::default(),
-            is_catching_up: AtomicBool::new(false),
+            catch_up: CatchUp::default(),
         });
         snapshot.reload().await?;
         Ok(snapshot)
@@ -149,27 +146,10 @@ impl Snapshot {
 
     /// Reloads after this time, or as soon as the database lets it.
     fn catch_up(self: &Arc<Self>, after: Duration) {
-        if self.is_catching_up.swap(true, Ordering::AcqRel) {
-            return;
-        }
         let snapshot = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut delay = after;
-            loop {
-                tokio::time::sleep(delay).await;
-                // Taken back first: a change from here on is either in this reload or starts another.
-                snapshot.is_catching_up.store(false, Ordering::Release);
-                match snapshot.reload().await {
-                    Ok(()) | Err(sqlx::Error::PoolClosed) => return,
-                    Err(error) => {
-                        tracing::warn!(%error, "the routing table is behind the database");
-                        if snapshot.is_catching_up.swap(true, Ordering::AcqRel) {
-                            return;
-                        }
-                    }
-                }
-                delay = (delay * 2).clamp(RETRY_FIRST, RETRY_LONGEST);
-            }
+        self.catch_up.begin(after, "the routing table is behind the database", move || {
+            let snapshot = Arc::clone(&snapshot);
+            async move { snapshot.reload().await }
         });
     }
 }

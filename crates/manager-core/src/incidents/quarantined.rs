@@ -1,21 +1,16 @@
 //! What may not run, in memory: asked before every execution.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use shared::id::{AppId, ScriptId};
 use shared::invocation::ScriptTarget;
 use shared::script::BundleHash;
 use tokio::sync::Mutex;
 
+use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::store::incidents::Quarantine;
 use crate::store::{self, Database};
-
-/// After a commit without an answer. By then a server that is well has ended it.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
 /// What is quarantined, as all see it who ask.
 #[derive(Debug)]
@@ -24,7 +19,7 @@ pub(super) struct Shown {
     /// Of those who change it: each change is shown before the next one is committed, or a release could overtake the
     /// quarantine that it ends.
     turn: Mutex<()>,
-    is_catching_up: AtomicBool,
+    catch_up: CatchUp,
 }
 
 impl Shown {
@@ -48,28 +43,16 @@ impl Shown {
     /// Reads again what is quarantined, as soon as the database lets it: a commit that failed may have happened all
     /// the same.
     pub(super) fn catch_up(self: &Arc<Self>, database: &Database) {
-        if self.is_catching_up.swap(true, Ordering::AcqRel) {
-            return;
-        }
         let (shown, database) = (Arc::clone(self), database.clone());
-        tokio::spawn(async move {
-            let mut delay = RETRY_FIRST;
-            loop {
-                tokio::time::sleep(delay).await;
-                // Taken back first: a failure from here on is either in what is read or has it read again.
-                shown.is_catching_up.store(false, Ordering::Release);
-                match shown.reload(&database).await {
-                    Ok(()) | Err(sqlx::Error::PoolClosed) => return,
-                    Err(error) => {
-                        tracing::warn!(%error, "what is quarantined here may differ from the database");
-                        if shown.is_catching_up.swap(true, Ordering::AcqRel) {
-                            return;
-                        }
-                    }
-                }
-                delay = (delay * 2).min(RETRY_LONGEST);
-            }
-        });
+        // Not at once: the server may still be busy with that commit.
+        self.catch_up.begin(
+            RETRY_FIRST,
+            "what is quarantined here may differ from the database",
+            move || {
+                let (shown, database) = (Arc::clone(&shown), database.clone());
+                async move { shown.reload(&database).await }
+            },
+        );
     }
 
     async fn reload(&self, database: &Database) -> sqlx::Result<()> {
@@ -86,7 +69,7 @@ impl Shown {
 impl FromIterator<Quarantine> for Shown {
     fn from_iter<I: IntoIterator<Item = Quarantine>>(quarantines: I) -> Self {
         let quarantined = RwLock::new(quarantines.into_iter().collect());
-        Self { quarantined, turn: Mutex::default(), is_catching_up: AtomicBool::new(false) }
+        Self { quarantined, turn: Mutex::default(), catch_up: CatchUp::default() }
     }
 }
 

@@ -23,7 +23,7 @@ use self::master::ID_BYTES;
 pub use self::master::{InvalidKey, KeyKeeper, MasterKey, MasterKeys};
 pub(crate) use self::rotate::RotateError;
 use self::sealed::Key;
-pub(crate) use self::sealed::Place;
+pub(crate) use self::sealed::{Place, SEALED_BYTES_MIN};
 use crate::store;
 use crate::store::app_keys::WrappedKey;
 

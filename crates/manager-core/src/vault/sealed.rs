@@ -16,6 +16,9 @@ const FORMAT: u8 = 1;
 const VERSION_BYTES: usize = 4;
 const NONCE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 1 + VERSION_BYTES + NONCE_BYTES;
+const TAG_BYTES: usize = 16;
+/// What an empty value is when it is sealed.
+pub(crate) const SEALED_BYTES_MIN: usize = HEAD_BYTES + TAG_BYTES;
 
 pub(super) type Key = Zeroizing<[u8; KEY_BYTES]>;
 

@@ -3,40 +3,33 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde::Serialize;
 use serde_json::json;
 use shared::host_call::HostOp;
 use shared::host_call::atomic::{Commit, Op};
 use shared::host_call::docs::{Create, Created, Mode, Update};
 use shared::host_call::kv::{Condition, Set};
-use shared::wire::codec;
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::calls::Script;
+use crate::catalogue::{encoded, print_row};
 use crate::harness::TestApi;
 use crate::neighbour::Neighbour;
 use crate::outbox::eventually;
 
-/// Executions of one app at once: twice as many as there are connections, and half of the slots of two workers.
+/// Executions of one app at once: more than there are connections, and half of the slots of two workers.
 const EXECUTIONS: usize = 16;
 const SCHEMA: &str = "/apps/default/doc-schemas/orders";
 const SET: Set<'_> =
     Set { collection: "c", key: "locked", value: "1", ttl_ms: 0, condition: Condition::None };
 
-fn bytes<T: Serialize>(args: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    codec::encode_body(&mut bytes, args);
-    bytes
-}
-
 async fn run(conn: &mut PgConnection, sql: &'static str) {
     sqlx::raw_sql(sql).execute(conn).await.unwrap();
 }
 
-/// Waits until at least so many statements wait for a lock.
-async fn are_stuck(api: &TestApi, statements: i64) -> i64 {
+/// Waits until at least so many statements wait for a lock; answers how many do.
+pub(crate) async fn are_stuck(api: &TestApi, statements: i64) -> i64 {
     let sql = "select count(*) from pg_stat_activity
                where datname = current_database() and wait_event_type = 'Lock'";
     eventually("statements wait for the lock", || async {
@@ -59,9 +52,9 @@ async fn writes_at_once_need_one_connection_each_when_nobody_has_read_their_sche
     let patch = Update { collection: "orders", id: &id, data, mode: Mode::Merge, if_version: None };
     let schema = json!({ "schema": { "required": ["total"] } });
     for (op, args) in [
-        (HostOp::DocsCreate, bytes(&create)),
-        (HostOp::DocsUpdate, bytes(&patch)),
-        (HostOp::AtomicCommit, bytes(&Commit { ops: vec![Op::DocsCreate(create)] })),
+        (HostOp::DocsCreate, encoded(&create)),
+        (HostOp::DocsUpdate, encoded(&patch)),
+        (HostOp::AtomicCommit, encoded(&Commit { ops: vec![Op::DocsCreate(create)] })),
     ] {
         // Of another version than what was read before.
         api.call("PUT", SCHEMA, Some(schema.clone())).await.is(200);
@@ -124,8 +117,8 @@ async fn attack_two_apps_whose_statements_keep_every_connection_that_they_get() 
         asked.expect("the neighbour waits for what others hold");
     }
     let well = neighbour.leave().await;
-    eprintln!("| – {:<23} | {:<48} | {stuck} |", "slow statements", "8 or 9 of 12 connections for two apps");
-    eprintln!("| – {:<23} | {:<48} | {well} |", "another app", "finds what it keeps");
+    print_row("–", "slow statements", "8 or 9 of 12 connections for two apps", &stuck.to_string());
+    print_row("–", "another app", "finds what it keeps", &well.to_string());
     assert!((8..=9).contains(&stuck), "{stuck}");
     run(&mut lock, "rollback").await;
     while let Some(done) = attack.join_next().await {

@@ -392,3 +392,26 @@ async fn what_is_read_ahead_is_counted_when_it_is_asked_for() {
     let third = last.call_as(202, HostOp::KvGet, &Key { collection: "c", key: "c" }).await;
     assert_eq!(third.unwrap_err(), "budget_exhausted");
 }
+
+/// It can be told from a single get by a write between the two, of which the script cannot have heard.
+#[tokio::test]
+async fn a_row_that_was_read_twice_is_read_ahead() {
+    let api = TestApi::start().await;
+    let (script, other) = (Script::of(&api, "default").await, Script::of(&api, "default").await);
+    let keys = ["a", "b", "c"];
+    for _ in 0..2 {
+        script.again().gets(1, &keys).await;
+    }
+    // More than once on a machine on which the write takes longer than a moment lasts.
+    let mut round = 0;
+    loop {
+        round += 1;
+        let (reader, before) = (script.again(), script.again().gets(1, &keys[1..2]).await);
+        reader.gets(1, &keys[..1]).await;
+        other.set(Set { key: "b", value: &round.to_string(), ..SET }).await.unwrap();
+        if reader.gets(2, &keys[1..]).await[..1] == before {
+            break;
+        }
+        assert!(round < 200, "nothing is read ahead");
+    }
+}

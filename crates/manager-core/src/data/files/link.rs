@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Access, Data, FileRow, Told, failed};
 use crate::store;
-use crate::vault::{Place, VaultError};
+use crate::vault::{Place, SEALED_BYTES_MIN, VaultError};
 
 /// What a link says behind its app's id. The order of the fields is part of every link that is out there.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,8 +28,6 @@ struct Claim<'a> {
 /// Longest text of a link: a claim with the longest name, sealed.
 const TOKEN_BYTES_MAX: usize = 512;
 const APP_BYTES: usize = 16;
-/// What the vault puts around a text: the form, the key's number, a nonce of 24 bytes and a tag of 16.
-const SEALED_BYTES_MIN: usize = 1 + 4 + 24 + 16;
 /// Before a file's id, the last part of a link that leads nowhere: what is behind it is too short to be sealed.
 const NOWHERE: &str = "dry-run-";
 

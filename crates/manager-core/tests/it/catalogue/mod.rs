@@ -16,7 +16,7 @@ pub(crate) fn print_row(number: &str, name: &str, expected: &str, seen: &str) {
 }
 
 /// The arguments of a call.
-fn encoded<T: Serialize>(args: &T) -> Vec<u8> {
+pub(crate) fn encoded<T: Serialize>(args: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode_body(&mut bytes, args);
     bytes
