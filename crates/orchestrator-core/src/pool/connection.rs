@@ -90,7 +90,7 @@ pub(super) struct Connection {
     pub(super) executed: u64,
     /// Gets no new work and ends when idle.
     pub(super) retiring: bool,
-    /// It broke the protocol, and is about to be killed.
+    /// It broke the protocol, and is about to be killed; or it hung up.
     pub(super) violation: Option<Violation>,
     /// Somebody is hired in its place already, before it is gone.
     pub(super) is_replaced: bool,

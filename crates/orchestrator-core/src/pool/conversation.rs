@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 use shared::incident::Suspect;
 use shared::limits::FRAME_FROM_WORKER_BYTES_MAX;
-use shared::wire::codec::{self, HEADER_BYTES, Header};
-use shared::wire::frame::Done;
+use shared::wire::codec::{HEADER_BYTES, Header};
 use tokio::sync::Notify;
 
-use super::connection::Execution;
 use super::news::{Ended, News};
-use super::outcome::{self, Broken};
+use super::outcome;
 use super::socket::Socket;
 use super::state::Shared;
 use super::suspicion;
@@ -164,39 +162,33 @@ impl Conversation<'_> {
             return Ok(());
         }
         let bytes = self.inbound.unread();
-        let decoded: Vec<_> = ended
-            .into_iter()
-            .map(|Ended { execution, body }| (execution, codec::decode_body::<Done<'_>>(&bytes[body])))
-            .collect();
-        let (mut broken, mut undecodable) = (Vec::new(), None);
-        for (execution, done) in &decoded {
-            if let Err(error) = done {
-                broken.push(suspicion::suspect(execution));
-                undecodable = Some(Violation::from(*error));
-            }
+        let judged = ended.into_iter().map(|Ended { execution, body }| {
+            let judged = outcome::judge(&execution, &bytes[body]);
+            (execution, judged)
+        });
+        let judged: Vec<_> = judged.collect();
+        let broken =
+            judged.iter().filter_map(|(execution, judged)| Some((execution, judged.as_ref().err()?)));
+        let (liars, violations): (Vec<_>, Vec<_>) =
+            broken.map(|(execution, violation)| (suspicion::suspect(execution), *violation)).unzip();
+        let violation = violations.last().copied();
+        if let Some(violation) = violation {
+            self.shared.accuse(self.id, violation, &liars);
         }
-        if let Some(violation) = undecodable {
-            self.shared.accuse(self.id, violation, &broken);
-        }
-        let costs = decoded.iter().map(|(execution, done)| {
-            let fuel = done.as_ref().map_or_else(
-                |_| execution.fuel_when_lost(),
-                |done| execution.fuel(done) + Execution::load_fuel(done),
-            );
+        self.suspects.extend(liars);
+        // Before anybody is told: what waits is started at once.
+        let costs = judged.iter().map(|(execution, judged)| {
+            let fuel = judged
+                .as_ref()
+                .map_or_else(|_| execution.fuel_when_lost(), |judged| judged.fuel + judged.load_fuel);
             execution.job.cost(fuel)
         });
         self.shared.charge(self.id, costs);
-        let mut violation = None;
-        for (execution, done) in decoded {
-            let records = &*self.shared.ports.records;
-            let concluded = match done {
-                Ok(done) => outcome::conclude(execution, &done, records),
-                Err(error) => Err(Broken { execution: Box::new(execution), violation: error.into() }),
-            };
-            if let Err(broken) = concluded {
-                self.suspects.push(suspicion::suspect(&broken.execution));
-                outcome::conclude_lost(*broken.execution, records);
-                violation = Some(broken.violation);
+        let records = &*self.shared.ports.records;
+        for (execution, judged) in judged {
+            match judged {
+                Ok(judged) => outcome::conclude(execution, judged, records),
+                Err(_) => outcome::conclude_lost(execution, records),
             }
         }
         violation.map_or(Ok(()), |violation| Err(violation.into()))

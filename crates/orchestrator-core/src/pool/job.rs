@@ -125,8 +125,8 @@ impl Job {
 
     /// Whether it may wait for a slot. One that is nested may not, as its caller has the slot that it would wait for;
     /// but a watched script's worker may have to be made first, and is another than its caller's.
-    pub(super) const fn may_wait(&self) -> bool {
-        !self.is_nested || matches!(self.tenant, Tenant::Script(_))
+    pub(super) fn may_wait(&self, has_worker: impl FnOnce(Tenant) -> bool) -> bool {
+        !self.is_nested || matches!(self.tenant, Tenant::Script(_)) && !has_worker(self.tenant)
     }
 
     /// What it runs; nothing when it only compiles.

@@ -41,40 +41,49 @@ const OVER_RESPONSE_BYTES: &str = "the response is over the limit response_bytes
 
 static NO_LOGS: LazyLock<Arc<[LogEntry]>> = LazyLock::new(|| Arc::from([]));
 
-/// An execution whose worker reported on it what no worker of ours would. It is still to be ended.
-#[derive(Debug)]
-pub(super) struct Broken {
-    pub(super) execution: Box<Execution>,
-    pub(super) violation: Violation,
+/// What a worker reports of an execution, once it has been looked at.
+pub(super) struct Judged {
+    /// What is charged for it.
+    pub(super) fuel: u64,
+    pub(super) load_fuel: u64,
+    peak_memory_bytes: u64,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    Compiled(WorkResult),
+    Ran(Ran),
+}
+
+/// Reads what a worker reports of an execution; fails for what none of ours would.
+pub(super) fn judge(execution: &Execution, body: &[u8]) -> Result<Judged, Violation> {
+    let done: Done<'_> = codec::decode_body(body)?;
+    let verdict = match execution.job.task {
+        Task::Compile => Verdict::Compiled(compiled(&done)?),
+        Task::Run(_) => Verdict::Ran(ran(execution, &done)?),
+    };
+    Ok(Judged {
+        fuel: execution.fuel(&done),
+        load_fuel: Execution::load_fuel(&done),
+        peak_memory_bytes: done.peak_memory_bytes,
+        verdict,
+    })
 }
 
 /// Ends an execution that its worker reported on: tells the caller and writes the record.
-pub(super) fn conclude(
-    execution: Execution,
-    done: &Done<'_>,
-    records: &dyn RecordSink,
-) -> Result<(), Broken> {
-    let broken = |execution, violation| Broken { execution: Box::new(execution), violation };
-    let fuel = execution.fuel(done);
-    let load_fuel = Execution::load_fuel(done);
-    let usage = Usage { fuel, load_fuel, peak_memory_bytes: done.peak_memory_bytes, ..elapsed(&execution) };
-    if matches!(execution.job.task, Task::Compile) {
-        match compiled(done) {
-            Ok(result) => {
-                // Also when the caller is gone: else a deploy that is broken off would burn for nothing.
-                records.compiled(execution.job.app, fuel.saturating_add(load_fuel));
-                drop(execution.job.reply.send(result));
-            }
-            Err(violation) => return Err(broken(execution, violation)),
+pub(super) fn conclude(execution: Execution, judged: Judged, records: &dyn RecordSink) {
+    let Judged { fuel, load_fuel, peak_memory_bytes, verdict } = judged;
+    match verdict {
+        Verdict::Compiled(result) => {
+            // Also when the caller is gone: else a deploy that is broken off would burn for nothing.
+            records.compiled(execution.job.app, fuel.saturating_add(load_fuel));
+            drop(execution.job.reply.send(result));
         }
-        return Ok(());
+        Verdict::Ran((status, response, failure)) => {
+            let usage = Usage { fuel, load_fuel, peak_memory_bytes, ..elapsed(&execution) };
+            deliver(execution, status, response, failure, usage, records);
+        }
     }
-    let (status, response, failure) = match ran(&execution, done) {
-        Ok(ran) => ran,
-        Err(violation) => return Err(broken(execution, violation)),
-    };
-    deliver(execution, status, response, failure, usage, records);
-    Ok(())
 }
 
 /// Ends an execution whose worker is gone.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::admission::Admission;
+use super::admission::{Admission, Queued};
 use super::connection::Connection;
 use super::job::Job;
 use super::memory::WorkerMemory;
@@ -10,6 +10,9 @@ use super::tenancy::{self, Desk, Tenant};
 
 /// A tenant that has all its workers at work is looked after this often at most.
 const BALANCE_EVERY: Duration = Duration::from_millis(100);
+
+/// An execution that has run for longer than anybody waits will hardly end while somebody does.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// Numbers of workers. What is wanted is hired by the supervisor, from its warm spares.
 #[derive(Debug)]
@@ -68,27 +71,41 @@ impl Staff {
     }
 
     /// Keeps a worker for the first job in turn that only lacks memory. Smaller jobs would else take, one by one, what
-    /// each leaves that ends, and it would never start.
-    pub(super) fn save(&mut self, waiting: &Admission<Job>, connections: &[Connection]) {
-        if self.memory == WorkerMemory::UNBOUNDED
-            || self.saved.is_some_and(|saved| saved.holds(waiting, connections))
-        {
-            return;
+    /// each leaves that ends, and it would never start. True when one that was kept for another is kept no more.
+    pub(super) fn save(&mut self, waiting: &Admission<Job>, connections: &[Connection]) -> bool {
+        let bounded = self.memory != WorkerMemory::UNBOUNDED;
+        let holds = |saved: Saved| {
+            let kept = saved.holds(waiting, connections);
+            kept.is_some_and(|(worker, job)| self.may_have_room(worker, job))
+        };
+        if !bounded || self.saved.is_some_and(holds) {
+            return false;
         }
-        self.saved = None;
+        let let_go = self.saved.take().is_some();
         self.saved = waiting.fronts().find_map(|job| self.saved_for(connections, job));
+        let_go
     }
 
-    /// A job waits no more; true when a worker was kept for it, which is for all others again.
-    pub(super) fn release(&mut self, ticket: u64) -> bool {
-        self.saved.take_if(|saved| saved.ticket == ticket).is_some()
+    /// Whether a worker has room for a job once what will soon be over is over.
+    fn may_have_room(&self, connection: &Connection, job: &Job) -> bool {
+        let is_stuck = |started: Instant| started.elapsed() >= STUCK_AFTER;
+        let stuck = connection.executions().filter(|execution| is_stuck(execution.started));
+        let stuck_mb = stuck.map(|execution| u64::from(execution.job.memory_mb())).sum();
+        self.memory.has_room(stuck_mb, job)
+    }
+
+    /// A job waits no more: the worker that was kept for it is for all others again.
+    pub(super) fn release(&mut self, ticket: u64) {
+        self.saved.take_if(|saved| saved.ticket == ticket);
     }
 
     fn saved_for(&self, connections: &[Connection], job: &Job) -> Option<Saved> {
         let lacks_memory = |connection: &&Connection| {
             let desk = connection.desk(job.is_for_maker);
             let has_slot = desk.tenant == Some(job.tenant) && desk.room > 0 && !desk.is_idle;
-            has_slot && !self.memory.has_room(connection.memory_mb, job)
+            has_slot
+                && !self.memory.has_room(connection.memory_mb, job)
+                && self.may_have_room(connection, job)
         };
         let least = connections.iter().filter(lacks_memory).min_by_key(|c| c.memory_mb)?;
         let waits = self.place(connections, job).is_none();
@@ -198,14 +215,18 @@ struct Saved {
 }
 
 impl Saved {
-    /// Whether the job is still next of its app, and the worker still there for it.
-    fn holds(self, waiting: &Admission<Job>, connections: &[Connection]) -> bool {
+    /// The worker and the job, if the job is still next of its app, and the worker still there for it.
+    fn holds<'a>(
+        self,
+        waiting: &'a Admission<Job>,
+        connections: &'a [Connection],
+    ) -> Option<(&'a Connection, &'a Job)> {
         let is_for = |worker: &Connection, job: &Job| {
             worker.tenant == Some(job.tenant) && !worker.desk(job.is_for_maker).is_leaving
         };
         let worker = connections.iter().find(|connection| connection.id == self.worker);
         let job = waiting.fronts().find(|job| job.ticket == self.ticket);
-        worker.zip(job).is_some_and(|(worker, job)| is_for(worker, job))
+        worker.zip(job).filter(|(worker, job)| is_for(worker, job))
     }
 }
 

@@ -106,10 +106,14 @@ impl Shared {
             }
             return Ok((Submitted::Started, ticket));
         }
-        if !job.may_wait() || state.admission.push(job).is_err() {
+        let has_worker = |tenant| state.connections.iter().any(|c| c.tenant == Some(tenant) && !c.retiring);
+        if !job.may_wait(has_worker) || state.admission.push(job).is_err() {
             return Err(Refusal::Overloaded);
         }
-        if state.serve_waiting() {
+        let State { staff, admission, connections, .. } = &mut *state;
+        let hires =
+            if staff.save(admission, connections) { state.start_waiting() } else { state.serve_waiting() };
+        if hires {
             self.vacancy.notify_one();
         }
         Ok((Submitted::Queued, ticket))
@@ -137,10 +141,11 @@ impl Shared {
         self.take_back(&mut self.lock(), ticket)
     }
 
-    /// What was kept for it is given to others at once; those it held up go before the next one that lacks memory.
+    /// Those whom it held up are started at once, and those for whom there is room in what was kept for it.
     fn take_back(&self, state: &mut State, ticket: u64) -> bool {
         let waited = state.admission.withdraw(ticket).is_some();
-        if state.staff.release(ticket) && state.start_waiting() {
+        state.staff.release(ticket);
+        if waited && state.start_waiting() {
             self.vacancy.notify_one();
         }
         waited

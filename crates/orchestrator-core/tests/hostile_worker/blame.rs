@@ -83,7 +83,7 @@ pub(crate) async fn who_ran_often_is_blamed_once() {
 }
 
 #[tokio::main(flavor = "current_thread")]
-pub(crate) async fn what_waits_is_forgiven() {
+pub(crate) async fn what_waits_stays_where_it_is() {
     let farm = Farm::start(PoolConfig { app_slots_max: Some(1), ..shared(4) }).await;
     eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
     let (app, other) = (Tenant::new(), Tenant::new());

@@ -109,7 +109,7 @@ const TENANCY: &[(&str, fn())] = &[
         blame::who_runs_alone_is_blamed_from_the_first_time,
     ),
     ("a_script_is_blamed_once_for_a_lost_worker", blame::who_ran_often_is_blamed_once),
-    ("what_waited_is_not_set_apart_when_nobody_was_to_blame", blame::what_waits_is_forgiven),
+    ("what_waited_is_not_set_apart_when_nobody_was_to_blame", blame::what_waits_stays_where_it_is),
     (
         "a_script_is_not_blamed_alone_for_a_worker_that_others_have_used",
         blame::whoever_ran_before_may_be_the_reason,

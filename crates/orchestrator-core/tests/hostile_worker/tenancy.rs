@@ -329,7 +329,7 @@ pub(crate) async fn test_runs_do_not_take_the_whole_pool() {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn what_waits_is_not_given_to_a_liar() {
-    for behaviour in ["two-results", "rubbish"] {
+    for behaviour in ["two-results", "rubbish", "compiled"] {
         let farm = Farm::start(PoolConfig { slots_per_worker: 2, ..config(Mode::Shared, 1, 1) }).await;
         let (liar, honest) = (Tenant::new(), Tenant::new());
         let lie = farm.work(invocation(&liar, behaviour));
