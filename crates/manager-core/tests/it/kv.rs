@@ -415,3 +415,50 @@ async fn a_row_that_was_read_twice_is_read_ahead() {
         assert!(round < 200, "nothing is read ahead");
     }
 }
+
+#[tokio::test]
+async fn what_is_guessed_is_what_single_gets_would_find() {
+    let api = TestApi::start().await;
+    let (script, long) = (Script::of(&api, "default").await, format!("\"{}\"", "x".repeat(4_000)));
+    let keys: Vec<String> = (0..60).map(|n| format!("page-{n:03}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let value_of = |n: usize| match n {
+        5..=7 | 20 => Some(long.clone()),
+        9 | 40.. => None,
+        _ => Some(n.to_string()),
+    };
+    let expected: Vec<_> = (0..keys.len()).map(value_of).collect();
+    for (key, value) in keys.iter().zip(&expected) {
+        if let Some(value) = value {
+            script.set(Set { key, value, ..SET }).await.unwrap();
+        }
+    }
+    assert_eq!(script.again().gets(1, &keys).await, expected);
+    let twice: Vec<_> = keys.iter().flat_map(|key| [*key; 2]).collect();
+    let found = Script::of(&api, "default").await.gets(1, &twice).await;
+    assert!(found.iter().step_by(2).eq(&expected) && found.iter().skip(1).step_by(2).eq(&expected));
+}
+
+#[tokio::test]
+async fn a_number_that_goes_up_is_read_ahead_until_another_call() {
+    let api = TestApi::start().await;
+    let (script, other) = (Script::of(&api, "default").await, Script::of(&api, "default").await);
+    // More than once on a machine on which the write takes longer than a moment lasts.
+    let mut round = 0;
+    loop {
+        round += 1;
+        // Others each time, so that none of them is learned.
+        let keys = [1, 2, 3].map(|n| format!("{round}:{n}:name"));
+        let keys = keys.each_ref().map(String::as_str);
+        let (calls, gets) = (script.again(), script.again());
+        calls.gets(1, &keys[..2]).await;
+        gets.gets(1, &keys[..2]).await;
+        other.set(Set { key: keys[2], ..SET }).await.unwrap();
+        let third = gets.gets(3, &keys[2..]).await;
+        assert_eq!(calls.gets(4, &keys[2..]).await, [Some("1".to_owned())], "it may have heard of it");
+        if third == [None] {
+            break;
+        }
+        assert!(round < 200, "nothing is read ahead");
+    }
+}

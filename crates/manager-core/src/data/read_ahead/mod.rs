@@ -2,10 +2,13 @@
 //!
 //! A get by itself is a statement and two changes of process on the way to it and back. A script that has twice
 //! read the same keys of a collection one after the other is likely to do it again: its first get reads all of them, in
-//! one statement, and the next ones are answered without the database.
+//! one statement, and the next ones are answered without the database. Of keys that it has never read it can be seen
+//! that their numbers go up ([`Numbers`]): those that would come next are read with the second, and more of them each time.
 //!
 //! What it is told is what was there at one moment ([`Moment`]), which ends with any other call and after
 //! [`MOMENT_MAX`]: until then the script has heard of nothing that could have happened later. ADR 33 weighs this.
+
+mod numbered;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +18,7 @@ use shared::call::{CallError, HostCall};
 use shared::host_call::kv::Key;
 use shared::id::ScriptId;
 
+use self::numbered::Numbers;
 use super::kv::check_key;
 use super::notes::ExecutionNotes;
 use super::{Access, Data, failed};
@@ -27,6 +31,8 @@ const MOMENT_MAX: Duration = Duration::from_millis(10);
 const KEYS_MAX: usize = 128;
 /// Bytes of a value that is read without having been asked for, so that a moment has 256 KiB at most.
 const VALUE_BYTES_MAX: usize = 2 << 10;
+/// Keys that are guessed for each get, at most. The script is not charged for them.
+const GUESSES_PER_GET: usize = 2;
 /// Gets in a row that are worth remembering.
 const RUN_MIN: usize = 3;
 /// Gets in a row, and bytes of their keys, that are remembered of one script.
@@ -116,6 +122,10 @@ struct Run {
     read_bytes: usize,
     /// What will be asked for, in order.
     sure: Keys,
+    numbers: Numbers,
+    gets: usize,
+    /// Keys that were read because they were guessed.
+    guesses: usize,
     moment: Option<Moment>,
 }
 
@@ -136,7 +146,7 @@ struct Kept {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Answer(Option<String>),
-    /// Read the key, and these with it.
+    /// Read the key, and these with it: each once, and none of them the key.
     Read(Vec<Box<str>>),
 }
 
@@ -155,6 +165,7 @@ impl Reader {
             *run = Run { collection: key.collection.into(), sure, ..Run::default() };
         }
         run.next_call = number.wrapping_add(1);
+        run.gets += 1;
         let known = run.moment.as_mut().filter(|moment| now < moment.since + MOMENT_MAX);
         if let Some(kept) = known.and_then(|moment| moment.values.get_mut(key.key)) {
             let (is_new, value) = (!std::mem::replace(&mut kept.is_used, true), kept.value.clone());
@@ -167,8 +178,10 @@ impl Reader {
         // What is left of the moment before is older than what will be answered now.
         run.moment = None;
         let at = run.sure.iter().position(|sure| **sure == *key.key);
-        let next = at.map(|at| run.sure[at + 1..].iter().take(KEYS_MAX - 1).cloned().collect());
-        Step::Read(next.unwrap_or_default())
+        Step::Read(match at {
+            Some(at) => run.sure[at + 1..].iter().take(KEYS_MAX - 1).cloned().collect(),
+            None => run.guess(),
+        })
     }
 
     fn keep(&self, since: Instant, values: HashMap<Box<str>, Kept>) {
@@ -204,10 +217,19 @@ impl Drop for Reader {
 
 impl Run {
     fn note(&mut self, key: &str) {
+        self.numbers.note(key);
         self.read_bytes += key.len();
         if self.read.len() < RUN_MAX && self.read_bytes <= RUN_BYTES_MAX {
             self.read.push(key.into());
         }
+    }
+
+    /// What may be asked for after the key that was noted last.
+    fn guess(&mut self) -> Vec<Box<str>> {
+        let left = GUESSES_PER_GET * self.gets - self.guesses;
+        let keys = self.numbers.ahead(left.min(KEYS_MAX - 1));
+        self.guesses += keys.len();
+        keys
     }
 }
 
@@ -279,22 +301,33 @@ mod tests {
         Key { collection: "c", key }
     }
 
+    /// Asks for a key where nothing is at any; answers what was read with it, if it was read.
+    fn ask(reader: &Reader, number: u32, text: &str, now: Instant) -> Option<Vec<String>> {
+        let Step::Read(others) = reader.step(number, &key(text), now) else {
+            return None;
+        };
+        let mut values = asked_for(&key(text), None);
+        values.extend(others.iter().map(|key| (key.clone(), Kept { value: None, is_used: false })));
+        reader.keep(now, values);
+        Some(others.into_iter().map(String::from).collect())
+    }
+
     /// Asks for keys in a row; answers what was read for the first of them.
     fn run(reader: &Reader, keys: &[&str], now: Instant) -> Vec<String> {
-        let mut ahead = Vec::new();
-        for (number, text) in (1..).zip(keys) {
-            if let Step::Read(others) = reader.step(number, &key(text), now) {
-                let found = others.iter().map(|other| (other.clone(), None)).chain([((*text).into(), None)]);
-                let values = found.map(|(key, value)| (key, Kept { value, is_used: false })).collect();
-                reader.keep(now, values);
-                ahead = if number == 1 {
-                    others.iter().map(|other| String::from(&**other)).collect()
-                } else {
-                    ahead
-                };
-            }
-        }
-        ahead
+        let read: Vec<_> = (1..).zip(keys).map(|(number, key)| ask(reader, number, key, now)).collect();
+        read.into_iter().next().flatten().unwrap_or_default()
+    }
+
+    /// Asks for the keys with these numbers in a row; answers for which of them there was a statement, and how many
+    /// keys it read besides.
+    fn statements(reader: &Reader, numbers: impl Iterator<Item = u64>, now: Instant) -> Vec<(u64, usize)> {
+        let asked = |(call, n): (u32, u64)| Some((n, ask(reader, call, &format!("k{n}"), now)?.len()));
+        (1..).zip(numbers).filter_map(asked).collect()
+    }
+
+    /// One of a script that has read nothing before.
+    fn new() -> Reader {
+        reader(&Arc::default(), ScriptId::new())
     }
 
     #[test]
@@ -372,5 +405,97 @@ mod tests {
             assert!(memory.habits.values().all(|habit| habit.last.len() <= RUN_MAX));
             assert!(memory.bytes <= BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn of_numbers_that_go_up_twice_as_many_are_read_ahead_each_time() {
+        let expected = [(1, 0), (2, 4), (7, 8), (16, 16), (33, 32), (66, 64), (131, 127), (259, 127)];
+        assert_eq!(statements(&new(), 1..300, Instant::now()), expected);
+    }
+
+    #[test]
+    fn a_row_that_ends_costs_no_more_than_its_last_guess() {
+        let numbers = (1..=7).chain(50..=52).chain([90, 70]);
+        let expected = [(1, 0), (2, 4), (7, 8), (50, 0), (51, 4), (90, 0), (70, 0)];
+        assert_eq!(statements(&new(), numbers, Instant::now()), expected);
+    }
+
+    #[test]
+    fn guesses_that_come_to_nothing_become_fewer_and_end() {
+        let (reader, now) = (new(), Instant::now());
+        let guessed = (1..=8).map(|n| ask(&reader, n, &format!("k{n}"), now + n * MOMENT_MAX).unwrap().len());
+        assert_eq!(guessed.collect::<Vec<_>>(), [0, 4, 2, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_guess_is_not_told_after_another_call_or_its_moment() {
+        let now = Instant::now();
+        let asked = |number, later| {
+            let reader = new();
+            statements(&reader, 1..=2, now);
+            reader.step(number, &key("k3"), now + later)
+        };
+        assert_eq!(asked(3, MOMENT_MAX / 2), Step::Answer(None));
+        assert_eq!(asked(3, MOMENT_MAX), Step::Read(vec!["k4".into(), "k5".into()]));
+        assert_eq!(asked(4, MOMENT_MAX / 2), Step::Read(vec![]), "the third call was another one");
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_to_be_read_ahead_is_read_when_it_is_asked_for() {
+        let (reader, now) = (new(), Instant::now());
+        statements(&reader, 1..=1, now);
+        assert!(matches!(reader.step(2, &key("k2"), now), Step::Read(others) if others.len() == 4));
+        let mut values = asked_for(&key("k2"), Some(&"x".repeat(VALUE_BYTES_MAX + 1)));
+        assert!(values.is_empty());
+        values.insert("k4".into(), Kept { value: None, is_used: false });
+        reader.keep(now, values);
+        assert_eq!(reader.step(3, &key("k3"), now), Step::Read(vec!["k4".into(), "k5".into()]));
+    }
+
+    #[test]
+    fn a_script_that_reads_two_keys_has_four_guessed_and_nothing_remembered() {
+        let (foresight, now) = (Arc::<Foresight>::default(), Instant::now());
+        let reader = reader(&foresight, ScriptId::new());
+        assert_eq!(statements(&reader, 1..=2, now), [(1, 0), (2, 4)]);
+        drop(reader);
+        assert!(foresight.lock().habits.is_empty());
+    }
+
+    #[test]
+    fn what_was_guessed_and_not_asked_for_is_not_learned() {
+        let (foresight, script, now) = (Arc::default(), ScriptId::new(), Instant::now());
+        for _ in 0..2 {
+            assert_eq!(statements(&reader(&foresight, script), 1..=4, now), [(1, 0), (2, 4)]);
+        }
+        assert_eq!(ask(&reader(&foresight, script), 1, "k1", now).unwrap(), ["k2", "k3", "k4"]);
+    }
+
+    #[test]
+    fn what_is_learned_goes_before_what_is_guessed() {
+        let (foresight, script, now) = (Arc::default(), ScriptId::new(), Instant::now());
+        for _ in 0..2 {
+            run(&reader(&foresight, script), &["k1", "k2", "a"], now);
+        }
+        let third = reader(&foresight, script);
+        assert_eq!(ask(&third, 1, "k1", now).unwrap(), ["k2", "a"]);
+        assert_eq!(ask(&third, 2, "k2", now + MOMENT_MAX).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn attack_no_more_is_guessed_than_twice_what_is_asked_for() {
+        // Quick at first, so that much is guessed, and then so slow that each guess is for nothing.
+        for quick in (0..300).step_by(7) {
+            let (reader, begin) = (new(), Instant::now());
+            let mut guessed = 0;
+            for n in 1..=320_u32 {
+                let now = begin + n.saturating_sub(quick) * MOMENT_MAX;
+                guessed += ask(&reader, n, &format!("k{n}"), now).map_or(0, |keys| keys.len());
+                assert!(guessed <= 2 * n as usize, "{guessed} for {n}, of which {quick} were quick");
+            }
+        }
+        // Rows that end as soon as something was guessed.
+        let numbers = (1..200).flat_map(|n| [n * 10, n * 10 + 1]);
+        let guessed: usize = statements(&new(), numbers, Instant::now()).iter().map(|(_, keys)| keys).sum();
+        assert_eq!(guessed, 199 * 4);
     }
 }
