@@ -76,6 +76,8 @@ enum Measurement {
     Memory,
     /// Requests that a full server refuses
     Full,
+    /// How soon attacks are over
+    Attacks,
     /// Finding a route among many
     Routes,
     /// Events: how fast they are taken and delivered, and how soon
@@ -161,24 +163,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     if wants(Measurement::Files) {
         measure::files::run(&bench, &mut report)?;
     }
-    if wants(Measurement::Jail) {
-        measure::jail::run(&bench, &mut report)?;
-    }
-    if wants(Measurement::Neighbour) {
-        measure::neighbour::run(&bench, &mut report)?;
-    }
-    if wants(Measurement::Pinned) {
-        measure::tenants::run(&bench, &mut report)?;
-    }
-    if wants(Measurement::Kill) {
-        measure::recovery::run(&bench, &mut report)?;
-    }
-    if wants(Measurement::Memory) {
-        measure::memory::run(&bench, &mut report)?;
-    }
-    if wants(Measurement::Full) {
-        measure::full::run(&bench, &mut report)?;
-    }
+    walls(&wants, &bench, &mut report)?;
     if wants(Measurement::Events) {
         measure::events::run(&bench, &mut report)?;
     }
@@ -190,6 +175,36 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     }
     bench.stop()?;
     conclude(cli, &mut report)
+}
+
+/// What holds against strangers, and what it costs.
+fn walls(
+    wants: &impl Fn(Measurement) -> bool,
+    bench: &measure::Bench,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    if wants(Measurement::Jail) {
+        measure::jail::run(bench, report)?;
+    }
+    if wants(Measurement::Neighbour) {
+        measure::neighbour::run(bench, report)?;
+    }
+    if wants(Measurement::Pinned) {
+        measure::tenants::run(bench, report)?;
+    }
+    if wants(Measurement::Kill) {
+        measure::recovery::run(bench, report)?;
+    }
+    if wants(Measurement::Memory) {
+        measure::memory::run(bench, report)?;
+    }
+    if wants(Measurement::Full) {
+        measure::full::run(bench, report)?;
+    }
+    if wants(Measurement::Attacks) {
+        measure::attacks::run(bench, report)?;
+    }
+    Ok(())
 }
 
 fn conclude(cli: &Cli, report: &mut Report) -> anyhow::Result<bool> {

@@ -34,6 +34,7 @@ pub(super) async fn router(url: &str) -> anyhow::Result<Router> {
     Ok(Router::new()
         .route("/bench/data/get", get(read_once))
         .route("/bench/data/gets", get(read_often))
+        .route("/bench/data/numbers", get(read_often))
         .route("/bench/data/strange", get(read_often))
         .route("/bench/data/getset", get(read_and_write))
         .route("/bench/data/find", get(find))

@@ -1,5 +1,6 @@
 //! The measurements: one file each.
 
+pub(crate) mod attacks;
 pub(crate) mod before;
 pub(crate) mod breakdown;
 pub(crate) mod cpu;
