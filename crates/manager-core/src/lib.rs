@@ -33,6 +33,7 @@ mod oidc;
 mod outbound;
 mod permits;
 mod plan;
+mod realtime;
 mod recorder;
 mod recovery;
 mod secrets;

@@ -34,6 +34,7 @@ use crate::mail::{Mail, MailServer};
 use crate::oidc::{Oidc, OidcSettings};
 use crate::outbound::{Addresses, Destinations, Outbound};
 use crate::permits::{Gate, Ledger};
+use crate::realtime::Hub;
 use crate::recorder::{Recorder, RecorderCounters, Retention};
 use crate::services::Services;
 use crate::snapshot::Snapshot;
@@ -87,6 +88,7 @@ pub struct OpenDeadLetters {
 pub struct Manager {
     database: Database,
     snapshot: Arc<Snapshot>,
+    hub: Hub,
     auth: Arc<Auth>,
     recorder: Recorder,
     budgets: Budgets,
@@ -125,7 +127,8 @@ impl Manager {
         let files = (&config.files, config.orphans);
         let budgets = Budgets::load(database.clone()).await.map_err(OpenError::Load)?;
         let room = Room::new(database.clone(), budgets.clone());
-        let doors = (watch, keepers.queues.clone(), room);
+        let hub = Hub::start(database.clone());
+        let doors = (watch, keepers.queues.clone(), hub.clone(), room);
         let data = Data::open((scripts, &database), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))
             .map_err(OpenError::Files)?;
         let auth = Arc::new(Auth::new(database.clone()));
@@ -150,6 +153,7 @@ impl Manager {
             vault,
             database,
             snapshot,
+            hub,
             config: Arc::new(config),
         })
     }
@@ -262,6 +266,7 @@ impl Manager {
         let admin = Admin {
             database: self.database.clone(),
             snapshot: Arc::clone(&self.snapshot),
+            hub: self.hub.clone(),
             auth: Arc::clone(&self.auth),
             recorder: self.recorder.clone(),
             denials: Arc::clone(&self.denials),
@@ -303,7 +308,14 @@ impl Manager {
         let (database, snapshot) = (self.database.clone(), Arc::clone(&self.snapshot));
         // Scripts can ask for other scripts from now on.
         self.invoke.set(Arc::clone(&invoke));
-        self.events.start(database, snapshot, invoke, self.recorder(), &self.keepers, slots);
+        self.events.start(
+            database,
+            (snapshot, self.hub.clone()),
+            invoke,
+            self.recorder(),
+            &self.keepers,
+            slots,
+        );
         self.keepers.start(&self.database, &self.snapshot, &self.events.outbox);
     }
 
@@ -331,8 +343,9 @@ impl Manager {
         self.database.is_answering().await
     }
 
-    /// Ends the streams of people who follow logs, which a drain would otherwise wait for.
+    /// Ends the streams of who follows logs and who listens to topics, for which a drain would otherwise wait.
     pub fn end_streams(&self) {
+        self.hub.end_streams();
         self.recorder.end_tails();
     }
 
@@ -342,6 +355,7 @@ impl Manager {
         self.incidents.close().await;
         self.budgets.close().await;
         self.indexer.end();
+        self.hub.close();
         self.data.close().await;
         self.database.close().await;
     }

@@ -1,5 +1,5 @@
-//! The routing table and the triggers in memory. A change of configuration is committed and shown here before its
-//! caller is answered, so that what was deployed is what answers. Other nodes are told of the commit, and read it.
+//! The routing table, the triggers and the topics in memory. A change of configuration is committed and shown here before
+//! its caller is answered, so that what was deployed is what answers. Other nodes are told of the commit, and read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::events::triggers::{Trigger, TriggerTable};
+use crate::realtime::ExternalTopics;
 use crate::store::docs::schemas::Versions;
 use crate::store::{self, Database};
 
@@ -26,6 +27,7 @@ pub(crate) struct Snapshot {
     table: ArcSwap<RoutingTable>,
     triggers: ArcSwap<TriggerTable>,
     schemas: ArcSwap<Versions>,
+    topics: ArcSwap<ExternalTopics>,
     changed: watch::Sender<()>,
     /// One reads at a time, each after the one before, so that an older table never replaces a newer.
     reading: tokio::sync::Mutex<()>,
@@ -41,6 +43,7 @@ impl Snapshot {
             table: ArcSwap::default(),
             triggers: ArcSwap::default(),
             schemas: ArcSwap::default(),
+            topics: ArcSwap::default(),
             changed: watch::Sender::default(),
             reading: tokio::sync::Mutex::default(),
             catch_up: CatchUp::default(),
@@ -80,6 +83,11 @@ impl Snapshot {
     /// Which version of a schema a collection's documents must fit, if they must fit any.
     pub(crate) fn schema_version(&self, app: AppId, collection: &str) -> Option<i64> {
         self.schemas.load().get(&app)?.get(collection).copied()
+    }
+
+    /// The topics to which somebody outside may listen, as of the last commit that is known here.
+    pub(crate) fn topics(&self) -> Arc<ExternalTopics> {
+        self.topics.load_full()
     }
 
     /// Tells of every change that is shown.
@@ -136,9 +144,11 @@ impl Snapshot {
         let table = store::routing::table(&mut tx, &self.base_domain).await?;
         let triggers = store::triggers::table(&mut tx).await?;
         let schemas = store::docs::schemas::versions(&mut tx).await?;
+        let topics = store::topics::external(&mut tx).await?;
         tx.commit().await?;
         self.triggers.store(Arc::new(triggers));
         self.schemas.store(Arc::new(schemas));
+        self.topics.store(Arc::new(topics.into_iter().collect()));
         self.table.store(Arc::new(table));
         self.changed.send_replace(());
         Ok(())

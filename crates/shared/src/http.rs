@@ -76,6 +76,11 @@ pub struct BodyTooSlow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub std::net::IpAddr);
 
+/// Request extension: the app whose host was asked.
+#[cfg(feature = "host")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppHost(pub crate::id::AppId);
+
 /// Request extension: the id by which logs, records and problems name this request.
 #[cfg(feature = "host")]
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,8 @@ pub enum TopicAuth {
     /// A token that a script of the app made for them.
     #[default]
     Token,
+    /// To be logged in as a user of the app.
+    User,
 }
 
 impl TopicAuth {
@@ -22,6 +24,7 @@ impl TopicAuth {
         match self {
             Self::Public => "public",
             Self::Token => "token",
+            Self::User => "user",
         }
     }
 }
@@ -34,14 +37,14 @@ impl fmt::Display for TopicAuth {
 
 /// A word that is none of them.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no way to let somebody listen; there are public and token")]
+#[error("{0:?} is no way to let somebody listen; there are public, token and user")]
 pub struct UnknownTopicAuth(String);
 
 impl FromStr for TopicAuth {
     type Err = UnknownTopicAuth;
 
     fn from_str(text: &str) -> Result<Self, UnknownTopicAuth> {
-        let all = [Self::Public, Self::Token];
+        let all = [Self::Public, Self::Token, Self::User];
         all.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| UnknownTopicAuth(text.to_owned()))
     }
 }

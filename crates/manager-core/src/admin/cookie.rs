@@ -79,7 +79,7 @@ pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
     Err(ApiError::new(Code::Forbidden, detail).with("rule", "same_origin"))
 }
 
-fn named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+pub(super) fn named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -92,7 +92,7 @@ fn named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str
 /// Whether the browser says that a page of another host asks. An app's own subdomain is of the same
 /// site, so its pages' requests have the cookie with them; and a GET runs a script where scripts are
 /// run directly.
-fn is_of_another_page(headers: &HeaderMap) -> bool {
+pub(super) fn is_of_another_page(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     !matches!(site, None | Some(b"same-origin" | b"none"))
 }

@@ -39,6 +39,7 @@ mod invitations;
 mod invoke;
 mod kv;
 mod later;
+mod listen;
 mod made_up;
 mod manifest;
 mod matching;
@@ -106,6 +107,7 @@ use crate::events::webhooks::Webhooks;
 use crate::incidents::Incidents;
 use crate::manager::ManagerConfig;
 use crate::oidc::Oidc;
+use crate::realtime::Hub;
 use crate::recorder::Recorder;
 use crate::snapshot::Snapshot;
 use crate::store::Database;
@@ -115,6 +117,7 @@ use crate::vault::Vault;
 pub(crate) struct Admin {
     pub(crate) database: Database,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) hub: Hub,
     pub(crate) auth: Arc<Auth>,
     pub(crate) recorder: Recorder,
     pub(crate) denials: Arc<Denials>,
@@ -155,6 +158,7 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
         .merge(openapi::router(beside))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .layer(from_fn_with_state(is_tls, problem::render))
+        .merge(listen::router(is_tls))
         .with_state(admin);
     let verbs = Arc::new(Verbs::of(endpoints::table().iter().map(|endpoint| endpoint.path)));
     // Around the router, because within it the address has been looked up already.

@@ -58,7 +58,7 @@ pub(super) async fn create(
     Json(body): Json<ManifestTopic>,
 ) -> Result<(StatusCode, Tagged<Topic>), ApiError> {
     let wanted = checked(body)?;
-    let mut tx = admin.database.begin().await?;
+    let mut tx = admin.database.begin_hastily().await?;
     access::lock(&mut tx, &app).await?;
     if store::topics::count(&mut tx, app.id).await? >= TOPICS_MAX as i64 {
         return Err(ApiError::invalid(format!("an app has at most {TOPICS_MAX} topics")));
@@ -67,7 +67,7 @@ pub(super) async fn create(
     let topic = find(&mut tx, &app, &wanted.name).await?;
     let entry = Entry::new(&principal, "topic.create", &topic.name).on(app.id).after(&topic);
     audit::append(&mut tx, entry).await?;
-    tx.commit().await?;
+    admin.snapshot.publish(tx).await?;
     Ok((StatusCode::CREATED, Tagged(topic)))
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn update(
     preconditions: Preconditions,
     Json(body): Json<TopicPatch>,
 ) -> Result<Tagged<Topic>, ApiError> {
-    let mut tx = admin.database.begin().await?;
+    let mut tx = admin.database.begin_hastily().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, &parse(&name)?).await?;
     preconditions.check(Some(&old))?;
@@ -102,7 +102,7 @@ pub(super) async fn update(
     let topic = find(&mut tx, &app, &old.name).await?;
     let entry = Entry::new(&principal, "topic.update", &topic.name).on(app.id).before(&old).after(&topic);
     audit::append(&mut tx, entry).await?;
-    tx.commit().await?;
+    admin.snapshot.publish(tx).await?;
     Ok(Tagged(topic))
 }
 
@@ -114,14 +114,14 @@ pub(super) async fn delete(
     Path((_, name)): Path<(String, String)>,
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
-    let mut tx = admin.database.begin().await?;
+    let mut tx = admin.database.begin_hastily().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, &parse(&name)?).await?;
     preconditions.check(Some(&old))?;
     store::topics::delete(&mut tx, app.id, &old.name).await?;
     let entry = Entry::new(&principal, "topic.delete", &old.name).on(app.id).before(&old);
     audit::append(&mut tx, entry).await?;
-    tx.commit().await?;
+    admin.snapshot.publish(tx).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

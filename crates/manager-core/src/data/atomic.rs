@@ -37,7 +37,7 @@ impl Data {
         let mut tx = self.begin(access).await?;
         access.begin()?;
         // In one order for everybody, so that no two commits wait for each other.
-        let mut names: Vec<i64> = ops.iter().filter_map(|op| lock_name(access, op)).collect();
+        let mut names: Vec<i64> = ops.iter().filter_map(|op| self.lock_name(access, op)).collect();
         names.sort_unstable();
         names.dedup();
         store::locks::take(&mut tx, &names).await.map_err(|error| failed(&error))?;
@@ -105,6 +105,28 @@ impl Data {
         }
     }
 
+    /// The lock of what an operation is about; none for what is new.
+    fn lock_name(&self, access: &Access<'_>, op: &Op<'_>) -> Option<i64> {
+        let (kind, collection, name) = match *op {
+            Op::KvCheck(key, _) | Op::KvDelete(key) => ("kv", key.collection, key.key),
+            Op::KvSet(set) => ("kv", set.collection, set.key),
+            Op::KvIncr(incr) => ("kv", incr.collection, incr.key),
+            Op::DocsCheck(id, _) | Op::DocsDelete(id) => ("docs", id.collection, id.id),
+            Op::DocsUpdate(update) => ("docs", update.collection, update.id),
+            // The word under which it is taken once.
+            Op::QueueSend(send) => ("queue", send.queue, send.dedup?),
+            // Its messages are numbered one after the other.
+            Op::PubsubPublish(publish) => {
+                let topic = messages::topic_name(publish.topic).ok()?;
+                // A dry run writes none.
+                let is_numbered = access.rehearsal.is_none() && self.is_external(access, &topic);
+                is_numbered.then_some(("topic", publish.topic, ""))?
+            }
+            Op::DocsCreate(_) => return None,
+        };
+        Some(lock_of(access, kind, collection, name))
+    }
+
     async fn kv_op(
         &self,
         conn: &mut PgConnection,
@@ -160,21 +182,6 @@ fn check_version(what: &str, found: Option<i64>, wanted: Option<u64>) -> Result<
         return Ok(Done::Checked);
     }
     Err(CallError::new(CallCode::Conflict, format!("a {what} is of another version")))
-}
-
-/// The lock of what an operation is about; none for what is new.
-fn lock_name(access: &Access<'_>, op: &Op<'_>) -> Option<i64> {
-    let (kind, collection, name) = match *op {
-        Op::KvCheck(key, _) | Op::KvDelete(key) => ("kv", key.collection, key.key),
-        Op::KvSet(set) => ("kv", set.collection, set.key),
-        Op::KvIncr(incr) => ("kv", incr.collection, incr.key),
-        Op::DocsCheck(id, _) | Op::DocsDelete(id) => ("docs", id.collection, id.id),
-        Op::DocsUpdate(update) => ("docs", update.collection, update.id),
-        // The word under which it is taken once.
-        Op::QueueSend(send) => ("queue", send.queue, send.dedup?),
-        Op::DocsCreate(_) | Op::PubsubPublish(_) => return None,
-    };
-    Some(lock_of(access, kind, collection, name))
 }
 
 /// A number that hardly anything else has; who shares it waits a moment for nothing.

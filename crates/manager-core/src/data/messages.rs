@@ -5,13 +5,15 @@ use shared::host_call::pubsub::Publish;
 use shared::host_call::queue::Send;
 use shared::id::DeliveryId;
 use shared::json_scan;
-use shared::limits::MESSAGE_BYTES_MAX;
+use shared::limits::{EPHEMERAL_EXTERNAL_BYTES_MAX, MESSAGE_BYTES_MAX};
 use shared::name::{QueueName, TopicName};
 use sqlx::postgres::PgConnection;
 
 use super::{Access, Data, Told, failed};
 use crate::events::queues::{Message, SendError};
 use crate::events::{EmitError, topics};
+use crate::realtime::Subject;
+use crate::store;
 
 impl Data {
     /// Sends a message to a queue by itself.
@@ -32,7 +34,8 @@ impl Data {
     /// Sends a message to all who listen to a topic, by itself; answers how many there are.
     pub(crate) async fn publish(&self, access: &Access<'_>, publish: &Publish<'_>) -> Result<u32, CallError> {
         let topic = check_publish(publish)?;
-        if self.snapshot.triggers().on_topic(access.app, &topic).next().is_none() {
+        let has_listeners = self.snapshot.triggers().on_topic(access.app, &topic).next().is_some();
+        if !has_listeners && !self.is_external(access, &topic) {
             tracing::debug!(%topic, "nobody listens to a topic");
             return Ok(0);
         }
@@ -77,7 +80,45 @@ impl Data {
         access.take_events(events.len())?;
         let receivers = u32::try_from(events.len()).unwrap_or(u32::MAX);
         told.add(self.watch.emit(conn, events).await?);
+        // A dry run would keep others from publishing until it is over, for what nobody hears.
+        if access.rehearsal.is_none() && self.is_external(access, &message.topic) {
+            access.take_rows(1)?;
+            let kept = store::topic_messages::append(conn, access.app, &message.topic, message.message).await;
+            if kept.map_err(|error| failed(&error))?.is_some() {
+                told.add_published(self.hub.published(Subject { app: access.app, topic: message.topic }));
+            }
+        }
         Ok(receivers)
+    }
+
+    /// Whether somebody outside may listen to a topic.
+    pub(super) fn is_external(&self, access: &Access<'_>, topic: &TopicName) -> bool {
+        self.snapshot.topics().external(access.app, topic).is_some()
+    }
+
+    /// Tells a message to who listens from outside now, and keeps it nowhere.
+    pub(crate) fn pass_on(&self, access: &Access<'_>, message: &topics::Message<'_>) {
+        if access.rehearsal.is_none() && self.is_external(access, &message.topic) {
+            let subject = Subject { app: access.app, topic: message.topic.clone() };
+            self.hub.pass_on(subject, message.message);
+        }
+    }
+
+    /// Refuses a message that is to be kept nowhere and that cannot be told to other nodes.
+    pub(crate) fn check_pass_on(
+        &self,
+        access: &Access<'_>,
+        message: &topics::Message<'_>,
+    ) -> Result<(), CallError> {
+        if message.message.len() <= EPHEMERAL_EXTERNAL_BYTES_MAX || !self.is_external(access, &message.topic)
+        {
+            return Ok(());
+        }
+        let text = format!(
+            "a message that is kept nowhere has {EPHEMERAL_EXTERNAL_BYTES_MAX} bytes of JSON at most on a topic to which \
+             somebody outside may listen; use pubsub::publish for longer ones"
+        );
+        Err(CallError::new(CallCode::TooLarge, text))
     }
 }
 
@@ -97,7 +138,7 @@ pub(crate) fn queue_name(text: &str) -> Result<QueueName, CallError> {
     text.parse().map_err(|error| CallError::invalid(format!("{error}")))
 }
 
-fn topic_name(text: &str) -> Result<TopicName, CallError> {
+pub(super) fn topic_name(text: &str) -> Result<TopicName, CallError> {
     text.parse().map_err(|error| CallError::invalid(format!("{error}")))
 }
 

@@ -14,6 +14,7 @@ mod notes;
 mod read_ahead;
 pub(crate) mod rehearsal;
 mod room;
+mod subscriber_token;
 mod sweep;
 mod told;
 pub(crate) mod uploads;
@@ -38,6 +39,7 @@ use self::sweep::Sweeper;
 pub(crate) use self::told::Told;
 pub(crate) use self::watch::Watch;
 use crate::events::queues::Queues;
+use crate::realtime::Hub;
 use crate::snapshot::Snapshot;
 use crate::store::app_database::{AppConnection, AppDatabase, STATEMENT_TIME_MAX};
 use crate::store::apps::App;
@@ -55,6 +57,7 @@ pub(crate) struct Data {
     vault: Arc<Vault>,
     watch: Watch,
     queues: Queues,
+    hub: Hub,
     snapshot: Arc<Snapshot>,
     schemas: Arc<Schemas>,
     foresight: Arc<Foresight>,
@@ -130,7 +133,7 @@ impl Data {
         (database, platform): (AppDatabase, &Database),
         (storage, plan): (&FileStorage, OrphanSweep),
         vault: Arc<Vault>,
-        (watch, queues, room): (Watch, Queues, Room),
+        (watch, queues, hub, room): (Watch, Queues, Hub, Room),
         snapshot: Arc<Snapshot>,
     ) -> Result<Self, StorageError> {
         let blobs = Blobs::open(storage)?;
@@ -144,6 +147,7 @@ impl Data {
             vault,
             watch,
             queues,
+            hub,
             snapshot,
             schemas: Arc::default(),
             foresight: Arc::default(),

@@ -69,6 +69,7 @@ pub(super) fn check(op: HostOp) -> Result<(), CallError> {
             | HostOp::QueueStats
             | HostOp::PubsubPublish
             | HostOp::PubsubPublishEphemeral
+            | HostOp::PubsubSubscriberToken
             | HostOp::Invoke
             | HostOp::InvokeAsync
             | HostOp::RetryWait
@@ -172,6 +173,11 @@ fn of_answer(call: &HostCall, reply: &Reply) -> Result<Option<Deed>, CallError> 
             let value = Some(json!({ "expires_s": expires_s }));
             let deed = Deed { call: name, target: format!("{collection}/{id}"), value };
             answer::<files::Linked<'_>>(reply)?.url.map(|_| deed)
+        }
+        HostOp::PubsubSubscriberToken => {
+            let pubsub::SubscriberToken { topics, ttl_s } = args(call)?;
+            let value = Some(json!({ "ttl_s": ttl_s }));
+            Some(Deed { call: name, target: topics.join(", "), value })
         }
         HostOp::SecretsSet => {
             let secrets::SetSecret { name: secret, .. } = args(call)?;

@@ -107,6 +107,7 @@ impl Services {
             HostOp::QueueStats => queue::stats(self, call).await,
             HostOp::PubsubPublish => pubsub::publish(self, call).await,
             HostOp::PubsubPublishEphemeral => pubsub::publish_ephemeral(self, call).await,
+            HostOp::PubsubSubscriberToken => pubsub::subscriber_token(self, call).await,
             HostOp::Invoke => invoke::now(self, call).await,
             HostOp::InvokeAsync => invoke::later(self, call).await,
             HostOp::RetryWait => invoke::wait(call).await,

@@ -2,7 +2,7 @@
 
 use shared::allowance::Allowance;
 use shared::call::{CallError, HostCall, Reply};
-use shared::host_call::pubsub::{Publish, Published};
+use shared::host_call::pubsub::{Publish, Published, SubscriberToken, Token};
 
 use super::{Services, args, begin};
 use crate::data::Access;
@@ -21,13 +21,26 @@ pub(super) async fn publish_ephemeral(services: &Services, call: &HostCall) -> R
     let publish: Publish<'_> = args(call)?;
     let message = Message { topic: check_publish(&publish)?, message: publish.message };
     let context = &call.context;
+    let access = Access::of_script(call);
+    services.data.check_pass_on(&access, &message)?;
     let (table, app, cause) = (services.snapshot.triggers(), context.app(), context.effect());
-    context.left.spend(Allowance::Events, table.on_topic(app, &message.topic).count())?;
+    let outside = usize::from(services.snapshot.topics().external(app, &message.topic).is_some());
+    context.left.spend(Allowance::Events, table.on_topic(app, &message.topic).count() + outside)?;
     begin(call)?;
     let receivers = match Rehearsal::of(call) {
-        None => services.ephemeral.publish(&table, app, &message, cause),
+        None => {
+            services.data.pass_on(&access, &message);
+            services.ephemeral.publish(&table, app, &message, cause)
+        }
         // Nobody is told; it is said who would be.
         Some(_) => u32::try_from(topics::ready(&table, app, &message.topic).count()).unwrap_or(u32::MAX),
     };
     Ok(Reply::success(&Published { receivers }))
+}
+
+/// A token by which somebody outside listens.
+pub(super) async fn subscriber_token(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
+    let SubscriberToken { topics, ttl_s } = args(call)?;
+    let token = services.data.subscriber_token(&Access::of_script(call), &topics, ttl_s).await?;
+    Ok(Reply::success(&Token { token: &token }))
 }

@@ -45,6 +45,7 @@ pub(crate) mod scripts;
 pub(crate) mod second_factors;
 pub(crate) mod secrets;
 pub(crate) mod sessions;
+pub(crate) mod topic_messages;
 pub(crate) mod topics;
 pub(crate) mod transfers;
 pub(crate) mod triggers;

@@ -87,6 +87,20 @@ pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<
     page(conn, app, None, i64::MAX).await
 }
 
+/// The topics to which somebody outside may listen, of all apps, and what they need for it.
+pub(crate) async fn external(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, TopicName, TopicAuth)>> {
+    let rows =
+        sqlx::query("select app_id, name, auth_mode from topics where is_external").fetch_all(conn).await?;
+    let read = |row: &PgRow| -> sqlx::Result<_> {
+        Ok((row.try_get("app_id")?, columns::parsed(row, "name")?, columns::parsed(row, "auth_mode")?))
+    };
+    let read_all = rows.iter().map(read).filter_map(|topic| {
+        // A newer release may have written it. Everything else is to go on.
+        topic.inspect_err(|error| tracing::error!(%error, "a topic is passed over")).ok()
+    });
+    Ok(read_all.collect())
+}
+
 pub(crate) async fn count(conn: &mut PgConnection, app: AppId) -> sqlx::Result<i64> {
     sqlx::query_scalar("select count(*) from topics where app_id = $1").bind(app).fetch_one(conn).await
 }

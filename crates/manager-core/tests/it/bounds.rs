@@ -11,7 +11,7 @@ use shared::limits::{
     DOC_BYTES_MAX, DOC_INDEXES_ALL_MAX, DOC_INDEXES_MAX, DOC_SCHEMA_BYTES_MAX, DOC_SCHEMAS_MAX,
     DOCS_LIST_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOADS_MAX, FILES_BYTES_MAX, FILES_LIST_MAX,
     FILES_UPLOADS_MAX, JSON_DEPTH_MAX, KV_LIST_MAX, KV_TTL_MS_MAX, MESSAGE_BYTES_MAX, QUEUE_DELAY_MS_MAX,
-    SECRET_BYTES_MAX, SECRETS_MAX,
+    SECRET_BYTES_MAX, SECRETS_MAX, SUBSCRIBER_TOKEN_S_MAX, SUBSCRIBER_TOKEN_TOPICS_MAX,
 };
 use shared::wire::codec;
 
@@ -215,6 +215,21 @@ async fn files_and_links_at_and_over_their_limits() {
     hold(&script, [case(HostOp::FilesUpdate, &replaced, None)]).await;
     let now: i64 = api.database.scalar("select size from files_usage").await;
     assert_eq!((used, now), (3, FILES_BYTES_MAX - 1), "what was refused is not counted");
+}
+
+#[tokio::test]
+async fn subscriber_tokens_at_and_over_their_limits() {
+    let api = TestApi::start().await;
+    api.post("/apps/default/topics", json!({ "name": "news", "external": true })).await.is(201);
+    let script = Script::of(&api, "default").await;
+    let lasting = |ttl_s| pubsub::SubscriberToken { topics: vec!["news"], ttl_s };
+    let times = [SUBSCRIBER_TOKEN_S_MAX, SUBSCRIBER_TOKEN_S_MAX + 1];
+    hold(&script, pair(HostOp::PubsubSubscriberToken, times, lasting)).await;
+    hold(&script, pair(HostOp::PubsubSubscriberToken, [1, 0], lasting)).await;
+    let of_many = |count| pubsub::SubscriberToken { topics: vec!["news"; count], ttl_s: 60 };
+    let counts = [SUBSCRIBER_TOKEN_TOPICS_MAX, SUBSCRIBER_TOKEN_TOPICS_MAX + 1];
+    hold(&script, pair(HostOp::PubsubSubscriberToken, counts, of_many)).await;
+    hold(&script, pair(HostOp::PubsubSubscriberToken, [1, 0], of_many)).await;
 }
 
 /// Only a worker that was taken over begins contents and never ends them.

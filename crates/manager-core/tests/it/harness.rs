@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::cause::Cause;
 use shared::guest_abi::InvocationType;
-use shared::http::{ClientAddress, RequestId};
+use shared::http::{AppHost, ClientAddress, RequestId};
 use shared::id::{AppId, ExecutionId, ScriptId, UserId};
 use shared::invocation::{ExecutionRecord, ExecutionStatus, ScriptTarget, Usage};
 use shared::limits::ScriptLimits;
@@ -198,6 +198,17 @@ impl TestApi {
         let Self { manager, pool, router, database, .. } = self;
         let (manager, pool, router) = (manager.clone(), pool.clone(), router.clone());
         Self { manager, pool, router, database: database.clone(), token }
+    }
+
+    /// What somebody outside is answered who shows this token to listen to a topic. Who is let in leaves at once.
+    pub(crate) async fn listen(&self, app: AppId, topic: &str, token: &str) -> StatusCode {
+        let mut request = Request::get(format!("/realtime/topics/{topic}"))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::empty())
+            .unwrap();
+        request.extensions_mut().insert(AppHost(app));
+        request.extensions_mut().insert(RequestId("request-1".into()));
+        self.router.clone().oneshot(request).await.unwrap().status()
     }
 
     /// Sends a request and reads nothing of an answer that has no end.

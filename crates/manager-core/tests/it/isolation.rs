@@ -46,7 +46,8 @@ const READS: [HostOp; 17] = [
 ];
 
 /// The calls that fail unless the app has what they name.
-const IMPOSSIBLE: [HostOp; 6] = [
+const IMPOSSIBLE: [HostOp; 7] = [
+    HostOp::PubsubSubscriberToken,
     HostOp::Invoke,
     HostOp::InvokeAsync,
     HostOp::DeadLettersReplay,
@@ -86,6 +87,8 @@ impl Belongings {
         api.deploy(app, SCRIPT, "1").await.is(201);
         let trigger = serde_json::json!({ "kind": "pubsub", "script": SCRIPT, "config": { "topic": "t" } });
         api.post(&format!("/apps/{app}/triggers"), trigger).await.is(201);
+        let topic = serde_json::json!({ "name": "t", "external": true, "auth_mode": "token" });
+        api.post(&format!("/apps/{app}/topics"), topic).await.is(201);
         let dead_letter = Self::give_up(api, app).await;
         let user = app_users::Account::of(script, MARK).await;
         Self { document, file, upload, dead_letter, user }
@@ -176,6 +179,7 @@ impl Belongings {
             HostOp::PubsubPublish | HostOp::PubsubPublishEphemeral => {
                 bytes(&pubsub::Publish { topic: "t", message: "\"theirs\"" })
             }
+            HostOp::PubsubSubscriberToken => bytes(&pubsub::SubscriberToken { topics: vec!["t"], ttl_s: 60 }),
             HostOp::Invoke => bytes(&invoke::Invoke { script: SCRIPT, args: "1" }),
             HostOp::InvokeAsync => {
                 bytes(&invoke::InvokeAsync { script: SCRIPT, args: "1", delay_ms: 0, attempts: 0 })
@@ -302,6 +306,8 @@ async fn attack_24_no_call_reaches_what_another_app_keeps() {
     }
     let published = owner.call_bytes(HostOp::PubsubPublish, belongings.aim(HostOp::PubsubPublish)).await;
     assert_eq!(published.unwrap().read::<pubsub::Published>().receivers, 1);
+    let token = belongings.aim(HostOp::PubsubSubscriberToken);
+    owner.call_bytes(HostOp::PubsubSubscriberToken, token).await.unwrap();
     owner.call_bytes(HostOp::InvokeAsync, belongings.aim(HostOp::InvokeAsync)).await.unwrap();
     // No pool is there yet to run it in.
     let invoked = owner.call_bytes(HostOp::Invoke, belongings.aim(HostOp::Invoke)).await;

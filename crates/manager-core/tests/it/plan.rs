@@ -147,7 +147,7 @@ async fn a_manifest_that_cannot_be_is_refused_whole_with_the_place() {
         ),
         (json!({ "topics": [{ "name": "a b" }] }), "topics[0].name", "use words"),
         (
-            json!({ "topics": [{ "name": "a", "auth_mode": "user" }] }),
+            json!({ "topics": [{ "name": "a", "auth_mode": "everybody" }] }),
             "topics[0].auth_mode",
             "unknown variant",
         ),

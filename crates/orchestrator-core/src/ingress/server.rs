@@ -19,10 +19,11 @@ use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use shared::fault::Code;
 use shared::host::normalized;
-use shared::http::{ClientAddress, RequestId};
+use shared::http::{AppHost, ClientAddress, RequestId};
+use shared::id::AppId;
 use shared::invocation::Work;
 use shared::ports::{Accept, AssetSource, Authenticate};
-use shared::route::{DispatchMode, RateLimit, is_reserved};
+use shared::route::{DispatchMode, RateLimit, is_realtime, is_reserved};
 use shared::trace::{TRACEPARENT, TraceContext};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
@@ -211,6 +212,11 @@ where
         request_id: Arc<str>,
         trace: TraceContext,
     ) -> Response<Either<Full<Bytes>, B>> {
+        if is_realtime(request.uri().path())
+            && let Some(app) = self.plane.app_of(&request)
+        {
+            request.extensions_mut().insert(AppHost(app));
+        }
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(RequestId(request_id.clone()));
         let mut response = match self.platform.clone().oneshot(request).await {
@@ -242,6 +248,14 @@ impl DataPlane {
     /// Whether a normalised host is that of the server itself.
     pub fn is_own_host(&self, name: &str) -> bool {
         self.home.is_host(name)
+    }
+
+    /// The app on whose host a request came.
+    fn app_of<B>(&self, request: &Request<B>) -> Option<AppId> {
+        match self.router.host(&normalized(request::host(request).ok()?))? {
+            Place::App { host, .. } => Some(host.app),
+            Place::Moved(_) => None,
+        }
     }
 
     /// Host → app → route → script, and back.

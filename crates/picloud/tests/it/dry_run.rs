@@ -356,3 +356,17 @@ fn attack_a_link_of_a_dry_run_opens_no_file() {
     ]);
     assert_eq!(deeds(&answer), expected, "{answer}");
 }
+
+#[test]
+fn attack_a_token_of_a_dry_run_lets_nobody_listen() {
+    let server = TestServer::shared();
+    let app = server.app();
+    app.admin("POST", "/topics", &json!({ "name": "news", "external": true })).is(201);
+    let answer = dry_run(&app, "pubsub::subscriber_token([\"news\"], 60)");
+    let expected = json!([["pubsub.subscriber_token", "news", { "ttl_s": 60 }]]);
+    assert_eq!(deeds(&answer), expected, "{answer}");
+    let bearer = format!("Bearer {}", answer["body"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let path = "/realtime/topics/news";
+    app.client().send("GET", &app.host, path, &headers, b"").is_problem("unauthenticated");
+}

@@ -42,6 +42,7 @@ mod operation;
 mod pic;
 mod quarantine;
 mod queues;
+mod realtime;
 mod response;
 mod routes;
 mod sdk;

@@ -141,6 +141,9 @@ host_calls! {
     /// The same, told once. [`pubsub::Publish`] → [`pubsub::Published`].
     PubsubPublishEphemeral = 121, "pubsub.publish_ephemeral";
 
+    /// A token for somebody outside. [`pubsub::SubscriberToken`] → [`pubsub::Token`].
+    PubsubSubscriberToken = 122, "pubsub.subscriber_token";
+
     // invoke and retry: 128 to 135.
     /// Runs another script and waits for it. [`invoke::Invoke`] → [`invoke::Returned`].
     Invoke = 128, "invoke";

@@ -14,3 +14,17 @@ pub struct Publish<'a> {
 pub struct Published {
     pub receivers: u32,
 }
+
+/// Topics to which somebody outside is to be let, for so many seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberToken<'a> {
+    #[serde(borrow)]
+    pub topics: Vec<&'a str>,
+    pub ttl_s: u32,
+}
+
+/// What they show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token<'a> {
+    pub token: &'a str,
+}

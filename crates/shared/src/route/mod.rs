@@ -26,13 +26,21 @@ const PATTERN_BYTES_MAX: usize = 1024;
 /// Most segments of a pattern.
 const SEGMENTS_MAX: usize = 32;
 /// Path prefixes the platform keeps for itself on every host.
-const RESERVED_PREFIXES: [&str; 3] = ["/api", "/admin", "/realtime"];
+const RESERVED_PREFIXES: [&str; 3] = ["/api", "/admin", REALTIME_PREFIX];
 /// Those among them that are for the people who run it: the admin API and the dashboard.
 const PEOPLES_PREFIXES: [&str; 2] = ["/api/v1/admin", "/admin"];
 /// Paths the platform keeps for itself on every host.
 const RESERVED_PATHS: [&str; 5] = ["/healthz", "/readyz", "/version", "/metrics", TLS_ALLOW_PATH];
 /// Where a proxy asks whether it may get a certificate for a host.
 pub const TLS_ALLOW_PATH: &str = "/internal/tls-allow";
+
+/// Below this the platform answers for apps: what is published on their topics.
+const REALTIME_PREFIX: &str = "/realtime";
+
+/// Whether this path is about the topics of the app on whose host it is asked.
+pub fn is_realtime(path: &str) -> bool {
+    is_below(path, REALTIME_PREFIX)
+}
 
 /// Whether the platform itself answers this path, on every host.
 pub fn is_reserved(path: &str) -> bool {

@@ -28,6 +28,7 @@ use super::keepers::Keepers;
 use super::outbox::{Handed, Outbox, Outlet};
 use super::replies::Replies;
 use super::targets::Targets;
+use crate::realtime::Hub;
 use crate::snapshot::Snapshot;
 use crate::store::{self, Database};
 
@@ -123,7 +124,7 @@ impl Dispatching {
     pub(crate) fn start(
         &self,
         database: Database,
-        snapshot: Arc<Snapshot>,
+        (snapshot, hub): (Arc<Snapshot>, Hub),
         invoke: Arc<dyn Invoke>,
         records: Arc<dyn RecordSink>,
         keepers: &Keepers,
@@ -132,7 +133,7 @@ impl Dispatching {
         let Some(outlet) = take(&self.shared.outlet) else { return };
         let (events, inbox) = unbounded_channel();
         let queues = keepers.queues.clone();
-        let owner = owner::start(database.clone(), events.clone(), queues, Arc::clone(&snapshot));
+        let owner = owner::start(database.clone(), events.clone(), queues, (Arc::clone(&snapshot), hub));
         let runner = Arc::new(Runner {
             targets: Targets::new(database.clone(), Arc::clone(&snapshot)),
             snapshot,

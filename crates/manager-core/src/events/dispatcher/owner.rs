@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::core::Event;
 use crate::events::queues::Queues;
 use crate::events::row::SHARDS;
+use crate::realtime::Hub;
 use crate::snapshot::Snapshot;
 use crate::store::outbox::Acquired;
 use crate::store::{self, Database};
@@ -35,11 +36,11 @@ pub(super) fn start(
     database: Database,
     events: UnboundedSender<Event>,
     queues: Queues,
-    snapshot: Arc<Snapshot>,
+    (snapshot, hub): (Arc<Snapshot>, Hub),
 ) -> Ownership {
     let current = Arc::new(Mutex::new(Uuid::nil()));
     let tell = Arc::new(Notify::new());
-    let told = Told { events, queues, snapshot };
+    let told = Told { events, queues, snapshot, hub };
     let own = tokio::spawn(own(database.clone(), told, Arc::clone(&current)));
     let telling = tokio::spawn(tell_others(database, Arc::clone(&tell)));
     Ownership { current, tell, tasks: [own, telling] }
@@ -77,6 +78,7 @@ struct Told {
     events: UnboundedSender<Event>,
     queues: Queues,
     snapshot: Arc<Snapshot>,
+    hub: Hub,
 }
 
 impl Told {
@@ -131,10 +133,16 @@ async fn hold(
     previous: Option<Uuid>,
     owned: &mut Vec<u8>,
 ) -> sqlx::Result<()> {
-    let channels = [store::outbox::CHANNEL, store::queues::CHANNEL, store::changes::CHANNEL];
+    let channels = [
+        store::outbox::CHANNEL,
+        store::queues::CHANNEL,
+        store::changes::CHANNEL,
+        store::topic_messages::CHANNEL,
+    ];
     let mut listener = database.listener(&channels).await?;
     // Nobody listened until now.
     told.snapshot.refresh();
+    told.hub.look_everywhere();
     let mut pause = RETRY_FIRST;
     loop {
         told.acquired(store::outbox::acquire(&mut listener, owner, previous).await?, owned);
@@ -143,6 +151,7 @@ async fn hold(
         match next(&mut listener, (!is_complete).then_some(pause)).await? {
             Heard::Written => drop(told.events.send(Event::Dirty)),
             Heard::Queue(words) => told.queues.heard(&words),
+            Heard::Topic(words) => told.hub.heard(&words),
             Heard::Change(by) => told.snapshot.heard(&by),
             Heard::Nothing => pause = (pause * 2).min(RETRY_LONGEST),
             Heard::End => return Ok(()),
@@ -153,6 +162,7 @@ async fn hold(
 enum Heard {
     Written,
     Queue(String),
+    Topic(String),
     /// Of the configuration, by this node.
     Change(String),
     Nothing,
@@ -171,6 +181,7 @@ async fn next(listener: &mut PgListener, patience: Option<Duration>) -> sqlx::Re
     let words = heard.payload().to_owned();
     Ok(match heard.channel() {
         store::queues::CHANNEL => Heard::Queue(words),
+        store::topic_messages::CHANNEL => Heard::Topic(words),
         store::changes::CHANNEL => Heard::Change(words),
         _ => Heard::Written,
     })

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use shared::host_call::HostOp;
-use shared::host_call::{dead_letters, docs, files, invoke, kv, queue, secrets, users};
+use shared::host_call::{dead_letters, docs, files, invoke, kv, pubsub, queue, secrets, users};
 
 use super::{encoded, print_row};
 use crate::app_users::{Account, PASSWORD};
@@ -34,12 +34,12 @@ async fn pairs(api: &TestApi, app: &str) -> Vec<Pair> {
     put(&format!("secrets/{THEIRS}"), json!({ "value": "theirs" })).await.is(201);
     put(&format!("kv/c/{THEIRS}"), json!({ "value": 1 })).await.is(200);
     api.deploy(app, THEIRS, "1").await.is(201);
+    api.post(&format!("/apps/{app}/topics"), json!({ "name": THEIRS, "external": true })).await.is(201);
     let made = async |path: &str, body| {
         let made = api.post(&format!("/apps/{app}/{path}"), body).await;
         made.is(201)["id"].as_str().unwrap().to_owned()
     };
-    let message = json!({ "message": 1 });
-    api.post(&format!("/apps/{app}/queues/{THEIRS}/messages"), message).await.is(202);
+    api.post(&format!("/apps/{app}/queues/{THEIRS}/messages"), json!({ "message": 1 })).await.is(202);
     let document = made("docs/c", json!({ "data": {} })).await;
     let file = made("files/c?name=f", json!("theirs")).await;
     let letters = [give_up(api).await, give_up(api).await];
@@ -84,6 +84,9 @@ async fn pairs(api: &TestApi, app: &str) -> Vec<Pair> {
         }),
         pair(HostOp::SecretsGet, names, |name| encoded(&secrets::SecretName { name })),
         pair(HostOp::QueueStats, names, |queue| encoded(&queue::Named { queue })),
+        pair(HostOp::PubsubSubscriberToken, names, |topic| {
+            encoded(&pubsub::SubscriberToken { topics: vec![topic], ttl_s: 60 })
+        }),
         pair(HostOp::Invoke, names, |script| encoded(&invoke::Invoke { script, args: "1" })),
         pair(HostOp::UsersReset, names, |login| encoded(&users::Named { login })),
         pair(HostOp::UsersLogin, names, |login| encoded(&users::Login { login, password: PASSWORD })),

@@ -8,6 +8,7 @@ use http::Request;
 use serde_json::{Value, json};
 use shared::host_call::HostOp;
 use shared::host_call::files::{Link, Linked};
+use shared::host_call::pubsub::{self, SubscriberToken};
 use shared::host_call::users::{Found, ResetPassword, Token};
 use shared::ports::Shown;
 
@@ -26,9 +27,10 @@ enum Kind {
     Verification,
     Reset,
     FileLink,
+    Subscriber,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Session,
     Kind::Key,
     Kind::Invitation,
@@ -36,7 +38,11 @@ const KINDS: [Kind; 7] = [
     Kind::Verification,
     Kind::Reset,
     Kind::FileLink,
+    Kind::Subscriber,
 ];
+
+/// What a subscriber's token is for.
+const TOPIC: &str = "news";
 
 impl Kind {
     const fn prefix(self) -> &'static str {
@@ -48,15 +54,21 @@ impl Kind {
             Self::Verification => "picv_",
             Self::Reset => "picr_",
             Self::FileLink => "",
+            Self::Subscriber => "pict_",
         }
+    }
+
+    /// Whether the app's key seals all that there is to know of it, and the database has nothing of it.
+    const fn is_sealed(self) -> bool {
+        matches!(self, Self::FileLink | Self::Subscriber)
     }
 }
 
-/// What links of an app have in common: its id, the form of what is sealed, the number of the key.
-const LINK_HEAD_BYTES: usize = 16 + 1 + 4;
+/// What those of an app have in common: its id, the form of what is sealed, the number of the key.
+const SEALED_HEAD_BYTES: usize = 16 + 1 + 4;
 
 /// One of each for somebody, as they get it; users and files are the app's.
-async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 7] {
+async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 8] {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let script = Script::of(api, app).await;
     let session = api.login("ada", crate::harness::PASSWORD, None).await;
@@ -65,6 +77,7 @@ async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 7] {
     let user = Account::of(&script, name).await;
     let file = api.post(&format!("/apps/{app}/files/c?name=f"), json!("content")).await;
     let link = link(&script, &text(&file.is(201)["id"]), 60).await;
+    let subscriber = subscriber(api, app, 60).await;
     [
         (Kind::Session, text(&session.is(200)["token"])),
         (Kind::Key, text(&key.is(201)["key"])),
@@ -73,7 +86,18 @@ async fn issue(api: &TestApi, app: &str, name: &str) -> [(Kind, String); 7] {
         (Kind::Verification, user.verification),
         (Kind::Reset, user.reset),
         (Kind::FileLink, link),
+        (Kind::Subscriber, subscriber),
     ]
+}
+
+/// A token for a topic of the app.
+async fn subscriber(api: &TestApi, app: &str, ttl_s: u32) -> String {
+    let topic = json!({ "name": TOPIC, "external": true });
+    let registered = api.post(&format!("/apps/{app}/topics"), topic).await;
+    assert!([201, 409].contains(&registered.status.as_u16()), "{registered:?}");
+    let args = SubscriberToken { topics: vec![TOPIC], ttl_s };
+    let answer = Script::of(api, app).await.call(HostOp::PubsubSubscriberToken, &args).await.unwrap();
+    answer.read::<pubsub::Token<'_>>().token.to_owned()
 }
 
 /// What a link to a file ends with, which is all that it is good by.
@@ -113,6 +137,7 @@ async fn opens(api: &TestApi, app: &str, kind: Kind, token: &str) -> bool {
             found(HostOp::UsersResetPassword, super::encoded(&ResetPassword { token, password })).await
         }
         Kind::FileLink => follow(api, token).await.status == 200,
+        Kind::Subscriber => api.listen(api.app_id(app).await, TOPIC, token).await == 200,
     }
 }
 
@@ -196,7 +221,7 @@ async fn attack_28_guessing_and_reading_what_lets_somebody_in() {
             assert!(!dump.contains(secret) && !dump.contains(&hex(bytes)), "{kind:?} is in the database");
         }
         // Nothing in it counts up or tells the time.
-        let at = if *kind == Kind::FileLink { LINK_HEAD_BYTES } else { 0 };
+        let at = if kind.is_sealed() { SEALED_HEAD_BYTES } else { 0 };
         let pairs = one_bytes[at..].iter().zip(&other_bytes[at..]);
         let alike = pairs.filter(|(one, other)| one == other).count();
         let seen = format!("{alike} of {}", one_bytes.len());
@@ -256,7 +281,7 @@ async fn attack_29_tokens_that_are_bent_foreign_or_of_another_kind() {
         }
     }
     for (kind, token) in &foreign {
-        if matches!(kind, Kind::UserSession | Kind::Verification | Kind::Reset) {
+        if matches!(kind, Kind::UserSession | Kind::Verification | Kind::Reset | Kind::Subscriber) {
             assert!(!opens(&api, "default", *kind, token).await, "{kind:?} of another app");
         }
     }
@@ -279,8 +304,8 @@ async fn attack_29_tokens_whose_time_is_over() {
         let expire = format!("update {table} set expires_at = now() - interval '1 second'");
         api.database.execute(&expire).await;
     }
-    // The time of a link is not in the database: the next test is about it.
-    for (kind, token) in tokens.iter().filter(|(kind, _)| *kind != Kind::FileLink) {
+    // The time of what is sealed is not in the database: the next tests are about it.
+    for (kind, token) in tokens.iter().filter(|(kind, _)| !kind.is_sealed()) {
         // Asking for the app needs somebody who is logged in: the owner, again.
         let ada = api.login("ada", crate::harness::PASSWORD, None).await.is(200)["token"].clone();
         let api = api.with_token(ada.as_str().unwrap().to_owned());
@@ -308,4 +333,38 @@ async fn attack_29_a_link_to_a_file_whose_time_is_over() {
     let late = follow(&api, &short).await.status;
     print_row("29", "too old: a link", "404", late.as_str());
     assert_eq!(late, 404, "it does not come back");
+}
+
+/// The same of a token for topics.
+#[tokio::test]
+async fn attack_29_a_subscriber_token_whose_time_is_over() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let (short, long) = (subscriber(&api, "default", 1).await, subscriber(&api, "default", 3_600).await);
+    eventually("the time of the token is over", async || {
+        (api.listen(app, TOPIC, &short).await == 401).then_some(())
+    })
+    .await;
+    assert_eq!(api.listen(app, TOPIC, &long).await, 200);
+    let late = api.listen(app, TOPIC, &short).await;
+    print_row("29", "too old: a subscriber", "401", late.as_str());
+    assert_eq!(late, 401, "it does not come back");
+}
+
+/// Both are sealed by one key, and say in their first bytes the same app.
+#[tokio::test]
+async fn attack_29_a_link_to_a_file_and_a_subscriber_token_in_each_others_place() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    let file = api.post("/apps/default/files/c?name=f", json!("content")).await;
+    let link = link(&script, file.is(201)["id"].as_str().unwrap(), 60).await;
+    let subscriber = subscriber(&api, "default", 60).await;
+    let prefix = Kind::Subscriber.prefix();
+    let as_subscriber = format!("{prefix}{link}");
+    assert!(!opens(&api, "default", Kind::Subscriber, &as_subscriber).await);
+    let as_link = subscriber.strip_prefix(prefix).unwrap();
+    assert!(!opens(&api, "default", Kind::FileLink, as_link).await);
+    print_row("29", "a link for a token", "refused, and the other way around", "refused");
+    assert!(opens(&api, "default", Kind::FileLink, &link).await);
+    assert!(opens(&api, "default", Kind::Subscriber, &subscriber).await);
 }

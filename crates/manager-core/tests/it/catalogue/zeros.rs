@@ -90,6 +90,7 @@ fn of_messages() -> Vec<(HostOp, Vec<u8>)> {
         (HostOp::QueueStats, encoded(&queue::Named { queue: ZERO })),
         (HostOp::PubsubPublish, encoded(&pubsub::Publish { topic: ZERO, message: "1" })),
         (HostOp::PubsubPublishEphemeral, encoded(&pubsub::Publish { topic: ZERO, message: "1" })),
+        (HostOp::PubsubSubscriberToken, encoded(&pubsub::SubscriberToken { topics: vec![ZERO], ttl_s: 60 })),
         (HostOp::Invoke, encoded(&invoke::Invoke { script: ZERO, args: "1" })),
         (HostOp::InvokeAsync, encoded(&later)),
         (HostOp::HttpSend, encoded(&http::Request { method: ZERO, url: "http://127.0.0.1/", ..ask })),

@@ -3,6 +3,7 @@
 
 mod browser;
 mod floods;
+mod listeners;
 mod malformed;
 mod slow;
 mod wire;

@@ -35,7 +35,12 @@ pub(super) fn literal(name: &str, value: &str) -> Vec<u8> {
 
 /// The head of a request to the app `default`.
 pub(super) fn head(method: &str, path: &str) -> Vec<u8> {
-    let parts = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "localhost")];
+    head_to("localhost", method, path)
+}
+
+/// The head of a request to a host.
+pub(super) fn head_to(host: &str, method: &str, path: &str) -> Vec<u8> {
+    let parts = [(":method", method), (":scheme", "http"), (":path", path), (":authority", host)];
     parts.iter().flat_map(|(name, value)| literal(name, value)).collect()
 }
 

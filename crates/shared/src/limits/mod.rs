@@ -2,7 +2,15 @@
 //!
 //! `docs/limits.md` says the same to users.
 
+mod realtime;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::realtime::{
+    EPHEMERAL_EXTERNAL_BYTES_MAX, REALTIME_ADDRESS_LISTENERS_MAX, REALTIME_APP_LISTENERS_MAX,
+    REALTIME_HISTORY_BYTES_MAX, REALTIME_HISTORY_MESSAGES_MAX, REALTIME_LISTENERS_MAX,
+    SUBSCRIBER_TOKEN_S_MAX, SUBSCRIBER_TOKEN_TOPICS_MAX,
+};
 
 /// Fuel an execution may burn unless its script says otherwise: about 1 s of CPU on a small server.
 pub const FUEL_DEFAULT: u64 = 10_000_000_000;
@@ -70,8 +78,7 @@ pub const COMPILE_TIMEOUT_MS: u32 = 10_000;
 /// Memory for compiling a bundle, in MiB.
 pub const COMPILE_MEMORY_MB: u32 = 64;
 
-/// A whole app as one manifest, as JSON with its sources: a hundred scripts of an ordinary size fit
-/// many times over, and one such body is in memory at once.
+/// A whole app as one manifest, as JSON with its sources: a hundred ordinary scripts fit many times, and it is in memory.
 pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
 /// Scripts of a manifest: each is compiled, at about 10 ms.
 pub const MANIFEST_SCRIPTS_MAX: usize = 1_000;

@@ -1,0 +1,140 @@
+//! Tokens by which somebody outside listens to topics for a while: the topics and the time, sealed by the app's key.
+//! Who has the database alone can make none, and who has one cannot make another of it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use shared::call::{CallCode, CallError};
+use shared::id::AppId;
+use shared::limits::{SUBSCRIBER_TOKEN_S_MAX, SUBSCRIBER_TOKEN_TOPICS_MAX};
+use shared::name::TopicName;
+use shared::wire::codec;
+use uuid::Uuid;
+
+use super::messages::topic_name;
+use super::{Access, Data, Told, failed};
+use crate::vault::{Place, SEALED_BYTES_MIN, VaultError};
+
+/// By which people and scanners of secrets know one.
+const PREFIX: &str = "pict_";
+const APP_BYTES: usize = 16;
+/// Longest text of a token: a claim with as many of the longest names as there may be, sealed.
+const TOKEN_BYTES_MAX: usize = 10 << 10;
+/// A token of a dry run: too short to be sealed, and good for nothing.
+const NOTHING: &str = "pict_dry-run";
+
+/// What a token says behind its app's id. The order of the fields is part of every token that is out there.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim<'a> {
+    #[serde(borrow)]
+    topics: Vec<&'a str>,
+    /// Seconds since the Unix epoch.
+    expires_at_s: u64,
+}
+
+/// What a token is good for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    topics: Vec<TopicName>,
+    /// Seconds since the Unix epoch.
+    pub(crate) expires_at_s: u64,
+}
+
+impl Subscription {
+    pub(crate) fn covers(&self, topic: &TopicName) -> bool {
+        self.topics.contains(topic)
+    }
+}
+
+/// Tokens are in no table; the name keeps what is sealed here from opening elsewhere.
+const fn place(app: AppId) -> Place<'static> {
+    Place { app, table: "subscriber tokens", name: "" }
+}
+
+impl Data {
+    /// A token for these topics, good for so many seconds. In a dry run it is good for nothing: a good one would outlive
+    /// the run, and nobody could take it back.
+    pub(crate) async fn subscriber_token(
+        &self,
+        access: &Access<'_>,
+        topics: &[&str],
+        ttl_s: u32,
+    ) -> Result<String, CallError> {
+        if topics.is_empty() || topics.len() > SUBSCRIBER_TOKEN_TOPICS_MAX {
+            let message = format!("a token is for 1 to {SUBSCRIBER_TOKEN_TOPICS_MAX} topics");
+            return Err(CallError::invalid(message));
+        }
+        if !(1..=SUBSCRIBER_TOKEN_S_MAX).contains(&ttl_s) {
+            return Err(CallError::invalid(format!("ttl_s may be 1 to {SUBSCRIBER_TOKEN_S_MAX} seconds")));
+        }
+        for topic in topics {
+            if !self.is_external(access, &topic_name(topic)?) {
+                let message = format!(
+                    "nobody outside may listen to the topic {topic}; register it with external: true, in the app's \
+                     manifest or at /api/v1/admin/apps/{{app}}/topics"
+                );
+                return Err(CallError::new(CallCode::NotFound, message));
+            }
+        }
+        if access.rehearsal.is_some() {
+            return Ok(NOTHING.to_owned());
+        }
+        let claim = Claim { topics: topics.to_vec(), expires_at_s: now_s() + u64::from(ttl_s) };
+        let mut plain = Vec::new();
+        codec::encode_body(&mut plain, &claim);
+        // The app's first key may be made by this, so it is a transaction.
+        let mut tx = self.begin(access).await?;
+        let sealed = self.vault.seal(&mut tx, place(access.app), &plain).await.map_err(vault_failed)?;
+        tx.commit(Told::default()).await?;
+        let mut token = access.app.to_bytes().to_vec();
+        token.extend_from_slice(&sealed);
+        Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(token)))
+    }
+
+    /// What a token is good for on a host of this app; nothing for what is none, or no longer one.
+    pub(crate) async fn subscription(
+        &self,
+        app: AppId,
+        token: &str,
+    ) -> Result<Option<Subscription>, CallError> {
+        let Some(text) = token.strip_prefix(PREFIX).filter(|text| text.len() <= TOKEN_BYTES_MAX) else {
+            return Ok(None);
+        };
+        let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) else { return Ok(None) };
+        let Some((of_app, sealed)) = bytes.split_first_chunk::<APP_BYTES>() else { return Ok(None) };
+        // Nobody has shown yet that the app has made this, so there is no connection to the database for it.
+        let is_of_app = AppId::from_uuid(Uuid::from_bytes(*of_app)) == app && self.snapshot.has_app(app);
+        if !is_of_app || sealed.len() < SEALED_BYTES_MIN {
+            return Ok(None);
+        }
+        let mut conn = self.acquire_for(app).await?;
+        let plain = match self.vault.unseal(&mut conn, place(app), sealed).await {
+            Ok(plain) => plain,
+            Err(VaultError::Unopenable) => return Ok(None),
+            Err(error) => return Err(vault_failed(error)),
+        };
+        conn.answered();
+        let Ok(claim) = codec::decode_body::<Claim<'_>>(&plain) else { return Ok(None) };
+        if now_s() >= claim.expires_at_s {
+            return Ok(None);
+        }
+        let topics = claim.topics.into_iter().filter_map(|topic| topic_name(topic).ok()).collect();
+        Ok(Some(Subscription { topics, expires_at_s: claim.expires_at_s }))
+    }
+}
+
+fn vault_failed(error: VaultError) -> CallError {
+    match error {
+        VaultError::Database(error) => failed(&error),
+        error => {
+            tracing::error!(%error, "a token for topics could not be made or opened");
+            CallError::new(CallCode::Internal, "the platform failed")
+        }
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
