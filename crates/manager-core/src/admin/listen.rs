@@ -30,7 +30,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use super::problem::{ApiError, IsTls, render};
 use super::{Admin, cookie};
 use crate::auth::AppToken;
-use crate::realtime::{Heard, ListenError, Listener, Subject};
+use crate::realtime::{Full, Heard, Listener, Subject, spread};
 use crate::store;
 
 const PATH: &str = "/realtime/topics/{topic}";
@@ -80,20 +80,31 @@ async fn listen(
     let mut changes = admin.snapshot.changes();
     changes.mark_unchanged();
     let mode = admin.snapshot.topics().external(app, &topic).ok_or_else(no_topic)?;
-    let right = Right::of(&admin, app, (&topic, mode), &headers).await?;
     let after = last_event_id(&headers)?;
     let subject = Subject { app, topic: topic.clone() };
     let address = client.map(|Extension(ClientAddress(address))| address);
-    let listener = admin.hub.listen(subject, address, after).await.map_err(|error| match error {
-        ListenError::Full => ApiError::new(Code::Unavailable, error.to_string()).retry_after(FULL_RETRY_S),
-        ListenError::Database(error) => error.into(),
-    })?;
-    let mut heartbeat = interval_at(Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
+    // Before the right: who only guesses takes a place as well, and no more than there are.
+    let entered = admin
+        .hub
+        .enter(subject, address)
+        .map_err(|full: Full| ApiError::new(Code::Unavailable, full.to_string()).retry_after(FULL_RETRY_S))?;
+    let right = Right::of(&admin, app, (&topic, mode), &headers).await?;
+    let listener = admin.hub.open(entered, after).await?;
+    let mut heartbeat = interval_at(Instant::now() + spread(HEARTBEAT_EVERY), HEARTBEAT_EVERY);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (sender, events) = mpsc::channel(1);
-    let stream = Stream { admin, app, topic, mode, right, is_in_doubt: false, listener, changes, heartbeat };
+    let ends = Ends {
+        admin: Arc::clone(&admin),
+        app,
+        topic: topic.clone(),
+        mode,
+        until: right.end(),
+        changes,
+        has_ended: admin.hub.has_ended(),
+    };
+    let telling = Telling { admin, app, topic, right, is_in_doubt: false, listener, heartbeat };
     // By itself, so that it ends when it has to, whether or not anybody reads it.
-    tokio::spawn(stream.run(sender));
+    tokio::spawn(run(ends, telling, sender));
     let events = stream::unfold(events, |mut events| async {
         let event: Event = events.recv().await?;
         Some((Ok::<_, Infallible>(event), events))
@@ -156,11 +167,11 @@ impl Right {
         Ok(store::app_user_sessions::live(&mut conn, app, *stored).await?.is_some())
     }
 
-    /// Until it is over by itself.
-    async fn end(&self) {
+    /// When it is over by itself.
+    const fn end(&self) -> Option<Instant> {
         match self {
-            Self::Token(until) => tokio::time::sleep_until(*until).await,
-            Self::Public | Self::User(_) => std::future::pending().await,
+            Self::Token(until) => Some(*until),
+            Self::Public | Self::User(_) => None,
         }
     }
 }
@@ -200,59 +211,86 @@ fn refused() -> ApiError {
     ApiError::new(Code::Unauthenticated, detail)
 }
 
-/// An open stream.
-struct Stream {
+/// Tells until the end, or until nobody reads. What ends a stream goes before what it would tell.
+async fn run(mut ends: Ends, mut telling: Telling, events: mpsc::Sender<Event>) {
+    tokio::select! {
+        biased;
+        () = ends.come() => {}
+        () = events.closed() => {}
+        () = telling.tell(&events) => {}
+    }
+}
+
+/// What ends a stream.
+struct Ends {
     admin: Arc<Admin>,
     app: AppId,
     topic: TopicName,
     /// What the topic asked for when the stream began.
     mode: TopicAuth,
+    until: Option<Instant>,
+    changes: watch::Receiver<()>,
+    has_ended: watch::Receiver<bool>,
+}
+
+impl Ends {
+    async fn come(&mut self) {
+        while !*self.has_ended.borrow() {
+            let is_over = async {
+                match self.until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = is_over => return,
+                ended = self.has_ended.changed() => if ended.is_err() { return },
+                changed = self.changes.changed() => {
+                    let mode = self.admin.snapshot.topics().external(self.app, &self.topic);
+                    if changed.is_err() || mode != Some(self.mode) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a stream tells.
+struct Telling {
+    admin: Arc<Admin>,
+    app: AppId,
+    topic: TopicName,
     right: Right,
     /// Whether it could not be asked at the last heartbeat.
     is_in_doubt: bool,
     listener: Listener,
-    changes: watch::Receiver<()>,
     heartbeat: Interval,
 }
 
-impl Stream {
-    /// Sends what is to be sent until the end, or until nobody has read for a while.
-    async fn run(mut self, events: mpsc::Sender<Event>) {
-        loop {
-            let event = tokio::select! {
-                event = self.next() => event,
-                () = events.closed() => return,
-            };
-            let Some(event) = event else { return };
+impl Telling {
+    async fn tell(&mut self, events: &mpsc::Sender<Event>) {
+        while let Some(event) = self.next().await {
             if events.send_timeout(event, UNREAD_MAX).await.is_err() {
                 return;
             }
         }
     }
 
-    /// What is sent next; nothing at the end. What ends a stream goes before what it would tell.
+    /// What is sent next; nothing at the end.
     async fn next(&mut self) -> Option<Event> {
-        loop {
-            tokio::select! {
-                biased;
-                changed = self.changes.changed() => {
-                    let mode = self.admin.snapshot.topics().external(self.app, &self.topic);
-                    if changed.is_err() || mode != Some(self.mode) {
-                        return None;
-                    }
+        tokio::select! {
+            biased;
+            _ = self.heartbeat.tick() => {
+                let still = self.right.still_holds(&self.admin, self.app).await;
+                // Who cannot be asked about twice does not listen on either; who is cut off comes again.
+                if still.as_ref().map_or(self.is_in_doubt, |holds| !holds) {
+                    return None;
                 }
-                () = self.right.end() => return None,
-                _ = self.heartbeat.tick() => {
-                    let still = self.right.still_holds(&self.admin, self.app).await;
-                    // Who cannot be asked about twice does not listen on either; who is cut off comes again.
-                    if still.as_ref().map_or(self.is_in_doubt, |holds| !holds) {
-                        return None;
-                    }
-                    self.is_in_doubt = still.is_err();
-                    return Some(Event::default().comment(""));
-                }
-                heard = self.listener.next() => return heard.map(|heard| event(&self.topic, &heard)),
+                self.is_in_doubt = still.is_err();
+                Some(Event::default().comment(""))
             }
+            heard = self.listener.next() => heard.map(|heard| event(&self.topic, &heard)),
         }
     }
 }

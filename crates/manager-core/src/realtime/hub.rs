@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
+use shared::id::AppId;
+use shared::name::TopicName;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
@@ -14,12 +16,12 @@ use super::listener::Listener;
 use super::neighbours::{Neighbours, Word};
 use super::places::Places;
 use super::reads::{Reading, Reads};
-use super::{Passing, Subject};
+use super::{Passing, Subject, spread};
 use crate::store::topic_messages::TopicMessage;
 use crate::store::{self, Database};
 
-/// Messages that a listener may be behind in memory. They are shared by all who listen.
-const BEHIND_MAX: usize = 32;
+/// Messages that a listener may be behind in memory: more than one commit can bring. They are shared by all who listen.
+const BEHIND_MAX: usize = 128;
 /// A message that is handed to all who listen; one who does not read keeps so many of them in memory. What is longer, each reads
 /// from the history.
 const HANDED_BYTES_MAX: usize = 4 << 10;
@@ -79,13 +81,16 @@ pub(super) enum News {
     Anew,
 }
 
-/// Why somebody cannot listen now.
+/// There is no place for one more who listens.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ListenError {
-    #[error("as many listen already as can; try again soon")]
-    Full,
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+#[error("as many listen already as can; try again soon")]
+pub(crate) struct Full;
+
+/// One who has a place, and hears already.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    seat: Seat,
+    news: broadcast::Receiver<News>,
 }
 
 /// A message that was written in a transaction which is not committed yet.
@@ -115,18 +120,31 @@ impl Hub {
         }))
     }
 
-    /// Takes a place among those who listen. `after` is the id behind which messages are wanted; without one, those that are
-    /// published from now on.
-    pub(crate) async fn listen(
-        &self,
-        subject: Subject,
-        address: Option<IpAddr>,
-        after: Option<i64>,
-    ) -> Result<Listener, ListenError> {
-        // First of all, so that nothing is missed between looking for the newest and hearing the next.
-        let (seat, news) = self.enter(&subject, address).ok_or(ListenError::Full)?;
-        let (reads, has_ended) = (self.0.reads.clone(), self.0.has_ended.subscribe());
-        Ok(Listener::open(reads, (subject, after), (news, has_ended), seat).await?)
+    /// Takes a place among those who listen. First of all, so that nothing is missed between looking for the newest message and
+    /// hearing the next.
+    pub(crate) fn enter(&self, subject: Subject, address: Option<IpAddr>) -> Result<Entered, Full> {
+        let mut rooms = self.rooms();
+        if !rooms.places.take(subject.app, address) {
+            return Err(Full);
+        }
+        let begin = || Room::open(self.0.reads.clone(), subject.clone());
+        let room = rooms.by_subject.entry(subject.clone()).or_insert_with(begin);
+        room.listeners += 1;
+        let news = room.news.subscribe();
+        Ok(Entered { seat: Seat { hub: self.clone(), subject, address }, news })
+    }
+
+    /// Begins to listen. `after` is the id behind which messages are wanted; without one, those that are published from
+    /// now on.
+    pub(crate) async fn open(&self, entered: Entered, after: Option<i64>) -> sqlx::Result<Listener> {
+        let Entered { seat, news } = entered;
+        let subject = seat.subject.clone();
+        Listener::open(self.0.reads.clone(), (subject, after), (news, self.has_ended()), seat).await
+    }
+
+    /// Turns true when all streams are to end.
+    pub(crate) fn has_ended(&self) -> watch::Receiver<bool> {
+        self.0.has_ended.subscribe()
     }
 
     /// A connection to ask for somebody who listens.
@@ -185,18 +203,6 @@ impl Hub {
         }
     }
 
-    fn enter(&self, subject: &Subject, address: Option<IpAddr>) -> Option<(Seat, broadcast::Receiver<News>)> {
-        let mut rooms = self.rooms();
-        if !rooms.places.take(subject.app, address) {
-            return None;
-        }
-        let begin = || Room::open(self.0.reads.clone(), subject.clone());
-        let room = rooms.by_subject.entry(subject.clone()).or_insert_with(begin);
-        room.listeners += 1;
-        let news = room.news.subscribe();
-        Some((Seat { hub: self.clone(), subject: subject.clone(), address }, news))
-    }
-
     fn leave(&self, subject: &Subject, address: Option<IpAddr>) {
         let mut rooms = self.rooms();
         let Some(room) = rooms.by_subject.get_mut(subject) else { return };
@@ -244,7 +250,7 @@ async fn read(reads: Reads, subject: Subject, news: broadcast::Sender<News>, loo
         match read_new(&reads, &subject, &news, &mut last).await {
             Ok(()) => tokio::select! {
                 () = look.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(spread(LOOK_EVERY)) => {}
             },
             Err(sqlx::Error::PoolClosed) => return,
             Err(error) => {
@@ -262,18 +268,21 @@ async fn read_new(
     news: &broadcast::Sender<News>,
     last: &mut Option<i64>,
 ) -> sqlx::Result<()> {
-    let mut conn = reads.acquire().await?;
     // Sending fails only when nobody listens.
     let tell = |what| _ = news.send(what);
     let Some(mut after) = *last else {
-        let newest = store::topic_messages::newest(&mut conn, *app, topic).await?.unwrap_or_default();
+        let newest = newest(reads, *app, topic).await?;
         tell(News::Newest(newest));
         *last = Some(newest);
         return Ok(());
     };
     let begun = after;
     loop {
-        let found = store::topic_messages::after(&mut conn, *app, topic, after).await?;
+        // A connection for each batch: others go first.
+        let found = {
+            let mut conn = reads.acquire().await?;
+            store::topic_messages::after(&mut conn, *app, topic, after).await?
+        };
         if found.is_empty() {
             break;
         }
@@ -285,13 +294,18 @@ async fn read_new(
         *last = Some(after);
     }
     if after == begun {
-        let newest = store::topic_messages::newest(&mut conn, *app, topic).await?.unwrap_or_default();
+        let newest = newest(reads, *app, topic).await?;
         if newest < after {
             tell(News::Anew);
             *last = Some(newest);
         }
     }
     Ok(())
+}
+
+async fn newest(reads: &Reads, app: AppId, topic: &TopicName) -> sqlx::Result<i64> {
+    let mut conn = reads.acquire().await?;
+    Ok(store::topic_messages::newest(&mut conn, app, topic).await?.unwrap_or_default())
 }
 
 /// Removes old messages from time to time.

@@ -69,11 +69,14 @@ impl Listener {
                 return Some(heard);
             }
             if self.is_behind {
-                if let Err(error) = self.read_history().await {
-                    tracing::debug!(%error, "a listener cannot be told what it missed; it may come again");
-                    return None;
+                match self.read_history().await {
+                    // Many are behind. Its turn will come.
+                    Ok(()) | Err(sqlx::Error::PoolTimedOut) => continue,
+                    Err(error) => {
+                        tracing::debug!(%error, "a listener cannot be told what it missed; it may come again");
+                        return None;
+                    }
                 }
-                continue;
             }
             let news = tokio::select! {
                 _ = self.has_ended.changed() => continue,

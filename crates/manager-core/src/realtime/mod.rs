@@ -12,14 +12,22 @@ mod places;
 mod reads;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shared::id::AppId;
 use shared::name::TopicName;
 use shared::topic::TopicAuth;
+use uuid::Uuid;
 
-pub(crate) use self::hub::{Hub, ListenError, Published};
+pub(crate) use self::hub::{Full, Hub, Published};
 pub(crate) use self::listener::{Heard, Listener};
+
+/// Half of a time to all of it: what begins together is not to go on together.
+pub(crate) fn spread(every: Duration) -> Duration {
+    let [chance, ..] = *Uuid::new_v4().as_bytes();
+    every.mul_f32(0.5 + f32::from(chance) / 510.0)
+}
 
 /// A topic of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
