@@ -25,7 +25,6 @@ pub(crate) struct TopicMessage {
 /// Adds a message to a topic's history and removes what is over its limits; nothing when nobody outside may listen.
 /// The topic's row is locked until the transaction ends, so that messages are committed in the order of their ids.
 ///
-/// Nothing is older than its limits for long, so nothing older is looked for: the index may be full of what was removed.
 /// Of the oldest messages 64 are looked at, and all of them when a long one may take the room of many short ones.
 pub(crate) async fn append(
     conn: &mut PgConnection,
@@ -40,17 +39,16 @@ pub(crate) async fn append(
              where app_id = $1 and name = $2 and is_external
              returning last_message_id as id, message_bytes as bytes
          ), oldest as (
-             select m.id, m.bytes_until - octet_length(m.message) as bytes_before
-             from topic_messages m, next
-             where m.app_id = $1 and m.topic = $2 and m.id >= next.id - $4
-             order by m.id
+             select id, bytes_until - octet_length(message) as bytes_before
+             from topic_messages
+             where app_id = $1 and topic = $2
+             order by id
              limit case when octet_length($3) > 4096 then 1000 else 64 end
          ), removed as (
              delete from topic_messages m
              using next
              where m.app_id = $1
                and m.topic = $2
-               and m.id >= next.id - $4
                and m.id <= greatest(
                    next.id - $4,
                    (select coalesce(max(oldest.id), 0) from oldest where oldest.bytes_before < next.bytes - $5))
