@@ -270,10 +270,17 @@ struct Telling {
 
 impl Telling {
     async fn tell(&mut self, events: &mpsc::Sender<Event>) {
-        while let Some(event) = self.next().await {
+        // An id alone is no event, and what somebody who hears nothing until the stream ends comes again with.
+        let begin = self.listener.behind().map(|id| Event::default().id(id.to_string()));
+        let mut next = match begin {
+            None => self.next().await,
+            begin => begin,
+        };
+        while let Some(event) = next {
             if events.send_timeout(event, UNREAD_MAX).await.is_err() {
                 return;
             }
+            next = self.next().await;
         }
     }
 

@@ -59,6 +59,11 @@ impl Listener {
         Ok(Self { reads, subject, news, has_ended, told, is_behind, ready, _seat: seat })
     }
 
+    /// The id behind which they hear what comes next; nothing while they are to be told of a gap, which has one itself.
+    pub(crate) fn behind(&self) -> Option<i64> {
+        self.ready.is_empty().then_some(self.told)
+    }
+
     /// What comes next; nothing when the stream is to end. May be dropped and asked again.
     pub(crate) async fn next(&mut self) -> Option<Heard> {
         loop {

@@ -483,6 +483,17 @@ fn a_stream_ends_when_the_time_of_its_token_is_over() {
     });
     assert_eq!(listener.next(), None);
     refused(&app, &[(name, &value)]).is(401);
+
+    // Nothing was heard until then, and nothing is missed by who comes again.
+    assert_eq!(listener.last_id, Some(0));
+    publish(&app, &json!("meanwhile"));
+    let [(name, value)] = bearer(&token(&app, &[TOPIC], 60));
+    let mut again = Listener::to(&app, TOPIC, &[(name, &value), ("last-event-id", "0")]);
+    hears(&mut again, 1, &json!("meanwhile"));
+    // Who comes without a number is told where they begin.
+    let mut anew = Listener::to(&app, TOPIC, &[(name, &value)]);
+    publish(&app, &json!("and on"));
+    hears(&mut anew, 2, &json!("and on"));
 }
 
 /// It takes up to 15 s: who is logged in is asked for again at each heartbeat.

@@ -25,6 +25,8 @@ pub(crate) struct Event {
 pub(crate) struct Listener {
     head: String,
     body: BufReader<Chunks>,
+    /// What a browser comes again with: the last id, of an event or alone.
+    pub(crate) last_id: Option<u64>,
 }
 
 impl Listener {
@@ -50,7 +52,7 @@ impl Listener {
             return Err(head);
         }
         let body = BufReader::new(Chunks { stream, left: 0, is_over: false });
-        let listener = Self { head, body };
+        let listener = Self { head, body, last_id: None };
         assert_eq!(listener.header("content-type"), "text/event-stream", "{}", listener.head);
         assert_eq!(listener.header("transfer-encoding"), "chunked", "{}", listener.head);
         Ok(listener)
@@ -78,13 +80,18 @@ impl Iterator for Listener {
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
                 "event" => value.clone_into(&mut name),
-                "id" => id = Some(value.parse().unwrap()),
+                "id" => {
+                    id = Some(value.parse().unwrap());
+                    self.last_id = id;
+                }
                 "data" => {
                     let json: Value = serde_json::from_str(value).unwrap();
                     assert!(data.replace(json).is_none(), "an event has two lines of data");
                 }
                 // An empty line ends an event, if there is one. What begins with a colon is a comment.
                 _ if line.is_empty() && data.is_some() => return data.map(|data| Event { name, id, data }),
+                // What is no event for want of data leaves nothing to the next.
+                _ if line.is_empty() => (name, id) = ("message".to_owned(), None),
                 _ => assert!(field.is_empty(), "{line:?} is no line of an event"),
             }
         }
