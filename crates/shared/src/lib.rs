@@ -17,6 +17,8 @@ pub mod capabilities;
 pub mod cause;
 #[cfg(feature = "host")]
 pub mod confidential;
+#[cfg(feature = "host")]
+pub mod credential;
 pub mod fault;
 pub mod guest_abi;
 #[cfg(feature = "host")]

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::request::Parts;
+use shared::credential::cookies;
 use shared::fault::Code;
 use shared::http::{LOGIN_COOKIE, SESSION_COOKIE};
 
@@ -51,7 +52,7 @@ fn login_value(value: &str, seconds: u32) -> HeaderValue {
 
 /// What this browser began a login with, if it did.
 pub(super) fn login(headers: &HeaderMap) -> Option<Flow> {
-    let json = URL_SAFE_NO_PAD.decode(named(headers, LOGIN_COOKIE).next()?).ok()?;
+    let json = URL_SAFE_NO_PAD.decode(cookies(headers, LOGIN_COOKIE).next()?).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
@@ -64,7 +65,7 @@ fn header_value(token: &str, seconds: i64) -> HeaderValue {
 
 /// The token in the request's cookie, when the request may use it.
 pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
-    let mut all = named(&parts.headers, SESSION_COOKIE);
+    let mut all = cookies(&parts.headers, SESSION_COOKIE);
     let Some(token) = all.next() else { return Ok(None) };
     if all.next().is_some() {
         // A browser has one of this name. Which of two is the person's is not for the server to guess.
@@ -77,16 +78,6 @@ pub(super) fn session(parts: &Parts) -> Result<Option<&str>, ApiError> {
     let detail =
         "a request by cookie must come from a page of this server; programs use Authorization: Bearer";
     Err(ApiError::new(Code::Forbidden, detail).with("rule", "same_origin"))
-}
-
-pub(super) fn named<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter_map(move |(key, value)| (key == name).then_some(value))
 }
 
 /// Whether the browser says that a page of another host asks. An app's own subdomain is of the same
@@ -110,6 +101,7 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
     use proptest::prelude::*;
 
     use super::*;

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use http::request::Parts;
+use shared::credential;
 use shared::fault::Code;
 use shared::http::{ClientAddress, RequestId};
 
@@ -118,18 +119,12 @@ pub(super) async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Principal
 /// passed over for a cookie: what was shown is what counts. So are two, of which a proxy might have
 /// looked at the other.
 fn bearer(parts: &Parts) -> Result<Option<&str>, ApiError> {
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let token = value
-        .to_str()
-        .ok()
-        .filter(|_| values.next().is_none())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
+    if !parts.headers.contains_key(header::AUTHORIZATION) {
+        return Ok(None);
+    }
     let wrong =
         || ApiError::new(Code::Unauthenticated, "the header Authorization is not, once: Bearer and a token");
-    token.ok_or_else(wrong).map(Some)
+    credential::bearer(&parts.headers).ok_or_else(wrong).map(Some)
 }
 
 /// Where a request came from, for the audit log.

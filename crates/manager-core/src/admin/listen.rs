@@ -19,6 +19,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use shared::credential::{bearer, cookies};
 use shared::fault::Code;
 use shared::http::{AppHost, ClientAddress, USER_COOKIE};
 use shared::id::AppId;
@@ -182,20 +183,13 @@ fn left(expires_at_s: u64) -> Duration {
     until.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
-    // Which of two would count is not for this side to guess.
-    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
-}
-
 /// The cookie of a user's session, unless another host's page asks: it could not read what is sent, and would
 /// take places.
 fn cookie_of_own_page(headers: &HeaderMap) -> Option<&str> {
     if cookie::is_of_another_page(headers) {
         return None;
     }
-    let mut values = cookie::named(headers, USER_COOKIE);
+    let mut values = cookies(headers, USER_COOKIE);
     let token = values.next()?;
     values.next().is_none().then_some(token)
 }

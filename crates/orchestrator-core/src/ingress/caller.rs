@@ -1,9 +1,10 @@
 //! Who calls a route that asks for a credential.
 
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue, ORIGIN};
+use http::header::{HOST, HeaderValue, ORIGIN};
 use http::request::Parts;
 use shared::caller::Caller;
+use shared::credential::{bearer, cookies};
 use shared::fault::Code;
 use shared::http::USER_COOKIE;
 use shared::id::AppId;
@@ -53,7 +54,7 @@ fn session<'a>(cors: Option<&Cors>, parts: &'a Parts) -> Result<&'a str, Failure
         return Ok(token);
     }
     let unauthenticated = |detail: &str| Failure::new(Code::Unauthenticated, detail);
-    let mut cookies = user_cookies(&parts.headers);
+    let mut cookies = cookies(&parts.headers, USER_COOKIE);
     let token = match (cookies.next(), cookies.next()) {
         (Some(token), None) => token,
         (None, _) => {
@@ -94,23 +95,6 @@ fn may_change_by_cookie(cors: Option<&Cors>, headers: &HeaderMap) -> bool {
         .is_some_and(|(_, of_page)| host.is_some_and(|host| host.eq_ignore_ascii_case(of_page)))
 }
 
-fn user_cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter_map(|(name, value)| (name == USER_COOKIE).then_some(value))
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
-    // Which of two would count is not for this side to guess.
-    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,28 +102,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn any_authorization_headers_are_one_token_or_none(values: Vec<Vec<u8>>) {
-            let mut headers = HeaderMap::new();
-            for value in values.iter().filter_map(|value| HeaderValue::from_bytes(value).ok()) {
-                headers.append(AUTHORIZATION, value);
-            }
-            if let Some(token) = bearer(&headers) {
-                prop_assert_eq!(headers.len(), 1);
-                prop_assert_eq!(token.trim(), token);
-            }
-        }
-
-        #[test]
-        fn a_token_is_read_whatever_the_case_of_its_scheme(
-            scheme in "[Bb][Ee][Aa][Rr][Ee][Rr]",
-            token in "[!-~]{1,80}",
-        ) {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, format!("{scheme} {token}").parse().unwrap());
-            prop_assert_eq!(bearer(&headers), Some(token.as_str()));
-        }
-
         #[test]
         fn no_origin_but_its_own_changes_anything_by_a_users_cookie(origin in "[ -~]{0,40}", site in "[ -~]{0,20}") {
             prop_assume!(site != "same-origin" && !origin.ends_with("://shop.example.org"));
@@ -157,21 +119,6 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn only_one_bearer_token_is_a_credential() {
-        let token = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(AUTHORIZATION, value.parse().unwrap());
-            }
-            bearer(&headers).map(ToOwned::to_owned)
-        };
-        assert_eq!(token(&["bearer  pic_1 "]).as_deref(), Some("pic_1"));
-        for none in [&[][..], &["Basic eDp5"], &["pic_1"], &["Bearer pic_1", "Bearer pic_2"]] {
-            assert_eq!(token(none), None, "{none:?}");
-        }
     }
 
     #[test]
