@@ -14,6 +14,7 @@ mod notes;
 mod read_ahead;
 pub(crate) mod rehearsal;
 mod room;
+mod sealed_claim;
 mod subscriber_token;
 mod sweep;
 mod told;

@@ -1,25 +1,21 @@
 //! Tokens by which somebody outside listens to topics for a while: the topics and the time, sealed by the app's key.
 //! Who has the database alone can make none, and who has one cannot make another of it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use shared::call::{CallCode, CallError};
 use shared::id::AppId;
 use shared::limits::{SUBSCRIBER_TOKEN_S_MAX, SUBSCRIBER_TOKEN_TOPICS_MAX};
 use shared::name::TopicName;
 use shared::wire::codec;
-use uuid::Uuid;
 
 use super::messages::topic_name;
-use super::{Access, Data, Told, failed};
-use crate::vault::{Place, SEALED_BYTES_MIN, VaultError};
+use super::sealed_claim::now_s;
+use super::{Access, Data};
 
+/// What keeps tokens from opening elsewhere, and the other way round.
+const OF: &str = "subscriber tokens";
 /// By which people and scanners of secrets know one.
 const PREFIX: &str = "pict_";
-const APP_BYTES: usize = 16;
 /// Longest text of a token: a claim with as many of the longest names as there may be, sealed.
 const TOKEN_BYTES_MAX: usize = 10 << 10;
 /// A token of a dry run: too short to be sealed, and good for nothing.
@@ -46,11 +42,6 @@ impl Subscription {
     pub(crate) fn covers(&self, topic: &TopicName) -> bool {
         self.topics.contains(topic)
     }
-}
-
-/// Tokens are in no table; the name keeps what is sealed here from opening elsewhere.
-const fn place(app: AppId) -> Place<'static> {
-    Place { app, table: "subscriber tokens", name: "" }
 }
 
 impl Data {
@@ -82,15 +73,7 @@ impl Data {
             return Ok(NOTHING.to_owned());
         }
         let claim = Claim { topics: topics.to_vec(), expires_at_s: now_s() + u64::from(ttl_s) };
-        let mut plain = Vec::new();
-        codec::encode_body(&mut plain, &claim);
-        // The app's first key may be made by this, so it is a transaction.
-        let mut tx = self.begin(access).await?;
-        let sealed = self.vault.seal(&mut tx, place(access.app), &plain).await.map_err(vault_failed)?;
-        tx.commit(Told::default()).await?;
-        let mut token = access.app.to_bytes().to_vec();
-        token.extend_from_slice(&sealed);
-        Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(token)))
+        Ok(format!("{PREFIX}{}", self.seal_claim(access, OF, &claim).await?))
     }
 
     /// What a token is good for on a host of this app; nothing for what is none, or no longer one.
@@ -99,22 +82,10 @@ impl Data {
         app: AppId,
         token: &str,
     ) -> Result<Option<Subscription>, CallError> {
-        let Some(text) = token.strip_prefix(PREFIX).filter(|text| text.len() <= TOKEN_BYTES_MAX) else {
-            return Ok(None);
-        };
-        let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) else { return Ok(None) };
-        let Some((of_app, sealed)) = bytes.split_first_chunk::<APP_BYTES>() else { return Ok(None) };
-        // Nobody has shown yet that the app has made this, so there is no connection to the database for it.
-        let is_of_app = AppId::from_uuid(Uuid::from_bytes(*of_app)) == app && self.snapshot.has_app(app);
-        if !is_of_app || sealed.len() < SEALED_BYTES_MIN {
-            return Ok(None);
-        }
+        let shown = token.strip_prefix(PREFIX).and_then(|text| self.shown(text, TOKEN_BYTES_MAX));
+        let Some(shown) = shown.filter(|shown| shown.app == app) else { return Ok(None) };
         let mut conn = self.acquire_for(app).await?;
-        let plain = match self.vault.unseal(&mut conn, place(app), sealed).await {
-            Ok(plain) => plain,
-            Err(VaultError::Unopenable) => return Ok(None),
-            Err(error) => return Err(vault_failed(error)),
-        };
+        let Some(plain) = self.open_claim(&mut conn, &shown, OF).await? else { return Ok(None) };
         conn.answered();
         let Ok(claim) = codec::decode_body::<Claim<'_>>(&plain) else { return Ok(None) };
         if now_s() >= claim.expires_at_s {
@@ -123,18 +94,4 @@ impl Data {
         let topics = claim.topics.into_iter().filter_map(|topic| topic_name(topic).ok()).collect();
         Ok(Some(Subscription { topics, expires_at_s: claim.expires_at_s }))
     }
-}
-
-fn vault_failed(error: VaultError) -> CallError {
-    match error {
-        VaultError::Database(error) => failed(&error),
-        error => {
-            tracing::error!(%error, "a token for topics could not be made or opened");
-            CallError::new(CallCode::Internal, "the platform failed")
-        }
-    }
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
