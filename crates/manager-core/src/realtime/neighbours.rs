@@ -135,7 +135,7 @@ async fn send(database: Database, node: Uuid, outbox: Arc<Outbox>) {
         }
         let told = async {
             let mut conn = database.acquire().await?;
-            store::topic_messages::notify(&mut conn, &words).await
+            store::channels::tell(&mut conn, store::topic_messages::CHANNEL, &words).await
         };
         if let Err(error) = told.await {
             // They look by themselves after a while.

@@ -16,6 +16,7 @@ pub(crate) mod audit;
 pub(crate) mod budgets;
 pub(crate) mod bundles;
 pub(crate) mod changes;
+pub(crate) mod channels;
 mod columns;
 pub(crate) mod cron;
 pub(crate) mod dead_letters;

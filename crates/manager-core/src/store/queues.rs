@@ -297,16 +297,6 @@ pub(crate) async fn unattempted(
     .await
 }
 
-/// Sends words to whoever listens on the channel.
-pub(crate) async fn notify(conn: &mut PgConnection, words: &[String]) -> sqlx::Result<()> {
-    sqlx::query("select pg_notify($1, word) from unnest($2::text[]) as w (word)")
-        .bind(CHANNEL)
-        .bind(words)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
 /// Messages of a queue in the order in which they will be handled, those after `after`.
 pub(crate) async fn peek(
     conn: &mut PgConnection,

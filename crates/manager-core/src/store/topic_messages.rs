@@ -130,13 +130,3 @@ pub(crate) async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<
     .await?;
     Ok(removed.rows_affected())
 }
-
-/// Sends words to whoever listens on the channel.
-pub(crate) async fn notify(conn: &mut PgConnection, words: &[String]) -> sqlx::Result<()> {
-    sqlx::query("select pg_notify($1, word) from unnest($2::text[]) as w (word)")
-        .bind(CHANNEL)
-        .bind(words)
-        .execute(conn)
-        .await?;
-    Ok(())
-}

@@ -197,7 +197,7 @@ impl Feeder {
             .collect();
         let told = async {
             let mut conn = self.database.acquire().await?;
-            store::queues::notify(&mut conn, &words).await
+            store::channels::tell(&mut conn, store::queues::CHANNEL, &words).await
         };
         if let Err(error) = told.await {
             tracing::warn!(%error, "other nodes could not be told of messages");
