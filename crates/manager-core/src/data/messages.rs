@@ -96,29 +96,31 @@ impl Data {
         self.snapshot.topics().external(access.app, topic).is_some()
     }
 
-    /// Tells a message to who listens from outside now, and keeps it nowhere.
-    pub(crate) fn pass_on(&self, access: &Access<'_>, message: &topics::Message<'_>) {
-        if access.rehearsal.is_none() && self.is_external(access, &message.topic) {
-            let subject = Subject { app: access.app, topic: message.topic.clone() };
-            self.hub.pass_on(subject, message.message);
-        }
-    }
-
-    /// Refuses a message that is to be kept nowhere and that cannot be told to other nodes.
-    pub(crate) fn check_pass_on(
+    /// The topic of a message that is to be kept nowhere, if somebody outside may listen to it. What cannot be told to other
+    /// nodes is refused.
+    pub(crate) fn outside(
         &self,
         access: &Access<'_>,
         message: &topics::Message<'_>,
-    ) -> Result<(), CallError> {
-        if message.message.len() <= EPHEMERAL_EXTERNAL_BYTES_MAX || !self.is_external(access, &message.topic)
-        {
-            return Ok(());
+    ) -> Result<Option<Subject>, CallError> {
+        if !self.is_external(access, &message.topic) {
+            return Ok(None);
         }
-        let text = format!(
-            "a message that is kept nowhere has {EPHEMERAL_EXTERNAL_BYTES_MAX} bytes of JSON at most on a topic to which \
-             somebody outside may listen; use pubsub::publish for longer ones"
-        );
-        Err(CallError::new(CallCode::TooLarge, text))
+        if message.message.len() > EPHEMERAL_EXTERNAL_BYTES_MAX {
+            let text = format!(
+                "a message that is kept nowhere has {EPHEMERAL_EXTERNAL_BYTES_MAX} bytes of JSON at most on a topic to \
+                 which somebody outside may listen; use pubsub::publish for longer ones"
+            );
+            return Err(CallError::new(CallCode::TooLarge, text));
+        }
+        Ok(Some(Subject { app: access.app, topic: message.topic.clone() }))
+    }
+
+    /// Tells it to who listens from outside now.
+    pub(crate) fn pass_on(&self, outside: Option<Subject>, message: &topics::Message<'_>) {
+        if let Some(subject) = outside {
+            self.hub.pass_on(subject, message.message);
+        }
     }
 }
 

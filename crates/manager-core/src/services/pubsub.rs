@@ -22,14 +22,14 @@ pub(super) async fn publish_ephemeral(services: &Services, call: &HostCall) -> R
     let message = Message { topic: check_publish(&publish)?, message: publish.message };
     let context = &call.context;
     let access = Access::of_script(call);
-    services.data.check_pass_on(&access, &message)?;
+    let outside = services.data.outside(&access, &message)?;
     let (table, app, cause) = (services.snapshot.triggers(), context.app(), context.effect());
-    let outside = usize::from(services.snapshot.topics().external(app, &message.topic).is_some());
-    context.left.spend(Allowance::Events, table.on_topic(app, &message.topic).count() + outside)?;
+    let events = table.on_topic(app, &message.topic).count() + usize::from(outside.is_some());
+    context.left.spend(Allowance::Events, events)?;
     begin(call)?;
     let receivers = match Rehearsal::of(call) {
         None => {
-            services.data.pass_on(&access, &message);
+            services.data.pass_on(outside, &message);
             services.ephemeral.publish(&table, app, &message, cause)
         }
         // Nobody is told; it is said who would be.
