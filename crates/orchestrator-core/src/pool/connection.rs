@@ -265,14 +265,20 @@ impl Connection {
         }
     }
 
-    /// Hands over the answer to a call. Nobody waits for it when the execution has ended.
+    /// Hands over the answer to a call. Nobody waits for it when the execution has ended, and what comes at
+    /// its deadline ends it: calls have that deadline too, and a script is not to catch that its time is over.
     pub(super) fn answer(&mut self, at: Place, reply: Reply) {
+        let now = Instant::now();
         let slot = self.slots.get_mut(usize::from(at.slot)).filter(|slot| slot.generation == at.generation);
         let Some(execution) = slot.and_then(|slot| slot.execution.as_mut()) else {
             return;
         };
+        let (ticket, is_overdue) = (execution.job.ticket, execution.is_overdue(now));
         match execution.answered(reply) {
             Ok(None) => return,
+            Ok(Some(_)) if is_overdue => {
+                self.cancel(ticket, Cancelled::Deadline, now);
+            }
             Ok(Some(reply)) => write_reply(&mut self.outbound, at.slot, at.generation, &reply),
             Err(violation) => self.violation = Some(violation),
         }
@@ -400,8 +406,10 @@ impl Execution {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::UserId;
-    use shared::invocation::{Compilation, Work};
+    use shared::cause::Cause;
+    use shared::guest_abi::InvocationType;
+    use shared::id::{ExecutionId, ScriptId, UserId};
+    use shared::invocation::{Compilation, Invocation, Occasion, ScriptTarget, Work};
     use shared::limits::{COMPILE_TIMEOUT_MS, ScriptLimits};
     use shared::script::{Bundle, ScriptKind};
     use tokio::sync::oneshot;
@@ -410,12 +418,66 @@ mod tests {
     use crate::pool::job::{ImageKey, LoadableImage};
     use crate::pool::mode::Mode;
 
-    fn job() -> Job {
-        let (bundle, limits) = (Bundle::single(ScriptKind::Endpoint, "script", "1"), ScriptLimits::default());
+    fn bundle() -> (Bundle, ScriptLimits) {
+        (Bundle::single(ScriptKind::Endpoint, "script", "1"), ScriptLimits::default())
+    }
+
+    fn job_of(work: Work) -> Job {
+        let (bundle, limits) = bundle();
         let image = LoadableImage { key: ImageKey::new(bundle.hash(), &limits), load: Arc::from([0_u8; 4]) };
+        Job::new(Mode::Shared, work, image, oneshot::channel().0)
+    }
+
+    fn job() -> Job {
+        let (bundle, limits) = bundle();
         let (app, owner) = (AppId::new(), UserId::new());
-        let compilation = Compilation { app, owner, bundle: Arc::new(bundle), limits };
-        Job::new(Mode::Shared, Work::Compile(compilation), image, oneshot::channel().0)
+        job_of(Work::Compile(Compilation { app, owner, bundle: Arc::new(bundle), limits }))
+    }
+
+    fn run() -> Job {
+        let ((bundle, limits), execution) = (bundle(), ExecutionId::new());
+        let target = ScriptTarget {
+            app: AppId::new(),
+            app_slug: "app".parse().unwrap(),
+            owner: UserId::new(),
+            script: ScriptId::new(),
+            name: "script".parse().unwrap(),
+            version: 1,
+            bundle: bundle.hash(),
+            limits,
+            may_invoke: false,
+        };
+        let occasion = Occasion {
+            invocation_type: InvocationType::Http,
+            cause: Cause::root(execution),
+            delivery: None,
+            principal: None,
+            caller: None,
+            http: None,
+            event: None,
+        };
+        job_of(Work::Run(Invocation::new(Arc::new(target), execution, Arc::from("request"), occasion)))
+    }
+
+    /// The kind of frame that is on its way to the worker when a call is answered of an execution that began `ago`.
+    fn told_after(ago: Duration) -> u8 {
+        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        worker.start(run(), Start { now: Instant::now() - ago, at_us: 0, seed: [0; 16] });
+        let (slot, generation) = (0, worker.slots[0].generation);
+        let mut call = Vec::new();
+        codec::encode_body(&mut call, &HostCall { op: HostOp::KvGet as u16, args: &[] });
+        let header = Header { body_bytes: 0, kind: FromWorker::HostCall as u8, slot, generation };
+        worker.call(&header, &call).unwrap().unwrap();
+        worker.outbound.clear();
+        worker.answer(Place { connection: 1, slot, generation }, Reply::success(&()));
+        Header::peek(&worker.outbound).unwrap().unwrap().kind
+    }
+
+    #[test]
+    fn what_is_answered_at_the_deadline_ends_the_execution_and_is_not_for_its_script_to_catch() {
+        let timeout = Duration::from_millis(ScriptLimits::default().timeout_ms.into());
+        assert_eq!(told_after(Duration::ZERO), ToWorker::HostReply as u8);
+        assert_eq!(told_after(timeout), ToWorker::Cancel as u8);
     }
 
     #[test]
