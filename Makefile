@@ -43,12 +43,14 @@ schemathesis: setup ## try the admin API with what its OpenAPI document allows a
 	$(CARGO) build --locked -p picloud
 	.ci/schemathesis
 
-# The guest's size is measured unless some measurements are named: it takes two builds of the guest.
+# Unless some measurements are named, the guest's size is measured too, which takes two builds of the guest, and hello
+# beside an earlier release, which is built once.
 bench: setup ## measure PiCloud beside its baselines; options in BENCH, such as BENCH=--quick
 	@.ci/setup-bench
 	$(CARGO) build --locked --release -p picloud
 	$(if $(findstring --only,$(BENCH)),,$(CARGO) run --locked --quiet -p xtask -- guest)
-	$(CARGO) run --locked --release -p picloud-bench -- $(BENCH)
+	before=$$($(if $(findstring --only,$(BENCH))$(findstring --before,$(BENCH)),,.ci/build-before)) && \
+		$(CARGO) run --locked --release -p picloud-bench -- $(BENCH) $${before:+--before "$$before"}
 
 lint: fmt-check tidy clippy ## everything CI checks besides the tests
 
