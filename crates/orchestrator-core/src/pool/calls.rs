@@ -14,7 +14,7 @@ use shared::wire::frame;
 use tokio::sync::oneshot;
 
 use super::budget::Resource;
-use super::connection::Execution;
+use super::execution::Execution;
 use super::job::Task;
 use super::state::Shared;
 use super::violation::Violation;

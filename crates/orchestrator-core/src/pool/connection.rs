@@ -9,19 +9,17 @@ use shared::call::Reply;
 use shared::host_call::HostOp;
 use shared::id::AppId;
 use shared::incident::Suspect;
-use shared::invocation::LogEntry;
-use shared::limits::{
-    COMPILE_FUEL, FUEL_PER_US, HOST_CALL_BYTES_MAX, KILL_GRACE_MS, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES,
-};
+use shared::limits::{HOST_CALL_BYTES_MAX, NOTICE_BYTES_MAX, RESULT_OVERHEAD_BYTES};
 use shared::wire::codec::{self, Header};
 use shared::wire::frame::{
-    AddBundle, Compile, Done, DropBundle, Execute, FromWorker, HostCall, HostReply, ToWorker,
+    AddBundle, Compile, DropBundle, Execute, FromWorker, HostCall, HostReply, ToWorker,
 };
 use tokio::sync::Notify;
 
 use super::admission::Queued;
 use super::budget::Budget;
 use super::calls::{Calls, Place, Started, Taken};
+use super::execution::{Cancelled, Execution, GRACE};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
@@ -32,28 +30,6 @@ use super::violation::Violation;
 
 /// What a frame adds to the arguments of a call: its number and their length.
 const CALL_OVERHEAD_BYTES: usize = 16;
-
-/// Why an execution was told to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cancelled {
-    CallerLeft,
-    Deadline,
-}
-
-/// Something running in a slot. Who it belongs to is known only on this side of the wall.
-#[derive(Debug)]
-pub(super) struct Execution {
-    pub(super) job: Job,
-    pub(super) started: Instant,
-    pub(super) started_at_us: i64,
-    pub(super) deadline: Instant,
-    pub(super) cancelled: Option<Cancelled>,
-    /// When only killing its worker helps, once it is cancelled: who is told late has as long to obey.
-    kill_at: Instant,
-    pub(super) logs: Vec<LogEntry>,
-    pub(super) budget: Budget,
-    pub(super) calls: Calls,
-}
 
 #[derive(Debug)]
 struct Slot {
@@ -368,40 +344,6 @@ impl Connection {
 fn write_reply(outbound: &mut Vec<u8>, slot: u16, generation: u32, reply: &Reply) {
     let reply = HostReply { status: reply.status, body: &reply.body };
     codec::encode(outbound, ToWorker::HostReply as u8, slot, generation, &reply);
-}
-
-const GRACE: Duration = Duration::from_millis(KILL_GRACE_MS);
-
-impl Execution {
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        now >= self.deadline
-    }
-
-    /// What its worker says it burnt, as far as it was allowed to: a worker that lies must not use up
-    /// an app's budget.
-    pub(super) fn fuel(&self, done: &Done<'_>) -> u64 {
-        done.fuel.min(self.job.fuel_max())
-    }
-
-    /// What loading its code burnt, likewise.
-    pub(super) fn load_fuel(done: &Done<'_>) -> u64 {
-        done.load_fuel.min(COMPILE_FUEL)
-    }
-
-    /// What it is charged when its worker is gone and nobody can say: nothing, unless it ran until its
-    /// deadline, which must not be a way to run for nothing.
-    pub(super) fn fuel_when_lost(&self) -> u64 {
-        let elapsed = self.started.elapsed();
-        if self.started + elapsed < self.deadline {
-            return 0;
-        }
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        micros.saturating_mul(FUEL_PER_US).min(self.job.fuel_max())
-    }
-
-    fn next_deadline(&self) -> Instant {
-        if self.cancelled.is_some() { self.kill_at } else { self.deadline }
-    }
 }
 
 #[cfg(test)]

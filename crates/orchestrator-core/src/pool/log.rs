@@ -5,7 +5,7 @@ use shared::invocation::LogEntry;
 use shared::limits::{LOG_BYTES_MAX, LOG_LINES_MAX};
 
 use super::budget::Resource;
-use super::connection::Execution;
+use super::execution::Execution;
 use super::violation::Violation;
 
 impl Execution {

@@ -10,6 +10,7 @@ mod complaints;
 mod connection;
 mod conversation;
 mod drain;
+mod execution;
 mod groups;
 mod job;
 mod library;

@@ -3,7 +3,7 @@
 use shared::incident::Suspect;
 
 use super::calls::Started;
-use super::connection::Execution;
+use super::execution::Execution;
 
 /// What is to be done about frames, once the pool's lock is let go.
 #[derive(Debug, Default)]

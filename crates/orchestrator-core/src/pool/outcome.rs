@@ -18,7 +18,7 @@ use shared::script::Diagnostic;
 use shared::wire::codec;
 use shared::wire::frame::{Done, Ending};
 
-use super::connection::{Cancelled, Execution};
+use super::execution::{Cancelled, Execution};
 use super::job::Task;
 use super::violation::Violation;
 

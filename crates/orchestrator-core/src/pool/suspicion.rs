@@ -9,8 +9,8 @@ use shared::incident::{Incident, Misconduct, Suspect};
 use shared::ports::IncidentSink;
 use shared::wire::worker::WorkerExit;
 
-use super::connection::Execution;
 use super::conversation::Over;
+use super::execution::Execution;
 use super::job::{Job, Task};
 use super::process::Exit;
 use super::watch::Watched;
