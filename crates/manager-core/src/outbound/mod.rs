@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::address::Addresses;
 pub(crate) use self::address::Category;
 use self::clients::Clients;
-use self::resolve::Names;
+use self::resolve::{ADDRESSES_MAX, Names};
 pub(crate) use self::seen::Destinations;
 pub(crate) use self::target::{Rules, Target};
 use crate::budgets::Spent;
@@ -49,11 +49,13 @@ pub(crate) enum Refused {
     Address(Category),
     #[error("the host's name cannot be resolved")]
     Name,
+    #[error("the host's name has over {ADDRESSES_MAX} addresses")]
+    Addresses,
     #[error("{0}")]
     TooMany(&'static str),
     #[error(transparent)]
     OverBudget(#[from] Spent),
-    #[error("too many redirects")]
+    #[error("too many redirects: {REDIRECTS_MAX} are followed")]
     Redirects,
     #[error("the answer is too large")]
     TooLarge,
@@ -114,6 +116,8 @@ struct Shared {
     names: Names,
     clients: Clients,
     shares: Shares,
+    /// [`PATIENCE`] but in tests.
+    patience: Duration,
 }
 
 impl Outbound {
@@ -123,6 +127,7 @@ impl Outbound {
             names: Names::new(dns_servers),
             clients: Clients::default(),
             shares: Shares::new(OUTBOUND_CONCURRENT_MAX, OUTBOUND_PER_MINUTE_MAX),
+            patience: PATIENCE,
         }))
     }
 
@@ -135,7 +140,7 @@ impl Outbound {
         mut request: Request,
         visit: &mut Visit<'_>,
     ) -> Result<Response, Refused> {
-        let deadline = request.deadline.min(Instant::now() + PATIENCE);
+        let deadline = request.deadline.min(Instant::now() + self.0.patience);
         let whole = async {
             let _pass = self.0.shares.pass(app).await.map_err(too_many)?;
             for _ in 0..=REDIRECTS_MAX {
@@ -249,7 +254,11 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use http::HeaderValue;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -287,5 +296,39 @@ mod tests {
             assert_eq!(request.method == Method::GET, becomes_get, "{status}");
             assert_eq!(request.body.is_empty(), becomes_get, "{status}");
         }
+    }
+
+    /// What comes does not move the deadline, which nobody but the platform has set here.
+    #[tokio::test]
+    async fn attack_a_server_that_drips_for_ever_is_given_up_when_patience_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dripped = Arc::new(AtomicUsize::new(0));
+        let server = tokio::spawn({
+            let dripped = Arc::clone(&dripped);
+            async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // An answer before the request would be no answer.
+                stream.read_exact(&mut [0; 4]).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                while stream.write_all(b".").await.is_ok() {
+                    dripped.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let allow_private = vec!["127.0.0.0/8".parse().unwrap()];
+        let addresses = Addresses { allow_private, ..Addresses::default() };
+        let mut outbound = Outbound::new(addresses, Vec::new());
+        assert_eq!(outbound.0.patience, Duration::from_secs(30));
+        Arc::get_mut(&mut outbound.0).unwrap().patience = Duration::from_secs(3);
+        let rules = Rules { ports: vec![address.port()], ..Rules::default() };
+        let target = Target::parse(&format!("http://{address}/"), &rules).unwrap();
+        let request = Request { deadline: Instant::now() + Duration::from_secs(60 * 60), ..request() };
+        let sent = outbound.send(AppId::new(), &rules, target, request, &mut |_: &Target| Ok(())).await;
+        assert!(matches!(sent, Err(Refused::Timeout)), "{sent:?}");
+        assert!(dripped.load(Ordering::Relaxed) > 1, "nothing came");
+        assert!(!server.is_finished(), "the server had not ended");
+        server.abort();
     }
 }

@@ -16,7 +16,7 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Answers that are kept for as long as they say.
 const CACHE_SIZE: u64 = 1_024;
 /// Addresses of a name that are looked at: who has more is playing.
-const ADDRESSES_MAX: usize = 32;
+pub(super) const ADDRESSES_MAX: usize = 32;
 
 /// Looks names up.
 #[derive(Debug)]
@@ -52,10 +52,11 @@ impl Names {
         };
         let addresses: Vec<_> =
             found.iter().map(|ip| SocketAddr::new(ip, port)).take(ADDRESSES_MAX + 1).collect();
-        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
-            return Err(Refused::Name);
+        match addresses.len() {
+            0 => Err(Refused::Name),
+            1..=ADDRESSES_MAX => Ok(addresses),
+            _ => Err(Refused::Addresses),
         }
-        Ok(addresses)
     }
 }
 

@@ -225,9 +225,12 @@ fn refused(error: Refused) -> CallError {
         Refused::Port(_) | Refused::Host(_) | Refused::Address(_) => CallCode::Forbidden,
         Refused::TooMany(_) | Refused::OverBudget(_) => CallCode::BudgetExhausted,
         Refused::TooLarge => CallCode::TooLarge,
-        Refused::Name | Refused::Redirects | Refused::Encoding | Refused::Timeout | Refused::Exchange(_) => {
-            CallCode::Unavailable
-        }
+        Refused::Name
+        | Refused::Addresses
+        | Refused::Redirects
+        | Refused::Encoding
+        | Refused::Timeout
+        | Refused::Exchange(_) => CallCode::Unavailable,
     };
     CallError::new(code, error.to_string())
 }

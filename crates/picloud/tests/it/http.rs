@@ -598,3 +598,38 @@ fn what_a_call_sends_and_what_the_world_answers_at_and_over_their_limits() {
     assert_eq!(get(OUTBOUND_RESPONSE_BYTES_MAX), OUTBOUND_RESPONSE_BYTES_MAX);
     assert_eq!(get(OUTBOUND_RESPONSE_BYTES_MAX + 1), "too_large");
 }
+
+#[test]
+fn as_many_redirects_as_the_limit_are_followed_and_one_more_is_not() {
+    const REDIRECTS_MAX: usize = 5;
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let after = |redirects: usize| outcome(&app, &world.url(&format!("{}/echo", "/to?".repeat(redirects))));
+    assert_eq!(after(REDIRECTS_MAX), "reached");
+    assert_eq!(world.requests.load(Ordering::Relaxed), 6);
+    let refused = format!("unavailable: too many redirects: {REDIRECTS_MAX} are followed");
+    assert_eq!(after(REDIRECTS_MAX + 1), refused);
+    assert_eq!(world.requests.load(Ordering::Relaxed), 12, "the last place is not asked");
+}
+
+#[test]
+fn a_name_of_as_many_addresses_as_the_limit_is_reached_and_one_of_more_is_not() {
+    const ADDRESSES_MAX: usize = 32;
+    let (dns, world) = (DnsServer::start(), World::start());
+    let address = dns.address.to_string();
+    let settings = [("PICLOUD_DNS_SERVERS", address.as_str()), ("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8")];
+    let server = TestServer::start_with(&settings);
+    let app = server.app();
+    allow_port(&app, world.port());
+    // The first is the world's.
+    let addresses: Vec<_> = (1..=ADDRESSES_MAX + 1).map(|number| format!("127.0.0.{number}")).collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    dns.set_addresses("most.example.com", &[&addresses[..ADDRESSES_MAX]]);
+    dns.set_addresses("more.example.com", &[&addresses[..]]);
+    let to = |name: &str| outcome(&app, &format!("http://{name}:{}/echo", world.port()));
+    assert_eq!(to("most.example.com"), "reached");
+    let refused = format!("unavailable: the host's name has over {ADDRESSES_MAX} addresses");
+    assert_eq!(to("more.example.com"), refused);
+    assert_eq!(world.requests.load(Ordering::Relaxed), 1);
+}
