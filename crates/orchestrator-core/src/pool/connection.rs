@@ -348,15 +348,18 @@ fn write_reply(outbound: &mut Vec<u8>, slot: u16, generation: u32, reply: &Reply
 
 #[cfg(test)]
 mod tests {
+    use shared::call::SUCCESS;
     use shared::cause::Cause;
     use shared::guest_abi::InvocationType;
+    use shared::host_call::CallFailure;
     use shared::id::{ExecutionId, ScriptId, UserId};
     use shared::invocation::{Compilation, Invocation, Occasion, ScriptTarget, Work};
-    use shared::limits::{COMPILE_TIMEOUT_MS, ScriptLimits};
+    use shared::limits::{COMPILE_TIMEOUT_MS, HOST_CALLS_BYTES_MAX, ScriptLimits};
     use shared::script::{Bundle, ScriptKind};
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::pool::budget::Resource;
     use crate::pool::job::{ImageKey, LoadableImage};
     use crate::pool::mode::Mode;
 
@@ -420,6 +423,57 @@ mod tests {
         let timeout = Duration::from_millis(ScriptLimits::default().timeout_ms.into());
         assert_eq!(told_after(Duration::ZERO), ToWorker::HostReply as u8);
         assert_eq!(told_after(timeout), ToWorker::Cancel as u8);
+    }
+
+    /// An execution whose calls have so many bytes left, of arguments as of answers.
+    fn with_bytes_left(bytes: usize) -> Execution {
+        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        worker.start(run(), Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
+        let mut execution = worker.take_executions().remove(0);
+        for resource in [Resource::CallBytes, Resource::ReplyBytes] {
+            assert!(execution.budget.spend(resource, HOST_CALLS_BYTES_MAX as usize - bytes));
+        }
+        execution
+    }
+
+    /// Makes a call with so many bytes of arguments; answers how it is refused, if it is.
+    fn refusal(execution: &mut Execution, bytes: usize) -> Option<Reply> {
+        let (at, args) = (Place { connection: 1, slot: 0, generation: 1 }, vec![0; bytes]);
+        match execution.call(at, &HostCall { op: HostOp::KvGet as u16, args: &args }).unwrap() {
+            Taken::Started(_) => None,
+            Taken::Refused(reply) => Some(reply),
+            Taken::Ignored => panic!("it was told to end"),
+        }
+    }
+
+    #[track_caller]
+    fn is_over_budget(reply: &Reply) {
+        let failure: CallFailure<'_> = codec::decode_body(&reply.body).unwrap();
+        assert_eq!(failure.code, "budget_exhausted");
+        assert!(failure.message.contains(&HOST_CALLS_BYTES_MAX.to_string()), "{failure:?}");
+    }
+
+    #[test]
+    fn arguments_of_as_many_bytes_as_the_limit_are_taken_and_one_more_is_refused() {
+        let mut execution = with_bytes_left(3);
+        for bytes in [1, 2] {
+            assert_eq!(refusal(&mut execution, bytes), None);
+            assert!(execution.answered(Reply::success(&())).unwrap().is_some());
+        }
+        is_over_budget(&refusal(&mut execution, 1).unwrap());
+        assert_eq!(refusal(&mut execution, 0), None, "only bytes are used up");
+    }
+
+    #[test]
+    fn answers_of_as_many_bytes_as_the_limit_are_given_and_one_more_is_not() {
+        let mut execution = with_bytes_left(3);
+        let mut answer = |bytes: usize| {
+            assert_eq!(refusal(&mut execution, 0), None);
+            let reply = Reply { status: SUCCESS, body: vec![0; bytes] };
+            execution.answered(reply).unwrap().unwrap()
+        };
+        assert_eq!([answer(1).body, answer(2).body], [vec![0], vec![0, 0]]);
+        is_over_budget(&answer(1));
     }
 
     #[test]
