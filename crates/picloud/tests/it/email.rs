@@ -6,6 +6,9 @@ use std::net::TcpListener;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use shared::host_call::email::{Attachment, Send};
+use shared::limits::{EMAIL_ATTACHMENTS_MAX, HOST_CALL_BYTES_MAX};
+use shared::wire::codec;
 
 use crate::harness::{
     Canary, Certificates, FROM, MailServer, NO_LIMITS, TestApp, TestServer, eventually, print_row,
@@ -355,6 +358,41 @@ fn too_many_or_too_long_is_refused_before_anybody_is_asked() {
     let taken = mail.mails(2);
     assert_eq!(taken[0]["to"].as_array().unwrap().len(), 50);
     assert!(taken[1]["longest_line"].as_u64().unwrap() < 100, "{}", taken[1]);
+}
+
+#[test]
+fn as_many_files_as_the_limit_and_as_long_as_a_call_may_be_arrive() {
+    let mail = MailServer::start();
+    let server = server_of(&mail);
+    let app = server.app();
+    // A call's arguments are counted with all that is in them.
+    let half = vec![0_u8; HOST_CALL_BYTES_MAX / 2];
+    let small = Attachment { name: "n", content_type: "application/octet-stream", content: &half[..1] };
+    let mut attachments = vec![small; EMAIL_ATTACHMENTS_MAX - 1];
+    attachments.push(Attachment { content: &half, ..small });
+    let (to, text) = (vec!["ada@example.com"], Some("Hello."));
+    let send = Send { to, subject: "Hello", text, attachments, ..Send::default() };
+    let mut encoded = Vec::new();
+    codec::encode_body(&mut encoded, &send);
+    let most = HOST_CALL_BYTES_MAX - (encoded.len() - half.len());
+    let with_files = |bytes: usize| {
+        let source = format!(
+            "let mail = {PLAIN}; mail.attachments = []; \
+             for i in 1..{EMAIL_ATTACHMENTS_MAX} {{ mail.attachments.push(#{{ name: \"n\", content: blob(1) }}); }} \
+             mail.attachments.push(#{{ name: \"n\", content: blob({bytes}) }}); {}",
+            attempt("mail")
+        );
+        run(&app, &source).as_str().unwrap().to_owned()
+    };
+    assert_eq!(with_files(most), "sent");
+    let refused = with_files(most + 1);
+    assert!(refused.starts_with("too_large:"), "{refused}");
+    assert!(refused.contains(&HOST_CALL_BYTES_MAX.to_string()), "{refused}");
+    let taken = &mail.mails(1)[0];
+    let parts = taken["parts"].as_array().unwrap();
+    assert_eq!(parts.len(), 1 + EMAIL_ATTACHMENTS_MAX, "the text, and the files");
+    let longest = parts[EMAIL_ATTACHMENTS_MAX]["content"].as_str().unwrap();
+    assert_eq!(STANDARD.decode(longest).unwrap().len(), most);
 }
 
 #[test]
