@@ -10,6 +10,7 @@
 
 mod alone;
 mod needed;
+mod repeatable;
 mod resources;
 mod secrets;
 mod sibling;

@@ -100,9 +100,25 @@ fn work(machine: &str, rule: &str) -> String {
     worker.end()
 }
 
+/// What decides an execution beside its script and its input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) clock_ms: i64,
+    pub(crate) seed: [u8; 16],
+}
+
+/// Gives a worker a script and runs it once, with a body of so many bytes.
 pub(crate) fn frames(handle: u32, script: &str, body_bytes: usize) -> Vec<u8> {
+    let mut frames = Vec::new();
+    add_bundle(&mut frames, handle, script);
+    let start = Start { clock_ms: 0, seed: [7; 16] };
+    execute(&mut frames, handle, handle + 1, start, &vec![b'x'; body_bytes]);
+    frames
+}
+
+pub(crate) fn add_bundle(frames: &mut Vec<u8>, handle: u32, script: &str) {
     let limits = ScriptLimits::default();
-    let (mut bundle, mut load, mut input, mut frames) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut bundle, mut load) = (Vec::new(), Vec::new());
     codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", script));
     let request = LoadRequest {
         max_operations: limits.max_operations,
@@ -112,20 +128,23 @@ pub(crate) fn frames(handle: u32, script: &str, body_bytes: usize) -> Vec<u8> {
         bundle: &bundle,
     };
     codec::encode_body(&mut load, &request);
-    codec::encode(&mut frames, ToWorker::AddBundle as u8, 0, 0, &AddBundle { handle, load: &load });
-    codec::encode_body(&mut input, &guest_input(&vec![b'x'; body_bytes]));
+    codec::encode(frames, ToWorker::AddBundle as u8, 0, 0, &AddBundle { handle, load: &load });
+}
+
+pub(crate) fn execute(frames: &mut Vec<u8>, handle: u32, generation: u32, start: Start, body: &[u8]) {
+    let mut input = Vec::new();
+    codec::encode_body(&mut input, &guest_input(body));
     let execute = Execute {
         handle,
         fuel: 1_000_000_000,
-        memory_bytes: limits.memory_mb << 20,
+        memory_bytes: ScriptLimits::default().memory_mb << 20,
         output_bytes: 16 << 20,
         timeout_ms: 10_000,
-        clock_ms: 0,
-        seed: [7; 16],
+        clock_ms: start.clock_ms,
+        seed: start.seed,
         input: &input,
     };
-    codec::encode(&mut frames, ToWorker::Execute as u8, 0, handle + 1, &execute);
-    frames
+    codec::encode(frames, ToWorker::Execute as u8, 0, generation, &execute);
 }
 
 fn guest_input(body: &[u8]) -> GuestInput<'_> {

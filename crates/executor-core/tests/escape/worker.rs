@@ -33,6 +33,13 @@ impl Hostile {
         Self::spawn(command)
     }
 
+    /// One that is not hostile at all.
+    pub(crate) fn honest() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+        command.args(["without", "no rule at all", &std::process::id().to_string()]).env_clear();
+        Self::spawn(command)
+    }
+
     pub(crate) fn spawn(command: Command) -> Self {
         Self::try_spawn(command).unwrap()
     }
