@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use shared::SDK_VERSION;
 use shared::sdk::{self, NAMESPACES};
+
+/// Before the version in `docs/sdk/contract.txt`.
+const VERSION: &str = "# Version ";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -79,23 +83,30 @@ fn the_pages_are_those_of_the_declarations() {
     }
 }
 
-/// `docs/sdk/contract.txt` has every signature that was ever published in this major version.
+/// `docs/sdk/contract.txt` has every signature that was ever published in this major version, and the version
+/// that has them all.
 #[test]
-fn no_signature_is_changed_or_taken_away() {
+fn no_signature_is_changed_or_taken_away_and_none_is_added_without_a_new_version() {
     let path = root().join("docs/sdk/contract.txt");
     let signatures = NAMESPACES.iter().flat_map(|namespace| &namespace.functions);
     let declared: BTreeSet<&str> = signatures.map(|function| function.signature.as_str()).collect();
     let kept = fs::read_to_string(&path).unwrap_or_default();
     let promised: BTreeSet<&str> = kept.lines().filter(|line| !line.starts_with('#')).collect();
+    let version = kept.lines().find_map(|line| line.strip_prefix(VERSION)).unwrap_or_default();
     let broken: Vec<_> = promised.difference(&declared).collect();
     assert!(broken.is_empty(), "scripts rely on {broken:?}: keep them, and add others beside them");
+    let new: Vec<_> = declared.difference(&promised).collect();
+    assert!(
+        new.is_empty() || version != SDK_VERSION,
+        "{new:?} are not in version {version}: raise the minor number of shared::SDK_VERSION"
+    );
     if writes() {
         let head = "# Every signature of the SDK. Lines are added here, never changed or removed.\n";
         let lines: Vec<&str> = declared.iter().copied().collect();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("{head}{}\n", lines.join("\n"))).unwrap();
+        fs::write(&path, format!("{head}{VERSION}{SDK_VERSION}\n{}\n", lines.join("\n"))).unwrap();
         return;
     }
-    let new: Vec<_> = declared.difference(&promised).collect();
     assert!(new.is_empty(), "{new:?} are not promised yet: run this test with PICLOUD_WRITE_DOCS=1");
+    assert_eq!(version, SDK_VERSION, "the contract is stale: run this test with PICLOUD_WRITE_DOCS=1");
 }

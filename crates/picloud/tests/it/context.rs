@@ -38,7 +38,8 @@ fn a_script_sees_method_path_params_query_and_headers() {
     assert_eq!(ctx["invocation_type"], "http");
     assert_eq!(ctx["trigger_depth"], 0);
     assert_eq!(ctx["limits"]["timeout_ms"], 10_000);
-    assert!(ctx["sdk_version"].is_string() && ctx["execution_id"].is_string(), "{ctx}");
+    assert_eq!(ctx["sdk_version"], shared::SDK_VERSION);
+    assert!(ctx["execution_id"].is_string(), "{ctx}");
     assert_eq!(ctx.get("event"), None, "an HTTP execution has no event");
     assert_eq!(ctx["execution_id"], app.execution_of(&reply)["id"]);
 }
