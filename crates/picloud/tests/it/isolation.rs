@@ -33,6 +33,18 @@ fn the_walls_and_the_workers_are_shown_to_those_who_run_the_instance() {
     assert!(workers["workers_max"].as_u64() > workers["workers_ready"].as_u64());
 }
 
+/// What a harness finds by itself says nothing of the connections of the server.
+#[test]
+fn what_scripts_ask_a_server_for_is_behind_the_wall_of_the_database() {
+    let server = TestServer::start();
+    let app = server.app();
+    app.run("keep", "kv::collection(\"c\").set(\"k\", 1)", &NO_LIMITS).is(200);
+    app.serve("look", "kv::collection(\"c\").has(\"k\")", &NO_LIMITS);
+    assert_eq!(app.get("/look").is(200).json(), true);
+    server.disk.execute("alter policy of_app on kv using (false)");
+    assert_eq!(app.get("/look").is(200).json(), false, "nothing but the policy keeps it from the script");
+}
+
 #[test]
 fn strangers_see_nothing_of_the_machine() {
     let server = TestServer::shared();

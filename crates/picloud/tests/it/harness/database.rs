@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use manager_core::{RowSecurity, row_security};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -50,6 +51,15 @@ impl TestDatabase {
             conn
         });
         Session { runtime, conn: Some(conn) }
+    }
+
+    /// Fails unless the second wall between apps is up: the role under which scripts' calls are carried out is no
+    /// superuser's, bypasses no policy and owns no table.
+    pub(crate) fn assert_has_wall(&self) {
+        let options = PgConnectOptions::from_str(&self.url()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let state = runtime.block_on(row_security(&options)).unwrap();
+        assert_eq!(state, RowSecurity::Holds, "the tests' user must be a superuser, or a member of the role");
     }
 
     /// As `DATABASE_URL` takes it.

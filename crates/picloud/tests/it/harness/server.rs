@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -32,16 +32,22 @@ static SHARED: Mutex<Weak<TestServer>> = Mutex::new(Weak::new());
 pub(crate) struct Disk {
     dir: TempDir,
     database: TestDatabase,
+    /// Done when it was seen that the database keeps apps apart.
+    wall: Once,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), database: TestDatabase::create() }
+        Self::of(TestDatabase::create())
     }
 
     /// With its database on a server of one's own, which must outlive it.
     pub(crate) fn on(postgres: &Postgres) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), database: TestDatabase::create_on(postgres.url()) }
+        Self::of(TestDatabase::create_on(postgres.url()))
+    }
+
+    fn of(database: TestDatabase) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), database, wall: Once::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -127,8 +133,11 @@ impl TestServer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_picloud"));
         command.arg("serve").env_clear().env("DATABASE_URL", disk.database.url());
         command.envs(settings.iter().copied());
-        Self::try_launch(command, Arc::clone(&disk))
-            .unwrap_or_else(|status| panic!("the server ended with {status}:\n{}", log_of(&disk)))
+        let server = Self::try_launch(command, Arc::clone(&disk))
+            .unwrap_or_else(|status| panic!("the server ended with {status}:\n{}", log_of(&disk)));
+        // Without the wall it works all the same, so every test would pass that does not look for it.
+        disk.wall.call_once(|| disk.database.assert_has_wall());
+        server
     }
 
     /// Starts a server by a command of the caller's, whose environment knows of the database; answers how
