@@ -1,9 +1,9 @@
 //! Files, as scripts and people use them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::Body;
 use base64::Engine;
@@ -23,6 +23,7 @@ use crate::catalogue::print_row;
 use crate::harness::{Reply, TestApi, config};
 use crate::kv::read_beside;
 use crate::outbox::eventually;
+use crate::storage::Storage;
 
 const NAMES: [&str; 3] = ["a.txt", "..", "\u{202e}gpj.exe/\"\r\n"];
 
@@ -52,6 +53,10 @@ impl Script {
 
 fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| ((n * 2_654_435_761) >> 13).to_le_bytes()[0]).collect()
+}
+
+async fn start_on(storage: &Storage) -> TestApi {
+    TestApi::start_with(ManagerConfig { files: storage.files(), ..config() }).await
 }
 
 async fn download(api: &TestApi, path: &str, range: Option<&str>) -> (u16, Vec<u8>, http::HeaderMap) {
@@ -187,13 +192,25 @@ async fn what_is_there_all_the_time_is_in_the_pages_once_whatever_a_writer_does(
 
 #[tokio::test]
 async fn people_upload_and_download_whole_and_in_parts() {
-    let api = TestApi::start().await;
+    let storage = Storage::directory();
+    let api = start_on(&storage).await;
+    upload_and_download(&api, &storage).await;
+}
+
+#[tokio::test]
+async fn people_upload_to_a_bucket_and_download_whole_and_in_parts() {
+    let storage = Storage::bucket();
+    let api = start_on(&storage).await;
+    upload_and_download(&api, &storage).await;
+}
+
+async fn upload_and_download(api: &TestApi, storage: &Storage) {
     let content = noise(2_500_000);
-    let made = upload(&api, "POST", "/apps/default/files/pics?name=a%2Fb.png", content.clone()).await;
+    let made = upload(api, "POST", "/apps/default/files/pics?name=a%2Fb.png", content.clone()).await;
     let file = made.is(201);
     assert_eq!((&file["size"], &file["content_type"]), (&Value::from(2_500_000), &"image/png".into()));
     let path = format!("/apps/default/files/pics/{}", file["id"].as_str().unwrap());
-    let (status, whole, headers) = download(&api, &format!("{path}/content"), None).await;
+    let (status, whole, headers) = download(api, &format!("{path}/content"), None).await;
     assert_eq!((status, whole == content), (200, true));
     assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
     assert!(headers["content-disposition"].to_str().unwrap().starts_with("attachment; filename=\"a_b.png\""));
@@ -203,45 +220,58 @@ async fn people_upload_and_download_whole_and_in_parts() {
         ("bytes=2499999-", 2_499_999..2_500_000),
         ("bytes=-5", 2_499_995..2_500_000),
     ] {
-        let (status, part, headers) = download(&api, &format!("{path}/content"), Some(range)).await;
+        let (status, part, headers) = download(api, &format!("{path}/content"), Some(range)).await;
         assert_eq!((status, part.as_slice()), (206, &content[expected.clone()]), "{range}");
         let wanted = format!("bytes {}-{}/2500000", expected.start, expected.end - 1);
         assert_eq!(headers["content-range"], wanted.as_str());
     }
-    assert_eq!(download(&api, &format!("{path}/content"), Some("bytes=2500000-")).await.0, 416);
-    let replaced = upload(&api, "PUT", &path, b"small".to_vec()).await;
+    assert_eq!(download(api, &format!("{path}/content"), Some("bytes=2500000-")).await.0, 416);
+    let replaced = upload(api, "PUT", &path, b"small".to_vec()).await;
     assert_eq!(replaced.is(200)["name"], "a/b.png");
-    assert_eq!(download(&api, &format!("{path}/content"), None).await.1, b"small");
+    assert_eq!(download(api, &format!("{path}/content"), None).await.1, b"small");
     assert_eq!(api.all_pages("/apps/default/files/pics", 1).await.len(), 1);
     assert_eq!(api.call("DELETE", &path, None).await.status, 204);
     api.get(&path).await.is_problem("not_found");
+    eventually("its content is gone", async || storage.objects().await.is_empty().then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_link_is_good_for_its_file_and_its_time_only() {
-    let api = TestApi::start().await;
-    let script = Script::of(&api, "default").await;
+    let storage = Storage::directory();
+    let api = start_on(&storage).await;
+    make_a_link_and_forge_it(&api).await;
+}
+
+#[tokio::test]
+async fn a_link_to_a_file_in_a_bucket_is_good_for_its_file_and_its_time_only() {
+    let storage = Storage::bucket();
+    let api = start_on(&storage).await;
+    make_a_link_and_forge_it(&api).await;
+}
+
+async fn make_a_link_and_forge_it(api: &TestApi) {
+    let script = Script::of(api, "default").await;
     let id = script.make(&create("a.txt", b"secret")).await.unwrap();
     let link = Link { collection: "f", id: &id, expires_s: 60 };
     let answer = script.call(HostOp::FilesUrl, &link).await.unwrap();
     let url = answer.read::<Linked<'_>>().url.unwrap();
     let path = url.strip_prefix("http://127.0.0.1:8080").unwrap();
     let ask = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-    assert_eq!(bytes_of(&api, ask(path)).await.1, b"secret", "without a credential");
+    assert_eq!(bytes_of(api, ask(path)).await.1, b"secret", "without a credential");
     let token = path.rsplit('/').next().unwrap();
     for at in [0, token.len() / 2, token.len() - 1] {
         let mut forged = token.to_owned();
         let other = if forged.as_bytes()[at] == b'A' { "B" } else { "A" };
         forged.replace_range(at..=at, other);
-        assert_eq!(bytes_of(&api, ask(&format!("/api/v1/files/{forged}"))).await.0, 404);
+        assert_eq!(bytes_of(api, ask(&format!("/api/v1/files/{forged}"))).await.0, 404);
     }
-    assert_eq!(bytes_of(&api, ask("/api/v1/files/x")).await.0, 404);
+    assert_eq!(bytes_of(api, ask("/api/v1/files/x")).await.0, 404);
     for expires_s in [0, u32::MAX] {
         let refused = script.call(HostOp::FilesUrl, &Link { expires_s, ..link }).await;
         assert_eq!(refused, Err("invalid_argument".into()));
     }
     script.call(HostOp::FilesDelete, &Id { collection: "f", id: &id }).await.unwrap();
-    assert_eq!(bytes_of(&api, ask(path)).await.0, 404, "the file is gone");
+    assert_eq!(bytes_of(api, ask(path)).await.0, 404, "the file is gone");
 }
 
 /// Whoever waits for a key waits for the lock.
@@ -289,32 +319,47 @@ async fn what_is_no_file_is_refused() {
 
 #[tokio::test]
 async fn content_of_no_file_is_removed_in_time_and_that_of_files_never() {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    let hour = Duration::from_secs(60 * 60);
-    let api = TestApi::start_with(ManagerConfig {
-        files: FileStorage::Directory(root.to_owned()),
-        orphans: OrphanSweep { first: Duration::ZERO, every: Duration::from_millis(10), age: hour },
-        ..config()
-    })
-    .await;
-    let script = Script::of(&api, "default").await;
+    let mut storage = Storage::directory();
+    let api = start_with_sweep(&storage).await;
+    leave_contents_of_no_file(&api, &mut storage).await;
+}
+
+#[tokio::test]
+async fn content_of_no_file_in_a_bucket_is_removed_in_time_and_that_of_files_never() {
+    let mut storage = Storage::bucket();
+    let api = start_with_sweep(&storage).await;
+    leave_contents_of_no_file(&api, &mut storage).await;
+}
+
+/// What is older than an hour is removed.
+async fn start_with_sweep(storage: &Storage) -> TestApi {
+    let (first, every, age) = (Duration::ZERO, Duration::from_millis(10), Duration::from_secs(60 * 60));
+    let orphans = OrphanSweep { first, every, age };
+    TestApi::start_with(ManagerConfig { files: storage.files(), orphans, ..config() }).await
+}
+
+async fn leave_contents_of_no_file(api: &TestApi, storage: &mut Storage) {
+    const OLD: &str = "aa/aabbccddaabbccddaabbccddaabbccdd/0";
+    const YOUNG: &str = "aa/aabbccddaabbccddaabbccddaabbccdd/1";
+    const FOREIGN: &str = "README";
+    let script = Script::of(api, "default").await;
     let id = script.make(&create("a", b"kept")).await.unwrap();
-    let kept = contents(root);
+    let kept = storage.objects().await;
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
-    let stray = root.join("aa/aabbccddaabbccddaabbccddaabbccdd");
-    let (old, young, foreign) = (stray.join("0"), stray.join("1"), root.join("README"));
-    fs::create_dir_all(&stray).unwrap();
-    for path in [&old, &young, &foreign] {
-        fs::write(path, "x").unwrap();
+    for name in [OLD, YOUNG, FOREIGN] {
+        storage.plant(name).await;
     }
-    let long_ago = SystemTime::now() - 2 * hour;
-    for path in [kept, &foreign, &old] {
-        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    for name in [kept.as_str(), FOREIGN, OLD] {
+        storage.age(name);
     }
-    eventually("the old content is gone", async || (!old.exists()).then_some(())).await;
-    assert!(young.exists(), "its upload may still be going on");
-    assert!(foreign.exists(), "it is not ours");
+    let storage = &*storage;
+    let is_gone = async || {
+        let objects = storage.objects().await;
+        (!objects.iter().any(|name| name == OLD)).then_some(objects)
+    };
+    let left = eventually("the old content is gone", is_gone).await;
+    assert!(left.iter().any(|name| name == YOUNG), "its upload may still be going on");
+    assert!(left.iter().any(|name| name == FOREIGN), "it is not ours");
     assert_eq!(script.content(&id).await.as_deref(), Some(&b"kept"[..]));
 }
 
@@ -345,11 +390,20 @@ async fn attack_22_contents_that_each_fit_and_together_do_not() {
 
 #[tokio::test]
 async fn a_content_that_gets_no_file_is_removed_at_once_unless_its_commit_is_unclear() {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    let storage = FileStorage::Directory(root.to_owned());
-    let api = TestApi::start_with(ManagerConfig { files: storage, ..config() }).await;
-    let script = Script::of(&api, "default").await;
+    let storage = Storage::directory();
+    let api = start_on(&storage).await;
+    take_contents_back(&api, &storage).await;
+}
+
+#[tokio::test]
+async fn a_content_in_a_bucket_that_gets_no_file_is_removed_at_once_unless_its_commit_is_unclear() {
+    let storage = Storage::bucket();
+    let api = start_on(&storage).await;
+    take_contents_back(&api, &storage).await;
+}
+
+async fn take_contents_back(api: &TestApi, storage: &Storage) {
+    let script = Script::of(api, "default").await;
     api.database
         .execute(
             "create function refuse() returns trigger language plpgsql as
@@ -360,37 +414,49 @@ async fn a_content_that_gets_no_file_is_removed_at_once_unless_its_commit_is_unc
         .await;
     // All that is known of a commit that fails is that it was asked for.
     assert_eq!(script.make(&create("unclear", b"unclear")).await, Err("internal".into()));
-    let unclear = contents(root);
+    let unclear = storage.objects().await;
     assert_eq!(unclear.len(), 1);
     let over = Arc::new(Stage::default());
     assert!(over.abandon());
     let late = script.call_at(HostOp::FilesCreate, &create("late", b"late"), over).await;
     assert_eq!(late, Err("unavailable".into()));
-    eventually("what came too late is gone", async || (contents(root) == unclear).then_some(())).await;
+    let is_gone = async || (storage.objects().await == unclear).then_some(());
+    eventually("what came too late is gone", is_gone).await;
     // A change that is refused by something else of its transaction.
     api.database
         .execute("create trigger refuse before insert on audit_log for each row execute function refuse()")
         .await;
-    upload(&api, "POST", "/apps/default/files/pics?name=a.png", noise(1_500_000)).await.is(500);
-    eventually("what was taken back is gone", async || (contents(root) == unclear).then_some(())).await;
+    upload(api, "POST", "/apps/default/files/pics?name=a.png", noise(1_500_000)).await.is(500);
+    let is_gone = async || (storage.objects().await == unclear).then_some(());
+    eventually("what was taken back is gone", is_gone).await;
 }
 
 #[tokio::test]
 async fn a_content_that_was_begun_is_removed_when_its_execution_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path();
-    let files = FileStorage::Directory(root.to_owned());
-    let api = TestApi::start_with(ManagerConfig { files, ..config() }).await;
-    let script = Script::of(&api, "default").await;
+    let storage = Storage::directory();
+    let api = start_on(&storage).await;
+    begin_a_content(&api, &storage).await;
+}
+
+#[tokio::test]
+async fn a_content_that_was_begun_in_a_bucket_is_removed_when_its_execution_ends() {
+    let storage = Storage::bucket();
+    let api = start_on(&storage).await;
+    begin_a_content(&api, &storage).await;
+}
+
+async fn begin_a_content(api: &TestApi, storage: &Storage) {
+    let script = Script::of(api, "default").await;
     let mut upload = 0;
     // The first chunk is stored when the second one is full.
     for piece in noise(2_100_000).chunks(700_000) {
         let answer = script.call(HostOp::FilesAppend, &Append { upload, data: piece }).await.unwrap();
         upload = answer.read::<Appended>().upload;
     }
-    let first = contents(root).into_iter().find(|path| path.ends_with("0")).unwrap();
+    let begun = storage.objects().await;
+    assert!(begun.iter().any(|name| name.ends_with("/0")), "{begun:?}");
     drop(script);
-    eventually("the content is gone", async || (!first.exists()).then_some(())).await;
+    eventually("the content is gone", async || storage.objects().await.is_empty().then_some(())).await;
 }
 
 /// Whoever may write to the directory, but not read what the server may, gets nothing of that by a link.

@@ -52,6 +52,13 @@ fn contents(folder: &Path) -> Vec<std::path::PathBuf> {
     paths.flat_map(|path| if path.is_dir() { contents(&path) } else { vec![path] }).collect()
 }
 
+/// A server that keeps the contents of files in this bucket.
+fn start_with(bucket: &Bucket) -> TestServer {
+    let settings = bucket.settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    TestServer::start_with(&settings)
+}
+
 /// A script that keeps what it is sent, and answers the file's id.
 fn keeper(app: &TestApp<'_>) {
     let source = "files::collection(\"c\").create(#{ name: \"x\", data: ctx.request.body_raw }).id";
@@ -69,9 +76,7 @@ fn a_script_uses_all_of_files() {
 #[test]
 fn a_script_uses_all_of_files_in_a_bucket() {
     let mut bucket = Bucket::start();
-    let settings = bucket.settings();
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let server = TestServer::start_with(&settings);
+    let server = start_with(&bucket);
     let app = server.app();
     app.serve("all", ALL, &NO_LIMITS);
     assert_eq!(app.get("/all").is(200).json(), expected());
@@ -134,11 +139,20 @@ fn attack_27_no_name_of_a_file_leads_anywhere() {
     canary.release("27");
 }
 
-/// Neither on its way in nor on its way out is it whole in the server's memory.
 #[test]
 fn a_long_content_leaves_the_servers_memory_as_it_is() {
+    keep_and_give_out_a_long_content(&TestServer::start());
+}
+
+#[test]
+fn a_long_content_in_a_bucket_leaves_the_servers_memory_as_it_is() {
+    let bucket = Bucket::start();
+    keep_and_give_out_a_long_content(&start_with(&bucket));
+}
+
+/// Neither on its way in nor on its way out is it whole in the server's memory.
+fn keep_and_give_out_a_long_content(server: &TestServer) {
     const BYTES: usize = 60 << 20;
-    let server = TestServer::start();
     let app = server.app();
     let keep = |content: &[u8]| {
         let path = format!("/apps/{}/files/c?name=long", app.slug);
@@ -162,12 +176,25 @@ fn a_long_content_leaves_the_servers_memory_as_it_is() {
 #[test]
 fn a_damaged_content_is_not_given_out() {
     let server = TestServer::start();
+    damage_and_read(&server, |fake| {
+        let on_disk = contents(&server.disk.path().join("data/files"));
+        let [path] = on_disk.as_slice() else { panic!("{on_disk:?}") };
+        std::fs::write(path, fake).unwrap();
+    });
+}
+
+#[test]
+fn a_damaged_content_of_a_bucket_is_not_given_out() {
+    let bucket = Bucket::start();
+    damage_and_read(&start_with(&bucket), |fake| bucket.overwrite(fake));
+}
+
+/// `overwrite` puts another content in the place of the only one there is.
+fn damage_and_read(server: &TestServer, overwrite: impl FnOnce(&[u8])) {
     let app = server.app();
     keeper(&app);
     let id = app.post("/keep", "text/plain", b"true content").is(200).json();
-    let on_disk = contents(&server.disk.path().join("data/files"));
-    let [path] = on_disk.as_slice() else { panic!("{on_disk:?}") };
-    std::fs::write(path, b"fake content").unwrap();
+    overwrite(b"fake content");
     let source = "try { files::collection(\"c\").get(ctx.request.body) } catch (e) { return e.code }";
     app.serve("read", source, &NO_LIMITS);
     assert_eq!(app.post("/read", "application/json", id.to_string().as_bytes()).is(200).json(), "internal");

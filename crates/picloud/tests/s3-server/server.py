@@ -1,8 +1,14 @@
-"""A server that speaks S3, with one bucket. Prints its port, and ends with its standard input."""
+"""A server that speaks S3, with one bucket. Prints its port, and ends with its standard input.
+
+Each line it reads is an object's name: that object is two hours older then, and a line is printed back.
+"""
 
 import sys
+from datetime import timedelta
 
 import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -17,5 +23,9 @@ client = boto3.client(
 )
 client.create_bucket(Bucket=sys.argv[1])
 print(port, flush=True)
-sys.stdin.read()
+# What speaks S3 cannot say when an object was changed.
+bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[sys.argv[1]]
+for name in sys.stdin:
+    bucket.keys[name.strip()].last_modified -= timedelta(hours=2)
+    print(flush=True)
 server.stop()

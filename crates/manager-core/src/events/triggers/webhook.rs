@@ -208,6 +208,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::{Kind, TriggerConfig};
+    use super::{BODY, PREFIX_BYTES_MAX, SIGNED_BYTES_MAX};
 
     fn refused(change: Value) -> String {
         let mut config = json!({ "provider": "hmac", "secrets": ["A"], "header": "X-Sign" });
@@ -240,6 +241,17 @@ mod tests {
     fn attack_a_request_that_may_come_so_late_that_its_id_is_forgotten() {
         assert_eq!(refused(json!({ "tolerance_s": 43_200 })), "");
         assert_eq!(refused(json!({ "tolerance_s": 43_201 })), "tolerance_s");
+    }
+
+    #[test]
+    fn texts_at_and_over_their_lengths() {
+        let pair = |most: usize, text: fn(usize) -> Value| [most, most + 1].map(|bytes| refused(text(bytes)));
+        let prefix = |bytes: usize| json!({ "prefix": "x".repeat(bytes) });
+        assert_eq!(pair(PREFIX_BYTES_MAX, prefix), ["", "prefix"]);
+        let signed = |bytes: usize| json!({ "signed": format!("{}{BODY}", "x".repeat(bytes - BODY.len())) });
+        assert_eq!(pair(SIGNED_BYTES_MAX, signed), ["", "signed"]);
+        let secret = |bytes: usize| json!({ "secrets": ["x".repeat(bytes)] });
+        assert_eq!(pair(128, secret), ["", "secrets[0]"]);
     }
 
     #[test]

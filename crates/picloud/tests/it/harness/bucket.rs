@@ -7,6 +7,9 @@ use super::Client;
 
 /// The bucket's name.
 const NAME: &str = "picloud-files";
+/// What a change of an object asks for: nothing of it but its form is looked at.
+const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=tests/20260101/us-east-1/s3/aws4_request, \
+                         SignedHeaders=host, Signature=none";
 
 /// The server's process; ended, and waited for, when dropped.
 pub(crate) struct Bucket {
@@ -43,8 +46,23 @@ impl Bucket {
 
     /// How many objects there are.
     pub(crate) fn objects(&self) -> usize {
+        self.names().len()
+    }
+
+    /// Puts another content into the only object.
+    pub(crate) fn overwrite(&self, content: &[u8]) {
+        let names = self.names();
+        let [name] = names.as_slice() else { panic!("{names:?}") };
+        let headers = [("authorization", SIGNATURE), ("content-type", "application/octet-stream")];
+        let path = format!("/{NAME}/{name}");
+        Client::new(self.port).send("PUT", "localhost", &path, &headers, content).is(200);
+    }
+
+    fn names(&self) -> Vec<String> {
         let listing = Client::new(self.port).get("localhost", &format!("/{NAME}?list-type=2"));
-        String::from_utf8_lossy(&listing.is(200).body).matches("<Key>").count()
+        let listing = String::from_utf8_lossy(&listing.is(200).body).into_owned();
+        let keys = listing.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+        keys.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Ends it, so that nobody answers at its address.
