@@ -329,7 +329,9 @@ impl Connection {
     }
 
     pub(super) fn executions(&self) -> impl Iterator<Item = &Execution> {
-        self.slots.iter().filter_map(|slot| slot.execution.as_ref())
+        // No further than the last one: each slot that is looked at is another line of the processor's cache.
+        let running = self.slots.len() - self.free.len();
+        self.slots.iter().filter_map(|slot| slot.execution.as_ref()).take(running)
     }
 
     fn execution(&self, header: &Header) -> Result<&Execution, Violation> {
