@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::Write;
 
-use nix::sys::resource::{Resource, setrlimit};
-use shared::wire::process_limits::{Bound, PROCESS_LIMITS, ProcessLimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use shared::wire::process_limits::{Bound, PROCESS_LIMITS, ProcessLimit, address_bytes};
 use shared::wire::worker::Layers;
 
 use super::{Jail, JailError};
@@ -22,16 +22,18 @@ pub(super) fn be_first_to_go() {
     let _ = score.and_then(|mut file| file.write_all(BEFORE_ALL_OTHERS));
 }
 
-/// All that the table has, but what step 5 has set already.
+/// All that the table has. What a worker has less of already stays so: no right is left to raise it.
 pub(super) fn limit(jail: &mut Jail, data_bytes: u64) -> Result<(), JailError> {
     let set = || {
         PROCESS_LIMITS.iter().try_for_each(|(limit, bound)| {
+            let at_most = |most: u64| getrlimit(resource(*limit)).map(|(_, hard)| most.min(hard));
             let most = match bound {
-                Bound::Exactly(most) => *most,
-                Bound::BySlots => data_bytes,
-                Bound::AtMost(_) => return Ok(()),
+                Bound::Exactly(most) => Ok(*most),
+                Bound::BySlots => Ok(data_bytes),
+                Bound::AtMost(most) => at_most(*most),
+                Bound::AddressesBySlots => at_most(address_bytes(data_bytes)),
             };
-            setrlimit(resource(*limit), most, most)
+            most.and_then(|most| setrlimit(resource(*limit), most, most))
                 .map_err(|errno| JailError::Limit { resource: limit.line(), errno })
         })
     };
@@ -49,5 +51,7 @@ const fn resource(limit: ProcessLimit) -> Resource {
         ProcessLimit::RealTimePriority => Resource::RLIMIT_RTPRIO,
         ProcessLimit::NicePriority => Resource::RLIMIT_NICE,
         ProcessLimit::DataBytes => Resource::RLIMIT_DATA,
+        ProcessLimit::StackBytes => Resource::RLIMIT_STACK,
+        ProcessLimit::AddressBytes => Resource::RLIMIT_AS,
     }
 }

@@ -84,8 +84,9 @@ compile_error!("the list of system calls is for x86-64 and aarch64");
 const SOCKET: Test = Test::Int(SOCKET_FD.unsigned_abs());
 const STANDARD_ERROR: Test = Test::Int(2);
 const NOT_EXECUTABLE: Test = Test::Bits { of: libc::PROT_EXEC.unsigned_abs() as u64, set: 0 };
+// What grows down is a stack to the kernel, and not counted with what a process may write to.
 const MEMORY_ALONE: Test = Test::Bits {
-    of: (libc::MAP_SHARED | libc::MAP_ANONYMOUS).unsigned_abs() as u64,
+    of: (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN).unsigned_abs() as u64,
     set: libc::MAP_ANONYMOUS.unsigned_abs() as u64,
 };
 const NO_FLAG_BUT_MAYMOVE: Test = Test::Bits { of: !(libc::MREMAP_MAYMOVE.unsigned_abs() as u64), set: 0 };
@@ -110,7 +111,7 @@ pub const RULES: &[Allowed] = &[
     allow("madvise", [28, 233], &[Argument(2, GIVE_BACK)]),
     // A guest's memory grows.
     allow("mprotect", [10, 226], &[Argument(2, NOT_EXECUTABLE)]),
-    // The allocator's large blocks; stacks for trap handlers. Never a file, never shared.
+    // The allocator's large blocks; stacks for trap handlers. Never a file, never shared, never growing by itself.
     allow("mmap", [9, 222], &[Argument(2, NOT_EXECUTABLE), Argument(3, MEMORY_ALONE)]),
     allow("munmap", [11, 215], &[]),
     // The allocator's large blocks grow; never to an address of the caller's choice.

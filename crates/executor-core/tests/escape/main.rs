@@ -89,7 +89,7 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("44", &["search-memory"]),
     ("46", &["more-descriptors", "descriptors"]),
     ("49", &["stop-oneself", "spin", "run-in-real-time", "raise-priority"]),
-    ("50", &["exhaust-memory"]),
+    ("50", &["exhaust-memory", "exhaust-stacks", "exhaust-tables"]),
     ("51", &["meet-on-a-core"]),
 ];
 

@@ -22,7 +22,17 @@ fn limits_alone_stop_processes_descriptors_and_memory() {
         row("more-descriptors", Layers::LIMITS, "EMFILE"),
         row("exhaust-memory", Layers::NONE, "1 TiB"),
         row("exhaust-memory", Layers::LIMITS, "ENOMEM"),
+        // What the kernel does not count with what a process may write to.
+        row("exhaust-stacks", Layers::NONE, "1 TiB"),
+        row("exhaust-stacks", Layers::LIMITS, "ENOMEM"),
+        row("exhaust-tables", Layers::NONE, "1 TiB"),
+        row("exhaust-tables", Layers::LIMITS, "ENOMEM"),
     ]);
+}
+
+#[test]
+fn the_filter_alone_stops_memory_that_grows_by_itself() {
+    expect_all(&[row("exhaust-stacks", Layers::SYSTEM_CALL_FILTER | Layers::NO_NEW_PRIVILEGES, "SIGSYS")]);
 }
 
 /// A desktop may let its users go before everything else, and whoever is started there inherits it.
@@ -66,7 +76,7 @@ fn with_limit(limit: &str, layers: Layers, attack: &str) -> Command {
 #[test]
 fn memory_is_limited_behind_all_walls_too() {
     let layers = Hostile::start(Layers::ALL, "nothing", "").held;
-    expect_all(&[row("exhaust-memory", layers, "ENOMEM")]);
+    expect_all(&[row("exhaust-memory", layers, "ENOMEM"), row("exhaust-tables", layers, "ENOMEM")]);
 }
 
 #[test]

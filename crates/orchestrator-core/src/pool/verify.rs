@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use shared::wire::process_limits::{Bound, PROCESS_LIMITS, ProcessLimit};
+use shared::wire::process_limits::{Bound, PROCESS_LIMITS, ProcessLimit, address_bytes};
 use shared::wire::worker::Layers;
 
 use super::mode::Mode;
@@ -266,6 +266,7 @@ fn compare_limits(limits: &str, data_bytes: u64) -> Seen {
             Bound::Exactly(most) => (soft, hard) == (most, most),
             Bound::AtMost(most) => hard <= most,
             Bound::BySlots => (soft, hard) == (data_bytes, data_bytes),
+            Bound::AddressesBySlots => hard <= address_bytes(data_bytes),
         })
     };
     let wrong = PROCESS_LIMITS.iter().find(|(limit, bound)| is_right(*limit, *bound) != Some(true));
@@ -367,6 +368,7 @@ mod tests {
         match bound {
             Bound::Exactly(most) | Bound::AtMost(most) => most,
             Bound::BySlots => DATA_BYTES,
+            Bound::AddressesBySlots => address_bytes(DATA_BYTES),
         }
     }
 

@@ -18,8 +18,12 @@ pub enum ProcessLimit {
     RealTimePriority,
     /// 20 less the lowest nice value that it may take.
     NicePriority,
-    /// Memory that it may write to.
+    /// Memory that it may write to, without stacks.
     DataBytes,
+    /// Of the stack of its only thread.
+    StackBytes,
+    /// Addresses that have something, whatever that is: reading alone makes the kernel keep tables of them.
+    AddressBytes,
 }
 
 impl ProcessLimit {
@@ -35,6 +39,8 @@ impl ProcessLimit {
             Self::RealTimePriority => "Max realtime priority",
             Self::NicePriority => "Max nice priority",
             Self::DataBytes => "Max data size",
+            Self::StackBytes => "Max stack size",
+            Self::AddressBytes => "Max address space",
         }
     }
 }
@@ -48,6 +54,8 @@ pub enum Bound {
     AtMost(u64),
     /// As much as its slots can need: [`data_bytes`].
     BySlots,
+    /// As many as go with that, [`address_bytes`], or less where its parent has less to give.
+    AddressesBySlots,
 }
 
 /// [`ProcessLimit::NicePriority`] of who may come back to nice value 0, and no further.
@@ -69,6 +77,10 @@ pub const PROCESS_LIMITS: &[(ProcessLimit, Bound)] = &[
     (ProcessLimit::NicePriority, Bound::AtMost(NICE_0)),
     // What native code could fill; the guests' own limits are below it.
     (ProcessLimit::DataBytes, Bound::BySlots),
+    // What Linux gives by itself. Guests run on stacks of their own.
+    (ProcessLimit::StackBytes, Bound::AtMost(8 << 20)),
+    // 4 KiB of tables for each 2 MiB that are read, which no other limit counts.
+    (ProcessLimit::AddressBytes, Bound::AddressesBySlots),
 ];
 
 /// What a worker has besides its slots: the program's data, its heap, bundles.
@@ -77,8 +89,17 @@ const COMMON_BYTES: u64 = 192 << 20;
 /// Most writable memory a worker can need, in bytes: in every slot, and in the one more that the sandbox has,
 /// the largest guest with the largest request and the largest answer.
 pub fn data_bytes(slots: u16, image_cache_bytes: u64) -> u64 {
-    let slot = (u64::from(MEMORY_MB_MAX) << 20)
-        + FRAME_TO_WORKER_BYTES_MAX as u64
-        + FRAME_FROM_WORKER_BYTES_MAX as u64;
-    COMMON_BYTES + image_cache_bytes + (u64::from(slots) + 1) * slot
+    COMMON_BYTES + image_cache_bytes + (u64::from(slots) + 1) * SLOT_BYTES
+}
+
+/// Writable memory of a slot.
+const SLOT_BYTES: u64 =
+    ((MEMORY_MB_MAX as u64) << 20) + FRAME_TO_WORKER_BYTES_MAX as u64 + FRAME_FROM_WORKER_BYTES_MAX as u64;
+
+/// Addresses that the sandbox keeps for a slot: 4 GiB, which 32 bits can name, its guards, stacks and tables.
+const RESERVED_BYTES: u64 = (4 << 30) + (64 << 20);
+
+/// Most addresses a worker can need that may write to so much memory, in bytes.
+pub const fn address_bytes(data_bytes: u64) -> u64 {
+    data_bytes + data_bytes.div_ceil(SLOT_BYTES) * RESERVED_BYTES
 }

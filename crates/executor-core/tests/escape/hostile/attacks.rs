@@ -72,7 +72,9 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "regain-by-program" => return surroundings::regain_by_program(),
         "more-descriptors" => call(libc::SYS_dup, &[2]),
         "descriptors" => return descriptors(),
-        "exhaust-memory" => return exhaust_memory(),
+        "exhaust-memory" => return exhaust(READ | WRITE, 0, 1 << 30),
+        "exhaust-stacks" => return exhaust(READ | WRITE, libc::MAP_GROWSDOWN, 1 << 30),
+        "exhaust-tables" => return exhaust(READ, 0, 0),
         "search-memory" => return memory::search(target),
         "spin" => spin(),
         "run-in-real-time" => ask_scheduler(libc::SCHED_FIFO, 0, 1),
@@ -189,16 +191,15 @@ fn descriptors() -> Seen {
     Ok(open.join(" "))
 }
 
-/// Asks for memory until there is no more, or 1 TiB of it.
-fn exhaust_memory() -> Seen {
+/// Asks for memory of a kind until there is no more, or 1 TiB of it, and writes to the first of it: more bytes than the
+/// limit leaves to a worker with one slot. Without a limit more would take the machine's last.
+fn exhaust(access: usize, kind: i32, written_bytes: usize) -> Seen {
     const BLOCK: usize = 64 << 20;
-    // More than the limit leaves to a worker with one slot. Without a limit more would take the machine's last.
-    const WRITTEN_BLOCKS: usize = (1 << 30) / BLOCK;
-    for number in 0..(1_usize << 40) / BLOCK {
-        let block =
-            call(libc::SYS_mmap, &[0, BLOCK, READ | WRITE, PRIVATE | libc::MAP_NORESERVE as usize, NO_FD])?;
-        // Somebody who wants it uses it: reading alone would show one page of zeros again and again.
-        if number < WRITTEN_BLOCKS {
+    let flags = PRIVATE | (libc::MAP_NORESERVE | kind) as usize;
+    for before in (0..1_usize << 40).step_by(BLOCK) {
+        let block = call(libc::SYS_mmap, &[0, BLOCK, access, flags, NO_FD])?;
+        // Somebody who wants it uses it: reading alone shows one page of zeros again and again, and costs a table.
+        if before < written_bytes {
             (block..block + BLOCK).step_by(PAGE).for_each(|page| set_byte_at(page, 1));
         } else {
             let _ = byte_at(block);
