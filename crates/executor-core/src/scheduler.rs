@@ -73,6 +73,9 @@ pub(crate) enum Turn {
 /// an execution for example, has waited long enough.
 const LONG_SLICE: Duration = Duration::from_millis(5);
 
+/// What is burnt in that time.
+const LONG_FUEL: u64 = LONG_SLICE.as_micros() as u64 * FUEL_PER_US;
+
 /// A larger memory is not kept for the next execution: memory never shrinks, so hardly any script's
 /// image fits it, and one burst would hold gigabytes until the worker ends.
 const IDLE_BYTES_MAX: usize = 16 << 20;
@@ -241,7 +244,11 @@ impl Scheduler {
                 }
             }
             Poll::Ready(finished) => {
-                let is_late = running.has_yielded && begun.elapsed() >= LONG_SLICE;
+                // Nobody looked at the clock before its first turn, which is long only if putting its image back was.
+                let is_late = match running.has_yielded {
+                    true => begun.elapsed() >= LONG_SLICE,
+                    false => finished.fuel >= LONG_FUEL,
+                };
                 let generation = running.generation;
                 slot.running = None;
                 write_done(outbound, index, generation, &finished);

@@ -29,6 +29,11 @@ const DISCARD_BYTES: usize = 64 << 10;
 /// last one left alone. Where scripts alternate it would cost more faults than it saves comparing.
 const SETTLED_AFTER: u32 = 8;
 
+/// Of an image's own bytes, those that are put back for nothing: far more than ordinary scripts have.
+const FREE_BYTES: u64 = 1 << 20;
+/// Fuel for each byte beyond: at 10,000 a microsecond, copying 5 GB in a second.
+const FUEL_PER_BYTE: u64 = 2;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Where a stretch of an image comes from.
@@ -115,6 +120,17 @@ impl Image {
             }
         }
         self.runs.push(Run { start, end, source });
+    }
+
+    /// How large the memory is of whatever starts from it.
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// What putting it back burns, whether or not it has to be: what an execution burns must not depend on what ran
+    /// before. A script of a few instructions with a large image would else be had for nothing.
+    pub(super) const fn fuel(&self) -> u64 {
+        (self.own.len() as u64).saturating_sub(FREE_BYTES) * FUEL_PER_BYTE
     }
 
     /// Whether the machine's memory has the image's size. It may be larger when a script grew it,

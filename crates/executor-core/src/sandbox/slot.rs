@@ -139,6 +139,11 @@ async fn run(
     let Task::Run { fuel, memory_bytes, output_bytes, clock_ms, seed, input } = job.task else {
         return Finished::ended(Ending::Trapped);
     };
+    // It was loaded within a limit of its own.
+    if image.memory_bytes() > memory_bytes {
+        let peak_memory_bytes = image.memory_bytes();
+        return Finished { peak_memory_bytes, ..Finished::ended(Ending::MemoryExceeded) };
+    }
     let mut machine = match clean_machine(sandbox, link, machine, image, job.slot).await {
         Ok(machine) => machine,
         Err(error) => return Finished::ended(classify(&error)),
@@ -198,7 +203,7 @@ pub(super) async fn clean_machine(
 }
 
 async fn call(machine: &mut Machine, image: &Image, fuel: u64, input: &[u8]) -> Result<u64, Error> {
-    machine.set_fuel(fuel)?;
+    machine.set_fuel(fuel.saturating_sub(image.fuel()))?;
     let ptr = if input.len() <= INPUT_BYTES { image.input } else { machine.alloc(input.len()).await? };
     machine.write(ptr, input)?;
     machine.run(ptr, input.len()).await
