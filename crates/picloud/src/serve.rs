@@ -54,7 +54,7 @@ async fn serve_with(
     listener: TcpListener,
 ) -> anyhow::Result<()> {
     let options = database.options()?;
-    let addresses = own_addresses::addresses(config, listener.local_addr()?, &options);
+    let addresses = own_addresses::addresses(config, listener.local_addr()?, &options).await;
     let secret_keys = secret_key::load(config.secret_key.as_ref(), data)?;
     let manager = Manager::open(options, manager_config(config, addresses, secret_keys)).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;

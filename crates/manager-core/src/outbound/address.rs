@@ -84,9 +84,18 @@ pub struct Addresses {
     pub own: Vec<IpAddr>,
     /// Where this server, its database and its mail server listen: never, whatever is allowed.
     pub listeners: Vec<SocketAddr>,
+    /// Those of them that are given by name, with their ports: what is behind a name changes.
+    pub named_listeners: Vec<(String, u16)>,
 }
 
 impl Addresses {
+    /// Why this name may not be asked for, whatever is behind it; none when its addresses decide.
+    pub(crate) fn refusal_by_name(&self, host: &str, port: u16) -> Option<Category> {
+        let bare = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+        let is_listener = |(name, at): &(String, u16)| *at == port && bare(name) == bare(host);
+        self.named_listeners.iter().any(is_listener).then_some(Category::Own)
+    }
+
     /// Why this address may not be reached; none when it may.
     pub(crate) fn refusal(&self, address: SocketAddr) -> Option<Category> {
         let ip = address.ip();
@@ -96,10 +105,10 @@ impl Addresses {
 
     fn refusal_of(&self, ip: IpAddr, port: u16) -> Option<Category> {
         let contains = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&ip));
-        // A listener on all addresses is on each of the machine's.
+        // Whoever listens on one of the machine's addresses mostly does so on all of them.
+        let is_mine = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || self.own.contains(&ip);
         let is_listener = |listener: &SocketAddr| {
-            let is_here = listener.ip() == ip
-                || (listener.ip().is_unspecified() && (ip.is_loopback() || self.own.contains(&ip)));
+            let is_here = listener.ip() == ip || (is_mine(listener.ip()) && is_mine(ip));
             is_here && listener.port() == port
         };
         if self.listeners.iter().any(is_listener) {
@@ -185,19 +194,39 @@ mod tests {
     #[test]
     fn the_operators_word_goes_before_and_listeners_are_never_reached() {
         let rules = Addresses {
-            allow_private: vec!["127.0.0.0/8".parse().unwrap()],
+            allow_private: ["127.0.0.0/8", "203.0.114.8/29"].map(|net| net.parse().unwrap()).to_vec(),
             deny: vec!["1.1.1.0/24".parse().unwrap()],
-            own: vec!["203.0.114.9".parse().unwrap()],
+            own: ["203.0.114.9", "8.8.8.8"].map(|ip| ip.parse().unwrap()).to_vec(),
             listeners: vec!["127.0.0.1:5432".parse().unwrap(), "0.0.0.0:8080".parse().unwrap()],
+            named_listeners: Vec::new(),
         };
         let refusal = |address: &str| rules.refusal(address.parse().unwrap());
         assert_eq!(refusal("127.0.0.1:80"), None);
+        assert_eq!(refusal("203.0.114.9:80"), None);
         assert_eq!(refusal("[::ffff:127.0.0.1]:5432"), Some(Category::Own));
-        for address in ["127.0.0.1:5432", "127.0.0.1:8080", "203.0.114.9:8080", "203.0.114.9:80"] {
+        // What listens at one of the machine's addresses is refused at each of them.
+        for address in
+            ["127.0.0.1:5432", "127.0.0.2:5432", "203.0.114.9:5432", "127.0.0.1:8080", "203.0.114.9:8080"]
+        {
+            assert_eq!(refusal(address), Some(Category::Own), "{address}");
+        }
+        for address in ["8.8.8.8:80", "8.8.8.8:5432"] {
             assert_eq!(refusal(address), Some(Category::Own), "{address}");
         }
         assert_eq!(refusal("1.1.1.1:443"), Some(Category::Denied));
         assert_eq!(refusal("10.0.0.1:80"), Some(Category::Private));
+    }
+
+    #[test]
+    fn a_listener_that_is_given_by_name_is_known_by_it_at_its_port_alone() {
+        let named_listeners = vec![("db".to_owned(), 5432), ("SMTP.Example.org.".to_owned(), 587)];
+        let rules = Addresses { named_listeners, ..Addresses::default() };
+        for (host, port) in [("db", 5432), ("DB.", 5432), ("smtp.example.org", 587)] {
+            assert_eq!(rules.refusal_by_name(host, port), Some(Category::Own), "{host}:{port}");
+        }
+        for (host, port) in [("db", 587), ("db.example.org", 5432), ("example.org", 587), ("", 587)] {
+            assert_eq!(rules.refusal_by_name(host, port), None, "{host}:{port}");
+        }
     }
 
     /// By shifting, as a slow and plain second opinion.

@@ -64,6 +64,10 @@ impl Body {
     }
 
     fn finish(mut self) -> Result<Vec<u8>, Refused> {
+        // Answers to HEAD, and those without a body, name the coding of a body that does not come.
+        if self.taken == 0 {
+            return Ok(Vec::new());
+        }
         let ended = self.unpack.end();
         self.checked(ended)?;
         Ok(std::mem::take(&mut self.unpack.sink().bytes))
@@ -170,6 +174,13 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_does_not_come_is_empty_whatever_its_coding_is_said_to_be() {
+        for coding in ["gzip", "deflate", "identity", "br"] {
+            assert_eq!(unpack(coding, b"").unwrap(), b"", "{coding}");
+        }
+    }
+
+    #[test]
     fn attack_a_bomb_is_given_up_by_its_ratio_and_by_its_size() {
         let bomb = gzip(&vec![0; 64 << 20]);
         assert!(bomb.len() < 100_000);
@@ -182,6 +193,7 @@ mod tests {
     fn damaged_and_cut_streams_are_refused() {
         let packed = gzip(b"some text that is packed");
         assert!(matches!(unpack("gzip", &packed[..packed.len() / 2]), Err(Refused::Encoding)));
+        assert!(matches!(unpack("gzip", &packed[..1]), Err(Refused::Encoding)));
         assert!(matches!(unpack("gzip", b"not gzip at all"), Err(Refused::Encoding)));
     }
 }

@@ -161,6 +161,7 @@ impl Outbound {
 
     /// Where a target is, if all of it may be asked.
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Refused> {
+        self.check_name(target)?;
         let addresses = match target.literal {
             Some(ip) => vec![SocketAddr::new(ip, target.port)],
             None => self.0.names.addresses(&target.host, target.port).await?,
@@ -171,11 +172,17 @@ impl Outbound {
     /// Whether a target may be asked, as far as that can be told without its name being looked up: a lookup tells
     /// the name to somebody.
     pub(crate) fn check_unresolved(&self, target: &Target) -> Result<(), Refused> {
+        self.check_name(target)?;
         let known = match target.literal {
             Some(ip) => Some(vec![SocketAddr::new(ip, target.port)]),
             None => resolve::local(&target.host, target.port),
         };
         known.map_or(Ok(()), |addresses| self.allowed(addresses).map(drop))
+    }
+
+    fn check_name(&self, target: &Target) -> Result<(), Refused> {
+        let refusal = self.0.addresses.refusal_by_name(&target.host, target.port);
+        refusal.map_or(Ok(()), |category| Err(Refused::Address(category)))
     }
 
     /// The same addresses, if all of them may be asked.
@@ -296,6 +303,23 @@ mod tests {
             assert_eq!(request.method == Method::GET, becomes_get, "{status}");
             assert_eq!(request.body.is_empty(), becomes_get, "{status}");
         }
+    }
+
+    #[tokio::test]
+    async fn attack_a_listeners_name_is_refused_before_it_is_looked_up_and_in_a_dry_run() {
+        let named_listeners = vec![("db".to_owned(), 8080)];
+        let addresses = Addresses { named_listeners, ..Addresses::default() };
+        let outbound = Outbound::new(addresses, Vec::new());
+        for url in ["http://db:8080/", "http://DB.:8080/"] {
+            let target = Target::parse(url, &Rules::default()).unwrap();
+            let seen = [outbound.check_unresolved(&target), outbound.addresses(&target).await.map(drop)];
+            assert!(
+                seen.iter().all(|seen| matches!(seen, Err(Refused::Address(Category::Own)))),
+                "{url}: {seen:?}"
+            );
+        }
+        let other = Target::parse("http://db:8443/", &Rules::default()).unwrap();
+        assert!(outbound.check_unresolved(&other).is_ok());
     }
 
     /// What comes does not move the deadline, which nobody but the platform has set here.

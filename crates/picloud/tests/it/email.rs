@@ -11,7 +11,8 @@ use shared::limits::{EMAIL_ATTACHMENTS_MAX, HOST_CALL_BYTES_MAX};
 use shared::wire::codec;
 
 use crate::harness::{
-    Canary, Certificates, FROM, MailServer, NO_LIMITS, TestApp, TestServer, eventually, print_row,
+    Canary, Certificates, DnsServer, FROM, MailServer, NO_LIMITS, TestApp, TestServer, World, eventually,
+    print_row,
 };
 
 fn start(settings: &[(&'static str, String)]) -> TestServer {
@@ -457,6 +458,38 @@ fn attack_34_the_mail_server_is_not_reached_by_http_although_its_network_is_open
     print_row("34", "the mail server", "forbidden: this server", seen.as_str().unwrap());
     assert_eq!(seen, "forbidden: the destination is refused: this server");
     canary.release("34");
+}
+
+#[test]
+fn attack_34_a_mail_server_that_is_given_by_name_is_known_by_its_name_and_its_address() {
+    let (mail, dns, world) = (MailServer::start(), DnsServer::start(), World::start());
+    let dns_server = dns.address.to_string();
+    // The machine does not know this name, as if what is behind it had changed since the start.
+    dns.set_addresses("mail.example.com", &[&["127.0.0.1"]]);
+    // The other is a name to all but the machine's resolver.
+    for (given, asked) in [("Mail.Example.com.", "mail.example.com"), ("127.1", "127.0.0.1")] {
+        let settings = [
+            ("PICLOUD_SMTP_HOST", given),
+            ("PICLOUD_DNS_SERVERS", dns_server.as_str()),
+            ("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8"),
+        ];
+        let server = start(&changed(&mail, &settings));
+        let (app, canary) = (server.app(), Canary::beside(&server));
+        let ports = [mail.port, world.port()];
+        app.admin("PUT", "/egress", &json!({ "allow": null, "ports": ports })).is(200);
+        let ask = |port: u16| {
+            let source = format!(
+                "try {{ return http::get(\"http://{asked}:{port}/echo\").status }} \
+                 catch (error) {{ return `${{error.code}}: ${{error.message}}` }}"
+            );
+            run(&app, &source)
+        };
+        let seen = ask(mail.port);
+        print_row("34", &format!("mail server {given}"), "forbidden: this server", &seen.to_string());
+        assert_eq!(seen, "forbidden: the destination is refused: this server", "{given}");
+        assert_eq!(ask(world.port()), 200, "{given}: the rest of the host is open");
+        canary.release("34");
+    }
 }
 
 #[test]

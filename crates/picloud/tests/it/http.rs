@@ -105,6 +105,22 @@ fn attack_34_what_is_allowed_privately_never_reaches_the_server_itself() {
 }
 
 #[test]
+fn attack_34_what_the_operator_denies_is_not_reached_although_its_network_is_open() {
+    let world = World::start();
+    let settings = [("PICLOUD_HTTP_ALLOW_PRIVATE", "127.0.0.0/8"), ("PICLOUD_HTTP_DENY", "127.0.0.2/32")];
+    let server = TestServer::start_with(&settings);
+    let (app, canary) = (server.app(), Canary::beside(&server));
+    allow_port(&app, world.port());
+    for host in ["127.0.0.2", "[::ffff:127.0.0.2]", "0x7f000002"] {
+        let seen = outcome(&app, &format!("http://{host}:{}/echo", world.port()));
+        print_row("34", &format!("denied: {host}"), "forbidden: denied by the operator", &seen);
+        assert_eq!(seen, "forbidden: the destination is refused: denied by the operator", "{host}");
+    }
+    assert_eq!(outcome(&app, &world.url("/echo")), "reached");
+    canary.release("34");
+}
+
+#[test]
 fn attack_35_names_that_lead_to_private_addresses_are_refused_however_they_change() {
     let dns = DnsServer::start();
     let address = dns.address.to_string();
@@ -347,6 +363,26 @@ fn attack_a_destination_is_not_hidden_by_a_list_full_of_made_up_ones() {
     assert_eq!(passed_over["count"], 2, "{passed_over}");
     assert_eq!(passed_over["last_destination"], second.address.to_string().as_str());
     assert_ne!(passed_over["first_at"], passed_over["last_at"]);
+}
+
+#[test]
+fn a_packed_page_is_read_and_so_are_its_headers_alone() {
+    let (server, world) = open_server();
+    let app = server.app();
+    allow_port(&app, world.port());
+    let ask = |method: &str, path: &str| {
+        let source = format!(
+            "let answer = http::{method}({:?}); \
+             [answer.status, answer.headers[\"content-encoding\"], answer.body_raw.len()]",
+            world.url(path)
+        );
+        run(&app, &source)
+    };
+    assert_eq!(ask("get", "/gzip"), json!([200, "gzip", "what was packed".len()]));
+    assert_eq!(ask("head", "/gzip"), json!([200, "gzip", 0]));
+    for status in [200, 204, 304] {
+        assert_eq!(ask("get", &format!("/gzip?{status}")), json!([status, "gzip", 0]));
+    }
 }
 
 #[test]

@@ -181,6 +181,8 @@ impl Visitor {
                 let body = "x".repeat(query.parse().unwrap_or_default());
                 self.write(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
             }
+            // Packed as was asked for; with a status in the query, said to be and without a body.
+            "/gzip" => self.gzip(&method, query),
             // Packed in ways that nobody asked for.
             "/brotli" => self.packed("br"),
             "/zstd" => self.packed("zstd"),
@@ -201,6 +203,18 @@ impl Visitor {
         self.write("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         (0..10 << 10).try_for_each(|_| self.write_bytes(&member))?;
         None
+    }
+
+    fn gzip(&mut self, method: &str, status: &str) -> Option<()> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(b"what was packed").unwrap();
+        let page = gzip.finish().unwrap();
+        let (status, page) = if status.is_empty() { ("200", page) } else { (status, Vec::new()) };
+        self.write(&format!(
+            "HTTP/1.1 {status} Status\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            page.len()
+        ))?;
+        if method == "HEAD" { Some(()) } else { self.write_bytes(&page) }
     }
 
     /// Something without end, said to be packed.
