@@ -2,10 +2,15 @@
 //!
 //! `docs/limits.md` says the same to users.
 
+mod files;
 mod realtime;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::files::{
+    APP_UPLOADS_MAX, FILE_BYTES_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOAD_S_MAX,
+    FILE_UPLOADS_MAX, FILES_BYTES_MAX, FILES_LIST_MAX, FILES_UPLOADS_MAX,
+};
 pub use self::realtime::{
     EPHEMERAL_EXTERNAL_BYTES_MAX, REALTIME_ADDRESS_LISTENERS_MAX, REALTIME_APP_LISTENERS_MAX,
     REALTIME_HISTORY_BYTES_MAX, REALTIME_HISTORY_MESSAGES_MAX, REALTIME_LISTENERS_MAX,
@@ -137,6 +142,9 @@ pub const PASSWORD_BYTES_MAX: usize = 1_024;
 pub const BODY_BYTES_DEFAULT: u32 = 1 << 20;
 /// Largest body limit a route may set.
 pub const BODY_BYTES_MAX: u32 = 32 << 20;
+/// Least memory for all bodies at a time: one app and one client have half of it, which has room for the
+/// largest.
+pub const BODIES_BYTES_MIN: u64 = 64 << 20;
 
 /// Log lines kept with one execution.
 pub const LOG_LINES_MAX: u32 = 1_000;
@@ -216,22 +224,6 @@ pub const EVENTS_MAX: u32 = 1_000;
 /// small disk has for one of several apps, and what the database still backs up in minutes.
 pub const DATA_BYTES_MAX: i64 = 4 << 30;
 
-/// A file.
-pub const FILE_BYTES_MAX: u64 = 5 << 30;
-/// Name of a file, as most file systems have it.
-pub const FILE_NAME_BYTES_MAX: usize = 255;
-/// All files of an app.
-pub const FILES_BYTES_MAX: i64 = 20 << 30;
-/// Files of one page.
-pub const FILES_LIST_MAX: u32 = 1_000;
-/// Contents that one execution sends in pieces at a time; all executions together: each has up to a megabyte
-/// in memory; and those of one app, which leaves most of them to others.
-pub const FILE_UPLOADS_MAX: usize = 4;
-pub const FILES_UPLOADS_MAX: usize = 256;
-pub const APP_UPLOADS_MAX: usize = FILES_UPLOADS_MAX / 4;
-/// Longest time for which a link to a file is good: a week, in seconds.
-pub const FILE_LINK_S_MAX: u32 = 7 * 24 * 60 * 60;
-
 /// Requests to the world that one execution may make: who asks more often polls.
 pub const OUTBOUND_REQUESTS_MAX: u32 = 50;
 /// The same of an app's executions at once, and in a minute: a neighbourly share of the line.
@@ -286,6 +278,7 @@ const _: () = {
     assert!(MEMORY_MB_MIN < MEMORY_MB_DEFAULT && MEMORY_MB_DEFAULT <= MEMORY_MB_MAX);
     assert!(TIMEOUT_MS_MIN < TIMEOUT_MS_DEFAULT && TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX);
     assert!(RESPONSE_BYTES_DEFAULT <= RESPONSE_BYTES_MAX && BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+    assert!(BODIES_BYTES_MIN / 2 >= BODY_BYTES_MAX as u64);
     assert!(SOURCE_BYTES_MAX <= BUNDLE_BYTES_MAX && BUNDLE_BYTES_MAX < FRAME_TO_WORKER_BYTES_MAX);
     // An import is a name, its length, and two numbers.
     assert!(MODULES_MAX * (NAME_BYTES_MAX + 2 + 5 + 5) <= RESULT_OVERHEAD_BYTES);
@@ -407,6 +400,44 @@ mod tests {
         let error = patch.resolve().unwrap_err();
         assert_eq!((error.field, error.value, error.ceiling), ("memory_mb", 257, 256));
         assert_eq!(error.to_string(), "limit memory_mb is 257; it may be 2 to 256");
+    }
+
+    /// Each limit that a deploy may set, with its range.
+    const RANGES: [(&str, u64, u64); 6] = [
+        ("fuel", FUEL_MIN, FUEL_MAX),
+        ("memory_mb", MEMORY_MB_MIN as u64, MEMORY_MB_MAX as u64),
+        ("timeout_ms", TIMEOUT_MS_MIN as u64, TIMEOUT_MS_MAX as u64),
+        ("max_call_levels", 1, MAX_CALL_LEVELS_MAX as u64),
+        ("max_expr_depth", 1, MAX_EXPR_DEPTH_MAX as u64),
+        ("response_bytes", 0, RESPONSE_BYTES_MAX as u64),
+    ];
+
+    /// Sets one limit, as a deploy does.
+    fn set(field: &str, value: u64) -> Result<ScriptLimits, LimitOutOfRange> {
+        let narrow = || Some(u32::try_from(value).unwrap());
+        let mut patch = LimitsPatch::default();
+        match field {
+            "fuel" => patch.fuel = Some(value),
+            "memory_mb" => patch.memory_mb = narrow(),
+            "timeout_ms" => patch.timeout_ms = narrow(),
+            "max_call_levels" => patch.max_call_levels = narrow(),
+            "max_expr_depth" => patch.max_expr_depth = narrow(),
+            "response_bytes" => patch.response_bytes = narrow(),
+            other => panic!("{other} is no limit"),
+        }
+        patch.resolve()
+    }
+
+    #[test]
+    fn each_limit_is_taken_at_its_bounds_and_refused_one_beyond() {
+        for (field, floor, ceiling) in RANGES {
+            assert!(set(field, floor).is_ok(), "{field} at its floor");
+            assert!(set(field, ceiling).is_ok(), "{field} at its ceiling");
+            for value in floor.checked_sub(1).into_iter().chain([ceiling + 1]) {
+                let refused = LimitOutOfRange { field, value, floor, ceiling };
+                assert_eq!(set(field, value), Err(refused));
+            }
+        }
     }
 
     #[test]
