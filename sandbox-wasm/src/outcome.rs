@@ -123,7 +123,10 @@ fn push_header(headers: &mut PairBlock, name: &str, value: &Dynamic) -> Result<(
     if let Some(values) = value.read_lock::<Array>() {
         return values.iter().try_for_each(|value| push_header(headers, name, value));
     }
-    if value.is_map() || value.is_fnptr() || value.is_blob() || value.is_unit() {
+    if let Some(what) = convert::no_data(value) {
+        return Err(format!("header {name} is {what}, not a string or number"));
+    }
+    if value.is_map() || value.is_blob() || value.is_unit() {
         return Err(format!("header {name} is {}, not a string or number", value.type_name()));
     }
     headers.push(name.as_bytes(), value.to_string().as_bytes());

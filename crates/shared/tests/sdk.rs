@@ -1,7 +1,7 @@
 //! The SDK's declarations: that they are those of the guest, that the pages are theirs, and that what
 //! was once promised is still there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,12 +36,26 @@ fn every_definition_file_is_listed_under_its_own_name() {
     assert_eq!(listed.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), files);
 }
 
+/// How many functions there are of each name.
+fn counted<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
+}
+
 /// What the guest registers by a literal name.
-fn registered(source: &str) -> BTreeSet<String> {
+fn registered(source: &str) -> BTreeMap<&str, usize> {
     let calls = ["set_native_fn(", "register_fn("];
     let after = calls.iter().flat_map(|call| source.split(call).skip(1));
-    let names = after.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
-    names.map(str::to_owned).collect()
+    counted(after.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next()))
+}
+
+#[test]
+fn a_second_function_of_a_name_is_seen() {
+    let source = "module.set_native_fn(\"get\", one);\nmodule\n    .set_native_fn(\n\"get\", two);";
+    assert_eq!(registered(source), BTreeMap::from([("get", 2)]));
 }
 
 #[test]
@@ -51,7 +65,7 @@ fn what_the_guest_registers_is_declared_and_nothing_else() {
         let source = fs::read_to_string(folder.join(format!("{name}.rs"))).unwrap();
         let registered = registered(&source);
         let declared = sdk::namespace(&name).map(|namespace| &namespace.functions).into_iter().flatten();
-        let declared: BTreeSet<String> = declared.map(|function| function.name.clone()).collect();
+        let declared = counted(declared.map(|function| function.name.as_str()));
         assert_eq!(registered, declared, "in {name}.rs and in {name}.d.rhai");
     }
 }

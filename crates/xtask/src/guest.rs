@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 /// Most that the SDK may add to the module, in KiB. `docs/benchmarks.md` says what takes how much of it.
-const GROWTH_KIB_MAX: u64 = 784;
+const GROWTH_KIB_MAX: u64 = 800;
 /// Most that it may add to the memory image, in KiB.
 const IMAGE_GROWTH_KIB_MAX: u64 = 512;
 /// Runs the start-up, in the engine of Node.js: that of the workers has no compiler.

@@ -159,7 +159,7 @@ fn docs_act(map: &Map, options: &mut Options<'_>) -> Result<(String, Act)> {
     }
     for (name, mode) in [("update", Mode::Replace), ("patch", Mode::Merge)] {
         if let Some(data) = options.value(name) {
-            let if_version = options.whole("if_version")?.map(|version| version as u64);
+            let if_version = options.if_version()?;
             return Ok((convert::json_text(data)?, Act::DocsUpdate(mode, if_version)));
         }
     }

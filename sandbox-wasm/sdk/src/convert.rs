@@ -4,6 +4,7 @@ use rhai::{Array, Dynamic, EvalAltResult, Map};
 use serde::ser::{Error, Serialize, Serializer};
 
 use crate::failure;
+use crate::secrets::Handle;
 
 /// Parses JSON into a script value. Integers that fit 64 bits stay integers.
 #[inline]
@@ -11,7 +12,7 @@ pub fn parse_json(bytes: &[u8]) -> Result<Dynamic, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
 
-/// Appends a value as JSON. Fails for what JSON cannot say, such as a function pointer.
+/// Appends a value as JSON. Fails for what JSON cannot say: functions, numbers that are not finite, handles.
 #[inline]
 pub fn write_json(out: &mut Vec<u8>, value: &Dynamic) -> Result<(), serde_json::Error> {
     serde_json::to_writer(out, &Json(value))
@@ -34,14 +35,31 @@ pub(crate) fn serialize_json<S: Serializer>(value: &Dynamic, serializer: S) -> R
     Json(value).serialize(serializer)
 }
 
-/// A value as JSON. Rhai itself would write a function as its name, which nobody can have meant.
+/// What a value is that is no data; Rhai itself would write the name of a function or, in Rust, of a type, which
+/// nobody can have meant.
+#[inline]
+pub fn no_data(value: &Dynamic) -> Option<&'static str> {
+    if value.is_fnptr() {
+        return Some("a function");
+    }
+    if value.read_lock::<Handle>().is_some() {
+        return Some("a secret's handle (only `headers` of an http request take one)");
+    }
+    // What a closure has captured is behind a cell.
+    let is_variant = value.read_lock::<Dynamic>().is_some_and(|value| value.is_variant());
+    is_variant.then_some("a collection, a range or the like")
+}
+
+/// A value as JSON.
 struct Json<'a>(&'a Dynamic);
 
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(value) = self;
-        if value.is_fnptr() {
-            return Err(S::Error::custom("a function has no JSON form"));
+        // serde_json itself would write null, which is found again as `()`.
+        let is_endless = value.as_float().is_ok_and(|number| !number.is_finite());
+        if let Some(what) = no_data(value).or(is_endless.then_some("a number that is not finite")) {
+            return Err(S::Error::custom(format_args!("{what} has no JSON form")));
         }
         if let Some(array) = value.read_lock::<Array>() {
             return serializer.collect_seq(array.iter().map(Json));

@@ -9,6 +9,9 @@ use shared::host_call::docs::{
 use crate::options::Options;
 use crate::{Result, convert, failure, host};
 
+/// Documents that a query finds at most unless it says otherwise, as the parent has it.
+const LIMIT_DEFAULT: i64 = 100;
+
 /// The handle that scripts hold.
 #[derive(Clone)]
 struct Collection {
@@ -58,8 +61,19 @@ impl Collection {
         }
     }
 
+    /// Fails where a page ends before the limit: a script could not tell that there is more.
     fn find(&self, query: Map) -> Result<Array> {
-        Ok(self.page(query, "")?.0)
+        let limit = query.get("$limit").and_then(|limit| limit.as_int().ok()).unwrap_or(LIMIT_DEFAULT);
+        let (items, cursor) = self.page(query, "")?;
+        if !cursor.is_unit() && (items.len() as i64) < limit {
+            let message = format!(
+                "find: the documents are more than fit into an answer, which has room for {}: ask for fewer by \
+                 $limit, or for pages with list(#{{filter, sort, cursor}})",
+                items.len()
+            );
+            return Err(failure("too_large", message));
+        }
+        Ok(items)
     }
 
     fn find_one(&self, mut query: Map) -> Result<Dynamic> {
@@ -73,7 +87,7 @@ impl Collection {
             Mode::Merge => "patch",
         };
         let mut options = Options::new(function, options);
-        let if_version = options.whole("if_version")?.map(|version| version as u64);
+        let if_version = options.if_version()?;
         options.finish()?;
         let data = convert::json_text(&data.into())?;
         let update = Update { collection: &self.name, id, data: &data, mode, if_version };

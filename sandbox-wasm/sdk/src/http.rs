@@ -145,7 +145,10 @@ impl Options {
             self.secret_headers.push(name.as_bytes(), &template);
             return Ok(());
         }
-        if value.is_map() || value.is_fnptr() || value.is_blob() || value.is_unit() {
+        if let Some(what) = convert::no_data(value) {
+            return Err(invalid(format!("header {name} is {what}, not text")));
+        }
+        if value.is_map() || value.is_blob() || value.is_unit() {
             return Err(invalid(format!("header {name} is {}, not text", value.type_name())));
         }
         self.headers.push(name.as_bytes(), value.to_string().as_bytes());

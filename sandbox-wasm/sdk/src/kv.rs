@@ -108,13 +108,13 @@ impl Collection {
 pub(crate) fn conditions(options: &mut Options<'_>) -> Result<(u64, Condition)> {
     let ttl_ms = options.seconds("ttl")?.unwrap_or(0);
     let is_absent = options.flag("if_absent")?.unwrap_or(false);
-    let version = options.whole("if_version")?;
+    let version = options.if_version()?;
     let condition = match (is_absent, version) {
         (true, Some(_)) => {
             return Err(failure("invalid_argument", "a write takes if_absent or if_version, not both"));
         }
         (true, None) => Condition::Absent,
-        (false, Some(version)) => Condition::Version(version as u64),
+        (false, Some(version)) => Condition::Version(version),
         (false, None) => Condition::None,
     };
     Ok((ttl_ms, condition))

@@ -37,6 +37,20 @@ impl<'a> Options<'a> {
         value.as_int().map(Some).map_err(|_| self.wrong(name, "a whole number"))
     }
 
+    /// The version that what is written must have. `()` is what a misspelt member gives: taken for no condition, it
+    /// would have the write done whatever is there.
+    pub(crate) fn if_version(&mut self) -> Result<Option<u64>> {
+        if self.map.get("if_version").is_some_and(Dynamic::is_unit) {
+            let message = format!(
+                "{}: if_version is (): give the version that was read, or leave it out to write whatever is there; \
+                 kv has if_absent for what must not be there yet",
+                self.function
+            );
+            return Err(failure("invalid_argument", message));
+        }
+        Ok(self.whole("if_version")?.map(|version| version as u64))
+    }
+
     pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         value.as_bool().map(Some).map_err(|_| self.wrong(name, "true or false"))

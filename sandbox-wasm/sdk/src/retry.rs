@@ -14,6 +14,10 @@ const ATTEMPTS_MAX: i64 = 25;
 /// Most scripts have ten seconds in all.
 const BASE_MS_DEFAULT: u64 = 200;
 const CAP_MS_DEFAULT: u64 = 5_000;
+/// Codes of calls that fail alike however often they are made. `budget_exhausted` is none of them: 8 requests at
+/// once, or a statement that waited for others, are over in a moment. Once the calls themselves are used up, there is
+/// no pause either.
+const HOPELESS: [&str; 5] = ["invalid_argument", "too_large", "forbidden", "refused", "not_configured"];
 /// A pause grows by this with each attempt.
 const FACTOR: u64 = 2;
 /// A fifth of a pause is left to chance, so that what failed together does not come back together.
@@ -42,7 +46,10 @@ fn run(context: &NativeCallContext<'_>, options: &Map, function: &FnPtr) -> Resu
     loop {
         match function.call_within_context::<Dynamic>(context, ()) {
             Err(error) if attempt < policy.attempts && may_retry(&error) => {
-                host::call(HostOp::RetryWait, &Wait { ms: policy.pause(attempt) })?;
+                // Where no pause fits into the time left, what counts is why the function failed.
+                if host::call(HostOp::RetryWait, &Wait { ms: policy.pause(attempt) }).is_err() {
+                    return Err(error);
+                }
                 attempt += 1;
             }
             ended => return ended,
@@ -81,18 +88,25 @@ impl Policy {
     }
 }
 
-/// What a script throws may be tried again, unless it says otherwise. A limit that was reached stays
-/// reached.
+/// What a script throws may be tried again, unless it says otherwise or its code says that it is of no use. A limit
+/// of the engine that was reached stays reached.
 fn may_retry(error: &EvalAltResult) -> bool {
     match error {
-        EvalAltResult::ErrorRuntime(value, _) => value
-            .read_lock::<Map>()
-            .is_none_or(|map| map.get("retry").is_none_or(|retry| retry.as_bool() != Ok(false))),
+        EvalAltResult::ErrorRuntime(value, _) => {
+            value.read_lock::<Map>().is_none_or(|map| match map.get("retry").map(Dynamic::as_bool) {
+                Some(Ok(may_retry)) => may_retry,
+                _ => !map.get("code").is_some_and(is_hopeless),
+            })
+        }
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
             may_retry(inner)
         }
         other => other.is_catchable(),
     }
+}
+
+fn is_hopeless(code: &Dynamic) -> bool {
+    code.as_immutable_string_ref().is_ok_and(|code| HOPELESS.contains(&code.as_str()))
 }
 
 fn fatal(message: &Dynamic) -> Map {

@@ -5,7 +5,7 @@ use form_urlencoded::Serializer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rhai::{Array, Dynamic, Engine, Map, Module};
 
-use crate::{Result, failure, invalid};
+use crate::{Result, convert, failure, invalid};
 
 /// What `url::encode` changes: all but the unreserved characters of RFC 3986, section 2.3.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -86,7 +86,10 @@ fn append(query: &mut Serializer<'_, String>, name: &str, value: &Dynamic) -> Re
     if value.is_unit() {
         return Ok(());
     }
-    if value.is_map() || value.is_array() || value.is_blob() || value.is_fnptr() {
+    if let Some(what) = convert::no_data(value) {
+        return Err(invalid(format!("{name} is {what}, and a query cannot hold it")));
+    }
+    if value.is_map() || value.is_array() || value.is_blob() {
         return Err(invalid(format!("{name} is {}, which a query cannot hold", value.type_name())));
     }
     query.append_pair(name, &value.to_string());

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{NO_LIMITS, TestServer, eventually};
+use crate::harness::{NO_LIMITS, TestApp, TestServer, eventually};
 
 #[test]
 fn a_script_gets_what_another_returns_and_catches_what_it_throws() {
@@ -92,6 +92,48 @@ fn a_function_is_tried_again_until_it_does_not_throw_or_says_stop() {
         try { retry::run(#{ attempts: 2, backoff: "fixed", base: 0.001 }, || { given_up += 1; throw "no" }) } catch { }
         [value, stopped, why, given_up]"#;
     assert_eq!(app.run("retry", source, &NO_LIMITS).is(200).json(), json!([3, 1, "never", 2]));
+}
+
+/// How often a function is tried, and the code of what is thrown in the end.
+fn tried(app: &TestApp<'_>, options: &str, function: &str) -> Value {
+    let source = format!(
+        "let tries = 0; try {{ retry::run(#{{ {options} }}, || {{ tries += 1; {function} }}) }} \
+         catch (error) {{ return [tries, error.code] }}"
+    );
+    app.deploy("retry", &source, &NO_LIMITS);
+    app.admin("POST", "/scripts/retry/invoke", &json!({})).is(200).json()["body"].clone()
+}
+
+#[test]
+fn a_function_is_tried_again_only_where_that_can_help() {
+    let server = TestServer::shared();
+    let app = server.app();
+    for (function, tries, code) in [
+        ("kv::collection(\"\").get(\"k\")", 1, "invalid_argument"),
+        ("let s = \"\"; s.pad(70000, \"x\"); kv::collection(\"c\").set(\"k\", s)", 1, "too_large"),
+        ("http::get(\"http://192.168.0.1/\")", 1, "forbidden"),
+        ("throw #{ code: \"refused\" }", 1, "refused"),
+        ("throw #{ code: \"not_configured\" }", 1, "not_configured"),
+        ("throw #{ code: \"unavailable\", retry: false }", 1, "unavailable"),
+        ("throw #{ code: \"forbidden\", retry: true }", 3, "forbidden"),
+        ("kv::collection(\"c\").set_with(\"k\", 1, #{ if_version: 1 })", 3, "conflict"),
+        ("json::parse(\"{\")", 3, "invalid_json"),
+        ("throw #{ code: \"unavailable\" }", 3, "unavailable"),
+        // Requests at once and statements that wait end in it too.
+        ("throw #{ code: \"budget_exhausted\" }", 3, "budget_exhausted"),
+        // A pause is a call as well.
+        ("let c = kv::collection(\"c\"); loop { c.get(\"k\"); }", 1, "budget_exhausted"),
+    ] {
+        assert_eq!(tried(&app, "base: 0.001", function), json!([tries, code]), "{function}");
+    }
+}
+
+#[test]
+fn the_functions_own_error_is_thrown_where_no_pause_fits_into_the_time_left() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let seen = tried(&app, "base: 600, cap: 600", "throw #{ code: \"busy\" }");
+    assert_eq!(seen, json!([1, "busy"]));
 }
 
 #[test]

@@ -67,3 +67,33 @@ fn a_script_commits_all_or_nothing() {
     let seen = app.get("/commit").is(200).json();
     assert_eq!(seen, json!([7, "conflict", "invalid_argument", null, null, { "n": 1, "m": 2 }]));
 }
+
+/// An array that ends early looks like one that ends.
+#[test]
+fn a_search_that_cannot_answer_all_it_was_asked_for_says_so() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let long = docs::collection("long");
+        let text = "";
+        text.pad(100000, "x");
+        for n in 0..12 { long.create(#{ n: n, text: text }); }
+        let few = docs::collection("few");
+        for n in 0..101 { few.create(#{ n: n }); }
+        let codes = [];
+        for query in [#{}, #{ "$limit": 1000 }, #{ "$limit": 12 }] {
+            try { codes.push(long.find(query).len()); } catch (error) { codes.push(error.code); }
+        }
+        let page = long.list(#{ filter: #{}, limit: 1000 });
+        let rest = long.list(#{ filter: #{}, limit: 1000, cursor: page.cursor });
+        [
+            codes, long.find(#{ "$limit": 10 }).len(), long.find(#{ n: #{ "$lt": 8 } }).len(),
+            long.find_one(#{}).data.n, page.items.len() + rest.items.len(), rest.cursor,
+            few.find(#{}).len(), few.find(#{ "$limit": () }).len(), few.find(#{ "$limit": 101 }).len(),
+        ]
+    "#;
+    app.serve("long", source, &NO_LIMITS);
+    let seen = app.get("/long").is(200).json();
+    let expected = json!([["too_large", "too_large", "too_large"], 10, 8, 0, 12, null, 100, 100, 101]);
+    assert_eq!(seen, expected);
+}

@@ -98,6 +98,9 @@ fn an_answer_that_is_no_response_is_a_502() {
             "let v = \"\"; v.pad(20000, 'x'); #{ statusCode: 200, headers: #{ v: v } }".to_owned(),
         ),
         ("headers-text", "#{ statusCode: 200, headers: \"x: y\" }".to_owned()),
+        ("no-number", "#{ average: 0.0 / 0.0 }".to_owned()),
+        ("endless-body", "#{ statusCode: 200, body: [1.0 / 0.0] }".to_owned()),
+        ("handle", "[secrets::handle(\"token\")]".to_owned()),
     ];
     for (name, source) in invalid {
         let reply = app.run(name, &source, &NO_LIMITS);

@@ -148,13 +148,30 @@ fn caught(app: &TestApp<'_>, before: &str, call: &str, n: usize) -> Value {
     test_run(app, &source)["body"].clone()
 }
 
+/// The same of several calls in one run.
+fn each_caught(app: &TestApp<'_>, before: &str, calls: &[impl AsRef<str>]) -> Vec<Value> {
+    let catching = calls.iter().map(|call| {
+        let call = call.as_ref();
+        format!("try {{ {call}; seen.push(\"done\"); }} catch (e) {{ seen.push(e.code); }}")
+    });
+    let catching = catching.collect::<Vec<_>>().join("\n");
+    let run = test_run(app, &format!("let seen = []; {before}\n{catching}\nseen"));
+    run["body"].as_array().unwrap_or_else(|| panic!("{run}")).clone()
+}
+
 #[test]
 fn what_the_guest_limits_goes_at_the_limit_and_not_over_it() {
     let server = TestServer::shared();
     let app = server.app();
     let pattern = "let p = \"[\"; p.pad(n - 1, \"a\"); p += \"]\";";
+    let nested = "let p = \"\"; p.pad(n, \"(\"); p += \"a\"; p.pad(2 * n + 1, \")\");";
+    // regex-lite counts 20 bytes for each state where an address has 4, and 8 for the group that the whole is. There
+    // are a state for each repetition, two for the group and one for the end: 13,106 of them are 262,128 bytes.
+    let repeated = "let p = \"a{\" + n + \"}\";";
     for (before, call, [at, over], seen, refusal) in [
         (pattern, "regex::is_match(p, \"a\")", [16_384, 16_385], json!(true), "invalid_pattern"),
+        (nested, "regex::is_match(p, \"a\")", [64, 65], json!(true), "invalid_pattern"),
+        (repeated, "regex::is_match(p, \"a\")", [13_103, 13_104], json!(false), "invalid_pattern"),
         ("", "random::bytes(n).len()", [65_536, 65_537], json!(65_536), "invalid_argument"),
         ("", "random::string(n).len()", [65_536, 65_537], json!(65_536), "invalid_argument"),
         ("", "json::stringify([1], n)", [8, 9], json!("[\n        1\n]"), "invalid_argument"),
@@ -200,4 +217,61 @@ fn hostile_json_is_answered_or_refused() {
         let body = test_run(&app, &source)["body"].clone();
         assert!(body == seen || (seen == "f64" && body == "invalid_json"), "{text}: {body}");
     }
+}
+
+/// Rhai would write the name of the type in Rust, and `serde_json` null for a number that is none.
+#[test]
+fn what_is_no_data_is_neither_kept_nor_sent() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let before = "let c = kv::collection(\"c\"); let handle = secrets::handle(\"token\"); let nan = 0.0 / 0.0; \
+                  let url = \"https://api.example.com/\"; let captured = secrets::handle(\"token\"); \
+                  let closure = || captured;";
+    for value in ["handle", "c", "0..3", "0..=3", "|x| x", "nan", "1.0 / 0.0", "closure", "captured"] {
+        let calls = [
+            format!("json::stringify({value})"),
+            format!("json::stringify([#{{ a: {value} }}], 2)"),
+            format!("c.set(\"k\", {value})"),
+            format!("docs::collection(\"c\").create(#{{ a: [{value}] }})"),
+            format!("atomic::commit([#{{ kv: \"c\", key: \"k\", set: {value} }}])"),
+            format!("queue::send(\"q\", {value})"),
+            format!("pubsub::publish(\"t\", {value})"),
+            format!("http::post(url, #{{ token: {value} }})"),
+        ];
+        assert_eq!(each_caught(&app, before, &calls), ["invalid_value"; 8], "{value}");
+    }
+    for value in ["handle", "c", "0..3", "|x| x"] {
+        let calls = [
+            format!("url::query(#{{ a: {value} }})"),
+            format!("http::get(url, #{{ query: #{{ a: [{value}] }} }})"),
+            format!("http::post_form(url, #{{ a: {value} }})"),
+        ];
+        assert_eq!(each_caught(&app, before, &calls), ["invalid_argument"; 3], "{value}");
+    }
+    assert_eq!(caught(&app, before, "http::get(url, #{ headers: #{ a: c } })", 0), "invalid_argument");
+    let text = "[`as ${handle}`, \"as \" + handle, handle.to_string()]";
+    assert_eq!(caught(&app, before, text, 0), json!(["as SecretHandle", "as SecretHandle", "SecretHandle"]));
+    let kept = "[c.has(\"k\"), docs::collection(\"c\").count()]";
+    assert_eq!(caught(&app, before, kept, 0), json!([false, 0]));
+}
+
+/// What a misspelt member gives must not turn compare-and-set into set.
+#[test]
+fn a_version_that_is_nothing_is_refused_and_nothing_is_written() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let before = "let saved = #{ version: 1 }; let id = docs::collection(\"d\").create(#{ a: 1 }); \
+                  let kv_set = #{ kv: \"c\", key: \"k\", set: 1, if_version: saved.verson }; \
+                  let docs_patch = #{ docs: \"d\", id: id, patch: #{ a: 2 }, if_version: saved.verson };";
+    let calls = [
+        "kv::collection(\"c\").set_with(\"k\", 1, #{ if_version: saved.verson })",
+        "kv::collection(\"c\").set_with(\"k\", 1, #{ if_version: saved.verson, if_absent: true })",
+        "docs::collection(\"d\").update(id, #{ a: 2 }, #{ if_version: saved.verson })",
+        "docs::collection(\"d\").patch(id, #{ a: 2 }, #{ if_version: saved.verson })",
+        "atomic::commit([kv_set])",
+        "atomic::commit([docs_patch])",
+    ];
+    assert_eq!(each_caught(&app, before, &calls), ["invalid_argument"; 6]);
+    let kept = "[kv::collection(\"c\").has(\"k\"), docs::collection(\"d\").count(#{ a: 2 })]";
+    assert_eq!(caught(&app, "", kept, 0), json!([false, 0]));
 }
