@@ -144,7 +144,13 @@ impl Data {
         write: (&docs::Write<'_>, Compared),
         told: &mut Told,
     ) -> Result<Done, CallError> {
-        self.doc_apply(conn, access, write, told).await.map(Done::Docs)
+        let is_conditional = matches!(write.0, docs::Write::Update(update) if update.if_version.is_some());
+        let wrote = self.doc_apply(conn, access, write, told).await?;
+        // By itself it would change nothing and say so; here the other operations would happen without it.
+        if is_conditional && wrote == docs::Wrote::Updated(None) {
+            return Err(of_another_version("document"));
+        }
+        Ok(Done::Docs(wrote))
     }
 }
 
@@ -181,7 +187,11 @@ fn check_version(what: &str, found: Option<i64>, wanted: Option<u64>) -> Result<
     if found.map(i64::cast_unsigned) == wanted {
         return Ok(Done::Checked);
     }
-    Err(CallError::new(CallCode::Conflict, format!("a {what} is of another version")))
+    Err(of_another_version(what))
+}
+
+fn of_another_version(what: &str) -> CallError {
+    CallError::new(CallCode::Conflict, format!("a {what} is of another version, or gone"))
 }
 
 /// A number that hardly anything else has; who shares it waits a moment for nothing.

@@ -198,12 +198,22 @@ impl Data {
         told: &mut Told,
     ) -> Result<Wrote, CallError> {
         let key = write.key();
-        // Nobody else changes it until this is committed, so what it was is what is replaced. A key that is
-        // not there yet has no row to lock.
+        // Nobody else changes it until this is committed, so what it was is what is replaced. The row's lock keeps
+        // off those who remove it, of whom perhaps nobody is to be told, so that they take no other lock. A key that
+        // is not there yet has no row: this lock keeps off those who write it, who are told of like this one.
         let lock = lock_of(access, "kv", key.collection, key.key);
         store::locks::take(conn, &[lock]).await.map_err(|error| failed(&error))?;
-        let prev = store::kv::get(conn, access.app, &key).await.map_err(|error| failed(&error))?;
-        let wrote = self.kv_change(conn, access, write).await?;
+        let (wrote, prev) = match write {
+            Write::Delete(key) => {
+                let prev = store::kv::delete(conn, access.app, key).await.map_err(|error| failed(&error))?;
+                (Wrote::Removed(prev.is_some()), prev)
+            }
+            Write::Set(_) | Write::Incr(_) => {
+                let prev = store::kv::get_locked(conn, access.app, &key).await;
+                let prev = prev.map_err(|error| failed(&error))?;
+                (self.kv_change(conn, access, write).await?, prev)
+            }
+        };
         let sum;
         let value = match (wrote, write) {
             (Wrote::Version(_), Write::Set(set)) => Some(set.value),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::call::{CallCode, CallError, HostCall, Reply};
 use shared::host_call::HostOp;
-use shared::host_call::atomic::{Commit, Op};
+use shared::host_call::atomic::{Commit, Committed, Done, Op};
 use shared::host_call::docs::{self, Mode};
 use shared::host_call::{dead_letters, files, invoke, kv, pubsub, queue, secrets, users};
 use shared::wire::codec;
@@ -28,7 +28,9 @@ pub(super) fn note(rehearsal: &Rehearsal, call: &HostCall, reply: &Reply) -> Res
         }
         HostOp::AtomicCommit => {
             let Commit { ops } = args(call)?;
-            ops.iter().filter_map(of_op).for_each(|deed| rehearsal.note(discreet(deed)));
+            let Committed { done } = answer(reply)?;
+            let happened = ops.iter().zip(&done).filter(|(op, done)| did_something(op, done));
+            happened.filter_map(|(op, _)| of_op(op)).for_each(|deed| rehearsal.note(discreet(deed)));
         }
         _ => of_call(call, reply)?.into_iter().for_each(|deed| rehearsal.note(discreet(deed))),
     }
@@ -114,22 +116,24 @@ pub(super) fn check(op: HostOp) -> Result<(), CallError> {
 fn of_call(call: &HostCall, reply: &Reply) -> Result<Option<Deed>, CallError> {
     let op = match call.op {
         HostOp::KvSet => Op::KvSet(args(call)?),
-        HostOp::KvDelete => Op::KvDelete(args(call)?),
+        HostOp::KvDelete if answer::<kv::Existed>(reply)?.existed => Op::KvDelete(args(call)?),
         HostOp::KvIncr => Op::KvIncr(args(call)?),
         HostOp::DocsCreate => Op::DocsCreate(args(call)?),
-        HostOp::DocsUpdate => Op::DocsUpdate(args(call)?),
-        HostOp::DocsDelete => Op::DocsDelete(args(call)?),
+        HostOp::DocsUpdate if answer::<docs::Updated>(reply)?.version.is_some() => {
+            Op::DocsUpdate(args(call)?)
+        }
+        HostOp::DocsDelete if answer::<docs::Deleted>(reply)?.existed => Op::DocsDelete(args(call)?),
         HostOp::QueueSend => Op::QueueSend(args(call)?),
         HostOp::PubsubPublish => Op::PubsubPublish(args(call)?),
         HostOp::FilesCreate => {
             let files::Create { collection, name, .. } = args(call)?;
             return Ok(Some(deed("files.create", format!("{collection}/{name}"), None)));
         }
-        HostOp::FilesUpdate => {
+        HostOp::FilesUpdate if answer::<files::Found<'_>>(reply)?.file.is_some() => {
             let files::Update { collection, id, .. } = args(call)?;
             return Ok(Some(deed("files.update", format!("{collection}/{id}"), None)));
         }
-        HostOp::FilesDelete => {
+        HostOp::FilesDelete if answer::<files::Deleted>(reply)?.existed => {
             let files::Id { collection, id } = args(call)?;
             return Ok(Some(deed("files.delete", format!("{collection}/{id}"), None)));
         }
@@ -252,6 +256,15 @@ fn answer<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, CallError> {
         tracing::error!(%error, "an answer to a script cannot be read");
         CallError::new(CallCode::Internal, "the platform failed")
     })
+}
+
+/// Whether there was what an operation of a commit was to change.
+const fn did_something(op: &Op<'_>, done: &Done<'_>) -> bool {
+    match op {
+        Op::KvDelete(_) | Op::DocsDelete(_) => !matches!(done, Done::Existed(false)),
+        Op::DocsUpdate(_) => !matches!(done, Done::Nothing),
+        _ => true,
+    }
 }
 
 fn of_op(op: &Op<'_>) -> Option<Deed> {

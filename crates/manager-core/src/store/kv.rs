@@ -292,6 +292,20 @@ pub(crate) async fn lock(conn: &mut PgConnection, app: AppId, key: &Key<'_>) -> 
         .await
 }
 
+/// A value that nobody changes until the transaction ends.
+pub(crate) async fn get_locked(
+    conn: &mut PgConnection,
+    app: AppId,
+    key: &Key<'_>,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar(concat!("select value from kv where ", at_key!(), " for update"))
+        .bind(app)
+        .bind(key.collection)
+        .bind(key.key)
+        .fetch_optional(conn)
+        .await
+}
+
 /// Removes some of what has expired; answers how much.
 pub(crate) async fn sweep(conn: &mut PgConnection, limit: i64) -> sqlx::Result<u64> {
     let swept = sqlx::query(

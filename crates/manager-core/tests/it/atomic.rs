@@ -56,7 +56,20 @@ async fn one_that_fails_undoes_those_before_it() {
     commit(&script, &[set("b", "\"text\"")]).await.unwrap();
     let incr = Op::KvIncr(Incr { collection: "c", key: "b", by: 1 });
     let nobody = Id { collection: "d", id: "nobody" };
-    for last in [incr, Op::KvCheck(B, None), Op::KvCheck(A, Some(7)), Op::DocsCheck(nobody, Some(1))] {
+    let gone = "00000000-0000-7000-8000-000000000000";
+    let change =
+        |id, mode| Op::DocsUpdate(Update { collection: "d", id, data: "{}", mode, if_version: Some(1) });
+    let missing = Set { collection: "c", key: "a", value: "1", ttl_ms: 0, condition: Condition::Version(7) };
+    for last in [
+        incr,
+        Op::KvCheck(B, None),
+        Op::KvCheck(A, Some(7)),
+        Op::KvSet(missing),
+        Op::DocsCheck(nobody, Some(1)),
+        change(gone, Mode::Replace),
+        change(gone, Mode::Merge),
+        change("nobody", Mode::Merge),
+    ] {
         let failed = commit(&script, &[set("x", "1"), last]).await;
         assert_eq!(failed, Err("conflict".into()), "{last:?}");
         assert_eq!(read(&script, Key { collection: "c", key: "x" }).await, None);

@@ -175,6 +175,35 @@ async fn attack_26_names_and_values_of_a_query_are_never_sql() {
     }
 }
 
+/// Where a script puts what a stranger sent into a filter.
+#[tokio::test]
+async fn attack_26_a_value_from_outside_is_no_operator_behind_eq() {
+    let api = TestApi::start().await;
+    let script = Script::of(&api, "default").await;
+    script.create(&json!({ "token": "secret" })).await.unwrap();
+    let operators = [
+        json!({ "$ne": "" }),
+        json!({ "$gt": "" }),
+        json!({ "$exists": true }),
+        json!({ "$nin": [] }),
+        json!({ "$not": { "$eq": "" } }),
+        json!({ "$contains": "s" }),
+    ];
+    for sent in &operators {
+        // What docs/data.md warns of.
+        assert_eq!(script.find(json!({ "token": sent })).await.len(), 1, "{sent}");
+        let seen = script.find(json!({ "token": { "$eq": sent } })).await.len();
+        print_row("26", &sent.to_string(), "finds nothing behind $eq", &format!("{seen} found"));
+        assert_eq!(seen, 0, "{sent}");
+    }
+    // None of those above is one of these.
+    assert_eq!(script.find(json!({ "token": { "$in": operators } })).await.len(), 0);
+    for sent in [json!(["secret"]), json!(true), json!({ "$eq": "secret" })] {
+        assert_eq!(script.find(json!({ "token": { "$eq": sent } })).await.len(), 0, "{sent}");
+    }
+    assert_eq!(script.find(json!({ "token": { "$eq": "secret" } })).await.len(), 1);
+}
+
 #[tokio::test]
 async fn pages_neither_skip_nor_repeat_while_others_write() {
     let api = TestApi::start().await;
@@ -201,6 +230,18 @@ async fn pages_neither_skip_nor_repeat_while_others_write() {
         seen.sort_unstable();
         assert_eq!(seen, (0..23).collect::<Vec<_>>(), "{sort}");
     }
+    // What is skipped is skipped once, before the first page.
+    let query = json!({ "n": { "$gte": 0 }, "$sort": "n", "$limit": 4, "$skip": 5 });
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (documents, next) = script.page(&query, &cursor).await.unwrap();
+        seen.extend(documents.iter().map(|data| data["n"].as_i64().unwrap()));
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen, (5..23).collect::<Vec<_>>());
     let other = script.page(&json!({ "$sort": "n" }), "abc").await;
     assert_eq!(other, Err("invalid_argument".into()));
 }

@@ -341,6 +341,7 @@ async fn start_with_sweep(storage: &Storage) -> TestApi {
 async fn leave_contents_of_no_file(api: &TestApi, storage: &mut Storage) {
     const OLD: &str = "aa/aabbccddaabbccddaabbccddaabbccdd/0";
     const YOUNG: &str = "aa/aabbccddaabbccddaabbccddaabbccdd/1";
+    const HALF: &str = "aa/aabbccddaabbccddaabbccddaabbccdd/2#1";
     const FOREIGN: &str = "README";
     let script = Script::of(api, "default").await;
     let id = script.make(&create("a", b"kept")).await.unwrap();
@@ -349,6 +350,7 @@ async fn leave_contents_of_no_file(api: &TestApi, storage: &mut Storage) {
     for name in [OLD, YOUNG, FOREIGN] {
         storage.plant(name).await;
     }
+    let half = storage.plant_half(HALF);
     for name in [kept.as_str(), FOREIGN, OLD] {
         storage.age(name);
     }
@@ -360,7 +362,43 @@ async fn leave_contents_of_no_file(api: &TestApi, storage: &mut Storage) {
     let left = eventually("the old content is gone", is_gone).await;
     assert!(left.iter().any(|name| name == YOUNG), "its upload may still be going on");
     assert!(left.iter().any(|name| name == FOREIGN), "it is not ours");
+    let is_gone = async || half.as_ref().is_none_or(|half| !half.exists()).then_some(());
+    eventually("what was not written to its end is gone", is_gone).await;
     assert_eq!(script.content(&id).await.as_deref(), Some(&b"kept"[..]));
+}
+
+#[tokio::test]
+async fn a_download_that_is_under_way_comes_to_its_end_when_the_content_is_replaced() {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let mut storage = Storage::directory();
+    let api = start_with_sweep(&storage).await;
+    // More chunks than are fetched ahead.
+    let content = noise(5_500_000);
+    let made = upload(&api, "POST", "/apps/default/files/pics?name=a.png", content.clone()).await;
+    let path = format!("/apps/default/files/pics/{}", made.is(201)["id"].as_str().unwrap());
+    let old = storage.objects().await;
+    let request = api.request("GET", &format!("{path}/content"), None);
+    let mut body = api.router.clone().oneshot(request).await.unwrap().into_body();
+    let mut seen = body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+    upload(&api, "PUT", &path, b"small".to_vec()).await.is(200);
+    for name in &old {
+        storage.age(name);
+    }
+    // The second sweep that is seen has begun when all was old.
+    for name in ["aa/aabbccddaabbccddaabbccddaabbccdd/0", "aa/aabbccddaabbccddaabbccddaabbccdd/1"] {
+        storage.plant(name).await;
+        storage.age(name);
+        let is_gone = async || {
+            let objects = storage.objects().await;
+            (!objects.iter().any(|object| object == name)).then_some(())
+        };
+        eventually("the sweep came by", is_gone).await;
+    }
+    seen.extend_from_slice(&body.collect().await.unwrap().to_bytes());
+    assert!(seen == content, "{} bytes of {}", seen.len(), content.len());
+    let is_gone = async || (storage.objects().await.len() == 1).then_some(());
+    eventually("the old content is gone", is_gone).await;
 }
 
 /// What is begun and has no file yet is on the disk as well.

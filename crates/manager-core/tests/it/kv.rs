@@ -12,6 +12,7 @@ use shared::limits::{HOST_REPLY_BYTES_MAX, KV_KEY_BYTES_MAX, KV_LIST_MAX, KV_VAL
 
 use crate::calls::Script;
 use crate::harness::TestApi;
+use crate::outbox::eventually;
 
 const SET: Set<'_> = Set { collection: "c", key: "k", value: "1", ttl_ms: 0, condition: Condition::None };
 
@@ -460,5 +461,43 @@ async fn a_number_that_goes_up_is_read_ahead_until_another_call() {
             break;
         }
         assert!(round < 200, "nothing is read ahead");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_is_told_what_a_value_was_also_when_it_is_not_told_of_who_changed_it_meanwhile() {
+    const LISTENER: &str = "listener";
+    const WAITING: &str = "select count(*) from pg_stat_activity
+                           where datname = current_database() and wait_event_type = 'Lock'";
+    for (operation, other, prev) in [
+        ("set", "delete from kv where key = 'k'", "null"),
+        ("delete", "update kv set value = '2' where key = 'k'", "2"),
+    ] {
+        let api = TestApi::start().await;
+        let script = Script::of(&api, "default").await;
+        script.set(SET).await.unwrap();
+        api.deploy("default", LISTENER, "1").await.is(201);
+        let config = json!({ "collection": "c", "operations": [operation] });
+        let trigger = json!({ "kind": "kv", "script": LISTENER, "config": config });
+        api.post("/apps/default/triggers", trigger).await.is(201);
+        let mut conn = api.database.connect().await;
+        sqlx::raw_sql("begin").execute(&mut conn).await.unwrap();
+        sqlx::raw_sql(other).execute(&mut conn).await.unwrap();
+        let change = async {
+            match operation {
+                "set" => {
+                    script.set(Set { value: "3", ..SET }).await.unwrap();
+                }
+                _ => assert!(script.is(HostOp::KvDelete, "k").await),
+            }
+        };
+        let commit = async {
+            let is_waiting = async || (api.database.scalar::<i64>(WAITING).await > 0).then_some(());
+            eventually("the change waits for the other", is_waiting).await;
+            sqlx::raw_sql("commit").execute(&mut conn).await.unwrap();
+        };
+        tokio::join!(change, commit);
+        let told = "select (convert_from(payload, 'UTF8')::jsonb -> 'kv' -> 'prev')::text from outbox";
+        assert_eq!(api.database.scalar::<String>(told).await, prev, "{operation}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -81,17 +82,29 @@ impl Storage {
         self.store.put(&Path::from(name), "x".into()).await.unwrap();
     }
 
+    /// Puts there what a process leaves that is killed while it writes an object, two hours old, where objects are
+    /// files: where it is.
+    pub(crate) fn plant_half(&self, name: &str) -> Option<PathBuf> {
+        let Place::Directory(directory) = &self.place else { return None };
+        let path = directory.path().join(name);
+        File::create(&path).unwrap().set_modified(long_ago()).unwrap();
+        Some(path)
+    }
+
     /// Makes an object two hours older.
     pub(crate) fn age(&mut self, name: &str) {
         match &mut self.place {
             Place::Directory(directory) => {
-                let long_ago = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
                 let file = File::options().write(true).open(directory.path().join(name)).unwrap();
-                file.set_modified(long_ago).unwrap();
+                file.set_modified(long_ago()).unwrap();
             }
             Place::Bucket(bucket) => bucket.age(name),
         }
     }
+}
+
+fn long_ago() -> SystemTime {
+    SystemTime::now() - Duration::from_secs(2 * 60 * 60)
 }
 
 /// The server's process, of the tests of the crate `picloud`; ended, and waited for, when dropped.

@@ -75,6 +75,50 @@ fn a_dry_run_reads_what_it_wrote_and_leaves_nothing() {
 }
 
 #[test]
+fn a_change_of_what_is_not_there_is_no_deed() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let source = r#"
+        let nobody = "00000000-0000-7000-8000-000000000000";
+        let c = kv::collection("c");
+        let d = docs::collection("d");
+        let f = files::collection("f");
+        c.delete("k");
+        d.update(nobody, #{ n: 1 });
+        d.patch(nobody, #{ n: 1 });
+        d.delete(nobody);
+        f.update(nobody, #{ name: "b" });
+        f.delete(nobody);
+        atomic::commit([
+            #{ kv: "c", key: "k", delete: true },
+            #{ docs: "d", id: nobody, patch: #{ n: 1 } },
+            #{ docs: "d", id: nobody, delete: true },
+            #{ kv: "c", key: "k", set: 1 },
+        ]);
+        let id = d.create(#{ n: 1 });
+        let file = f.create(#{ name: "a", data: "x" }).id;
+        c.delete("k");
+        d.patch(id, #{ n: 2 });
+        f.update(file, #{ name: "b" });
+        f.delete(file);
+        atomic::commit([
+            #{ docs: "d", id: id, update: #{ n: 3 } },
+            #{ docs: "d", id: id, delete: true },
+            #{ kv: "c", key: "k", incr: 1 },
+            #{ kv: "c", key: "k", delete: true },
+        ]);
+        d.delete(id)
+    "#;
+    let answer = dry_run(&app, source);
+    let deeds = answer["dry_run"]["deeds"].as_array().unwrap();
+    let calls: Vec<_> = deeds.iter().map(|deed| deed["call"].as_str().unwrap()).collect();
+    let nothing_and_then = ["kv.set", "docs.create", "files.create"];
+    let changes = ["kv.delete", "docs.patch", "files.update", "files.delete"];
+    let together = ["docs.update", "docs.delete", "kv.incr", "kv.delete"];
+    assert_eq!(calls, [&nothing_and_then[..], &changes, &together].concat(), "{answer}");
+}
+
+#[test]
 fn a_dry_run_sends_no_messages_and_says_which_it_would() {
     let server = TestServer::start();
     let app = server.app();

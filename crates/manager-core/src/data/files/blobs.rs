@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -17,7 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::halves;
 use super::in_flight::Share;
+use super::readers::Readers;
 
 /// Where the content of files goes.
 #[derive(Debug, Clone)]
@@ -63,6 +66,9 @@ const AHEAD_MAX: usize = 32;
 pub(crate) struct Blobs {
     store: Arc<dyn ObjectStore>,
     ahead: Arc<Semaphore>,
+    pub(super) readers: Readers,
+    /// Where the objects are files.
+    directory: Option<PathBuf>,
 }
 
 /// A blob as the storage lists it.
@@ -102,7 +108,12 @@ impl Blobs {
             }
             FileStorage::Memory => Arc::new(InMemory::new()),
         };
-        Ok(Self { store, ahead: Arc::new(Semaphore::new(AHEAD_MAX)) })
+        let directory = match storage {
+            FileStorage::Directory(directory) => Some(directory.clone()),
+            FileStorage::S3(_) | FileStorage::Memory => None,
+        };
+        let ahead = Arc::new(Semaphore::new(AHEAD_MAX));
+        Ok(Self { store, ahead, readers: Readers::default(), directory })
     }
 
     pub(super) async fn put(&self, blob: Uuid, chunk: usize, content: Bytes) -> object_store::Result<()> {
@@ -156,6 +167,14 @@ impl Blobs {
             // The sweep comes by again.
             Err(error) => tracing::warn!(%error, "a part of a removed file could not be removed"),
         }
+    }
+
+    /// Removes what is left of objects that were not written to their end, because the process was killed, and that
+    /// are older than this; answers how many. The storage lists none of them.
+    pub(super) async fn remove_halves(&self, before: SystemTime) -> usize {
+        let Some(directory) = self.directory.clone() else { return 0 };
+        let removing = tokio::task::spawn_blocking(move || halves::remove(&directory, before));
+        removing.await.unwrap_or_default()
     }
 
     /// All objects there are, in batches. What is not ours is left out.

@@ -1,5 +1,6 @@
-//! Contents that are on their way in and that no file has yet. The database counts a content with its file; until then
-//! it is counted here, or each of many that come at once would find the room that there is for all of them.
+//! Contents that are on their way in and that no file has yet, and those that are no file's any more and are still
+//! read. The database counts a content with its file; before and after it is counted here, or each of many that come at
+//! once would find the room that there is for all of them.
 //!
 //! Only this process's are counted, and one that has just got its file counts twice for a moment. The truth is in the
 //! database, which is asked again with each file.
@@ -43,6 +44,15 @@ impl InFlight {
         flow.shares += 1;
         let room = FILES_BYTES_MAX.saturating_sub(used).saturating_add(flow.grown);
         Share { in_flight: self.clone(), app, room, bytes: 0 }
+    }
+
+    /// The share of a content that is no file's any more and still there, whether there is room for it or not.
+    pub(super) fn hold(&self, app: AppId, bytes: i64) -> Share {
+        let mut flows = self.flows();
+        let flow = flows.entry(app).or_default();
+        flow.shares += 1;
+        flow.bytes = flow.bytes.saturating_add(bytes);
+        Share { in_flight: self.clone(), app, room: 0, bytes }
     }
 
     /// To be told by how many bytes an app's files have grown in the database.

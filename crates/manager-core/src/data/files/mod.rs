@@ -1,10 +1,12 @@
 //! Files: what is known of them is in the database, what is in them is not.
 
 pub(crate) mod blobs;
+mod halves;
 pub(crate) mod in_flight;
 pub(crate) mod link;
 pub(crate) mod orphans;
 pub(crate) mod read;
+mod readers;
 pub(crate) mod unclaimed;
 pub(crate) mod upload;
 
@@ -212,11 +214,13 @@ impl Data {
     }
 
     /// To be called when a change of an app's file has been committed: removes the content that no row names any
-    /// more, and answers the file, as it is or was.
+    /// more, when nobody reads it, and answers the file, as it is or was.
     pub(crate) fn file_done(&self, app: AppId, wrote: Wrote) -> Option<FileRow> {
         self.in_flight.note_growth(app, wrote.growth);
         if let Some(old) = wrote.before.filter(|_| wrote.is_content_unused) {
-            self.blobs.remove_later(old.blob, old.chunks.len() / 32);
+            let in_flight = self.in_flight.clone();
+            self.blobs
+                .remove_unread((old.blob, old.chunks.len() / 32), move || in_flight.hold(app, old.size));
         }
         wrote.file
     }
@@ -312,7 +316,7 @@ async fn count(conn: &mut PgConnection, access: &Access<'_>, size: i64, files: i
 fn no_room() -> CallError {
     let message = format!(
         "the files of an app, with what is on its way in, have {FILES_BYTES_MAX} bytes together at most: delete some, \
-         or wait until other uploads have ended"
+         or wait until other uploads, and downloads of what was deleted or replaced, have ended"
     );
     CallError::new(CallCode::BudgetExhausted, message)
 }

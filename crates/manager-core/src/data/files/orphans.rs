@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use futures_util::StreamExt;
+use shared::limits::FILE_UPLOAD_S_MAX;
 use uuid::Uuid;
 
 use super::blobs::Blobs;
@@ -14,6 +15,12 @@ use crate::store::{self, Database};
 
 /// Blobs asked about at once.
 const BATCH: usize = 1_000;
+/// Age from which a content without a file is nobody's, unless the configuration says otherwise.
+const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+const _: () = {
+    // What an upload stored first has its file before it is that old.
+    assert!(FILE_UPLOAD_S_MAX + 60 * 60 < AGE.as_secs());
+};
 
 /// When to look for content that is nobody's.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +33,10 @@ pub struct OrphanSweep {
 }
 
 impl Default for OrphanSweep {
-    /// An upload takes less than a day. Storage that nobody uses costs little; looking through it costs
-    /// more.
+    /// Storage that nobody uses costs little; looking through it costs more.
     fn default() -> Self {
         let hour = Duration::from_secs(60 * 60);
-        Self { first: hour, every: 24 * hour, age: 24 * hour }
+        Self { first: hour, every: 24 * hour, age: AGE }
     }
 }
 
@@ -61,10 +67,11 @@ async fn sweep(blobs: &Blobs, database: &Database, age: TimeDelta) -> sqlx::Resu
             let mut conn = database.acquire().await?;
             store::files::used_blobs(&mut conn, &names).await?.into_iter().collect()
         };
-        for object in old.into_iter().filter(|object| !used.contains(&object.blob)) {
+        let unused = old.into_iter().filter(|object| !used.contains(&object.blob));
+        for object in unused.filter(|object| !blobs.is_read(object.blob)) {
             blobs.remove_object(object.path).await;
             removed += 1;
         }
     }
-    Ok(removed)
+    Ok(removed + blobs.remove_halves(before.into()).await)
 }

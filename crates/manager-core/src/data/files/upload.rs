@@ -1,10 +1,12 @@
 //! A content on its way in: cut into chunks, each stored as soon as it is full, while the next one comes
 //! in. At most one chunk is in memory, and a second one for as many uploads as have a place for it.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use shared::call::{CallCode, CallError};
-use shared::limits::FILE_BYTES_MAX;
+use shared::limits::{FILE_BYTES_MAX, FILE_UPLOAD_S_MAX};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -16,12 +18,15 @@ use crate::store::files::Stored;
 
 /// One chunk: few enough for a large file, and not much to read for a small part of it.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
+/// After it the sweep would take the first chunks for those of an upload that was given up.
+const TIME_MAX: Duration = Duration::from_secs(FILE_UPLOAD_S_MAX);
 
 /// Dropped before it is finished, it takes its chunks with it.
 #[derive(Debug)]
 pub(crate) struct Upload {
     blobs: Blobs,
     blob: Uuid,
+    begun: Instant,
     /// Of the app's room, with what is still in memory.
     share: Share,
     buffer: Vec<u8>,
@@ -37,10 +42,11 @@ impl Upload {
         // Nobody can guess it, and it says nothing.
         let blob = Uuid::new_v4();
         let (buffer, whole, chunks) = (Vec::new(), Sha256::new(), Vec::new());
-        Self { blobs, blob, share, buffer, size: 0, whole, chunks, storing: None }
+        Self { blobs, blob, begun: Instant::now(), share, buffer, size: 0, whole, chunks, storing: None }
     }
 
     pub(crate) async fn write(&mut self, mut content: &[u8]) -> Result<(), CallError> {
+        self.check_time()?;
         self.size += content.len() as u64;
         if self.size > FILE_BYTES_MAX {
             let message = format!("a file has {FILE_BYTES_MAX} bytes at most");
@@ -62,6 +68,7 @@ impl Upload {
 
     /// All of it is stored: what is left to be done is a row.
     pub(crate) async fn finish(mut self) -> Result<Unclaimed, CallError> {
+        self.check_time()?;
         if !self.buffer.is_empty() {
             self.store_chunk().await?;
         }
@@ -74,6 +81,17 @@ impl Upload {
             chunks: std::mem::take(&mut self.chunks),
         };
         Ok(Unclaimed::new(self.blobs.clone(), stored, self.share.hand_over()))
+    }
+
+    fn check_time(&self) -> Result<(), CallError> {
+        if self.begun.elapsed() < TIME_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "the content takes longer to come than the {} h there are for one: send it faster, or in several files",
+            TIME_MAX.as_secs() / (60 * 60)
+        );
+        Err(CallError::new(CallCode::BudgetExhausted, message))
     }
 
     async fn store_chunk(&mut self) -> Result<(), CallError> {
@@ -128,6 +146,22 @@ mod tests {
         upload.size = FILE_BYTES_MAX - 1;
         upload.write(b"x").await.unwrap();
         assert_eq!(upload.write(b"x").await.unwrap_err().code, CallCode::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_content_that_takes_too_long_is_refused_before_it_could_be_taken_for_one_that_was_given_up() {
+        let begun = |ago: Duration| {
+            let mut upload = upload(InFlight::default().begin(AppId::new(), 0));
+            upload.begun = Instant::now().checked_sub(ago).unwrap();
+            upload
+        };
+        let just_before = TIME_MAX - Duration::from_secs(60);
+        let mut upload = begun(just_before);
+        upload.write(b"x").await.unwrap();
+        drop(upload.finish().await.unwrap());
+        let refused = begun(TIME_MAX).write(b"x").await.unwrap_err();
+        assert!(refused.code == CallCode::BudgetExhausted && refused.message.contains("20 h"), "{refused}");
+        assert_eq!(begun(TIME_MAX).finish().await.unwrap_err().code, CallCode::BudgetExhausted);
     }
 
     #[tokio::test]

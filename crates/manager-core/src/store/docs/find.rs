@@ -67,7 +67,8 @@ pub(crate) async fn find(
     }
     push_order(&mut sql, &query.sort);
     sql.push(" limit ").push(i64::from(query.limit) + 1);
-    if query.skip > 0 {
+    // A cursor is behind what was skipped before the first page.
+    if query.skip > 0 && after.is_none() {
         sql.push(" offset ").push_bind(i64::from(query.skip));
     }
     if is_short {
