@@ -71,10 +71,11 @@ pub(crate) enum Turn {
 
 /// A slice that took this long was one operation on megabytes; whoever sent a frame meanwhile, to end
 /// an execution for example, has waited long enough.
-const LONG_SLICE: Duration = Duration::from_millis(5);
+const LONG_SLICE: Duration = Duration::from_micros(LONG_SLICE_US);
+const LONG_SLICE_US: u64 = 5_000;
 
 /// What is burnt in that time.
-const LONG_FUEL: u64 = LONG_SLICE.as_micros() as u64 * FUEL_PER_US;
+const LONG_FUEL: u64 = LONG_SLICE_US * FUEL_PER_US;
 
 /// A larger memory is not kept for the next execution: memory never shrinks, so hardly any script's
 /// image fits it, and one burst would hold gigabytes until the worker ends.

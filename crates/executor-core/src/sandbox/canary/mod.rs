@@ -4,6 +4,8 @@
 //! The scan is over the whole linear memory, right before the next script's first instruction. It
 //! must also be, byte by byte, what a guest has that no other script ever ran in.
 
+mod large;
+
 use std::cell::RefCell;
 use std::io::BufRead;
 use std::pin::pin;
@@ -379,37 +381,4 @@ fn a_short_script_leaves_few_pages_to_look_at() {
     assert!(machine.memory_bytes() > initial, "the image has not grown: this shows nothing");
     let pages = machine.guard.written(0..machine.memory_bytes()).count();
     assert!((1..16).contains(&pages), "{pages} pages");
-}
-
-/// A script of few instructions whose code takes megabytes.
-const LARGE: u32 = 200;
-
-fn worker_with_large_code() -> Worker {
-    let worker = Worker::new();
-    let source = format!("if ctx.version == 0 {{ {} }} 1", "let a = 1; ".repeat(20_000));
-    assert!(worker.images.borrow_mut().add(LARGE, &load_request(&source)));
-    worker
-}
-
-#[test]
-fn attack_62_putting_back_much_code_for_a_short_script_is_paid_for() {
-    let worker = worker_with_large_code();
-    let finished = worker.finish(LARGE, FUEL, 64 << 20);
-    assert_eq!(finished.ending, Ending::Answered);
-    let price = worker.images.borrow_mut().get(LARGE).unwrap().fuel();
-    assert!(price > 1_000_000, "{price}: its code is too small to show anything");
-    assert!(finished.fuel > price, "{} of at least {price}", finished.fuel);
-    // Another time too, and whoever cannot pay does not run.
-    assert_eq!(worker.finish(LARGE, FUEL, 64 << 20).fuel, finished.fuel);
-    assert_eq!(worker.finish(LARGE, price, 64 << 20).ending, Ending::FuelExhausted);
-    assert!(worker.finish(OTHER, FUEL, 64 << 20).fuel < price / 10);
-}
-
-#[test]
-fn a_script_whose_code_is_larger_than_its_memory_does_not_run() {
-    let worker = worker_with_large_code();
-    let needed = worker.finish(LARGE, FUEL, 64 << 20).peak_memory_bytes;
-    assert_eq!(worker.finish(LARGE, FUEL, needed).ending, Ending::Answered);
-    let finished = worker.finish(LARGE, FUEL, needed - 1);
-    assert_eq!((finished.ending, finished.peak_memory_bytes), (Ending::MemoryExceeded, needed));
 }
