@@ -13,6 +13,8 @@ use crate::jail::descriptors;
 
 /// Room for a batch of ordinary frames; a larger frame enlarges the buffer for as long as it lasts.
 const INBOUND_BYTES: usize = 256 << 10;
+/// Room that is kept for what is to be sent; a larger batch enlarges it for as long as it lasts.
+const OUTBOUND_BYTES: usize = 1 << 20;
 
 /// Why a worker cannot go on talking to its parent.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +126,7 @@ impl Channel {
             }
         }
         self.outbound.clear();
+        self.outbound.shrink_to(OUTBOUND_BYTES);
         Ok(())
     }
 

@@ -4,9 +4,10 @@
 //! execution costs is known only afterwards, so it is charged then, and an app that burnt much waits
 //! for more turns. Pure bookkeeping, without clock or I/O.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use shared::limits::MEMORY_MB_MAX;
 
 /// Fuel an app earns in each turn: about a millisecond of CPU.
@@ -57,6 +58,8 @@ impl Share {
 #[derive(Debug)]
 struct AppQueue<J> {
     jobs: VecDeque<J>,
+    /// Whose app it is, once that was said.
+    owner: Option<UserId>,
     running: usize,
     /// What those may have that run.
     memory_mb: u64,
@@ -65,7 +68,7 @@ struct AppQueue<J> {
 
 impl<J> Default for AppQueue<J> {
     fn default() -> Self {
-        Self { jobs: VecDeque::new(), running: 0, memory_mb: 0, deficit: QUANTUM }
+        Self { jobs: VecDeque::new(), owner: None, running: 0, memory_mb: 0, deficit: QUANTUM }
     }
 }
 
@@ -90,13 +93,42 @@ impl<J: Queued> AppQueue<J> {
     }
 }
 
+/// How many jobs of each owner wait; of the others none do.
+#[derive(Debug, Default)]
+struct Owners(HashMap<UserId, usize>);
+
+impl Owners {
+    fn waiting(&self, owner: UserId) -> usize {
+        self.0.get(&owner).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, owner: Option<UserId>, jobs: usize) {
+        if let Some(owner) = owner.filter(|_| jobs > 0) {
+            *self.0.entry(owner).or_default() += jobs;
+        }
+    }
+
+    fn remove(&mut self, owner: Option<UserId>, jobs: usize) {
+        let Some(Entry::Occupied(mut waiting)) = owner.map(|owner| self.0.entry(owner)) else {
+            return;
+        };
+        *waiting.get_mut() = waiting.get().saturating_sub(jobs);
+        if *waiting.get() == 0 {
+            waiting.remove();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Admission<J> {
     apps: HashMap<AppId, AppQueue<J>>,
     /// Apps with queued jobs; the first is in turn.
     ring: VecDeque<AppId>,
+    owners: Owners,
     queued: usize,
     queued_max: usize,
+    /// Places beyond these, each for an owner of whom nothing waits.
+    reserved: usize,
     /// Of each app.
     share: Share,
 }
@@ -104,12 +136,26 @@ pub(super) struct Admission<J> {
 impl<J: Queued> Admission<J> {
     pub(super) fn new(queued_max: usize, running_per_app_max: usize) -> Self {
         let share = Share { running: running_per_app_max, memory_mb: u64::MAX };
-        Self { apps: HashMap::new(), ring: VecDeque::new(), queued: 0, queued_max, share }
+        Self {
+            apps: HashMap::new(),
+            ring: VecDeque::new(),
+            owners: Owners::default(),
+            queued: 0,
+            queued_max,
+            reserved: 0,
+            share,
+        }
     }
 
     /// With so much memory for each app, in MiB.
     pub(super) fn within(self, memory_mb: u64) -> Self {
         Self { share: Share { memory_mb, ..self.share }, ..self }
+    }
+
+    /// With so many places beyond a full queue, one for each owner of whom nothing waits: who has no worker gets one only
+    /// by waiting.
+    pub(super) fn reserving(self, reserved: usize) -> Self {
+        Self { reserved, ..self }
     }
 
     pub(super) const fn queued(&self) -> usize {
@@ -146,15 +192,21 @@ impl<J: Queued> Admission<J> {
         }
     }
 
-    /// Queues a job, or gives it back when the queue is full or the app has taken its half of it.
-    pub(super) fn push(&mut self, job: J) -> Result<(), J> {
+    /// Queues a job, or gives it back when the queue is full, or the app or its owner has half of it. Without an owner that
+    /// is known the app's is meant, if it has been said.
+    pub(super) fn push(&mut self, owner: Option<UserId>, job: J) -> Result<(), J> {
         let app = job.app();
-        let share = (self.queued_max / 2).max(1);
-        let waiting = self.apps.get(&app).map_or(0, |queue| queue.jobs.len());
-        if !job.is_ahead() && (self.queued >= self.queued_max || waiting >= share) {
+        if !job.is_ahead() && !self.has_place(app, owner) {
             return Err(job);
         }
         let queue = self.apps.entry(app).or_default();
+        if owner.is_some() && owner != queue.owner {
+            // Nobody's until now, or given away meanwhile.
+            self.owners.remove(queue.owner, queue.jobs.len());
+            self.owners.add(owner, queue.jobs.len());
+            queue.owner = owner;
+        }
+        self.owners.add(queue.owner, 1);
         if queue.jobs.is_empty() {
             self.ring.push_back(app);
         }
@@ -167,6 +219,18 @@ impl<J: Queued> Admission<J> {
         }
         self.queued += 1;
         Ok(())
+    }
+
+    /// Whether one more of an app's load may wait.
+    fn has_place(&self, app: AppId, owner: Option<UserId>) -> bool {
+        let half = (self.queued_max / 2).max(1);
+        let queue = self.apps.get(&app);
+        let owner = owner.or_else(|| queue.and_then(|queue| queue.owner));
+        let of_owner = owner.map(|owner| self.owners.waiting(owner));
+        let reserved = if of_owner == Some(0) { self.reserved } else { 0 };
+        queue.map_or(0, |queue| queue.jobs.len()) < half
+            && of_owner.unwrap_or(0) < half
+            && self.queued < self.queued_max + reserved
     }
 
     /// How many jobs of an app wait that go before its load.
@@ -203,6 +267,7 @@ impl<J: Queued> Admission<J> {
             }
             let job = queue.jobs.pop_front();
             self.queued -= usize::from(job.is_some());
+            self.owners.remove(queue.owner, usize::from(job.is_some()));
             self.leave_turn(app);
             return job;
         }
@@ -214,8 +279,10 @@ impl<J: Queued> Admission<J> {
         let (app, at) = self.apps.iter().find_map(|(app, queue)| {
             queue.jobs.iter().position(|job| job.ticket() == ticket).map(|at| (*app, at))
         })?;
-        let job = self.apps.get_mut(&app)?.jobs.remove(at);
+        let queue = self.apps.get_mut(&app)?;
+        let job = queue.jobs.remove(at);
         self.queued -= usize::from(job.is_some());
+        self.owners.remove(queue.owner, usize::from(job.is_some()));
         if self.apps.get(&app).is_some_and(|queue| queue.jobs.is_empty()) {
             self.ring.retain(|other| *other != app);
             self.forget_if_idle(app);
@@ -226,6 +293,7 @@ impl<J: Queued> Admission<J> {
     /// Empties all queues.
     pub(super) fn take_all(&mut self) -> Vec<J> {
         self.ring.clear();
+        self.owners = Owners::default();
         self.queued = 0;
         self.apps.values_mut().flat_map(|queue| queue.jobs.drain(..)).collect()
     }
@@ -318,10 +386,10 @@ mod tests {
         let (a, b) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(1000, 4);
         for ticket in 0..100 {
-            admission.push(Item(a, ticket)).unwrap();
+            admission.push(None, Item(a, ticket)).unwrap();
         }
         for ticket in 100..120 {
-            admission.push(Item(b, ticket)).unwrap();
+            admission.push(None, Item(b, ticket)).unwrap();
         }
         assert_eq!(run(&mut admission, 40, a, |_| 1000), 20);
     }
@@ -331,8 +399,8 @@ mod tests {
         let (greedy, modest) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(10_000, 4);
         for ticket in 0..4000 {
-            admission.push(Item(greedy, ticket)).unwrap();
-            admission.push(Item(modest, 10_000 + ticket)).unwrap();
+            admission.push(None, Item(greedy, ticket)).unwrap();
+            admission.push(None, Item(modest, 10_000 + ticket)).unwrap();
         }
         let cost = |app| if app == greedy { 10 * QUANTUM as u64 } else { QUANTUM as u64 };
         let share = run(&mut admission, 1100, greedy, cost);
@@ -343,9 +411,9 @@ mod tests {
     fn an_app_at_its_cap_does_not_block_others() {
         let (a, b) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(100, 1);
-        admission.push(Item(a, 1)).unwrap();
-        admission.push(Item(a, 2)).unwrap();
-        admission.push(Item(b, 3)).unwrap();
+        admission.push(None, Item(a, 1)).unwrap();
+        admission.push(None, Item(a, 2)).unwrap();
+        admission.push(None, Item(b, 3)).unwrap();
         assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
         start(&mut admission, a, 1);
         assert_eq!(admission.pop(|_| true), Some(Item(b, 3)));
@@ -359,8 +427,8 @@ mod tests {
     fn an_app_without_a_worker_does_not_block_others() {
         let (a, b) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(100, 4);
-        admission.push(Item(a, 1)).unwrap();
-        admission.push(Item(b, 2)).unwrap();
+        admission.push(None, Item(a, 1)).unwrap();
+        admission.push(None, Item(b, 2)).unwrap();
         assert_eq!(admission.pop(|job| job.0 == b), Some(Item(b, 2)));
         assert_eq!(admission.pop(|job| job.0 == b), None);
         assert_eq!(admission.fronts().collect::<Vec<_>>(), [&Item(a, 1)]);
@@ -371,18 +439,72 @@ mod tests {
     fn one_app_cannot_fill_the_queue() {
         let (a, b) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(4, 1);
-        assert!(admission.push(Item(a, 1)).is_ok());
-        assert!(admission.push(Item(a, 2)).is_ok());
-        assert_eq!(admission.push(Item(a, 3)), Err(Item(a, 3)));
-        assert!(admission.push(Item(b, 4)).is_ok());
+        assert!(admission.push(None, Item(a, 1)).is_ok());
+        assert!(admission.push(None, Item(a, 2)).is_ok());
+        assert_eq!(admission.push(None, Item(a, 3)), Err(Item(a, 3)));
+        assert!(admission.push(None, Item(b, 4)).is_ok());
+    }
+
+    /// An app of this owner's, with so many jobs that wait.
+    fn crowd(admission: &mut Admission<Item>, owner: UserId, count: u64) -> AppId {
+        let app = AppId::new();
+        for ticket in 0..count {
+            admission.push(Some(owner), Item(app, ticket)).unwrap();
+        }
+        app
+    }
+
+    #[test]
+    fn attack_two_apps_of_one_owner_cannot_fill_the_queue() {
+        let (greedy, modest) = (UserId::new(), UserId::new());
+        let mut admission = Admission::new(8, 1);
+        let first = crowd(&mut admission, greedy, 3);
+        let second = crowd(&mut admission, greedy, 1);
+        for app in [first, second, AppId::new()] {
+            assert!(admission.push(Some(greedy), Item(app, 9)).is_err(), "half is its owner's");
+        }
+        crowd(&mut admission, modest, 4);
+        assert_eq!(admission.queued(), 8);
+        assert!(admission.pop(|job| job.0 == first).is_some());
+        assert!(admission.push(Some(greedy), Item(second, 9)).is_ok(), "what has left makes room");
+    }
+
+    #[test]
+    fn attack_a_full_queue_keeps_out_no_owner_of_whom_nothing_waits() {
+        let [first, second, late, later] = [(); 4].map(|()| UserId::new());
+        let mut admission = Admission::new(4, 1).reserving(1);
+        crowd(&mut admission, first, 2);
+        crowd(&mut admission, second, 2);
+        assert!(admission.push(None, Item(AppId::new(), 9)).is_err(), "the queue is full");
+        let app = crowd(&mut admission, late, 1);
+        assert!(admission.fronts().any(|job| job.0 == app), "so that it is given a worker");
+        assert!(admission.push(Some(late), Item(app, 9)).is_err(), "one of it waits");
+        assert!(admission.push(Some(later), Item(AppId::new(), 9)).is_err(), "there are as many as workers");
+        assert!(admission.pop(|job| job.0 == app).is_some());
+        crowd(&mut admission, later, 1);
+    }
+
+    #[test]
+    fn who_waits_is_counted_with_the_apps_owner_whoever_that_is_now() {
+        let (before, after) = (UserId::new(), UserId::new());
+        let mut admission = Admission::new(8, 1);
+        let app = crowd(&mut admission, before, 2);
+        admission.push(None, Item(app, 2)).unwrap();
+        assert_eq!(admission.owners.waiting(before), 3);
+        admission.push(Some(after), Item(app, 3)).unwrap();
+        assert_eq!((admission.owners.waiting(before), admission.owners.waiting(after)), (0, 4));
+        assert!(admission.withdraw(1).is_some());
+        assert_eq!(admission.owners.waiting(after), 3);
+        assert_eq!(admission.take_all().len(), 3);
+        assert!(admission.owners.0.is_empty(), "nobody is remembered of whom nothing waits");
     }
 
     #[test]
     fn a_withdrawn_job_never_starts() {
         let a = AppId::new();
         let mut admission = Admission::new(4, 1);
-        admission.push(Item(a, 1)).unwrap();
-        admission.push(Item(a, 2)).unwrap();
+        admission.push(None, Item(a, 1)).unwrap();
+        admission.push(None, Item(a, 2)).unwrap();
         assert_eq!(admission.withdraw(1), Some(Item(a, 1)));
         assert_eq!(admission.withdraw(1), None);
         assert_eq!(admission.pop(|_| true), Some(Item(a, 2)));
@@ -395,10 +517,10 @@ mod tests {
         let a = AppId::new();
         let mut admission = Admission::new(2, 1);
         start(&mut admission, a, 1);
-        admission.push(Item(a, 1)).unwrap();
-        assert_eq!(admission.push(Item(a, 2)), Err(Item(a, 2)), "the app has its half of the queue");
-        admission.push(Item(a, AHEAD)).unwrap();
-        admission.push(Item(a, AHEAD + 1)).unwrap();
+        admission.push(None, Item(a, 1)).unwrap();
+        assert_eq!(admission.push(None, Item(a, 2)), Err(Item(a, 2)), "the app has its half of the queue");
+        admission.push(None, Item(a, AHEAD)).unwrap();
+        admission.push(None, Item(a, AHEAD + 1)).unwrap();
         assert_eq!(admission.ahead(a), 2);
         assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD)), "although the app runs all it may");
         assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD + 1)), "in the order of their coming");
@@ -412,7 +534,7 @@ mod tests {
         let (a, b) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(100, 8);
         start(&mut admission, a, 8);
-        admission.push(Item(a, 1)).unwrap();
+        admission.push(None, Item(a, 1)).unwrap();
         assert!(!admission.may_start(&Item(a, 2)));
         for _ in 0..2 {
             assert!(admission.may_start(&Item(a, NESTED)));
@@ -431,7 +553,7 @@ mod tests {
         let mut admission = Admission::new(100, 1);
         start(&mut admission, a, 1);
         for ticket in [1, NESTED, AHEAD, NESTED + 1] {
-            admission.push(Item(a, ticket)).unwrap();
+            admission.push(None, Item(a, ticket)).unwrap();
         }
         assert_eq!(admission.ahead(a), 1);
         assert_eq!(admission.pop(|_| true), Some(Item(a, AHEAD)));
@@ -449,9 +571,9 @@ mod tests {
         let mut admission = Admission::new(100, 8).within(3 * u64::from(MEMORY_MB));
         start(&mut admission, a, 3);
         assert!(!admission.may_start(&Item(a, 1)) && admission.may_start(&Item(b, 2)));
-        admission.push(Item(a, 1)).unwrap();
+        admission.push(None, Item(a, 1)).unwrap();
         assert_eq!(admission.pop(|_| true), None);
-        admission.push(Item(b, 2)).unwrap();
+        admission.push(None, Item(b, 2)).unwrap();
         assert_eq!(admission.pop(|_| true), Some(Item(b, 2)));
         assert!(admission.may_start(&Item(a, NESTED)), "a nested one has the largest beyond the share");
         finish(&mut admission, a, 1);

@@ -30,6 +30,8 @@ use super::violation::Violation;
 
 /// What a frame adds to the arguments of a call: its number and their length.
 const CALL_OVERHEAD_BYTES: usize = 16;
+/// Room that is kept for what is to be sent; a larger batch enlarges it for as long as it lasts.
+pub(super) const OUTBOUND_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Slot {
@@ -268,6 +270,10 @@ impl Connection {
             .execution
             .take_if(|execution| !execution.waits_for_answer() || execution.cancelled.is_some())
             .ok_or(Violation::Unanswered(header.slot))?;
+        if self.outbound.is_empty() {
+            // It had been appended to what the worker had not taken in yet.
+            self.outbound.shrink_to(OUTBOUND_BYTES);
+        }
         self.free.push(header.slot);
         self.memory_mb -= u64::from(execution.job.memory_mb());
         self.executed += 1;
@@ -425,6 +431,20 @@ mod tests {
         let timeout = Duration::from_millis(ScriptLimits::default().timeout_ms.into());
         assert_eq!(told_after(Duration::ZERO), ToWorker::HostReply as u8);
         assert_eq!(told_after(timeout), ToWorker::Cancel as u8);
+    }
+
+    #[test]
+    fn a_large_batch_does_not_leave_its_room_behind() {
+        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        worker.start(run(), Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
+        worker.outbound.resize(3 * OUTBOUND_BYTES, 0);
+        // As the conversation does while the worker takes in nothing.
+        vec![0].append(&mut worker.outbound);
+        assert!(worker.outbound.capacity() >= 3 * OUTBOUND_BYTES);
+        let (slot, generation) = (0, worker.slots[0].generation);
+        let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot, generation };
+        worker.end(&header).unwrap();
+        assert!(worker.outbound.capacity() < 2 * OUTBOUND_BYTES);
     }
 
     /// An execution whose calls have so many bytes left, of arguments as of answers.

@@ -10,6 +10,7 @@ use shared::limits::FRAME_FROM_WORKER_BYTES_MAX;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use tokio::sync::Notify;
 
+use super::connection::OUTBOUND_BYTES;
 use super::news::{Ended, News};
 use super::outcome;
 use super::socket::Socket;
@@ -109,6 +110,7 @@ impl Conversation<'_> {
     fn send(&mut self) -> Result<Option<Instant>, Over> {
         if self.sent == self.outbound.len() {
             self.outbound.clear();
+            self.outbound.shrink_to(OUTBOUND_BYTES);
             self.sent = 0;
         }
         let deadline = self.shared.collect(self.id, &mut self.outbound)?;

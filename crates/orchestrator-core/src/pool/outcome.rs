@@ -346,10 +346,34 @@ mod tests {
     }
 
     #[test]
-    fn too_many_headers_are_refused() {
-        let many: Vec<_> = (0..=RESPONSE_HEADERS_MAX).map(|_| ("x", "1")).collect();
-        assert!(check(200, &headers(&many), &[]).is_err());
-        let long = "v".repeat(RESPONSE_HEADER_BYTES_MAX);
-        assert!(check(200, &headers(&[("x", &long)]), &[]).is_err());
+    fn headers_are_taken_at_their_limits_and_refused_one_over_them() {
+        let many = |count| headers(&vec![("x", "1"); count]);
+        let most = check(200, &many(RESPONSE_HEADERS_MAX), &[]).unwrap();
+        assert_eq!(most.headers.len(), RESPONSE_HEADERS_MAX);
+        let refused = check(200, &many(RESPONSE_HEADERS_MAX + 1), &[]).unwrap_err();
+        assert!(refused.contains("over the limit of 64 headers or 16384 bytes"), "{refused}");
+        // The name counts too.
+        let long = |bytes: usize| headers(&[("x", &"v".repeat(bytes - 1))]);
+        assert!(check(200, &long(RESPONSE_HEADER_BYTES_MAX), &[]).is_ok());
+        assert_eq!(check(200, &long(RESPONSE_HEADER_BYTES_MAX + 1), &[]).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn a_body_is_taken_at_its_limit_and_refused_one_byte_over_it() {
+        let answer = |bytes: usize| {
+            let mut output = Vec::new();
+            let body = vec![b'x'; bytes];
+            codec::encode_body(
+                &mut output,
+                &GuestOutput::Response { status: 200, headers: &[], body: &body },
+            );
+            output
+        };
+        let (status, response, _) = answered(&answer(100), 100).unwrap();
+        assert_eq!(status, ExecutionStatus::Ok);
+        assert_eq!(response.unwrap().body.len(), 100);
+        let (status, response, failure) = answered(&answer(101), 100).unwrap();
+        assert_eq!((status, response.is_none()), (ExecutionStatus::InvalidResponse, true));
+        assert_eq!(failure.unwrap().message, OVER_RESPONSE_BYTES);
     }
 }

@@ -6,7 +6,9 @@ use super::admission::{Admission, Queued};
 use super::connection::Connection;
 use super::job::Job;
 use super::memory::WorkerMemory;
+use super::mode::Mode;
 use super::tenancy::{self, Desk, Tenant};
+use super::watch::Circle;
 
 /// A tenant that has all its workers at work is looked after this often at most.
 const BALANCE_EVERY: Duration = Duration::from_millis(100);
@@ -23,6 +25,8 @@ pub(super) struct Staff {
     pub(super) max: usize,
     /// Workers beyond these, for makers only.
     kept: usize,
+    /// Whether each worker keeps a slot for its tenant's makers.
+    keeps_slots: bool,
     wanted: usize,
     /// Those that have been hired and have not left.
     hired: usize,
@@ -31,22 +35,36 @@ pub(super) struct Staff {
     memory: WorkerMemory,
     /// The worker that is kept for a job which waits for memory.
     saved: Option<Saved>,
+    /// Workers whose tenants are watched, by id, and with whom each has its share. Some may be gone.
+    apart: Vec<(u64, Circle)>,
 }
 
 impl Staff {
     pub(super) const fn new(share: usize, max: usize) -> Self {
-        let memory = WorkerMemory::UNBOUNDED;
-        Self { share, max, kept: 0, wanted: share, hired: 0, balanced_at: None, memory, saved: None }
+        Self {
+            share,
+            max,
+            kept: 0,
+            keeps_slots: true,
+            wanted: share,
+            hired: 0,
+            balanced_at: None,
+            memory: WorkerMemory::UNBOUNDED,
+            saved: None,
+            apart: Vec::new(),
+        }
     }
 
     /// With so much memory of each worker to give away.
-    pub(super) const fn within(self, memory: WorkerMemory) -> Self {
+    pub(super) fn within(self, memory: WorkerMemory) -> Self {
         Self { memory, ..self }
     }
 
-    /// With one worker more for makers, if no worker can keep a slot for them because each has but one.
-    pub(super) const fn keeping(self, slots_per_worker: u16) -> Self {
-        Self { kept: (slots_per_worker == 1) as usize, ..self }
+    /// With one worker more for makers, if no worker can keep a slot for them because each has but one, or if those that
+    /// keep one may all be others'.
+    pub(super) fn keeping(self, slots_per_worker: u16, mode: Mode) -> Self {
+        let keeps_slots = slots_per_worker > 1;
+        Self { kept: usize::from(!keeps_slots || mode.parts_tenants()), keeps_slots, ..self }
     }
 
     /// Whether load has all the workers that it may have, so that one that is fresh is for a maker.
@@ -57,9 +75,17 @@ impl Staff {
 
     /// The worker that is to run a job; none when it has to wait.
     pub(super) fn place(&self, connections: &[Connection], job: &Job) -> Option<usize> {
-        let is_kept = !job.is_for_maker && self.is_full(connections);
+        let at = self.place_among(connections, job, true)?;
+        // Asked only of who would have one: that looks at all workers.
+        if connections[at].tenant.is_some() || self.may_begin(connections, job) {
+            return Some(at);
+        }
+        self.place_among(connections, job, false)
+    }
+
+    fn place_among(&self, connections: &[Connection], job: &Job, with_fresh: bool) -> Option<usize> {
         let desks = connections.iter().map(|connection| match connection.desk(job.is_for_maker) {
-            fresh @ Desk { tenant: None, .. } if is_kept => Desk { room: 0, ..fresh },
+            fresh @ Desk { tenant: None, .. } if !with_fresh => Desk { room: 0, ..fresh },
             // One that wants more than there is runs alone.
             busy @ Desk { is_idle: false, .. } if !self.memory.has_room(connection.memory_mb, job) => {
                 Desk { room: 0, ..busy }
@@ -68,6 +94,43 @@ impl Staff {
             desk => desk,
         });
         tenancy::place(desks, job.tenant, self.share)
+    }
+
+    /// Whether a job may have a fresh worker. One beyond its tenant's share was hired for somebody else.
+    fn may_begin(&self, connections: &[Connection], job: &Job) -> bool {
+        let has_share = self.own(connections, job) >= self.share;
+        if !job.is_for_maker {
+            return !has_share && !self.is_full(connections);
+        }
+        !has_share
+            || match Circle::of(job) {
+                Some(_) => !connections.iter().any(|connection| connection.is_kept),
+                None => !self.keeps_slots,
+            }
+    }
+
+    /// Workers that a job's tenant has; of one that is watched, with its circle.
+    fn own(&self, connections: &[Connection], job: &Job) -> usize {
+        let is_own =
+            |connection: &&Connection| connection.tenant == Some(job.tenant) && is_staying(connection);
+        match Circle::of(job) {
+            Some(circle) => self.together(connections, circle),
+            None => connections.iter().filter(is_own).count(),
+        }
+    }
+
+    /// Workers of those who are watched, and have a share together.
+    fn together(&self, connections: &[Connection], circle: Circle) -> usize {
+        let workers = self.apart.iter().filter(|(_, its)| *its == circle);
+        workers.filter(|(id, _)| find(connections, *id).is_some_and(is_staying)).count()
+    }
+
+    /// Notes whose a fresh worker is that is about to be given its first job.
+    pub(super) fn begin(&mut self, connections: &[Connection], worker: &Connection, job: &Job) {
+        if let Some(circle) = Circle::of(job).filter(|_| worker.tenant.is_none()) {
+            self.apart.retain(|(id, _)| find(connections, *id).is_some());
+            self.apart.push((worker.id, circle));
+        }
     }
 
     /// Keeps a worker for the first job in turn that only lacks memory. Smaller jobs would else take, one by one, what
@@ -125,8 +188,7 @@ impl Staff {
         if self.kept == 0 || !job.is_for_maker || worker.tenant.is_some() {
             return false;
         }
-        let own = connections.iter().filter(|c| c.tenant == Some(job.tenant) && !c.retiring).count();
-        own >= self.share || self.is_full(connections)
+        self.own(connections, job) >= self.share || self.is_full(connections)
     }
 
     /// Fills a vacancy, if there is one.
@@ -151,19 +213,35 @@ impl Staff {
         let staying = connections.iter().filter(|c| !c.retiring || c.is_kept).count();
         let mut coming = self.wanted.saturating_sub(staying);
         let mut hires = false;
-        for Want { has, is_for_maker, .. } in wants {
-            if coming > 0 {
+        for Want { has, is_for_maker, over, .. } in wants {
+            if over.is_some() {
+                // One of its circle's makes room, or it waits.
+                if has == 0
+                    && let Some(at) = self.leaver(connections, over)
+                {
+                    hires |= self.dismiss(&mut connections[at]);
+                }
+            } else if coming > 0 {
                 coming -= 1;
             } else if self.wanted < self.max + if is_for_maker { self.kept } else { 0 } {
                 self.wanted += 1;
                 hires = true;
             } else if has == 0 {
-                let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
-                let Some(at) = tenancy::evict(&desks) else { break };
+                let Some(at) = self.leaver(connections, None) else { break };
                 hires |= self.dismiss(&mut connections[at]);
             }
         }
         hires
+    }
+
+    /// The worker that has to go so that somebody without one gets one; of one circle's, if there is one.
+    fn leaver(&self, connections: &[Connection], of: Option<Circle>) -> Option<usize> {
+        let is_meant = |id| of.is_none_or(|circle| self.apart.contains(&(id, circle)));
+        let desk = |worker: &Connection| {
+            let desk = worker.desk(false);
+            Desk { is_leaving: desk.is_leaving || !is_meant(worker.id), ..desk }
+        };
+        tenancy::evict(&connections.iter().map(desk).collect::<Vec<_>>())
     }
 
     /// Sends a worker away. One that is idle ends at once, and the next need not wait until its process
@@ -179,32 +257,75 @@ impl Staff {
     fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<Want> {
         let mut wants: Vec<Want> = Vec::new();
         for job in waiting.fronts() {
-            let (tenant, is_for_maker) = (job.tenant, job.is_for_maker && self.kept > 0);
+            // Where no worker is kept for makers, it is only their number that bounds them.
+            let circle = Circle::of(job).filter(|_| !job.is_for_maker || self.kept > 0);
+            let tenant = job.tenant;
             let has = connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring).count();
+            // Who has a worker that keeps a slot for makers needs no other for them.
+            let is_for_maker = job.is_for_maker && self.kept > 0 && (has == 0 || !self.keeps_slots);
             match wants.iter_mut().find(|want| want.tenant == tenant) {
                 Some(want) => want.is_for_maker |= is_for_maker,
-                None if is_for_maker || has < self.share => wants.push(Want { tenant, has, is_for_maker }),
+                None if is_for_maker || has < self.share => {
+                    wants.push(Want { tenant, has, is_for_maker, circle, over: None });
+                }
                 None => {}
             }
         }
         wants.sort_by_key(|want| (!want.is_for_maker, want.has));
+        self.bound(&mut wants, connections);
         wants
     }
 
-    /// Takes a worker that another tenant does not miss, for one that has all of its own at work.
-    /// True when somebody is to be hired.
-    pub(super) fn balance(&mut self, connections: &mut [Connection], tenant: Tenant, now: Instant) -> bool {
+    /// Finds those who would have more than the share of their circle. The kept worker is for one of their makers.
+    fn bound(&self, wants: &mut [Want], connections: &[Connection]) {
+        let mut may_keep = !connections.iter().any(|connection| connection.is_kept);
+        for at in 0..wants.len() {
+            let (before, rest) = wants.split_at_mut(at);
+            let Some(Want { circle: Some(circle), is_for_maker, over, .. }) = rest.first_mut() else {
+                continue;
+            };
+            let coming = before.iter().filter(|want| want.circle == Some(*circle) && want.over.is_none());
+            if self.together(connections, *circle) + coming.count() >= self.share
+                && !(*is_for_maker && std::mem::take(&mut may_keep))
+            {
+                *over = Some(*circle);
+            }
+        }
+    }
+
+    /// Takes a worker that another tenant does not miss, for one that has all of its own at work, and with those of its
+    /// circle less than a share. True when somebody is to be hired.
+    pub(super) fn balance(
+        &mut self,
+        connections: &mut [Connection],
+        (tenant, circle): (Tenant, Option<Circle>),
+        now: Instant,
+    ) -> bool {
         if self.balanced_at.is_some_and(|at| now < at + BALANCE_EVERY) {
             return false;
         }
         self.balanced_at = Some(now);
         let own = || connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring);
-        if own().count() >= self.share || own().any(Connection::is_idle) {
+        let has = match circle {
+            Some(circle) => self.together(connections, circle),
+            None => own().count(),
+        };
+        if has >= self.share || own().any(Connection::is_idle) {
             return false;
         }
         let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
         tenancy::surplus(&desks, tenant, now).is_some_and(|at| self.dismiss(&mut connections[at]))
     }
+}
+
+/// The worker of this id: whoever comes has the highest and stands last.
+fn find(connections: &[Connection], id: u64) -> Option<&Connection> {
+    connections.binary_search_by_key(&id, |connection| connection.id).ok().map(|at| &connections[at])
+}
+
+/// Whether a worker still gets work.
+const fn is_staying(connection: &Connection) -> bool {
+    !connection.retiring && connection.violation.is_none()
 }
 
 /// A worker that starts no more load until a job that lacks memory has its place there.
@@ -238,16 +359,222 @@ struct Want {
     has: usize,
     /// Whether the kept worker is for it.
     is_for_maker: bool,
+    /// With whom it has its share, if it is watched.
+    circle: Option<Circle>,
+    /// The same, when these have their share already.
+    over: Option<Circle>,
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use tokio::sync::Notify;
+    use shared::cause::Cause;
+    use shared::guest_abi::InvocationType;
+    use shared::id::{AppId, ExecutionId, ScriptId, UserId};
+    use shared::invocation::{Compilation, Invocation, Occasion, ScriptTarget, Work};
+    use shared::limits::ScriptLimits;
+    use shared::script::{Bundle, ScriptKind};
+    use tokio::sync::{Notify, oneshot};
 
     use super::*;
+    use crate::pool::connection::Start;
+    use crate::pool::job::{ImageKey, LoadableImage};
     use crate::pool::verify::Isolation;
+
+    fn job_of(work: Work, bundle: &Bundle) -> Job {
+        let key = ImageKey::new(bundle.hash(), &ScriptLimits::default());
+        let image = LoadableImage { key, load: Arc::from([0_u8; 4]) };
+        Job::new(Mode::Pinned, work, image, oneshot::channel().0)
+    }
+
+    fn bundle() -> Bundle {
+        Bundle::single(ScriptKind::Endpoint, "script", "1")
+    }
+
+    /// A request to an app of this owner's.
+    fn run(owner: UserId) -> Job {
+        let (bundle, execution) = (bundle(), ExecutionId::new());
+        let target = ScriptTarget {
+            app: AppId::new(),
+            app_slug: "app".parse().unwrap(),
+            owner,
+            script: ScriptId::new(),
+            name: "script".parse().unwrap(),
+            version: 1,
+            bundle: bundle.hash(),
+            limits: ScriptLimits::default(),
+            may_invoke: false,
+        };
+        let occasion = Occasion {
+            invocation_type: InvocationType::Http,
+            cause: Cause::root(execution),
+            delivery: None,
+            principal: None,
+            caller: None,
+            http: None,
+            event: None,
+        };
+        let invocation = Invocation::new(Arc::new(target), execution, Arc::from("request"), occasion);
+        job_of(Work::Run(invocation), &bundle)
+    }
+
+    /// The same of a script that is watched.
+    fn watched(owner: UserId) -> Job {
+        let job = run(owner);
+        Job { tenant: Tenant::Script(job.script().unwrap()), ..job }
+    }
+
+    /// What a maker of this owner's has compiled.
+    fn compilation(owner: UserId) -> Job {
+        let (app, bundle, limits) = (AppId::new(), bundle(), ScriptLimits::default());
+        let work = Work::Compile(Compilation { app, owner, bundle: Arc::new(bundle.clone()), limits });
+        job_of(work, &bundle)
+    }
+
+    /// Fresh ones, each with a slot for load and one for makers.
+    fn workers(count: u64) -> Vec<Connection> {
+        let worker = |id| Connection::new(id, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        (1..=count).map(worker).collect()
+    }
+
+    /// Workers that each serve another owner, and have nothing to do.
+    fn idle(count: u64) -> Vec<Connection> {
+        let mut workers = workers(count);
+        workers.iter_mut().for_each(|worker| worker.tenant = Some(Tenant::Owner(UserId::new())));
+        workers
+    }
+
+    /// Workers that each run something of another owner's.
+    fn busy(staff: &mut Staff, count: u64) -> Vec<Connection> {
+        let mut workers = workers(count);
+        for _ in 0..count {
+            assert!(start(staff, &mut workers, run(UserId::new())));
+        }
+        workers
+    }
+
+    /// Starts a job as the pool does; false when there is no worker for it.
+    fn start(staff: &mut Staff, workers: &mut [Connection], job: Job) -> bool {
+        let Some(at) = staff.place(workers, &job) else {
+            return false;
+        };
+        let is_kept = staff.is_kept(workers, &workers[at], &job);
+        staff.begin(workers, &workers[at], &job);
+        workers[at].is_kept = is_kept;
+        workers[at].retiring |= is_kept;
+        workers[at].start(job, Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
+        true
+    }
+
+    fn waiting(jobs: impl IntoIterator<Item = Job>) -> Admission<Job> {
+        let mut admission = Admission::new(64, 8);
+        for (ticket, job) in (1..).zip(jobs) {
+            admission.push(job.owner(), Job { ticket, ..job }).unwrap();
+        }
+        admission
+    }
+
+    fn leaving(workers: &[Connection]) -> Vec<u64> {
+        workers.iter().filter(|worker| worker.retiring).map(|worker| worker.id).collect()
+    }
+
+    /// With all workers there that load may have.
+    fn full(share: usize, max: usize, mode: Mode) -> Staff {
+        Staff { wanted: max, hired: max, ..Staff::new(share, max).keeping(2, mode) }
+    }
+
+    #[test]
+    fn attack_no_owner_takes_fresh_workers_beyond_a_share() {
+        let (greedy, modest) = (UserId::new(), UserId::new());
+        let (mut staff, mut workers) = (Staff::new(2, 8), workers(4));
+        let started = [(); 3].map(|()| start(&mut staff, &mut workers, run(greedy)));
+        assert_eq!(started, [true, true, false], "the others were hired for somebody else");
+        assert!(start(&mut staff, &mut workers, run(modest)));
+    }
+
+    #[test]
+    fn attack_watched_scripts_of_one_owner_have_one_share_of_fresh_workers() {
+        let (greedy, modest) = (UserId::new(), UserId::new());
+        let (mut staff, mut workers) = (Staff::new(2, 8).keeping(2, Mode::Pinned), workers(8));
+        let started = [(); 4].map(|()| start(&mut staff, &mut workers, watched(greedy)));
+        assert_eq!(started, [true, true, false, false]);
+        assert!(start(&mut staff, &mut workers, run(greedy)), "what is not watched has its own share");
+        assert!(start(&mut staff, &mut workers, watched(modest)));
+        let tests = [(); 2].map(|()| {
+            let test = Job { is_for_maker: true, ..watched(greedy) };
+            start(&mut staff, &mut workers, test)
+        });
+        assert_eq!(tests, [true, false], "one that is kept, and leaves after it");
+        assert_eq!(leaving(&workers).len(), 1);
+    }
+
+    #[test]
+    fn attack_watched_scripts_of_one_owner_do_not_send_away_all_idle_workers() {
+        let (mut staff, mut workers, owner) = (full(2, 6, Mode::Pinned), idle(6), UserId::new());
+        let admission = waiting([(); 5].map(|()| watched(owner)));
+        for _ in 0..3 {
+            staff.serve_waiting(&admission, &mut workers);
+            assert_eq!(leaving(&workers).len(), 2, "as many as its share");
+        }
+        let mut staff = Staff { wanted: 0, ..Staff::new(2, 6) };
+        assert!(staff.serve_waiting(&admission, &mut []));
+        assert_eq!(staff.wanted, 2, "nor are more hired");
+    }
+
+    #[test]
+    fn watched_scripts_of_one_owner_make_room_for_each_other() {
+        let (mut staff, owner) = (full(1, 3, Mode::Pinned), UserId::new());
+        let mut workers = idle(2);
+        workers.push(Connection::new(3, (1, 2, Isolation::NONE), Arc::new(Notify::new())));
+        let first = watched(owner);
+        staff.begin(&workers, &workers[2], &first);
+        workers[2].tenant = Some(first.tenant);
+        staff.serve_waiting(&waiting([watched(owner)]), &mut workers);
+        assert_eq!(leaving(&workers), [3], "although others have been idle for longer");
+    }
+
+    #[test]
+    fn watched_scripts_of_one_owner_have_no_surplus_of_others_beyond_a_share() {
+        let (owner, later) = (UserId::new(), Instant::now() + Duration::from_secs(60));
+        let other = Some(Tenant::Owner(UserId::new()));
+        for (share, is_taken) in [(2, false), (3, true)] {
+            let (mut staff, mut workers) = (full(share, 4, Mode::Pinned), workers(4));
+            let (first, second) = (watched(owner), watched(owner));
+            let whose = (second.tenant, Circle::of(&second));
+            assert!(start(&mut staff, &mut workers, first) && start(&mut staff, &mut workers, second));
+            workers[2..].iter_mut().for_each(|worker| worker.tenant = other);
+            staff.balance(&mut workers, whose, later);
+            assert_eq!(!leaving(&workers).is_empty(), is_taken, "with a share of {share}");
+        }
+    }
+
+    #[test]
+    fn a_maker_without_a_worker_gets_the_kept_one_although_each_has_a_slot_for_its_own() {
+        let mut staff = full(1, 2, Mode::Pinned);
+        let mut workers = busy(&mut staff, 2);
+        let (maker, stranger) = (UserId::new(), UserId::new());
+        let admission = waiting([compilation(maker), run(stranger)]);
+        assert!(staff.serve_waiting(&admission, &mut workers), "one is hired");
+        assert!(!staff.serve_waiting(&admission, &mut workers), "and no other");
+        assert_eq!((staff.wanted, leaving(&workers).len()), (3, 0));
+        workers.push(Connection::new(3, (1, 2, Isolation::NONE), Arc::new(Notify::new())));
+        assert!(!start(&mut staff, &mut workers, run(stranger)), "load has all of its own");
+        assert!(start(&mut staff, &mut workers, compilation(maker)));
+        assert!(workers[2].is_kept && workers[2].retiring, "it leaves after it");
+    }
+
+    #[test]
+    fn attack_makers_whose_owner_has_a_worker_take_no_kept_one() {
+        let mut staff = full(1, 2, Mode::Pinned);
+        let (mut workers, maker) = (workers(2), UserId::new());
+        let [own, others] = [maker, UserId::new()].map(run);
+        assert!(start(&mut staff, &mut workers, own) && start(&mut staff, &mut workers, others));
+        assert!(start(&mut staff, &mut workers, compilation(maker)), "in the slot that is kept");
+        let admission = waiting([(); 4].map(|()| compilation(maker)));
+        assert!(!staff.serve_waiting(&admission, &mut workers));
+        assert_eq!(staff.wanted, 2);
+    }
 
     #[test]
     fn as_many_are_hired_as_are_wanted_and_whoever_leaves_is_replaced() {
@@ -264,16 +591,17 @@ mod tests {
             worker
         };
         let mut workers = [worker(1, Some(Tenant::Anyone)), worker(2, Some(Tenant::Anyone)), worker(3, None)];
-        assert!(Staff::new(1, 2).keeping(1).is_full(&workers));
-        assert!(!Staff::new(1, 2).keeping(16).is_full(&workers), "each keeps a slot");
-        assert!(!Staff::new(1, 3).keeping(1).is_full(&workers));
+        assert!(Staff::new(1, 2).keeping(1, Mode::Shared).is_full(&workers));
+        assert!(Staff::new(1, 2).keeping(16, Mode::Pinned).is_full(&workers));
+        assert!(!Staff::new(1, 2).keeping(16, Mode::Shared).is_full(&workers), "each keeps a slot");
+        assert!(!Staff::new(1, 3).keeping(1, Mode::Shared).is_full(&workers));
         workers[1].is_kept = true;
-        assert!(!Staff::new(1, 2).keeping(1).is_full(&workers), "one is a maker's");
+        assert!(!Staff::new(1, 2).keeping(1, Mode::Shared).is_full(&workers), "one is a maker's");
     }
 
     #[test]
     fn nobody_replaces_the_worker_that_was_there_for_a_maker() {
-        let mut staff = Staff::new(1, 1).keeping(1);
+        let mut staff = Staff::new(1, 1).keeping(1, Mode::Strict);
         staff.wanted = 2;
         assert!(staff.hire() && staff.hire() && !staff.hire());
         assert!(!staff.leave(true) && !staff.hire());

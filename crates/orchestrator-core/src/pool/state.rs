@@ -26,7 +26,7 @@ use super::seeds::Seeds;
 use super::staff::Staff;
 use super::verify::Isolation;
 use super::violation::Violation;
-use super::watch::Watch;
+use super::watch::{Circle, Watch};
 
 /// What an app may have running for its makers beside its load: somebody who tests while somebody
 /// else deploys. More of it is load, or test runs would be a way around every share.
@@ -67,8 +67,11 @@ impl Shared {
         let state = State {
             connections: Vec::new(),
             admission: Admission::new(config.queue_max, app_slots)
-                .within(memory.share(slots_per_worker, app_slots)),
-            staff: Staff::new(config.workers, config.workers_max()).keeping(slots_per_worker).within(memory),
+                .within(memory.share(slots_per_worker, app_slots))
+                .reserving(config.workers_max()),
+            staff: Staff::new(config.workers, config.workers_max())
+                .keeping(slots_per_worker, config.mode)
+                .within(memory),
             pace: Pace::new(config.workers.max(1)),
             running: 0,
             next_ticket: 0,
@@ -108,7 +111,7 @@ impl Shared {
             return Ok((Submitted::Started, ticket));
         }
         let has_worker = |tenant| state.connections.iter().any(|c| c.tenant == Some(tenant) && !c.retiring);
-        if !job.may_wait(has_worker) || state.admission.push(job).is_err() {
+        if !job.may_wait(has_worker) || state.admission.push(job.owner(), job).is_err() {
             return Err(Refusal::Overloaded);
         }
         let State { staff, admission, connections, .. } = &mut *state;
@@ -324,8 +327,9 @@ impl State {
             seed: self.seeds.next(),
         };
         let is_kept = self.staff.is_kept(&self.connections, &self.connections[at], &job);
+        self.staff.begin(&self.connections, &self.connections[at], &job);
         let connection = &mut self.connections[at];
-        let (tenant, was_idle) = (job.tenant, connection.is_idle());
+        let (whose, was_idle) = ((job.tenant, Circle::of(&job)), connection.is_idle());
         // It leaves when it has done this job, or load would have it next.
         connection.is_kept = is_kept;
         connection.retiring |= connection.is_kept;
@@ -336,7 +340,7 @@ impl State {
         }
         !was_idle
             && self.staff.max > self.staff.share
-            && self.staff.balance(&mut self.connections, tenant, start.now)
+            && self.staff.balance(&mut self.connections, whose, start.now)
     }
 
     /// Starts queued jobs while there is room; true when a worker is to be hired for the rest.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use shared::id::{AppId, ScriptId, UserId};
 
+use super::job::{Job, Task};
 use super::mode::Mode;
 
 /// Whom a worker serves, from its first job to its end.
@@ -23,6 +24,17 @@ impl Tenant {
             Mode::Shared | Mode::Off => Self::Anyone,
             Mode::Pinned => Self::Owner(owner),
             Mode::Strict => Self::App(app),
+        }
+    }
+}
+
+impl Job {
+    /// Whose it is, where workers are kept apart. In strict isolation nobody says it of a compilation.
+    pub(super) fn owner(&self) -> Option<UserId> {
+        match (self.usual, &self.task) {
+            (Tenant::Owner(owner), _) => Some(owner),
+            (Tenant::App(_), Task::Run(invocation)) => Some(invocation.target.owner),
+            _ => None,
         }
     }
 }

@@ -407,14 +407,36 @@ mod tests {
         assert_eq!(compare_limits(&limits(nice, &lower), DATA_BYTES), Seen::Confirmed);
     }
 
+    /// Descriptors as the kernel would show them.
+    #[test]
+    fn a_descriptor_beside_the_four_is_named_with_what_it_leads_to() {
+        let dir = std::env::temp_dir().join(format!("picloud-verify-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("fd")).unwrap();
+        let open = |name: &str| std::os::unix::fs::symlink("/dev/null", dir.join("fd").join(name)).unwrap();
+        DESCRIPTORS.iter().for_each(|name| open(name));
+        let process = Process { dir: dir.clone(), data_bytes: DATA_BYTES };
+        let honest = process.check_descriptors();
+        assert!(honest.is_ok(), "{honest:?}");
+        open("4");
+        let seen = process.check_descriptors();
+        assert!(matches!(&seen, Err(VerifyError::Descriptor(said)) if said == "4 to /dev/null"), "{seen:?}");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
     #[test]
     fn a_process_that_only_claims_its_walls_is_found_out() {
         let pid = std::process::id();
         for mode in [Mode::Shared, Mode::Pinned, Mode::Strict] {
             assert!(matches!(verify(pid, Layers::NONE, mode, DATA_BYTES), Err(VerifyError::Unfiltered)));
         }
-        // This process has neither one thread nor an empty root, whatever it runs in.
-        assert!(verify(pid, Layers::ALL, Mode::Shared, DATA_BYTES).is_err());
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let another = std::thread::spawn(move || ended.recv().is_err());
+        let seen = verify(pid, Layers::SYSTEM_CALL_FILTER, Mode::Shared, DATA_BYTES);
+        assert!(matches!(&seen, Err(VerifyError::Threads(count)) if count != "1"), "{seen:?}");
+        drop(end);
+        assert!(another.join().unwrap());
+        // Nor has it an empty root, whatever it runs in.
         let us = Process { dir: PathBuf::from("/proc/self"), data_bytes: DATA_BYTES };
         assert!(matches!(us.look("", Layers::EMPTY_ROOT), Seen::Contradicted(_)));
         assert!(matches!(us.look("", Layers::LIMITS), Seen::Contradicted(_)));

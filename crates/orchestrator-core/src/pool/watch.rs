@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use shared::id::{AppId, ScriptId};
+use shared::id::{AppId, ScriptId, UserId};
 use shared::incident::Suspect;
 
 use super::job::Job;
@@ -45,6 +45,18 @@ impl From<&Suspect> for Watched {
             Suspect::Execution { target, .. } => Self::Script(target.script),
             Suspect::Compilation(app) => Self::Compilations(*app),
         }
+    }
+}
+
+/// Who has a share of workers together with others that are watched, each of which is a tenant of its own: all of one
+/// owner, or all there are where owners are not kept apart. Many are no way around a share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Circle(Option<UserId>);
+
+impl Circle {
+    /// That of a job which runs apart from what it usually runs with.
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        (job.tenant != job.usual).then(|| Self(job.owner()))
     }
 }
 
