@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "this is what test runners read")]
 
 mod blame;
+mod introduction;
 mod parent;
 mod tenancy;
 mod worker;
@@ -74,6 +75,13 @@ const TENANCY: &[(&str, fn())] = &[
         "a_worker_that_claims_limits_it_has_not_is_found_out",
         tenancy::a_claim_that_the_kernel_denies_is_found_out,
     ),
+    ("attack_47_a_worker_with_a_descriptor_more_gets_no_work", introduction::a_descriptor_more_is_found_out),
+    ("attack_47_a_worker_with_a_thread_more_gets_no_work", introduction::a_thread_more_is_found_out),
+    (
+        "attack_47_a_worker_that_only_claims_its_walls_gets_no_work",
+        introduction::walls_that_are_only_claimed_are_found_out,
+    ),
+    ("a_worker_that_tells_no_lie_is_employed", introduction::who_tells_no_lie_is_employed),
     ("two_owners_never_meet_in_a_worker", tenancy::two_owners_never_meet_in_a_worker),
     ("one_owner_has_all_workers_while_nobody_else_wants_one", tenancy::one_owner_has_all_workers),
     ("sixty_owners_are_all_answered_by_few_workers", tenancy::sixty_owners_are_all_answered_by_few_workers),
@@ -98,6 +106,18 @@ const TENANCY: &[(&str, fn())] = &[
     (
         "a_full_pool_of_single_slots_still_lets_the_maker_test",
         tenancy::a_full_strict_pool_still_lets_the_maker_test,
+    ),
+    (
+        "a_full_pool_of_others_still_lets_the_maker_test",
+        tenancy::a_full_pinned_pool_still_lets_the_maker_test,
+    ),
+    (
+        "attack_two_apps_of_one_owner_keep_no_other_owner_out",
+        tenancy::one_owners_apps_do_not_keep_another_owner_out,
+    ),
+    (
+        "attack_watched_scripts_do_not_multiply_an_owners_workers",
+        tenancy::watched_scripts_do_not_multiply_an_owners_workers,
     ),
     ("test_runs_of_one_app_do_not_take_the_whole_pool", tenancy::test_runs_do_not_take_the_whole_pool),
     ("what_waits_is_not_given_to_a_worker_that_lies", tenancy::what_waits_is_not_given_to_a_liar),

@@ -311,6 +311,90 @@ pub(crate) async fn a_full_strict_pool_still_lets_the_maker_test() {
 }
 
 #[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_full_pinned_pool_still_lets_the_maker_test() {
+    let farm = Farm::start(config(Mode::Pinned, 1, 2)).await;
+    let (users, stranger) = ([(); 3].map(|()| Tenant::new()), Tenant::new());
+    let load = futures(users.iter().map(|user| farm.work(invocation_within(8_000, user, "silence"))));
+    let is_full = || {
+        let status = farm.pool.status();
+        (status.executions_running, status.executions_queued) == (2, 1)
+    };
+    let test = async {
+        let mut tested = Vec::new();
+        // One whose owner has a worker, and one whose owner has none.
+        for maker in [&users[0], &stranger] {
+            eventually("load has its workers, and waits for more", is_full).await;
+            tested.push(farm.work(invocation(maker, "honest").as_test()).await);
+        }
+        eventually("load has no more workers than before", is_full).await;
+        tested
+    };
+    let tested = tokio::select! {
+        _ = load => panic!("the load ended before the tests"),
+        tested = test => tested,
+    };
+    for tested in tested {
+        assert!(matches!(&tested, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{tested:?}");
+    }
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn one_owners_apps_do_not_keep_another_owner_out() {
+    let farm = Farm::start(PoolConfig { queue_max: 4, ..config(Mode::Pinned, 1, 2) }).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let first = Tenant::new();
+    let second = Tenant { owner: first.owner, ..Tenant::new() };
+    let jobs = [&first, &second].into_iter().cycle().take(16);
+    let load = futures(jobs.map(|app| farm.work(invocation_within(8_000, app, "silence"))));
+    let other = async {
+        eventually("the worker is full, and the owner's half of the queue", || {
+            let status = farm.pool.status();
+            status.executions_running == 3 && status.executions_queued >= 2
+        })
+        .await;
+        let answered = farm.work(invocation(&Tenant::new(), "honest")).await;
+        (answered, farm.pool.workers())
+    };
+    let (answered, workers) = tokio::select! {
+        _ = load => panic!("the load ended before the other was answered"),
+        answered = other => answered,
+    };
+    assert!(matches!(&answered, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{answered:?}");
+    let greedy = workers.iter().filter(|worker| worker.owner == Some(first.owner)).count();
+    assert_eq!(greedy, 1, "it did not take the worker that was made for the other: {workers:?}");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn watched_scripts_do_not_multiply_an_owners_workers() {
+    let farm = Farm::start(config(Mode::Pinned, 1, 3)).await;
+    let (modest, owner) = (Tenant::new(), Tenant::new().owner);
+    let evil = [(); 4].map(|()| Tenant { owner, ..Tenant::new() });
+    for app in &evil {
+        assert_eq!(farm.run(app, "crash").await.status, ExecutionStatus::WorkerLost);
+    }
+    farm.suspects(4).await;
+    let pid = farm.pid(&modest).await;
+    let load = futures(evil.iter().map(|app| farm.work(invocation_within(8_000, app, "silence"))));
+    let other = async {
+        eventually("all are there", || {
+            let status = farm.pool.status();
+            status.executions_running + status.executions_queued == 4 && status.executions_running > 0
+        })
+        .await;
+        (farm.pid(&modest).await, farm.pool.status().executions_running)
+    };
+    let (after, running) = tokio::select! {
+        _ = load => panic!("the load ended before the other was answered"),
+        other = other => other,
+    };
+    assert_eq!(after, pid, "whoever was idle keeps the worker");
+    assert_eq!(running, 1, "they have a share together");
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
 pub(crate) async fn test_runs_do_not_take_the_whole_pool() {
     let farm = Farm::start(config(Mode::Shared, 1, 1)).await;
     eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;

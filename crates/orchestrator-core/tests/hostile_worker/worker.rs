@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -13,11 +14,30 @@ use shared::host_call::{CallFailure, HostOp, LogLevel, LogLine};
 use shared::limits::HOST_CALL_BYTES_MAX;
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{
-    Done, Ending, Execute, FromWorker, HelloParent, HostCall, HostReply, PROTOCOL_VERSION, ToWorker,
+    Done, Ending, Execute, FromWorker, HelloParent, HelloWorker, HostCall, HostReply, PROTOCOL_VERSION,
+    ToWorker,
 };
 use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG};
 
 const SLOTS: u16 = 4;
+
+/// Lies at the introduction. Which one is to be told, a worker is told as the bytes of its image cache, for which this
+/// one has no use: one of these, or the place of a false claim.
+pub(crate) const ONE_DESCRIPTOR_MORE: u64 = 100;
+pub(crate) const ONE_THREAD_MORE: u64 = 101;
+
+/// Walls that this worker never has, and how the evidence against it begins.
+pub(crate) const FALSE_CLAIMS: &[(Layers, &str)] = &[
+    (Layers::PROCESS_NAMESPACE, "NSpid is "),
+    (Layers::OWN_USER, "Uid is "),
+    (Layers::MOUNT_NAMESPACE, "it shares mnt:["),
+    (Layers::NETWORK_NAMESPACE, "it shares net:["),
+    (Layers::IPC_NAMESPACE, "it shares ipc:["),
+    (Layers::UTS_NAMESPACE, "it shares uts:["),
+    (Layers::CGROUP_NAMESPACE, "it shares cgroup:["),
+    (Layers::EMPTY_ROOT, "its mounts are "),
+    (Layers::USER_NAMESPACE, "it maps "),
+];
 
 pub(crate) fn play() -> ! {
     println!("{}", std::process::id());
@@ -29,11 +49,12 @@ pub(crate) fn play() -> ! {
         let mut frames = Vec::new();
         match ToWorker::from_number(header.kind) {
             Some(ToWorker::Hello) => {
+                let told: HelloWorker = codec::decode_body(&body).unwrap();
                 let hello = HelloParent {
                     protocol: PROTOCOL_VERSION,
                     slots: SLOTS,
                     guest: [0; 32],
-                    layers: claims(),
+                    layers: claims() | lie(told.image_cache_bytes),
                 };
                 codec::encode(&mut frames, FromWorker::Hello as u8, 0, 0, &hello);
             }
@@ -67,6 +88,20 @@ pub(crate) fn play() -> ! {
 fn claims() -> Layers {
     let is_liar = std::env::args().any(|arg| arg == WITHOUT_WALLS_ARG);
     Layers::SYSTEM_CALL_FILTER | if is_liar { Layers::LIMITS } else { Layers::NONE }
+}
+
+/// Does what the lie hides; gives what it claims.
+fn lie(which: u64) -> Layers {
+    match which {
+        ONE_DESCRIPTOR_MORE => {
+            let _ = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
+        }
+        // It ends with this process.
+        ONE_THREAD_MORE => drop(std::thread::spawn(|| std::thread::sleep(Duration::from_hours(1)))),
+        _ => {}
+    }
+    let claim = usize::try_from(which).ok().and_then(|number| FALSE_CLAIMS.get(number));
+    claim.map_or(Layers::NONE, |(claimed, _)| *claimed)
 }
 
 /// The pool employs no worker that holds more than the usual four descriptors, and who runs the
