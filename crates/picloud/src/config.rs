@@ -12,6 +12,7 @@ use manager_core::{FileStorage, MailServer, MasterKey, OidcSettings, S3Bucket};
 use orchestrator_core::pool::Mode;
 use secrecy::SecretString;
 use serde::Deserialize;
+use shared::limits::BODIES_BYTES_MIN;
 
 use crate::memory;
 use crate::settings::{self, File};
@@ -32,6 +33,8 @@ pub struct Config {
     pub workers_max: usize,
     /// Executions of one app at a time; half of all slots unless set.
     pub app_slots_max: Option<usize>,
+    /// Bytes of bodies of requests to routes until they are answered.
+    pub body_memory_bytes: u64,
     pub isolation: Mode,
     pub base_domain: String,
     /// Where people reach this server; derived from `bind` unless set.
@@ -170,6 +173,7 @@ impl Config {
             slots_per_worker,
             workers_max,
             app_slots_max,
+            body_memory_bytes: body_memory(file.body_memory_mb, env)?,
             isolation: isolation.transpose()?.unwrap_or_default(),
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
@@ -291,6 +295,19 @@ fn list(name: &str, file: Option<Vec<String>>, env: &dyn Fn(&str) -> Option<Stri
         Some(list) => list.split(',').map(|item| item.trim().to_owned()).collect(),
         None => file.unwrap_or_default(),
     }
+}
+
+/// In bytes.
+fn body_memory(file: Option<u32>, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<u64> {
+    let Some(mb) = number("PICLOUD_BODY_MEMORY_MB", env)?.or(file).map(u64::from) else {
+        return Ok(memory::body_bytes_max());
+    };
+    // From what the largest body needs to a terabyte, which is as good as none.
+    let (least, most) = (BODIES_BYTES_MIN >> 20, 1 << 20);
+    if !(least..=most).contains(&mb) {
+        bail!("PICLOUD_BODY_MEMORY_MB is {mb}; it may be {least} to {most}");
+    }
+    Ok(mb << 20)
 }
 
 fn api_rate(file: Option<u32>, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<u32> {
@@ -481,6 +498,8 @@ mod tests {
             ("PICLOUD_WORKERS_MAX", "1"),
             ("PICLOUD_APP_SLOTS_MAX", "0"),
             ("PICLOUD_APP_SLOTS_MAX", "100000"),
+            ("PICLOUD_BODY_MEMORY_MB", "63"),
+            ("PICLOUD_BODY_MEMORY_MB", "1048577"),
             ("PICLOUD_API_REQUESTS_PER_MINUTE", "9"),
             ("PICLOUD_OTLP_SAMPLE_PERCENT", "101"),
             ("PICLOUD_TRUSTED_PROXIES", "everyone"),

@@ -59,9 +59,6 @@ async fn serve_with(
     let manager = Manager::open(options, manager_config(config, addresses, secret_keys)).await?;
     let initial_password = owner::bootstrap(&manager, config, data).await?;
 
-    // The binary becomes a worker when it is started with the worker's argument. By this name it is
-    // found even after it was replaced on disk by a newer version.
-    let program = PathBuf::from("/proc/self/exe");
     let ports = Ports {
         bundles: manager.bundles(),
         records: manager.recorder(),
@@ -69,31 +66,23 @@ async fn serve_with(
         incidents: manager.incidents(),
         calls: manager.calls(),
     };
-    let pool_config = PoolConfig {
-        tenant_workers: config.workers_max,
-        app_slots_max: config.app_slots_max,
-        worker_memory_bytes: Some(memory::worker_bytes_max()),
-        group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
-        guest: published_guest(),
-        ..PoolConfig::new(program, config.workers, config.slots_per_worker)
-    };
-    let pool_config = pool_config.isolated(config.isolation);
     if !config.isolation.has_walls() {
         tracing::warn!("ISOLATION IS OFF: a script that escapes its sandbox has everything this user has");
     }
-    let pool = Pool::start(pool_config, ports).await?;
+    let pool = Pool::start(pool_config(config), ports).await?;
     refuse_weak(config.isolation, &pool)?;
     let slots = config.workers * usize::from(config.slots_per_worker);
     manager.start_events(Arc::new(pool.clone()), slots);
 
-    let plane = Arc::new(DataPlane::new(
+    let plane = DataPlane::new(
         Router::new(manager.routes()),
         pool.clone(),
         manager.callers(),
         manager.assets(),
         manager.acceptor(),
         &config.public_url,
-    ));
+    );
+    let plane = Arc::new(plane.with_body_memory(config.body_memory_bytes));
     let platform = manager
         .admin_router_beside(Arc::new(pool.clone()), &api::described())
         .merge(manager.guarded(system::router(config.clone(), pool.clone(), database.options()?)))
@@ -126,6 +115,21 @@ async fn serve_with(
         Some(reason) => anyhow::bail!("the private PostgreSQL ended by itself: {reason}"),
         None => Ok(()),
     }
+}
+
+fn pool_config(config: &Config) -> PoolConfig {
+    // The binary becomes a worker when it is started with the worker's argument. By this name it is
+    // found even after it was replaced on disk by a newer version.
+    let program = PathBuf::from("/proc/self/exe");
+    let shared = PoolConfig {
+        tenant_workers: config.workers_max,
+        app_slots_max: config.app_slots_max,
+        worker_memory_bytes: Some(memory::worker_bytes_max()),
+        group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
+        guest: published_guest(),
+        ..PoolConfig::new(program, config.workers, config.slots_per_worker)
+    };
+    shared.isolated(config.isolation)
 }
 
 /// The guest's code on huge pages, where this machine has them.

@@ -13,6 +13,7 @@ use shared::http::BodyTooSlow;
 use shared::limits::{BODY_PAUSE_S, BODY_RATE_FROM_S, BODY_RATE_MIN};
 use tokio::time::Sleep;
 
+use super::bodies::Room;
 use super::problem::Failure;
 
 /// How much is still read of a body that nobody wanted, so that its connection can go on. Larger ones
@@ -139,7 +140,8 @@ impl Body for Paced {
     }
 }
 
-pub(super) async fn read(mut body: Paced, bytes_max: u32) -> Result<Bytes, Failure> {
+/// The whole body, as far as it finds `room`.
+pub(super) async fn read(mut body: Paced, bytes_max: u32, room: &mut Room<'_>) -> Result<Bytes, Failure> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -153,9 +155,12 @@ pub(super) async fn read(mut body: Paced, bytes_max: u32) -> Result<Bytes, Failu
         let Ok(data) = frame?.into_data() else {
             continue;
         };
-        if first.len() + rest.len() + data.len() > bytes_max as usize {
+        let bytes = first.len() + rest.len() + data.len();
+        if bytes > bytes_max as usize {
             return Err(too_large(bytes_max));
         }
+        // As they come, and not as the client says: who sends little must not take the room of much.
+        room.grow(bytes)?;
         // Most bodies come in one piece, which is then not copied.
         if first.is_empty() && rest.is_empty() {
             first = data;

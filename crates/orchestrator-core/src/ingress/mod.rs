@@ -2,6 +2,7 @@
 
 mod accept;
 mod assets;
+mod bodies;
 mod body;
 mod caller;
 mod connection;

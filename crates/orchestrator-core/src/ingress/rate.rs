@@ -82,7 +82,7 @@ impl Counts {
 }
 
 /// An IPv6 address stands for the network of 64 bits, of which one customer has all addresses.
-fn customer(client: IpAddr) -> IpAddr {
+pub(super) fn customer(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(address) => match address.to_ipv4_mapped() {

@@ -22,6 +22,7 @@ use shared::host::normalized;
 use shared::http::{AppHost, ClientAddress, RequestId};
 use shared::id::AppId;
 use shared::invocation::Work;
+use shared::limits::BODIES_BYTES_MIN;
 use shared::ports::{Accept, AssetSource, Authenticate};
 use shared::route::{DispatchMode, RateLimit, is_realtime, is_reserved};
 use shared::trace::{TRACEPARENT, TraceContext};
@@ -29,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 use tracing::Instrument;
 
+use super::bodies::Bodies;
 use super::body::Paced;
 use super::gate::Gate;
 use super::home::Home;
@@ -62,6 +64,7 @@ pub struct DataPlane {
     /// Takes requests that must not be lost.
     outbox: Arc<dyn Accept>,
     rates: Rates,
+    bodies: Bodies,
     home: Home,
 }
 
@@ -242,7 +245,13 @@ impl DataPlane {
         public_url: &str,
     ) -> Self {
         let home = Home::at(public_url);
-        Self { router, pool, callers, assets, outbox, rates: Rates::default(), home }
+        let (rates, bodies) = (Rates::default(), Bodies::new(BODIES_BYTES_MIN));
+        Self { router, pool, callers, assets, outbox, rates, bodies, home }
+    }
+
+    /// Sets how many bytes of bodies may be in memory until they are answered; [`BODIES_BYTES_MIN`] unless set.
+    pub fn with_body_memory(self, bytes: u64) -> Self {
+        Self { bodies: Bodies::new(bytes), ..self }
     }
 
     /// Whether a normalised host is that of the server itself.
@@ -328,14 +337,18 @@ impl DataPlane {
         }
         let app = route.target.app;
         let caller = caller::identify(&*self.callers, app, &route.policy, parts).await?;
-        let body = body::read(incoming, route.body_bytes_max).await?;
+        let mut room = self.bodies.room(app, client);
+        let body = body::read(incoming, route.body_bytes_max, &mut room).await?;
         let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
         if route.dispatch != DispatchMode::Sync {
             return accept::accept(&*self.outbox, &self.home, matched, &call, request_id).await;
         }
         let invocation = request::invocation(matched, &call, Arc::clone(request_id));
+        // The script's copy is what takes its room from here on.
+        drop(body);
         let trace = invocation.trace.as_deref().copied();
         let result = self.pool.work(Work::Run(invocation)).await;
+        drop(room);
         if let Some(recording) = recording {
             recording.ran(trace, &route.target, &result);
         }

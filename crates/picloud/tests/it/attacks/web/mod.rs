@@ -1,6 +1,7 @@
 //! Attacks by HTTP: what no proper client sends, how slowly, how often, and what a page on another site
 //! has a browser send.
 
+mod bodies;
 mod browser;
 mod floods;
 mod listeners;

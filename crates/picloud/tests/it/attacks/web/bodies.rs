@@ -1,0 +1,82 @@
+//! Bodies without end, which the server has in memory until they are there whole.
+
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use super::super::Target;
+use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer, eventually};
+
+/// As little memory for bodies as there may be, of which one app, and one client, have half. Clients have the addresses
+/// that they say.
+const SETTINGS: [(&str, &str); 2] =
+    [("PICLOUD_BODY_MEMORY_MB", "64"), ("PICLOUD_TRUSTED_PROXIES", "127.0.0.0/8")];
+/// Bodies of the default limit that have room in that.
+const HELD: usize = 32;
+const BODY_BYTES: usize = 1 << 20;
+/// The longest body that always has room.
+const SMALL_BYTES: usize = 16 << 10;
+const ATTACKER: &str = "192.0.2.1";
+const OTHER: &str = "192.0.2.2";
+
+/// Begins a request and sends all of its body but the last byte, unless it is refused before.
+fn hold(app: &TestApp<'_>) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", app.server.port)).unwrap();
+    let host = &app.host;
+    let head = format!(
+        "POST /take HTTP/1.1\r\nhost: {host}\r\nx-forwarded-for: {ATTACKER}\r\ncontent-type: text/plain\r\n\
+         content-length: {BODY_BYTES}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let _ = stream.write_all(&vec![b'x'; BODY_BYTES - 1]);
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
+/// Whether it was answered or closed.
+fn is_over(stream: &TcpStream) -> bool {
+    !stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+fn post(app: &TestApp<'_>, client: &str, bytes: usize) -> Reply {
+    let headers = [("content-type", "text/plain"), ("x-forwarded-for", client)];
+    app.client().send("POST", &app.host, "/take", &headers, &vec![b'x'; bytes])
+}
+
+#[test]
+fn attack_bodies_that_never_end_leave_room_for_those_of_others() {
+    let target = Target::on("–", Arc::new(TestServer::start_with(&SETTINGS)));
+    let [attacked, other] = [(), ()].map(|()| target.server.app());
+    for app in [&attacked, &other] {
+        app.serve("take", "ctx.request.body_raw.len()", &NO_LIMITS);
+        assert_eq!(post(app, ATTACKER, SMALL_BYTES + 1).is(200).json(), SMALL_BYTES + 1);
+    }
+    let mut held: Vec<_> = (0..HELD).map(|_| hold(&attacked)).collect();
+    let refused = eventually("all of them are in memory", || {
+        // One whose end was still on its way may have been refused for what this asked before.
+        for stream in held.iter_mut().filter(|stream| is_over(stream)) {
+            *stream = hold(&attacked);
+        }
+        Some(post(&attacked, ATTACKER, SMALL_BYTES + 1)).filter(|reply| reply.status != 200)
+    });
+    target.answers("one body more", &refused, &[503]);
+    refused.is_problem("overloaded");
+    assert_eq!(refused.header("retry-after"), "1");
+    let same_client = post(&other, ATTACKER, SMALL_BYTES + 1);
+    target.answers("the same to another app", &same_client, &[503]);
+    let same_app = post(&attacked, OTHER, SMALL_BYTES + 1);
+    target.answers("another client of the app", &same_app, &[503]);
+    for (name, app, client, bytes) in [
+        ("a small body", &attacked, ATTACKER, SMALL_BYTES),
+        ("others, to another app", &other, OTHER, BODY_BYTES),
+    ] {
+        let reply = post(app, client, bytes);
+        target.answers(name, &reply, &[200]);
+        assert_eq!(reply.json(), bytes);
+    }
+    drop(held);
+    eventually("who leaves makes room", || {
+        Some(post(&attacked, ATTACKER, BODY_BYTES)).filter(|reply| reply.status == 200)
+    });
+    target.ends_unharmed();
+}
