@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{NO_LIMITS, TestServer};
+use crate::harness::{NO_LIMITS, Reply, TestApp, TestServer};
 
 /// About a hundredth of a second of CPU.
 const LITTLE_FUEL: u64 = 100_000_000;
@@ -34,7 +34,7 @@ fn an_endless_loop_ends_when_its_fuel_is_burnt() {
 fn an_endless_loop_ends_at_its_deadline() {
     let server = TestServer::shared();
     let app = server.app();
-    let workers = server.workers();
+    let lost = server.lost_workers();
     app.serve("spin", "loop {}", &json!({ "fuel": MUCH_FUEL, "timeout_ms": 300 }));
     let begun = Instant::now();
     let reply = app.get("/spin");
@@ -43,14 +43,14 @@ fn an_endless_loop_ends_at_its_deadline() {
     assert!((300..2_000).contains(&took.as_millis()), "{took:?}");
     let duration = app.execution_of(&reply)["duration_ms"].as_f64().unwrap();
     assert!((299.0..1_500.0).contains(&duration), "{duration} ms");
-    assert_eq!(server.workers(), workers, "no worker was lost");
+    assert_eq!(server.lost_workers(), lost, "no worker was lost");
 }
 
 #[test]
 fn a_memory_bomb_ends_at_its_cap() {
     let server = TestServer::shared();
     let app = server.app();
-    let workers = server.workers();
+    let lost = server.lost_workers();
     for (name, source) in BOMBS {
         for memory_mb in [4, 32] {
             let reply = app.run(&format!("{name}-{memory_mb}"), source, &json!({ "memory_mb": memory_mb }));
@@ -60,7 +60,7 @@ fn a_memory_bomb_ends_at_its_cap() {
         }
         server.client.get("localhost", "/hello/pi").is(200);
     }
-    assert_eq!(server.workers(), workers, "no worker was lost");
+    assert_eq!(server.lost_workers(), lost, "no worker was lost");
 }
 
 #[test]
@@ -86,13 +86,77 @@ fn who_waits_for_a_slot_too_long_is_told_when_to_come_back() {
 fn endless_recursion_is_the_scripts_error() {
     let server = TestServer::shared();
     let app = server.app();
-    let workers = server.workers();
+    let lost = server.lost_workers();
     for max_call_levels in [1, 64, 128] {
         let limits = json!({ "max_call_levels": max_call_levels });
         let reply = app.run(&format!("deep-{max_call_levels}"), "fn f(n) { 1 + f(n + 1) } f(0)", &limits);
         reply.is(500).is_problem("script_error");
     }
-    assert_eq!(server.workers(), workers, "no worker was lost");
+    assert_eq!(server.lost_workers(), lost, "no worker was lost");
+}
+
+/// What the script's owner is told of an error.
+#[track_caller]
+fn error_of(app: &TestApp<'_>, reply: &Reply) -> String {
+    reply.is(500).is_problem("script_error");
+    app.execution_of(reply)["error"]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn calls_nest_to_their_limit_and_no_deeper() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let nested = "fn f(n) { if n == 0 { 0 } else { 1 + f(n - 1) } }";
+    for levels in [1, 64, 128] {
+        let limits = json!({ "max_call_levels": levels });
+        // f(0) is a call itself.
+        let calls = |count: u32| {
+            app.run(&format!("calls-{levels}-{count}"), &format!("{nested} f({})", count - 1), &limits)
+        };
+        assert_eq!(calls(levels).is(200).json(), json!(levels - 1));
+        let error = error_of(&app, &calls(levels + 1));
+        // The counter says so; the guest's own stack has room for more.
+        assert!(error.contains("Stack overflow"), "{levels}: {error}");
+    }
+}
+
+#[test]
+fn expressions_nest_to_their_limit_and_no_deeper() {
+    let server = TestServer::shared();
+    let app = server.app();
+    for depth in [2, 64, 128] {
+        let limits = json!({ "max_expr_depth": depth });
+        // The statement is one level, and its expression another.
+        let nots = |levels: usize| format!("{}true", "!".repeat(levels - 2));
+        assert_eq!(app.run(&format!("nots-{depth}"), &nots(depth), &limits).is(200).json(), json!(true));
+        let refused = app.try_deploy("over", &nots(depth + 1), &limits);
+        let problem = refused.is(422).is_problem("compile_error");
+        assert!(problem["message"].as_str().unwrap().contains("maximum complexity"), "{depth}: {problem}");
+    }
+}
+
+#[test]
+fn a_script_that_takes_one_operation_more_than_it_may_is_ended() {
+    let server = TestServer::shared();
+    let app = server.app();
+    let run = |name: &str, source: &str, most: u64| {
+        app.run(&format!("{name}-{most}"), source, &json!({ "max_operations": most }))
+    };
+    let is_ended = |reply: &Reply| {
+        let error = error_of(&app, reply);
+        assert!(error.contains("Too many operations"), "{error}");
+    };
+    let least = (1..=16).find(|most| run("one", "1", *most).status == 200).unwrap();
+    assert!(least > 1, "a statement and its expression are two");
+    is_ended(&app.get(&format!("/one-{}", least - 1)));
+    let rounds = "let sum = 0; for i in 0..1000 { sum += i; } sum";
+    let caught = "try { loop { } } catch { 1 }";
+    for (name, source) in [("rounds", rounds), ("endless", "loop { }"), ("caught", caught)] {
+        is_ended(&run(name, source, 500));
+    }
+    for most in [0, 1_000_000] {
+        assert_eq!(run("rounds", rounds, most).is(200).json(), json!(499_500));
+    }
 }
 
 #[test]

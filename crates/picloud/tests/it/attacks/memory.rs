@@ -54,12 +54,26 @@ fn attack_06_many_variables_each_of_modest_size() {
     }
     target.ends_in("200 variables", &app.run("variables", &source, &NO_LIMITS), &["memory_exceeded"]);
 
-    let mut many = String::new();
-    for n in 0..60_000 {
-        many += &format!("let v{n}=0;");
-    }
+    // As many as one source has no room for: the same ones at each of 63 levels of calls, all alive at once.
+    let variables: String = (0..1_600).map(|n| format!("let v{n} = s + n; ")).collect();
+    let deep = format!(
+        "fn f(n, s) {{ {variables} if n == 0 {{ 1600 }} else {{ 1600 + f(n - 1, s) }} }} \
+         let s = \"\"; s.pad(500, 'x'); f(62, s)"
+    );
+    let ended = app.run("deep", &deep, &NO_LIMITS);
+    target.ends_in("100,800 variables", &ended, &["memory_exceeded"]);
+    let roomy = app.run("roomy", &deep, &json!({ "memory_mb": 256 }));
+    target.answers("the same in 256 MiB", &roomy, &[200]);
+    assert_eq!(roomy.json(), json!(100_800), "nothing but memory ends it");
+
+    let mut many: String = (0..60_000).map(|n| format!("let v{n}=0;")).collect();
+    many += "v59999";
     let deployed = app.try_deploy("many", &many, &NO_LIMITS);
-    target.answers("60,000 variables", &deployed, &[201, 422]);
+    target.answers("60,000 names", &deployed, &[201, 422]);
+    if deployed.status == 201 {
+        app.route("/many", "many");
+        target.answers("60,000 names that run", &app.get("/many"), &[200, 507]);
+    }
     target.ends_unharmed();
 }
 
@@ -77,7 +91,7 @@ fn attack_65_leaving_large_memories_behind() {
         }
     });
     eventually("no worker keeps it", || {
-        target.workers.iter().all(|worker| process::resident_kib(*worker) < 150 << 10).then_some(())
+        target.server.workers().iter().all(|worker| process::resident_kib(*worker) < 150 << 10).then_some(())
     });
     target.ends_unharmed();
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{CAPS_OR_ERROR, Target};
-use crate::harness::NO_LIMITS;
+use crate::harness::{NO_LIMITS, TestApp};
 
 #[test]
 fn attack_03_deeply_nested_source() {
@@ -59,7 +59,25 @@ fn attack_11_code_that_makes_code() {
     let functions: String = (0..60_000).map(|n| format!("fn f{n}(){{}}")).collect();
     let deployed = app.try_deploy("functions", &functions, &NO_LIMITS);
     target.ends_in("60,000 functions", &deployed, &["compile_error"]);
+    let million: String = (0..1_000_000).map(|n| format!("fn f{n}(){{}}")).collect();
+    is_too_long(&target, &app, "1,000,000 functions", &json!({ "source": million }).to_string());
     target.ends_unharmed();
+}
+
+/// The server refuses a body before its end, so no more is sent of it than it would read until then.
+#[track_caller]
+fn is_too_long(target: &Target, app: &TestApp<'_>, name: &str, body: &str) {
+    let start = format!(
+        "PUT /api/v1/admin/apps/{}/scripts/big HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+        app.slug,
+        target.server.bearer(),
+        body.len(),
+        &body[..=2 << 20]
+    );
+    let answer = target.server.client.raw(start.as_bytes());
+    target.row(name, "413", answer.split(' ').nth(1).unwrap_or("nothing"));
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
 }
 
 #[test]
@@ -69,17 +87,7 @@ fn attack_12_sources_that_are_too_long_or_no_text() {
     let path = format!("/apps/{}/scripts/big", app.slug);
     let long = app.try_deploy("big", &"x".repeat((1 << 20) + 1), &NO_LIMITS);
     target.ends_in("a byte too long", &long, &["body_too_large"]);
-    // The server refuses it before the end, so no more is sent than it reads until then.
-    let start = format!(
-        "PUT /api/v1/admin{path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
-        target.server.bearer(),
-        10 << 20,
-        " ".repeat((2 << 20) + 1)
-    );
-    let answer = target.server.client.raw(start.as_bytes());
-    target.row("10 MB", "413", answer.split(' ').nth(1).unwrap_or("nothing"));
-    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+    is_too_long(&target, &app, "100 MiB", &" ".repeat(100 << 20));
     let not_utf8 = target.server.admin_bytes("PUT", &path, b"{\"source\":\"\xff\xfe\"}");
     target.ends_in("not UTF-8", &not_utf8, &["bad_request"]);
     target.ends_in("U+0000", &app.try_deploy("big", "\0", &NO_LIMITS), &["invalid_input"]);

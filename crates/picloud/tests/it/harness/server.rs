@@ -219,15 +219,32 @@ impl TestServer {
         self.child.id()
     }
 
-    /// The workers of a server at rest, the spares included.
+    /// The workers of a server at rest, the spares included: as many as it began with, and more where owners are kept
+    /// apart and several of them have some.
     pub(crate) fn workers(&self) -> BTreeSet<u32> {
         eventually("all workers and the spares are there", || {
             // One that is not locked down yet may be about to end in favour of its copy.
             let children = process::children(self.pid());
-            let is_whole = children.len() == WORKERS + self.spares
+            let hired = self.metric("picloud_workers_ready").max(WORKERS);
+            let is_whole = children.len() == hired + self.spares
                 && children.iter().all(|pid| process::is_filtered(*pid));
             is_whole.then_some(children)
         })
+    }
+
+    /// How many workers have ended without having been asked to, once all that are gone are replaced.
+    pub(crate) fn lost_workers(&self) -> usize {
+        self.workers();
+        self.metric("picloud_workers_lost_total")
+    }
+
+    /// A whole number of those that the server tells of itself.
+    fn metric(&self, name: &str) -> usize {
+        let bearer = self.bearer();
+        let reply = self.client.send("GET", "localhost", "/metrics", &[("authorization", &bearer)], b"");
+        let text = reply.is(200).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in {text}"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
