@@ -98,7 +98,9 @@ impl Staff {
 
     /// Whether a job may have a fresh worker. One beyond its tenant's share was hired for somebody else.
     fn may_begin(&self, connections: &[Connection], job: &Job) -> bool {
-        let has_share = self.own(connections, job) >= self.share;
+        // Who is called by somebody watched has a place of its own: that caller ends only when it has been answered.
+        let is_called = job.is_nested && Circle::of(job).is_some();
+        let has_share = self.has_share(connections, job) && !is_called;
         if !job.is_for_maker {
             return !has_share && !self.is_full(connections);
         }
@@ -109,17 +111,24 @@ impl Staff {
             }
     }
 
-    /// Workers that a job's tenant has; of one that is watched, with its circle.
-    fn own(&self, connections: &[Connection], job: &Job) -> usize {
+    /// Whether a job's tenant has as many workers as it may, or its circle has.
+    fn has_share(&self, connections: &[Connection], job: &Job) -> bool {
         let is_own =
             |connection: &&Connection| connection.tenant == Some(job.tenant) && is_staying(connection);
-        match Circle::of(job) {
-            Some(circle) => self.together(connections, circle),
-            None => connections.iter().filter(is_own).count(),
-        }
+        connections.iter().filter(is_own).count() >= self.share
+            || Circle::of(job).is_some_and(|circle| self.is_full_circle(connections, circle))
     }
 
-    /// Workers of those who are watched, and have a share together.
+    /// Whether those who are watched together have half of all workers, or a share where that is more.
+    fn is_full_circle(&self, connections: &[Connection], circle: Circle) -> bool {
+        self.together(connections, circle) >= self.together_max()
+    }
+
+    fn together_max(&self) -> usize {
+        self.share.max(self.max / 2)
+    }
+
+    /// Workers of those who are watched together.
     fn together(&self, connections: &[Connection], circle: Circle) -> usize {
         let workers = self.apart.iter().filter(|(_, its)| *its == circle);
         workers.filter(|(id, _)| find(connections, *id).is_some_and(is_staying)).count()
@@ -188,7 +197,7 @@ impl Staff {
         if self.kept == 0 || !job.is_for_maker || worker.tenant.is_some() {
             return false;
         }
-        self.own(connections, job) >= self.share || self.is_full(connections)
+        self.has_share(connections, job) || self.is_full(connections)
     }
 
     /// Fills a vacancy, if there is one.
@@ -257,8 +266,10 @@ impl Staff {
     fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<Want> {
         let mut wants: Vec<Want> = Vec::new();
         for job in waiting.fronts() {
-            // Where no worker is kept for makers, it is only their number that bounds them.
-            let circle = Circle::of(job).filter(|_| !job.is_for_maker || self.kept > 0);
+            // Where no worker is kept for makers, it is only their number that bounds them; and callers that are watched
+            // wait for whom they call.
+            let is_bound = !job.is_nested && (!job.is_for_maker || self.kept > 0);
+            let circle = Circle::of(job).filter(|_| is_bound);
             let tenant = job.tenant;
             let has = connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring).count();
             // Who has a worker that keeps a slot for makers needs no other for them.
@@ -285,7 +296,7 @@ impl Staff {
                 continue;
             };
             let coming = before.iter().filter(|want| want.circle == Some(*circle) && want.over.is_none());
-            if self.together(connections, *circle) + coming.count() >= self.share
+            if self.together(connections, *circle) + coming.count() >= self.together_max()
                 && !(*is_for_maker && std::mem::take(&mut may_keep))
             {
                 *over = Some(*circle);
@@ -306,11 +317,9 @@ impl Staff {
         }
         self.balanced_at = Some(now);
         let own = || connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring);
-        let has = match circle {
-            Some(circle) => self.together(connections, circle),
-            None => own().count(),
-        };
-        if has >= self.share || own().any(Connection::is_idle) {
+        let has_share = own().count() >= self.share
+            || circle.is_some_and(|circle| self.is_full_circle(connections, circle));
+        if has_share || own().any(Connection::is_idle) {
             return false;
         }
         let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
@@ -496,7 +505,7 @@ mod tests {
     #[test]
     fn attack_watched_scripts_of_one_owner_have_one_share_of_fresh_workers() {
         let (greedy, modest) = (UserId::new(), UserId::new());
-        let (mut staff, mut workers) = (Staff::new(2, 8).keeping(2, Mode::Pinned), workers(8));
+        let (mut staff, mut workers) = (Staff::new(2, 5).keeping(2, Mode::Pinned), workers(8));
         let started = [(); 4].map(|()| start(&mut staff, &mut workers, watched(greedy)));
         assert_eq!(started, [true, true, false, false]);
         assert!(start(&mut staff, &mut workers, run(greedy)), "what is not watched has its own share");
@@ -510,14 +519,32 @@ mod tests {
     }
 
     #[test]
+    fn where_there_are_many_workers_half_of_them_are_for_watched_scripts_of_one_owner() {
+        let (mut staff, mut workers, owner) = (Staff::new(2, 8), workers(8), UserId::new());
+        let started = [(); 6].map(|()| start(&mut staff, &mut workers, watched(owner)));
+        assert_eq!(started, [true, true, true, true, false, false]);
+    }
+
+    #[test]
+    fn whom_a_watched_script_calls_waits_for_no_worker_of_the_same_circle() {
+        let (mut staff, mut workers, owner) = (full(1, 3, Mode::Pinned), workers(2), UserId::new());
+        assert!(start(&mut staff, &mut workers, watched(owner)));
+        assert!(!start(&mut staff, &mut workers, watched(owner)), "the circle has its share");
+        let called = || Job { is_nested: true, ..watched(owner) };
+        staff.serve_waiting(&waiting([called()]), &mut workers[..1]);
+        assert!(leaving(&workers).is_empty(), "its caller's worker stays");
+        assert!(start(&mut staff, &mut workers, called()));
+    }
+
+    #[test]
     fn attack_watched_scripts_of_one_owner_do_not_send_away_all_idle_workers() {
-        let (mut staff, mut workers, owner) = (full(2, 6, Mode::Pinned), idle(6), UserId::new());
+        let (mut staff, mut workers, owner) = (full(2, 5, Mode::Pinned), idle(5), UserId::new());
         let admission = waiting([(); 5].map(|()| watched(owner)));
         for _ in 0..3 {
             staff.serve_waiting(&admission, &mut workers);
             assert_eq!(leaving(&workers).len(), 2, "as many as its share");
         }
-        let mut staff = Staff { wanted: 0, ..Staff::new(2, 6) };
+        let mut staff = Staff { wanted: 0, ..Staff::new(2, 5) };
         assert!(staff.serve_waiting(&admission, &mut []));
         assert_eq!(staff.wanted, 2, "nor are more hired");
     }
