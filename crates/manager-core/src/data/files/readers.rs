@@ -17,6 +17,9 @@ use super::in_flight::Share;
 /// How long a content stays in any case when it is no file's any more: whoever has just read the row that named it has
 /// begun to read it by then.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long readers can hold a content that nobody else needs: as long as 5 GiB take at 1.5 MB a second. Whoever reads
+/// slowly on purpose would else keep its room from the app for ever.
+const HELD_MAX: Duration = Duration::from_hours(1);
 
 /// The contents that somebody reads.
 #[derive(Debug, Clone, Default)]
@@ -76,8 +79,23 @@ impl Blobs {
         }
         runtime.spawn(async move {
             tokio::time::sleep(GRACE).await;
+            let (blobs, blob) = (last.blobs.clone(), last.blob);
             last.end_grace(share);
+            if blobs.is_read(blob) {
+                tokio::time::sleep(HELD_MAX).await;
+                blobs.give_up(blob);
+            }
         });
+    }
+}
+
+impl Blobs {
+    /// Removes an unused content under those who read it still.
+    fn give_up(&self, blob: Uuid) {
+        let unused = self.readers.contents().get_mut(&blob).and_then(|content| content.unused.take());
+        if let Some(Unused { chunks, share }) = unused {
+            self.remove_after(None, (blob, chunks), share);
+        }
     }
 }
 
@@ -157,5 +175,23 @@ mod tests {
         until(async || blobs.get(read, 0).await.is_err()).await;
         until(async || fits(10)).await;
         assert!(!blobs.is_read(read) && !blobs.is_read(unread), "nothing is kept of what is gone");
+    }
+    #[tokio::test]
+    async fn a_reader_who_never_ends_holds_a_content_no_longer_than_there_is_time_for() {
+        let blobs = Blobs::open(&FileStorage::Memory).unwrap();
+        let (in_flight, app, blob) = (InFlight::default(), AppId::new(), Uuid::new_v4());
+        blobs.put(blob, 0, "content".into()).await.unwrap();
+        let reading = blobs.reading(blob);
+        blobs.remove_unread((blob, 1), {
+            let in_flight = in_flight.clone();
+            move || in_flight.hold(app, 7)
+        });
+        let fits = |bytes| in_flight.begin(app, FILES_BYTES_MAX - 10).take(bytes);
+        until(async || !fits(4)).await;
+        blobs.give_up(blob);
+        until(async || reading.get(0).await.is_err()).await;
+        until(async || fits(10)).await;
+        drop(reading);
+        assert!(!blobs.is_read(blob));
     }
 }
