@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::blobs::Blobs;
@@ -37,6 +39,8 @@ struct Unused {
     chunks: usize,
     /// Of its app's room.
     share: Option<Share>,
+    /// Dropped with this: nobody has to watch any more how long it is read.
+    _read: oneshot::Sender<()>,
 }
 
 /// A content that stays until this is dropped.
@@ -74,26 +78,24 @@ impl Blobs {
         // Without a runtime the process is about to end, and the sweep removes it.
         let (1.., Ok(runtime)) = (chunks, Handle::try_current()) else { return };
         let last = self.reading(blob);
+        let (read, ended) = oneshot::channel();
         if let Some(content) = self.readers.contents().get_mut(&blob) {
-            content.unused = Some(Unused { chunks, share: None });
+            content.unused = Some(Unused { chunks, share: None, _read: read });
         }
         runtime.spawn(async move {
             tokio::time::sleep(GRACE).await;
             let (blobs, blob) = (last.blobs.clone(), last.blob);
             last.end_grace(share);
-            if blobs.is_read(blob) {
-                tokio::time::sleep(HELD_MAX).await;
+            if timeout(HELD_MAX, ended).await.is_err() {
                 blobs.give_up(blob);
             }
         });
     }
-}
 
-impl Blobs {
     /// Removes an unused content under those who read it still.
     fn give_up(&self, blob: Uuid) {
         let unused = self.readers.contents().get_mut(&blob).and_then(|content| content.unused.take());
-        if let Some(Unused { chunks, share }) = unused {
+        if let Some(Unused { chunks, share, .. }) = unused {
             self.remove_after(None, (blob, chunks), share);
         }
     }
@@ -126,7 +128,7 @@ impl Drop for Reading {
             }
             contents.remove(&self.blob).and_then(|content| content.unused)
         };
-        if let Some(Unused { chunks, share }) = unused {
+        if let Some(Unused { chunks, share, .. }) = unused {
             self.blobs.remove_after(None, (self.blob, chunks), share);
         }
     }
@@ -136,7 +138,6 @@ impl Drop for Reading {
 mod tests {
     use shared::id::AppId;
     use shared::limits::FILES_BYTES_MAX;
-    use tokio::time::timeout;
 
     use super::*;
     use crate::data::files::blobs::FileStorage;
@@ -176,6 +177,7 @@ mod tests {
         until(async || fits(10)).await;
         assert!(!blobs.is_read(read) && !blobs.is_read(unread), "nothing is kept of what is gone");
     }
+
     #[tokio::test]
     async fn a_reader_who_never_ends_holds_a_content_no_longer_than_there_is_time_for() {
         let blobs = Blobs::open(&FileStorage::Memory).unwrap();
