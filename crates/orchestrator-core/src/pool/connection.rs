@@ -357,59 +357,21 @@ fn write_reply(outbound: &mut Vec<u8>, slot: u16, generation: u32, reply: &Reply
 #[cfg(test)]
 mod tests {
     use shared::call::SUCCESS;
-    use shared::cause::Cause;
-    use shared::guest_abi::InvocationType;
     use shared::host_call::CallFailure;
-    use shared::id::{ExecutionId, ScriptId, UserId};
-    use shared::invocation::{Compilation, Invocation, Occasion, ScriptTarget, Work};
+    use shared::id::UserId;
     use shared::limits::{COMPILE_TIMEOUT_MS, HOST_CALLS_BYTES_MAX, ScriptLimits};
-    use shared::script::{Bundle, ScriptKind};
-    use tokio::sync::oneshot;
 
     use super::*;
     use crate::pool::budget::Resource;
-    use crate::pool::job::{ImageKey, LoadableImage};
     use crate::pool::mode::Mode;
+    use crate::pool::sample;
 
-    fn bundle() -> (Bundle, ScriptLimits) {
-        (Bundle::single(ScriptKind::Endpoint, "script", "1"), ScriptLimits::default())
-    }
-
-    fn job_of(work: Work) -> Job {
-        let (bundle, limits) = bundle();
-        let image = LoadableImage { key: ImageKey::new(bundle.hash(), &limits), load: Arc::from([0_u8; 4]) };
-        Job::new(Mode::Shared, work, image, oneshot::channel().0)
+    fn run() -> Job {
+        sample::run(Mode::Shared, UserId::new())
     }
 
     fn job() -> Job {
-        let (bundle, limits) = bundle();
-        let (app, owner) = (AppId::new(), UserId::new());
-        job_of(Work::Compile(Compilation { app, owner, bundle: Arc::new(bundle), limits }))
-    }
-
-    fn run() -> Job {
-        let ((bundle, limits), execution) = (bundle(), ExecutionId::new());
-        let target = ScriptTarget {
-            app: AppId::new(),
-            app_slug: "app".parse().unwrap(),
-            owner: UserId::new(),
-            script: ScriptId::new(),
-            name: "script".parse().unwrap(),
-            version: 1,
-            bundle: bundle.hash(),
-            limits,
-            may_invoke: false,
-        };
-        let occasion = Occasion {
-            invocation_type: InvocationType::Http,
-            cause: Cause::root(execution),
-            delivery: None,
-            principal: None,
-            caller: None,
-            http: None,
-            event: None,
-        };
-        job_of(Work::Run(Invocation::new(Arc::new(target), execution, Arc::from("request"), occasion)))
+        sample::compilation(Mode::Shared, UserId::new())
     }
 
     /// The kind of frame that is on its way to the worker when a call is answered of an execution that began `ago`.

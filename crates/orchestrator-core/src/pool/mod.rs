@@ -24,6 +24,8 @@ mod pace;
 mod process;
 mod recruit;
 mod recycle;
+#[cfg(test)]
+mod sample;
 mod seeds;
 mod socket;
 mod staff;

@@ -378,54 +378,17 @@ struct Want {
 mod tests {
     use std::sync::Arc;
 
-    use shared::cause::Cause;
-    use shared::guest_abi::InvocationType;
-    use shared::id::{AppId, ExecutionId, ScriptId, UserId};
-    use shared::invocation::{Compilation, Invocation, Occasion, ScriptTarget, Work};
-    use shared::limits::ScriptLimits;
-    use shared::script::{Bundle, ScriptKind};
-    use tokio::sync::{Notify, oneshot};
+    use shared::id::UserId;
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::pool::connection::Start;
-    use crate::pool::job::{ImageKey, LoadableImage};
+    use crate::pool::sample;
     use crate::pool::verify::Isolation;
-
-    fn job_of(work: Work, bundle: &Bundle) -> Job {
-        let key = ImageKey::new(bundle.hash(), &ScriptLimits::default());
-        let image = LoadableImage { key, load: Arc::from([0_u8; 4]) };
-        Job::new(Mode::Pinned, work, image, oneshot::channel().0)
-    }
-
-    fn bundle() -> Bundle {
-        Bundle::single(ScriptKind::Endpoint, "script", "1")
-    }
 
     /// A request to an app of this owner's.
     fn run(owner: UserId) -> Job {
-        let (bundle, execution) = (bundle(), ExecutionId::new());
-        let target = ScriptTarget {
-            app: AppId::new(),
-            app_slug: "app".parse().unwrap(),
-            owner,
-            script: ScriptId::new(),
-            name: "script".parse().unwrap(),
-            version: 1,
-            bundle: bundle.hash(),
-            limits: ScriptLimits::default(),
-            may_invoke: false,
-        };
-        let occasion = Occasion {
-            invocation_type: InvocationType::Http,
-            cause: Cause::root(execution),
-            delivery: None,
-            principal: None,
-            caller: None,
-            http: None,
-            event: None,
-        };
-        let invocation = Invocation::new(Arc::new(target), execution, Arc::from("request"), occasion);
-        job_of(Work::Run(invocation), &bundle)
+        sample::run(Mode::Pinned, owner)
     }
 
     /// The same of a script that is watched.
@@ -434,11 +397,8 @@ mod tests {
         Job { tenant: Tenant::Script(job.script().unwrap()), ..job }
     }
 
-    /// What a maker of this owner's has compiled.
     fn compilation(owner: UserId) -> Job {
-        let (app, bundle, limits) = (AppId::new(), bundle(), ScriptLimits::default());
-        let work = Work::Compile(Compilation { app, owner, bundle: Arc::new(bundle.clone()), limits });
-        job_of(work, &bundle)
+        sample::compilation(Mode::Pinned, owner)
     }
 
     /// Fresh ones, each with a slot for load and one for makers.

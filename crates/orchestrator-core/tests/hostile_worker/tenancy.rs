@@ -284,45 +284,29 @@ pub(crate) async fn a_full_pool_still_lets_the_maker_test() {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn a_full_strict_pool_still_lets_the_maker_test() {
-    let farm = Farm::start(config(Mode::Strict, 1, 2)).await;
-    let (users, stranger) = ([(); 4].map(|()| Tenant::new()), Tenant::new());
-    let load = futures(users.iter().map(|user| farm.work(invocation_within(8_000, user, "silence"))));
-    let is_full = || {
-        let status = farm.pool.status();
-        (status.executions_running, status.executions_queued) == (2, 2)
-    };
-    let test = async {
-        let mut tested = Vec::new();
-        for maker in [&users[0], &users[1], &stranger, &users[0]] {
-            eventually("load has its workers, and waits for more", is_full).await;
-            tested.push(farm.work(invocation(maker, "honest").as_test()).await);
-        }
-        eventually("load has no more workers than before", is_full).await;
-        tested
-    };
-    let tested = tokio::select! {
-        _ = load => panic!("the load ended before the tests"),
-        tested = test => tested,
-    };
-    for tested in tested {
-        assert!(matches!(&tested, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{tested:?}");
-    }
-    farm.pool.drain(Duration::from_secs(1)).await;
+    full_pool_lets_makers_test(Mode::Strict, 4, &[Some(0), Some(1), None, Some(0)]).await;
 }
 
+/// One whose owner has a worker, and one whose owner has none.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn a_full_pinned_pool_still_lets_the_maker_test() {
-    let farm = Farm::start(config(Mode::Pinned, 1, 2)).await;
-    let (users, stranger) = ([(); 3].map(|()| Tenant::new()), Tenant::new());
+    full_pool_lets_makers_test(Mode::Pinned, 3, &[Some(0), None]).await;
+}
+
+/// So many users fill two workers, and some wait; each of the makers, a user or a stranger, is served meanwhile.
+async fn full_pool_lets_makers_test(mode: Mode, users: usize, makers: &[Option<usize>]) {
+    let farm = Farm::start(config(mode, 1, 2)).await;
+    let (stranger, waiting) = (Tenant::new(), users - 2);
+    let users: Vec<_> = (0..users).map(|_| Tenant::new()).collect();
     let load = futures(users.iter().map(|user| farm.work(invocation_within(8_000, user, "silence"))));
     let is_full = || {
         let status = farm.pool.status();
-        (status.executions_running, status.executions_queued) == (2, 1)
+        (status.executions_running, status.executions_queued) == (2, waiting)
     };
     let test = async {
         let mut tested = Vec::new();
-        // One whose owner has a worker, and one whose owner has none.
-        for maker in [&users[0], &stranger] {
+        for maker in makers {
+            let maker = maker.map_or(&stranger, |user| &users[user]);
             eventually("load has its workers, and waits for more", is_full).await;
             tested.push(farm.work(invocation(maker, "honest").as_test()).await);
         }
