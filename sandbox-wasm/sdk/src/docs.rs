@@ -5,12 +5,10 @@ use shared::host_call::HostOp;
 use shared::host_call::docs::{
     Counted, Create, Created, Deleted, Document, Find, Found, Id, Mode, Page, Update, Updated,
 };
+use shared::limits::DOCS_LIST_DEFAULT;
 
 use crate::options::Options;
 use crate::{Result, convert, failure, host};
-
-/// Documents that a query finds at most unless it says otherwise, as the parent has it.
-const LIMIT_DEFAULT: i64 = 100;
 
 /// The handle that scripts hold.
 #[derive(Clone)]
@@ -63,7 +61,8 @@ impl Collection {
 
     /// Fails where a page ends before the limit: a script could not tell that there is more.
     fn find(&self, query: Map) -> Result<Array> {
-        let limit = query.get("$limit").and_then(|limit| limit.as_int().ok()).unwrap_or(LIMIT_DEFAULT);
+        let asked = query.get("$limit").and_then(|limit| limit.as_int().ok());
+        let limit = asked.unwrap_or(DOCS_LIST_DEFAULT.into());
         let (items, cursor) = self.page(query, "")?;
         if !cursor.is_unit() && (items.len() as i64) < limit {
             let message = format!(

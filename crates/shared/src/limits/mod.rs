@@ -180,6 +180,8 @@ pub const KV_TTL_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 pub const DOC_BYTES_MAX: usize = 256 << 10;
 /// Documents of one page.
 pub const DOCS_LIST_MAX: u32 = 1_000;
+/// Unless a query says how many.
+pub const DOCS_LIST_DEFAULT: u32 = 100;
 
 /// Indexes of documents: of an app, and of all apps, because every write of a document asks each whether it
 /// is meant.

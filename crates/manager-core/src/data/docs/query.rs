@@ -6,10 +6,8 @@
 use serde_json::{Map, Value};
 use shared::call::CallError;
 use shared::json_scan;
-use shared::limits::DOCS_LIST_MAX;
+use shared::limits::{DOCS_LIST_DEFAULT, DOCS_LIST_MAX};
 
-/// Documents of a page unless a query says otherwise.
-const LIMIT_DEFAULT: u32 = 100;
 /// Most documents that a query may pass over: each is read. Cursors do better.
 const SKIP_MAX: u32 = 10_000;
 /// Conditions of one query, and how deep they may be nested: far beyond what a person writes.
@@ -80,7 +78,7 @@ impl Query {
         Ok(Self {
             filter,
             sort: members.get("$sort").map_or(Ok(Vec::new()), sort)?,
-            limit: number(&members, "$limit", 1, DOCS_LIST_MAX)?.unwrap_or(LIMIT_DEFAULT),
+            limit: number(&members, "$limit", 1, DOCS_LIST_MAX)?.unwrap_or(DOCS_LIST_DEFAULT),
             skip: number(&members, "$skip", 0, SKIP_MAX)?.unwrap_or(0),
         })
     }
