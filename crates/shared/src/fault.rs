@@ -132,7 +132,7 @@ impl<'a, E> Problem<'a, E> {
             code: code.as_str(),
             request_id,
             fault: code.blame().as_str(),
-            retry: if code.is_safe_to_retry() { SAFE } else { "unsafe" },
+            retry: if code.is_safe_to_retry() { SAFE } else { UNSAFE },
             extra,
         }
     }
@@ -141,10 +141,17 @@ impl<'a, E> Problem<'a, E> {
     pub fn safe_to_retry(self) -> Self {
         Self { retry: SAFE, ..self }
     }
+
+    /// The same where something was done.
+    pub fn unsafe_to_retry(self) -> Self {
+        Self { retry: UNSAFE, ..self }
+    }
 }
 
 /// [`Problem::retry`] where nothing was done.
 const SAFE: &str = "safe";
+/// [`Problem::retry`] where something was done, or may have been.
+const UNSAFE: &str = "unsafe";
 
 /// Content type of a [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -171,6 +178,7 @@ mod tests {
     fn whoever_knows_that_nothing_was_done_says_so() {
         assert_eq!(Problem::new(Code::WorkerLost, "gone", "r1", ()).retry, "unsafe");
         assert_eq!(Problem::new(Code::WorkerLost, "gone", "r1", ()).safe_to_retry().retry, "safe");
+        assert_eq!(Problem::new(Code::Overloaded, "full", "r1", ()).unsafe_to_retry().retry, "unsafe");
     }
 
     #[test]

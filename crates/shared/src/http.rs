@@ -76,6 +76,19 @@ pub struct BodyTooSlow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub std::net::IpAddr);
 
+/// Whom an address stands for where clients are counted: an IPv6 address for the network of 64 bits, of which one
+/// customer has all addresses.
+#[cfg(feature = "host")]
+pub fn customer(address: std::net::IpAddr) -> std::net::IpAddr {
+    match address.to_canonical() {
+        std::net::IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ std::net::IpAddr::V4(_) => v4,
+    }
+}
+
 /// Request extension: the app whose host was asked.
 #[cfg(feature = "host")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

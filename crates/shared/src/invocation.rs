@@ -65,7 +65,7 @@ pub struct Invocation {
     pub client: Option<IpAddr>,
     /// Asked for by somebody who works on the script, and not by its users: it may take the slot kept for them.
     pub is_test: bool,
-    /// Its caller waits and keeps a slot: it starts at once or not at all, and nobody waits for who waits for them.
+    /// Its caller waits and keeps a slot: it starts at once, or in a worker made for it, and waits for nobody who waits.
     pub is_nested: bool,
     pub cause: Cause,
     /// The delivery that this is an attempt of, where an event is why it runs.

@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 use super::retry::RetryPolicy;
 
-/// Events deeper in a chain than this are ended: a script that causes itself would go on for ever.
-pub(crate) const DEPTH_MAX: u32 = 8;
+pub(crate) use shared::limits::DEPTH_MAX;
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use shared::host_call::LogLevel;
 use shared::invocation::{ExecutionRecord, LogEntry};
+use shared::json_scan;
 
 use crate::store::executions::ExecutionRow;
 
@@ -75,14 +76,15 @@ fn lines(logs: &[LogEntry]) -> Box<RawValue> {
 
 /// What the script logged with the line: JSON as it is, any other text as a string. JSON that not
 /// every reader takes, such as 1e999 or half a surrogate pair, is text: one line of a script must
-/// not make its whole record unreadable.
+/// not make its whole record unreadable. So is what is nested deeper than values are anywhere else.
 fn data(text: &str) -> Option<Box<RawValue>> {
     if text.is_empty() {
         return None;
     }
-    match serde_json::from_str::<Value>(text) {
-        Ok(_) => RawValue::from_string(text.to_owned()).ok(),
-        Err(_) => json(&text),
+    if json_scan::check(text).is_ok() && serde_json::from_str::<Value>(text).is_ok() {
+        RawValue::from_string(text.to_owned()).ok()
+    } else {
+        json(&text)
     }
 }
 
@@ -99,9 +101,18 @@ mod tests {
     use std::sync::Arc;
 
     use shared::invocation::{ExecutionStatus, ScriptFailure};
+    use shared::limits::JSON_DEPTH_MAX;
 
     use super::super::testing::record;
     use super::*;
+
+    #[test]
+    fn attack_data_that_is_nested_deeper_than_other_values_is_kept_as_text() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let kept = |depth| data(&nested(depth)).unwrap().get().to_owned();
+        assert_eq!(kept(JSON_DEPTH_MAX), nested(JSON_DEPTH_MAX));
+        assert_eq!(kept(JSON_DEPTH_MAX + 1), format!("\"{}\"", nested(JSON_DEPTH_MAX + 1)));
+    }
 
     #[test]
     fn data_that_is_no_json_is_kept_as_text() {

@@ -32,8 +32,8 @@ struct About<'a> {
 }
 
 /// Runs a script and answers what it answered. It takes a slot of its own while its caller keeps one,
-/// so it never waits for one: when none is free, the call is refused, and nobody waits for somebody
-/// who waits for them.
+/// so it never waits for one that is taken: when none is free, and no worker comes that has one, the call is
+/// refused, and nobody waits for somebody who waits for them.
 pub(super) async fn now(services: &Services, call: &HostCall) -> Result<Reply, CallError> {
     let Invoke { script, args: given } = args(call)?;
     check_asked_for(call)?;

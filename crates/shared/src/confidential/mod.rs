@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use self::finder::{Finder, cover};
 use crate::call::{CallCode, CallError};
+use crate::json_scan;
 use crate::limits::{CONFIDENTIAL_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX};
 
 /// What stands in the place of a secret.
@@ -102,12 +103,14 @@ impl Confidential {
         }
     }
 
-    /// The same for what may be the text of a JSON value. What is left need not be one.
+    /// The same for what may be the text of a JSON value. What is left need not be one. What is nested too deep to be
+    /// looked into is a text like any other.
     pub fn redacted_json_text<'a>(&self, json: &'a str) -> Cow<'a, str> {
         if self.is_empty() {
             return json.into();
         }
-        let mut value = serde_json::from_str::<Value>(json).unwrap_or_default();
+        let is_json = json_scan::check(json).is_ok();
+        let mut value: Value = is_json.then(|| serde_json::from_str(json).ok()).flatten().unwrap_or_default();
         if self.redact(&mut value) {
             return self.redacted(&value.to_string()).into_owned().into();
         }
@@ -238,6 +241,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::limits::JSON_DEPTH_MAX;
 
     fn knowing(values: &[&str]) -> Confidential {
         let confidential = Confidential::default();
@@ -343,6 +347,17 @@ mod tests {
         assert_eq!(confidential.redacted_json(account), None);
         assert_eq!(confidential.redacted_json_text("no JSON: 12345678"), "no JSON: [secret]");
         assert!(matches!(confidential.redacted_json_text(r#"{"b":1, "a":2}"#), Cow::Borrowed(_)));
+    }
+
+    /// Nothing that descends into values looks at them, whatever a worker sends.
+    #[test]
+    fn attack_values_nested_deeper_than_others_are_only_text() {
+        let confidential = knowing(&["12345678"]);
+        let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
+        for (depth, expected) in [(JSON_DEPTH_MAX, r#""[secret]""#), (JSON_DEPTH_MAX + 1, "[secret]")] {
+            let seen = confidential.redacted_json_text(&nested(depth, "12345678")).into_owned();
+            assert_eq!(seen, nested(depth, expected), "{depth}");
+        }
     }
 
     #[test]

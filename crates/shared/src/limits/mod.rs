@@ -1,12 +1,15 @@
-//! Every limit of the platform, with its unit and the reason for the number.
+//! The limits of the platform that more than one crate knows, or that scripts and those who deploy them meet, with their
+//! units and the reasons for the numbers. Those of the ingress and of the pool are where they are kept.
 //!
-//! `docs/limits.md` says the same to users.
+//! `docs/limits.md` says the same to users, by the names here: `xtask tidy` compares them.
 
+mod compiling;
 mod files;
 mod realtime;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::compiling::{COMPILE_FUEL, COMPILE_MEMORY_MB, COMPILE_MEMORY_PER_BYTE, COMPILE_TIMEOUT_MS};
 pub use self::files::{
     APP_UPLOADS_MAX, FILE_BYTES_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOAD_S_MAX,
     FILE_UPLOADS_MAX, FILES_BYTES_MAX, FILES_LIST_MAX, FILES_UPLOADS_MAX,
@@ -26,6 +29,10 @@ pub const FUEL_MAX: u64 = 300_000_000_000;
 /// Least fuel that lets a script do anything at all.
 pub const FUEL_MIN: u64 = 100_000;
 
+/// Events deeper in a chain than this are ended, and calls of scripts by scripts refused: a script that causes itself would
+/// go on for ever.
+pub const DEPTH_MAX: u32 = 8;
+
 /// Linear memory of the guest in MiB.
 pub const MEMORY_MB_DEFAULT: u32 = 32;
 /// More than a script with one large upload needs, and little enough that a worker full of them fits.
@@ -41,12 +48,15 @@ pub const TIMEOUT_MS_MIN: u32 = 10;
 /// Rhai operations; 0 means no limit, because one operation may be arbitrarily long and fuel is
 /// what bounds CPU.
 pub const MAX_OPERATIONS_DEFAULT: u64 = 0;
+/// The largest whole number that most readers of JSON know.
+pub const MAX_OPERATIONS_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// Nested function calls. The ceiling is what fits the guest's stack, see the attack tests.
 pub const MAX_CALL_LEVELS_DEFAULT: u32 = 64;
 pub const MAX_CALL_LEVELS_MAX: u32 = 128;
 
-/// Nesting of expressions, checked when a script is compiled.
+/// Nesting of expressions, checked when a script is compiled; with less than the least, no expression does.
+pub const MAX_EXPR_DEPTH_MIN: u32 = 2;
 pub const MAX_EXPR_DEPTH_DEFAULT: u32 = 64;
 pub const MAX_EXPR_DEPTH_MAX: u32 = 128;
 
@@ -76,12 +86,6 @@ pub const IMPORT_DEPTH_MAX: usize = 8;
 pub const DEPENDENTS_MAX: usize = 1_000;
 /// Source of all bundles that one deploy of a module makes: they are in memory together.
 pub const REBUNDLE_BYTES_MAX: usize = 64 << 20;
-/// Fuel for compiling a bundle, about 2 s of CPU: a megabyte of ordinary source takes a tenth.
-pub const COMPILE_FUEL: u64 = 20_000_000_000;
-/// Wall clock for compiling a bundle, in milliseconds.
-pub const COMPILE_TIMEOUT_MS: u32 = 10_000;
-/// Memory for compiling a bundle, in MiB.
-pub const COMPILE_MEMORY_MB: u32 = 64;
 
 /// A whole app as one manifest, as JSON with its sources: a hundred ordinary scripts fit many times, and it is in memory.
 pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
@@ -337,11 +341,11 @@ pub struct LimitsPatch {
     pub memory_mb: Option<u32>,
     #[cfg_attr(feature = "schema", schemars(range(min = TIMEOUT_MS_MIN, max = TIMEOUT_MS_MAX)))]
     pub timeout_ms: Option<u32>,
-    #[cfg_attr(feature = "schema", schemars(range(max = i64::MAX)))]
+    #[cfg_attr(feature = "schema", schemars(range(max = MAX_OPERATIONS_MAX)))]
     pub max_operations: Option<u64>,
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_CALL_LEVELS_MAX)))]
     pub max_call_levels: Option<u32>,
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_EXPR_DEPTH_MAX)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = MAX_EXPR_DEPTH_MIN, max = MAX_EXPR_DEPTH_MAX)))]
     pub max_expr_depth: Option<u32>,
     #[cfg_attr(feature = "schema", schemars(range(max = RESPONSE_BYTES_MAX)))]
     pub response_bytes: Option<u32>,
@@ -373,8 +377,14 @@ impl LimitsPatch {
         check("fuel", limits.fuel, FUEL_MIN, FUEL_MAX)?;
         check("memory_mb", limits.memory_mb.into(), MEMORY_MB_MIN.into(), MEMORY_MB_MAX.into())?;
         check("timeout_ms", limits.timeout_ms.into(), TIMEOUT_MS_MIN.into(), TIMEOUT_MS_MAX.into())?;
+        check("max_operations", limits.max_operations, 0, MAX_OPERATIONS_MAX)?;
         check("max_call_levels", limits.max_call_levels.into(), 1, MAX_CALL_LEVELS_MAX.into())?;
-        check("max_expr_depth", limits.max_expr_depth.into(), 1, MAX_EXPR_DEPTH_MAX.into())?;
+        check(
+            "max_expr_depth",
+            limits.max_expr_depth.into(),
+            MAX_EXPR_DEPTH_MIN.into(),
+            MAX_EXPR_DEPTH_MAX.into(),
+        )?;
         check("response_bytes", limits.response_bytes.into(), 0, RESPONSE_BYTES_MAX.into())?;
         Ok(limits)
     }
@@ -405,12 +415,13 @@ mod tests {
     }
 
     /// Each limit that a deploy may set, with its range.
-    const RANGES: [(&str, u64, u64); 6] = [
+    const RANGES: [(&str, u64, u64); 7] = [
         ("fuel", FUEL_MIN, FUEL_MAX),
         ("memory_mb", MEMORY_MB_MIN as u64, MEMORY_MB_MAX as u64),
         ("timeout_ms", TIMEOUT_MS_MIN as u64, TIMEOUT_MS_MAX as u64),
+        ("max_operations", 0, MAX_OPERATIONS_MAX),
         ("max_call_levels", 1, MAX_CALL_LEVELS_MAX as u64),
-        ("max_expr_depth", 1, MAX_EXPR_DEPTH_MAX as u64),
+        ("max_expr_depth", MAX_EXPR_DEPTH_MIN as u64, MAX_EXPR_DEPTH_MAX as u64),
         ("response_bytes", 0, RESPONSE_BYTES_MAX as u64),
     ];
 
@@ -422,6 +433,7 @@ mod tests {
             "fuel" => patch.fuel = Some(value),
             "memory_mb" => patch.memory_mb = narrow(),
             "timeout_ms" => patch.timeout_ms = narrow(),
+            "max_operations" => patch.max_operations = Some(value),
             "max_call_levels" => patch.max_call_levels = narrow(),
             "max_expr_depth" => patch.max_expr_depth = narrow(),
             "response_bytes" => patch.response_bytes = narrow(),
@@ -448,7 +460,7 @@ mod tests {
             fuel: Some(FUEL_MAX),
             memory_mb: Some(MEMORY_MB_MAX),
             timeout_ms: Some(TIMEOUT_MS_MAX),
-            max_operations: Some(u64::MAX),
+            max_operations: Some(MAX_OPERATIONS_MAX),
             max_call_levels: Some(MAX_CALL_LEVELS_MAX),
             max_expr_depth: Some(MAX_EXPR_DEPTH_MAX),
             response_bytes: Some(RESPONSE_BYTES_MAX),

@@ -5,6 +5,7 @@ mod dependencies;
 mod error_pages;
 mod files;
 mod lexer;
+mod limits_page;
 mod migrations;
 mod placement;
 mod source;
@@ -43,6 +44,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<Vec<Violation>> {
     let mut violations = dependencies::check(root)?;
     violations.extend(migrations::check(root)?);
     violations.extend(error_pages::check(root)?);
+    violations.extend(limits_page::check(root)?);
     for source in Source::read_all(root)? {
         violations.extend(placement::sql(&source));
         violations.extend(placement::unsafe_code(&source));
