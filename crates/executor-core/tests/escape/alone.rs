@@ -217,6 +217,20 @@ fn the_filter_alone_kills_every_call_that_is_not_on_its_list() {
     assert_eq!(seen.trim(), expected);
 }
 
+/// The socket itself is the worker's to use: whether it may be used this way, only the filter says.
+#[test]
+fn the_filter_alone_stops_bytes_out_of_band() {
+    let walls = Layers::SYSTEM_CALL_FILTER | Layers::NO_NEW_PRIVILEGES;
+    expect_all(&[
+        row("send-out-of-band", "", walls, "SIGSYS"),
+        row("receive-out-of-band", "", walls, "SIGSYS"),
+    ]);
+    if succeeds_without_walls("send-out-of-band") {
+        // There is none to receive, which is another answer than that there can be none.
+        expect_all(&[row("receive-out-of-band", "", Layers::NONE, "EINVAL")]);
+    }
+}
+
 #[test]
 fn a_layer_that_was_not_asked_for_is_not_claimed() {
     assert_eq!(Hostile::start(Layers::NONE, "nothing", "").held, Layers::NONE);

@@ -81,6 +81,7 @@ fn print_row(attack: &str, walls: &str, expected: &str, seen: &str) {
 const NUMBERS: &[(&str, &[&str])] = &[
     ("39", &["socket-inet", "socket-unix", "socket-netlink", "socket-vsock", "connect-on-the-socket"]),
     ("39", &["connect-tcp", "connect-abstract", "pass-a-descriptor", "io-uring"]),
+    ("39", &["send-out-of-band", "receive-out-of-band"]),
     ("40", &["open-passwd", "open-environment", "open-memory-of-1", "open-own-memory", "create-file"]),
     ("40", &["openat2", "name-to-handle", "open-by-handle"]),
     ("42", &["fork", "thread", "clone3", "execute"]),
@@ -89,8 +90,9 @@ const NUMBERS: &[(&str, &[&str])] = &[
     ("44", &["search-memory"]),
     ("46", &["more-descriptors", "descriptors"]),
     ("49", &["stop-oneself", "spin", "run-in-real-time", "raise-priority"]),
-    ("50", &["exhaust-memory", "exhaust-stacks", "exhaust-tables"]),
+    ("50", &["exhaust-memory", "exhaust-stacks", "exhaust-tables", "exhaust-huge-pages"]),
     ("51", &["meet-on-a-core"]),
+    ("52", &["talk-to-nobody"]),
 ];
 
 /// A dash for what has no number.

@@ -31,8 +31,22 @@ fn limits_alone_stop_processes_descriptors_and_memory() {
 }
 
 #[test]
-fn the_filter_alone_stops_memory_that_grows_by_itself() {
-    expect_all(&[row("exhaust-stacks", Layers::SYSTEM_CALL_FILTER | Layers::NO_NEW_PRIVILEGES, "SIGSYS")]);
+fn the_filter_alone_stops_memory_that_grows_by_itself_or_was_set_aside() {
+    let walls = Layers::SYSTEM_CALL_FILTER | Layers::NO_NEW_PRIVILEGES;
+    expect_all(&[row("exhaust-stacks", walls, "SIGSYS"), row("exhaust-huge-pages", walls, "SIGSYS")]);
+}
+
+/// The parent reads so much of what a worker says and closes the pipe. A worker of ours then ends as it would
+/// otherwise: not by the signal of a closed pipe, and not by a failure to say why it fails.
+#[test]
+fn a_worker_that_nobody_listens_to_ends_as_it_should() {
+    let all = Hostile::start(Layers::ALL, "nothing", "").held;
+    // Process 1 of a namespace would be deaf to that signal.
+    for layers in [Layers::SYSTEM_CALL_FILTER | Layers::NO_NEW_PRIVILEGES, all] {
+        let seen = Hostile::start(layers, "talk-to-nobody", "").end_unheard();
+        print_row("talk-to-nobody", &describe(layers), "Exited(69)", &seen);
+        assert_eq!(seen, "Exited(69)");
+    }
 }
 
 /// A desktop may let its users go before everything else, and whoever is started there inherits it.
@@ -76,7 +90,11 @@ fn with_limit(limit: &str, layers: Layers, attack: &str) -> Command {
 #[test]
 fn memory_is_limited_behind_all_walls_too() {
     let layers = Hostile::start(Layers::ALL, "nothing", "").held;
-    expect_all(&[row("exhaust-memory", layers, "ENOMEM"), row("exhaust-tables", layers, "ENOMEM")]);
+    expect_all(&[
+        row("exhaust-memory", layers, "ENOMEM"),
+        row("exhaust-tables", layers, "ENOMEM"),
+        row("exhaust-huge-pages", layers, "SIGSYS"),
+    ]);
 }
 
 #[test]

@@ -28,6 +28,8 @@ fn a_worker_that_reaches_for_the_network_is_killed() {
         "connect-on-the-socket",
         "connect-tcp",
         "connect-abstract",
+        "send-out-of-band",
+        "receive-out-of-band",
         "pass-a-descriptor",
         "io-uring",
     ]);

@@ -135,12 +135,14 @@ impl Hostile {
     pub(crate) fn end_and_words(mut self) -> (String, String) {
         let mut words = Vec::new();
         self.stderr.read_to_end(&mut words).unwrap();
-        let end = match waitpid(self.pid, None).unwrap() {
-            WaitStatus::Signaled(_, signal, _) => signal.to_string(),
-            WaitStatus::Exited(_, code) => format!("Exited({code})"),
-            other => format!("{other:?}"),
-        };
-        (end, String::from_utf8_lossy(&words).into_owned())
+        (end_of(self.pid), String::from_utf8_lossy(&words).into_owned())
+    }
+
+    /// How it ends when nobody reads what it says.
+    pub(crate) fn end_unheard(self) -> String {
+        let Self { pid, stderr, stream: _open, .. } = self;
+        drop(stderr);
+        end_of(pid)
     }
 
     pub(crate) fn kill(&self) {
@@ -158,5 +160,14 @@ impl Hostile {
         }
         let seen = words.lines().rev().find_map(|line| line.strip_prefix("seen "));
         seen.map_or_else(|| format!("{status:?}, {words}"), ToOwned::to_owned)
+    }
+}
+
+/// By which signal a process ends, or with which code.
+fn end_of(pid: Pid) -> String {
+    match waitpid(pid, None).unwrap() {
+        WaitStatus::Signaled(_, signal, _) => signal.to_string(),
+        WaitStatus::Exited(_, code) => format!("Exited({code})"),
+        other => format!("{other:?}"),
     }
 }

@@ -1,5 +1,7 @@
 //! Scripts with much code.
 
+use shared::limits::COMPILE_MEMORY_PER_BYTE;
+
 use super::*;
 
 /// A script of few instructions whose code takes megabytes.
@@ -24,6 +26,42 @@ fn attack_62_putting_back_much_code_for_a_short_script_is_paid_for() {
     assert_eq!(worker.finish(LARGE, FUEL, 64 << 20).fuel, finished.fuel);
     assert_eq!(worker.finish(LARGE, price, 64 << 20).ending, Ending::FuelExhausted);
     assert!(worker.finish(OTHER, FUEL, 64 << 20).fuel < price / 10);
+}
+
+/// Source that takes much memory for each byte, of those that were tried.
+const DENSE: [&str; 12] = [
+    "|a|a;",
+    "!a;",
+    "a+a;",
+    "#{a:1};",
+    "a.b;",
+    "a();",
+    "if a{}",
+    "a=1;",
+    "switch a{1=>2}",
+    "a??b;",
+    "`${a}`;",
+    "a;",
+];
+
+#[test]
+fn attack_no_source_takes_more_memory_to_load_than_is_set_aside_for_it() {
+    let worker = Worker::new();
+    let empty = memory_to_load(&worker, 300, "1");
+    for (handle, unit) in (301..).zip(DENSE) {
+        let source = unit.repeat((32 << 10) / unit.len());
+        let taken = memory_to_load(&worker, handle, &source) - empty;
+        assert!(taken <= source.len() * COMPILE_MEMORY_PER_BYTE, "{taken} for {unit:?}");
+    }
+}
+
+fn memory_to_load(worker: &Worker, handle: u32, source: &str) -> usize {
+    assert!(worker.images.borrow_mut().add(handle, &load_request(source)));
+    let job = Job { slot: 0, generation: 1, handle, task: Task::Compile };
+    let link = worker.links[0].clone();
+    let finished = at_once(execute(worker.sandbox.clone(), worker.images.clone(), link, || None, job));
+    assert_eq!(finished.ending, Ending::Compiled, "{source:.20}");
+    worker.images.borrow_mut().get(handle).unwrap().memory_bytes()
 }
 
 #[test]

@@ -13,6 +13,9 @@ const EXECUTE: usize = libc::PROT_EXEC as usize;
 const PRIVATE: usize = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
 const PAGE: usize = 4096;
 const NO_FD: usize = usize::MAX;
+const OUT_OF_BAND: usize = libc::MSG_OOB as usize;
+const NO_WAITING: usize = libc::MSG_DONTWAIT as usize;
+const NO_SIGNAL: usize = libc::MSG_NOSIGNAL as usize;
 
 /// Runs an attack. `target` is what it is aimed at: a port, a socket's name, a secret. Nothing but
 /// the attack itself may call the kernel, or a wall would be praised for stopping something else.
@@ -23,10 +26,11 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "socket-unix" => call(libc::SYS_socket, &[libc::AF_UNIX as usize, libc::SOCK_STREAM as usize]),
         "socket-netlink" => call(libc::SYS_socket, &[libc::AF_NETLINK as usize, libc::SOCK_RAW as usize]),
         "socket-vsock" => call(libc::SYS_socket, &[libc::AF_VSOCK as usize, libc::SOCK_STREAM as usize]),
-        "connect-on-the-socket" => call(libc::SYS_connect, &[3, address(&[0_u8; 16]), 16]),
         "connect-tcp" => connect_tcp(target),
         "connect-abstract" => connect_abstract(target),
-        "pass-a-descriptor" => call(libc::SYS_sendmsg, &[3, address(&[0_u8; 56])]),
+        "connect-on-the-socket" | "send-out-of-band" | "receive-out-of-band" | "pass-a-descriptor" => {
+            misuse_socket(name)
+        }
         "io-uring" => call(libc::SYS_io_uring_setup, &[1, address(&[0_u8; 120])]),
         "open-passwd" => open(c"/etc/passwd", libc::O_RDONLY),
         "open-environment" => open(c"/proc/self/environ", libc::O_RDONLY),
@@ -72,11 +76,10 @@ pub(crate) fn run(name: &str, target: &str, parent: usize) -> Seen {
         "regain-by-program" => return surroundings::regain_by_program(),
         "more-descriptors" => call(libc::SYS_dup, &[2]),
         "descriptors" => return descriptors(),
-        "exhaust-memory" => return exhaust(READ | WRITE, 0, 1 << 30),
-        "exhaust-stacks" => return exhaust(READ | WRITE, libc::MAP_GROWSDOWN, 1 << 30),
-        "exhaust-tables" => return exhaust(READ, 0, 0),
+        name if name.starts_with("exhaust-") => return exhaust_by_name(name),
         "search-memory" => return memory::search(target),
         "spin" => spin(),
+        "talk-to-nobody" => talk_to_nobody(),
         "run-in-real-time" => ask_scheduler(libc::SCHED_FIFO, 0, 1),
         "raise-priority" => ask_scheduler(libc::SCHED_OTHER, -1, 0),
         "time-calls" => return Ok(time_calls()),
@@ -135,6 +138,21 @@ fn connect_abstract(name: &str) -> Result<usize, Errno> {
     call(libc::SYS_connect, &[socket, address(to.as_slice()), to.len()])
 }
 
+/// The one socket that a worker has.
+fn misuse_socket(attack: &str) -> Result<usize, Errno> {
+    let mut byte = [0_u8];
+    match attack {
+        "connect-on-the-socket" => call(libc::SYS_connect, &[3, address(&[0_u8; 16]), 16]),
+        "send-out-of-band" => call(libc::SYS_sendto, &[3, address(b"x"), 1, OUT_OF_BAND | NO_SIGNAL]),
+        // Where nobody has sent such a byte, whoever may ask for it is told that the question is invalid.
+        "receive-out-of-band" => {
+            call(libc::SYS_recvfrom, &[3, byte.as_mut_ptr().addr(), 1, OUT_OF_BAND | NO_WAITING])
+        }
+        "pass-a-descriptor" => call(libc::SYS_sendmsg, &[3, address(&[0_u8; 56])]),
+        _ => Err(Errno::EBADMSG),
+    }
+}
+
 /// Asks for the byte at address 0: whoever may read gets "no such address".
 fn read_memory_of(pid: usize) -> Result<usize, Errno> {
     let mut byte = [0_u8];
@@ -191,6 +209,16 @@ fn descriptors() -> Seen {
     Ok(open.join(" "))
 }
 
+fn exhaust_by_name(attack: &str) -> Seen {
+    match attack {
+        "exhaust-memory" => exhaust(READ | WRITE, 0, 1 << 30),
+        "exhaust-stacks" => exhaust(READ | WRITE, libc::MAP_GROWSDOWN, 1 << 30),
+        "exhaust-huge-pages" => exhaust(READ | WRITE, libc::MAP_HUGETLB, 0),
+        "exhaust-tables" => exhaust(READ, 0, 0),
+        _ => Err(Errno::EBADMSG),
+    }
+}
+
 /// Asks for memory of a kind until there is no more, or 1 TiB of it, and writes to the first of it: more bytes than the
 /// limit leaves to a worker with one slot. Without a limit more would take the machine's last.
 fn exhaust(access: usize, kind: i32, written_bytes: usize) -> Seen {
@@ -226,11 +254,18 @@ fn spin() -> Result<usize, Errno> {
     }
 }
 
+/// Says something until that fails, as nobody reads it, and then fails itself.
+fn talk_to_nobody() -> Result<usize, Errno> {
+    let words = b"is anybody there?\n";
+    while call(libc::SYS_write, &[2, address(words), words.len()]).is_ok() {}
+    panic!("last words");
+}
+
 /// Nanoseconds for an allowed call with checked arguments: looking whether a frame has come.
 fn time_calls() -> String {
     const CALLS: u32 = 200_000;
     let mut byte = [0_u8];
-    let arguments = [3, byte.as_mut_ptr().addr(), 1, libc::MSG_DONTWAIT as usize];
+    let arguments = [3, byte.as_mut_ptr().addr(), 1, NO_WAITING];
     let since = std::time::Instant::now();
     for _ in 0..CALLS {
         let _ = call(libc::SYS_recvfrom, &arguments);
