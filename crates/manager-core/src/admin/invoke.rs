@@ -17,7 +17,7 @@ use shared::call::Companion;
 use shared::fault::{Code, PROBLEM_JSON};
 use shared::guest_abi::InvocationType;
 use shared::http::{ClientAddress, RequestId};
-use shared::invocation::{ExecutionRecord, Invocation, Response, ScriptTarget};
+use shared::invocation::{ExecutionRecord, ExecutionStatus, Invocation, Response, ScriptTarget};
 use shared::path::{Captured, PathSegments};
 use shared::ports::RouteSource;
 
@@ -29,7 +29,7 @@ use super::rehearsed::Rehearsed;
 use super::run::{live_target, run};
 use super::{Admin, access, outcome};
 use crate::auth::Principal;
-use crate::data::rehearsal::Rehearsal;
+use crate::data::rehearsal::{self, Rehearsal};
 use crate::recorder;
 use crate::store::apps::App;
 
@@ -64,11 +64,15 @@ pub(super) async fn test(
     Params(params): Params<TestParams>,
     Json(body): Json<TestBody>,
 ) -> Result<JsonBody<TestAnswer>, ApiError> {
-    let target = {
+    let mut target = {
         let mut conn = admin.database.acquire().await?;
         let script = access::script(&mut conn, &app, &name).await?;
         live_target(&mut conn, script.id).await?
     };
+    let is_cut = params.dry_run && target.limits.timeout_ms > rehearsal::TIMEOUT_MS_MAX;
+    if is_cut {
+        Arc::make_mut(&mut target).limits.timeout_ms = rehearsal::TIMEOUT_MS_MAX;
+    }
     let request = MadeUp::from_body(body)?;
     let captured = captured(&admin, &target, &request);
     let remote_ip = address.map(|Extension(ClientAddress(ip))| ip.to_string()).unwrap_or_default();
@@ -94,7 +98,10 @@ pub(super) async fn test(
     let (status, headers, body) = match &outcome.response {
         Some(response) => (response.status.as_u16(), header_texts(&response.headers), shown_body(response)),
         None => {
-            let problem = outcome::failed(&outcome);
+            let problem = match outcome.status {
+                ExecutionStatus::Timeout if is_cut => out_of_time(),
+                _ => outcome::failed(&outcome),
+            };
             let headers = BTreeMap::from([("content-type".to_owned(), PROBLEM_JSON.to_owned())]);
             (problem.code.status(), headers, raw(&problem.to_json(&request_id)))
         }
@@ -118,9 +125,17 @@ pub(super) async fn test(
 }
 
 async fn begin(admin: &Admin, app: &App) -> Result<Arc<Rehearsal>, ApiError> {
-    admin.data.rehearse(app.id).await?.ok_or_else(|| {
+    admin.data.rehearse(app).await?.ok_or_else(|| {
         ApiError::new(Code::Overloaded, "other dry runs are going on; try again in a moment").retry_after(1)
     })
+}
+
+/// What is told of a dry run whose script may run for longer.
+fn out_of_time() -> ApiError {
+    let seconds = rehearsal::TIMEOUT_MS_MAX / 1_000;
+    let detail =
+        format!("a dry run has {seconds} s, although the script's timeout_ms is more: run it for real");
+    ApiError::new(Code::Timeout, detail)
 }
 
 /// What the first of the script's routes that matches would take from the path.

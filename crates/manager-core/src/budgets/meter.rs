@@ -14,15 +14,40 @@ pub(super) const DAY_S: i64 = 24 * 60 * 60;
 const OWED_MINUTES_MAX: i64 = 60;
 /// Share of a budget from which on people are warned: time enough to do something.
 const WARN_PERCENT: i64 = 80;
+/// So many minutes or days may the clock be set back without a new budget: as much as daylight saving time and a
+/// careless hand make of it. A clock that goes back further ran ahead before, and would stop the app until then.
+const BACK_MINUTES_MAX: i64 = 60;
+const BACK_DAYS_MAX: i64 = 1;
 
 /// How near an app is to being stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
+    #[default]
     Ok,
     Warn,
     Throttle,
     Freeze,
+}
+
+impl Level {
+    const fn of(percent: i64) -> Self {
+        match percent {
+            100.. => Self::Throttle,
+            WARN_PERCENT..100 => Self::Warn,
+            _ => Self::Ok,
+        }
+    }
+
+    /// What is said of an app that has come to it.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Ok => "an app is within its budget",
+            Self::Warn => "an app nears its budget",
+            Self::Throttle => "an app has used up its budget, and waits for the next minute or day",
+            Self::Freeze => "an app has used up its budget, and is frozen until somebody lets it go on",
+        }
+    }
 }
 
 /// Something that scripts send out, with a budget of its own for each day.
@@ -61,25 +86,36 @@ pub(crate) struct Window {
     /// Which minute or day since the Unix epoch.
     number: i64,
     pub(crate) used: Used,
+    /// The worst level that people have been told of since it began.
+    told: Level,
 }
 
 impl Window {
     pub(super) const fn of_day(day: i64, used: Used) -> Self {
-        Self { number: day, used }
+        Self { number: day, used, told: Level::Ok }
     }
 
-    /// Begins anew when its time is over. A clock that was set back does not. What was burnt beyond
-    /// the budgets of the time that has passed is still owed: executions are charged when they end, and
-    /// many long ones begun at once would else be worth many budgets.
-    fn roll(&mut self, number: i64, budget: Option<i64>) {
-        if number <= self.number {
+    /// Begins anew when its time is over, and when the clock went back by more than `back_max` minutes or days; by
+    /// less, it does not. What was burnt beyond the budgets of the time that has passed is still owed: executions are
+    /// charged when they end, and many long ones begun at once would else be worth many budgets.
+    fn roll(&mut self, number: i64, back_max: i64, budget: Option<i64>) {
+        let passed = number - self.number;
+        if (-back_max..=0).contains(&passed) {
             return;
         }
-        let owed = budget.map_or(0, |budget| {
-            let paid = budget.saturating_mul(number - self.number);
+        // How long it is since the clock began to run ahead, nobody knows.
+        let owed = budget.filter(|_| passed > 0).map_or(0, |budget| {
+            let paid = budget.saturating_mul(passed);
             self.used.fuel.saturating_sub(paid).clamp(0, budget.saturating_mul(OWED_MINUTES_MAX))
         });
-        *self = Self { number, used: Used { fuel: owed, ..Used::default() } };
+        *self = Self { number, used: Used { fuel: owed, ..Used::default() }, told: Level::Ok };
+    }
+
+    /// A level that it has come to: what is news of it.
+    fn reach(&mut self, level: Level) -> Option<Level> {
+        let is_news = level > self.told;
+        self.told = self.told.max(level);
+        is_news.then_some(level)
     }
 }
 
@@ -96,11 +132,13 @@ impl Meter {
     pub(super) fn set(&mut self, budget: Option<SetBudget>) {
         self.budget = budget.map(|set| set.budget).unwrap_or_default();
         self.set_at = budget.map(|set| set.set_at);
+        // Of another budget the same level is news again.
+        (self.minute.told, self.day.told) = (Level::Ok, Level::Ok);
     }
 
     pub(super) fn roll(&mut self, now_s: i64) {
-        self.minute.roll(now_s.div_euclid(MINUTE_S), self.budget.fuel_per_minute);
-        self.day.roll(now_s.div_euclid(DAY_S), None);
+        self.minute.roll(now_s.div_euclid(MINUTE_S), BACK_MINUTES_MAX, self.budget.fuel_per_minute);
+        self.day.roll(now_s.div_euclid(DAY_S), BACK_DAYS_MAX, None);
     }
 
     /// Whether one more execution may start.
@@ -155,13 +193,24 @@ impl Meter {
     }
 
     pub(crate) fn level(&self) -> Level {
-        match self.day_percent().max(self.minute_percent()) {
-            _ if self.budget.frozen => Level::Freeze,
-            100.. => Level::Throttle,
-            WARN_PERCENT..100 => Level::Warn,
-            _ if self.sending_percent() >= WARN_PERCENT => Level::Warn,
-            _ => Level::Ok,
-        }
+        if self.budget.frozen { Level::Freeze } else { self.minute_level().max(self.day_level()) }
+    }
+
+    /// What people are to be told now that something was counted, which may have frozen the app: each level once in
+    /// every minute or day that comes to it, and that it is frozen when it freezes.
+    pub(super) fn tell(&mut self, freezes: bool) -> Option<Level> {
+        let (minute, day) = (self.minute_level(), self.day_level());
+        let news = self.minute.reach(minute).max(self.day.reach(day));
+        if self.budget.frozen { freezes.then_some(Level::Freeze) } else { news }
+    }
+
+    fn minute_level(&self) -> Level {
+        Level::of(self.minute_percent())
+    }
+
+    /// What is sent stops no execution, so that it is never worse than a warning.
+    fn day_level(&self) -> Level {
+        Level::of(self.day_percent()).max(Level::of(self.sending_percent()).min(Level::Warn))
     }
 
     fn day_percent(&self) -> i64 {
@@ -188,7 +237,7 @@ impl Meter {
 
 /// Of what is kept, which stops what adds to it and nothing else.
 pub(crate) fn level_of_kept(bytes: i64, limit: i64) -> Level {
-    if percent(bytes, Some(limit)) >= WARN_PERCENT { Level::Warn } else { Level::Ok }
+    Level::of(percent(bytes, Some(limit))).min(Level::Warn)
 }
 
 fn percent(used: i64, budget: Option<i64>) -> i64 {
@@ -281,6 +330,85 @@ mod tests {
         let mut meter = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
         meter.charge(600, ran(100));
         assert!(meter.permit(540).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_ran_ahead_and_is_set_right_stops_no_app_for_longer_than_an_hour_or_a_day() {
+        let now_s = 1_000 * DAY_S;
+        let mut minutely = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
+        minutely.charge(now_s, ran(i64::MAX));
+        assert!(minutely.permit(now_s - 60 * MINUTE_S).is_err(), "an hour gives no second budget");
+        assert_eq!(
+            minutely.permit(now_s - 61 * MINUTE_S),
+            Ok(()),
+            "and nothing of the time that was not is owed"
+        );
+        let mut daily = meter(Budget { executions_per_day: Some(1), ..Budget::default() });
+        daily.charge(now_s, ran(1));
+        assert!(daily.permit(now_s - DAY_S).is_err(), "a day gives no second budget");
+        assert_eq!(daily.permit(now_s - 2 * DAY_S), Ok(()));
+        daily.charge(now_s - 2 * DAY_S, ran(1));
+        assert!(daily.permit(now_s - 2 * DAY_S).is_err(), "from then on it counts as ever");
+    }
+
+    /// What is said after each execution of so much fuel, at a time each.
+    fn told(meter: &mut Meter, executions: &[(i64, i64)]) -> Vec<Option<Level>> {
+        let one = |&(now_s, fuel): &(i64, i64)| {
+            let freezes = meter.charge(now_s, ran(fuel));
+            meter.tell(freezes)
+        };
+        executions.iter().map(one).collect()
+    }
+
+    #[test]
+    fn each_level_is_told_once_in_a_minute_also_when_a_refusal_comes_between() {
+        let mut meter = meter(Budget { fuel_per_minute: Some(100), ..Budget::default() });
+        let first = told(&mut meter, &[(0, 79), (1, 1), (2, 1), (3, 19), (4, 50)]);
+        assert_eq!(first, [None, Some(Level::Warn), None, Some(Level::Throttle), None]);
+        assert!(meter.permit(5).is_err());
+        assert_eq!(told(&mut meter, &[(6, 1)]), [None]);
+        assert_eq!(meter.permit(2 * MINUTE_S), Ok(()), "the level is back to where it began");
+        assert_eq!(
+            told(&mut meter, &[(121, 90), (122, 1), (123, 9)]),
+            [Some(Level::Warn), None, Some(Level::Throttle)]
+        );
+    }
+
+    #[test]
+    fn a_days_level_is_told_once_however_many_minutes_pass() {
+        let mut meter = meter(Budget { fuel_per_day: Some(100), ..Budget::default() });
+        let minutes: Vec<_> = (0..5).map(|minute| (minute * MINUTE_S, 20)).collect();
+        let expected = [None, None, None, Some(Level::Warn), Some(Level::Throttle)];
+        assert_eq!(told(&mut meter, &minutes), expected);
+        assert_eq!(told(&mut meter, &[(5 * MINUTE_S, 20), (6 * MINUTE_S, 20)]), [None, None]);
+        assert_eq!(told(&mut meter, &[(DAY_S, 85)]), [Some(Level::Warn)]);
+    }
+
+    #[test]
+    fn an_app_that_freezes_is_told_of_once_and_in_words_of_its_own() {
+        let budget =
+            Budget { fuel_per_day: Some(100), on_exhausted: OnExhausted::Freeze, ..Budget::default() };
+        let mut meter = meter(budget);
+        let days = [(0, 80), (1, 20), (2, 20), (DAY_S, 100), (2 * DAY_S, 100)];
+        assert_eq!(told(&mut meter, &days), [Some(Level::Warn), Some(Level::Freeze), None, None, None]);
+        assert!(Level::Freeze.words().contains("frozen") && !Level::Throttle.words().contains("frozen"));
+        meter.set(Some(SetBudget { budget, set_at: DateTime::<Utc>::UNIX_EPOCH }));
+        assert_eq!(
+            told(&mut meter, &[(2 * DAY_S, 1)]),
+            [Some(Level::Freeze)],
+            "it goes on and freezes again"
+        );
+    }
+
+    #[test]
+    fn what_is_sent_is_worth_one_warning_a_day() {
+        let mut meter = meter(Budget { mails_per_day: Some(5), ..Budget::default() });
+        let send = |now_s| {
+            meter.spend(now_s, Sending::Mail).unwrap();
+            meter.tell(false)
+        };
+        let day: Vec<_> = (0..5).map(send).collect();
+        assert_eq!(day, [None, None, None, Some(Level::Warn), None]);
     }
 
     #[test]

@@ -123,23 +123,22 @@ impl Budgets {
         count: impl FnOnce(&mut Meter, i64) -> Result<bool, E>,
     ) -> Result<(), E> {
         let now = Utc::now();
-        let (crossed, wakes) = {
+        let (news, wakes) = {
             let mut state = self.shared.lock();
             let meter = state.meters.entry(app).or_default();
-            let before = meter.level();
             let freezes = count(meter, now.timestamp())?;
-            let crossed = Some(meter.level()).filter(|after| *after > before);
+            let news = meter.tell(freezes);
             let froze = meter.set_at.filter(|_| freezes);
             *state.unsaved.used.entry((app, now.date_naive())).or_default() += used;
             state.unsaved.frozen.extend(froze.map(|set_at| (app, set_at)));
-            (crossed, std::mem::take(&mut state.is_writer_waiting))
+            (news, std::mem::take(&mut state.is_writer_waiting))
         };
         if wakes {
             self.shared.wake.notify_one();
         }
-        if let Some(level) = crossed {
+        if let Some(level) = news {
             let slug = slug.map(tracing::field::display);
-            tracing::warn!(app.id = %app, app.slug = slug, ?level, "an app nears its budget");
+            tracing::warn!(app.id = %app, app.slug = slug, ?level, "{}", level.words());
         }
         Ok(())
     }
@@ -217,7 +216,10 @@ async fn read(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<HashM
     }
     let today = now.timestamp().div_euclid(DAY_S);
     for Added { app, used, .. } in store::usage::of_day(conn, now.date_naive()).await? {
-        meters.entry(app).or_default().day = Window::of_day(today, used);
+        let meter = meters.entry(app).or_default();
+        meter.day = Window::of_day(today, used);
+        // Whoever counted it has said it.
+        meter.tell(false);
     }
     Ok(meters)
 }

@@ -6,39 +6,72 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use shared::call::{CallCode, CallError, Companion, HostCall};
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use sqlx::postgres::PgConnection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::{Access, Data, Told, failed};
 use crate::store;
 use crate::store::app_database::{AppConnection, AppTransaction};
+use crate::store::apps::App;
 
 /// Dry runs at a time: each has a connection of those that scripts share, and its locks.
-const ROOM: usize = 2;
-/// For how long one may change something: others wait for its locks.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ROOM: usize = 4;
+/// Milliseconds that one has to run and to change something, if its script may not run for longer: others wait for its locks
+/// and for its place.
+pub(crate) const TIMEOUT_MS_MAX: u32 = 10_000;
+const PATIENCE: Duration = Duration::from_millis(TIMEOUT_MS_MAX as u64);
 
 /// Deeds that are told one by one.
 const DEEDS_MAX: usize = 1_000;
 /// Bytes of all that is told of them: a report is for reading.
 const TOLD_BYTES_MAX: usize = 256 << 10;
 
-/// Room for dry runs.
-#[derive(Debug, Clone)]
-pub(super) struct Stage(Arc<Semaphore>);
+/// Room for dry runs: how many there are of the apps of each owner who has any.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stage(Arc<Mutex<HashMap<UserId, usize>>>);
 
-impl Default for Stage {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM)))
+impl Stage {
+    /// A place, while an owner has fewer than are free: so nobody has all of them, and a second one leaves one too.
+    fn enter(&self, owner: UserId) -> Option<Place> {
+        let mut taken = self.taken();
+        let free = ROOM.saturating_sub(taken.values().sum());
+        let own = taken.get(&owner).copied().unwrap_or(0);
+        if own >= free {
+            return None;
+        }
+        taken.insert(owner, own + 1);
+        Some(Place { stage: self.clone(), owner })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held by a dry run until its end.
+#[derive(Debug)]
+struct Place {
+    stage: Stage,
+    owner: UserId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.stage.taken();
+        let own = taken.get(&self.owner).copied().unwrap_or(0);
+        if own > 1 {
+            taken.insert(self.owner, own - 1);
+        } else {
+            taken.remove(&self.owner);
+        }
     }
 }
 
@@ -49,7 +82,7 @@ pub(crate) struct Rehearsal {
     app: AppId,
     state: tokio::sync::Mutex<Option<State>>,
     noted: Mutex<Noted>,
-    _room: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 #[derive(Debug)]
@@ -130,13 +163,14 @@ struct Noted {
 }
 
 impl Data {
-    /// Begins a dry run of an app; nothing when there are enough already.
-    pub(crate) async fn rehearse(&self, app: AppId) -> Result<Option<Arc<Rehearsal>>, CallError> {
-        let Ok(room) = Arc::clone(&self.stage.0).try_acquire_owned() else { return Ok(None) };
+    /// Begins a dry run of an app; nothing when there are enough already, or enough of its owner's.
+    pub(crate) async fn rehearse(&self, app: &App) -> Result<Option<Arc<Rehearsal>>, CallError> {
+        let Some(place) = self.stage.enter(app.owner_id) else { return Ok(None) };
+        let app = app.id;
         let tx = self.database.begin_rehearsal(app).await.map_err(|error| failed(&error))?;
         let state = State { tx, until: Instant::now() + PATIENCE, is_open: false };
         let state = tokio::sync::Mutex::new(Some(state));
-        Ok(Some(Arc::new(Rehearsal { app, state, noted: Mutex::default(), _room: room })))
+        Ok(Some(Arc::new(Rehearsal { app, state, noted: Mutex::default(), _place: place })))
     }
 
     /// Takes back all of it, and tells it.
@@ -175,7 +209,7 @@ impl Rehearsal {
         call.context.companion.as_ref().and_then(Companion::get)
     }
 
-    fn noted(&self) -> std::sync::MutexGuard<'_, Noted> {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -307,6 +341,21 @@ mod tests {
 
     fn deed(target: &str, value: Option<&str>) -> Deed {
         Deed { call: "kv.set", target: target.to_owned(), value: value.map(Value::from) }
+    }
+
+    #[test]
+    fn attack_one_owner_has_not_all_places_for_dry_runs() {
+        let (stage, greedy, second, third) = (Stage::default(), UserId::new(), UserId::new(), UserId::new());
+        let places = [stage.enter(greedy), stage.enter(greedy)].map(Option::unwrap);
+        assert!(stage.enter(greedy).is_none(), "alone it has half of them");
+        let other = stage.enter(second).unwrap();
+        assert!(stage.enter(second).is_none(), "a second one leaves one too");
+        let last = stage.enter(third).unwrap();
+        assert!(stage.enter(UserId::new()).is_none(), "there are no more");
+        drop(places);
+        assert!(stage.enter(greedy).is_some(), "a place is free again when its dry run is over");
+        drop((other, last));
+        assert!(stage.taken().is_empty(), "nobody is remembered who has none");
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! How many listen: on this node, to an app, from an address.
+//! How many listen: on this node, to an app, from an address or its network.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 
+use shared::http::customer;
 use shared::id::AppId;
 use shared::limits::{REALTIME_ADDRESS_LISTENERS_MAX, REALTIME_APP_LISTENERS_MAX, REALTIME_LISTENERS_MAX};
 
@@ -12,24 +13,25 @@ use shared::limits::{REALTIME_ADDRESS_LISTENERS_MAX, REALTIME_APP_LISTENERS_MAX,
 pub(super) struct Places {
     all: usize,
     of_apps: HashMap<AppId, usize>,
-    of_addresses: HashMap<IpAddr, usize>,
+    of_clients: HashMap<IpAddr, usize>,
 }
 
 impl Places {
     /// Whether there was one, which is taken now.
     pub(super) fn take(&mut self, app: AppId, address: Option<IpAddr>) -> bool {
         let of_app = self.of_apps.get(&app).copied().unwrap_or_default();
-        let of_address = address.and_then(|address| self.of_addresses.get(&address).copied());
+        let client = address.map(customer);
+        let of_client = client.and_then(|client| self.of_clients.get(&client).copied());
         if self.all >= REALTIME_LISTENERS_MAX
             || of_app >= REALTIME_APP_LISTENERS_MAX
-            || of_address.unwrap_or_default() >= REALTIME_ADDRESS_LISTENERS_MAX
+            || of_client.unwrap_or_default() >= REALTIME_ADDRESS_LISTENERS_MAX
         {
             return false;
         }
         self.all += 1;
         *self.of_apps.entry(app).or_default() += 1;
-        if let Some(address) = address {
-            *self.of_addresses.entry(address).or_default() += 1;
+        if let Some(client) = client {
+            *self.of_clients.entry(client).or_default() += 1;
         }
         true
     }
@@ -39,7 +41,7 @@ impl Places {
         self.all -= 1;
         take_one(&mut self.of_apps, app);
         if let Some(address) = address {
-            take_one(&mut self.of_addresses, address);
+            take_one(&mut self.of_clients, customer(address));
         }
     }
 }
@@ -55,7 +57,7 @@ fn take_one<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: K) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -90,11 +92,24 @@ mod tests {
     }
 
     #[test]
+    fn attack_all_addresses_of_one_network_do_not_fill_an_app() {
+        let (mut places, app) = (Places::default(), AppId::new());
+        let of = |network: u16, host: u16| {
+            Some(IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host)))
+        };
+        let taken = (0..=u16::MAX).take_while(|host| places.take(app, of(1, *host))).count();
+        assert_eq!(taken, REALTIME_ADDRESS_LISTENERS_MAX);
+        assert!(places.take(app, of(2, 1)));
+        places.give_back(app, of(1, 0));
+        assert!(places.take(app, of(1, 9)), "who leaves makes room for the neighbour");
+    }
+
+    #[test]
     fn nothing_is_kept_of_those_who_are_gone() {
         let (mut places, app, address) = (Places::default(), AppId::new(), Some(Ipv4Addr::LOCALHOST.into()));
         assert!(places.take(app, address) && places.take(app, None));
         places.give_back(app, address);
         places.give_back(app, None);
-        assert!(places.all == 0 && places.of_apps.is_empty() && places.of_addresses.is_empty());
+        assert!(places.all == 0 && places.of_apps.is_empty() && places.of_clients.is_empty());
     }
 }

@@ -75,7 +75,8 @@ pub(crate) async fn of_day(conn: &mut PgConnection, day: NaiveDate) -> sqlx::Res
 }
 
 /// Adds to days, in one statement. Apps that are gone are passed over. Each app and day may be there
-/// only once.
+/// only once. As in memory, a count stays at the greatest number there is: what a worker says may be a lie, and one app's
+/// sum that does not fit would keep every other app's from being written.
 pub(crate) async fn add(conn: &mut PgConnection, added: &[Added]) -> sqlx::Result<()> {
     let column = |of: fn(&Used) -> i64| added.iter().map(|row| of(&row.used)).collect::<Vec<_>>();
     sqlx::query(
@@ -85,10 +86,10 @@ pub(crate) async fn add(conn: &mut PgConnection, added: &[Added]) -> sqlx::Resul
               as r (app_id, day, executions, fuel, requests, mails)
          join apps a on a.id = r.app_id
          on conflict (app_id, day) do update
-         set executions = app_usage.executions + excluded.executions,
-             fuel = app_usage.fuel + excluded.fuel,
-             requests = app_usage.requests + excluded.requests,
-             mails = app_usage.mails + excluded.mails",
+         set executions = least(app_usage.executions::numeric + excluded.executions, $7::bigint)::bigint,
+             fuel = least(app_usage.fuel::numeric + excluded.fuel, $7::bigint)::bigint,
+             requests = least(app_usage.requests::numeric + excluded.requests, $7::bigint)::bigint,
+             mails = least(app_usage.mails::numeric + excluded.mails, $7::bigint)::bigint",
     )
     .bind(added.iter().map(|row| row.app.as_uuid()).collect::<Vec<_>>())
     .bind(added.iter().map(|row| row.day).collect::<Vec<_>>())
@@ -96,6 +97,7 @@ pub(crate) async fn add(conn: &mut PgConnection, added: &[Added]) -> sqlx::Resul
     .bind(column(|used| used.fuel))
     .bind(column(|used| used.requests))
     .bind(column(|used| used.mails))
+    .bind(i64::MAX)
     .execute(conn)
     .await?;
     Ok(())

@@ -112,6 +112,28 @@ async fn what_was_sent_survives_a_restart_and_warns_and_stops_no_execution() {
     assert_eq!(seen["today"], json!({ "executions": 1, "fuel": 5, "requests": 10, "mails": 3 }));
 }
 
+/// A worker that lies about fuel can say the most that an execution may burn, again and again.
+#[tokio::test]
+async fn attack_an_app_whose_counts_are_at_their_end_keeps_no_other_apps_from_being_written() {
+    let mut api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let (liar, other) = (api.app_id("default").await, api.app_id("other").await);
+    let nearly = i64::MAX - 1;
+    api.database
+        .execute(&format!(
+            "insert into app_usage (app_id, day, executions, fuel, requests, mails)
+             values ('{liar}', (now() at time zone 'utc')::date, {nearly}, {nearly}, {nearly}, {nearly})"
+        ))
+        .await;
+    run(&api, liar, 2);
+    run(&api, other, 2);
+    api.restart().await;
+    let seen = api.get("/apps/other/usage").await.is(200)["today"].clone();
+    assert_eq!(seen, json!({ "executions": 2, "fuel": 10, "requests": 0, "mails": 0 }));
+    let most = json!({ "executions": i64::MAX, "fuel": i64::MAX, "requests": nearly, "mails": nearly });
+    assert_eq!(usage(&api).await["today"], most);
+}
+
 #[tokio::test]
 async fn a_compilation_is_charged_and_a_frozen_app_is_mended_by_a_deploy() {
     let mut api = TestApi::start().await;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
 
 use crate::harness::{Reply, TestApi};
+use crate::outbox::eventually;
 use crate::pool::{fail, respond};
 
 async fn test_run(api: &TestApi, body: Value) -> Reply {
@@ -132,4 +133,59 @@ async fn execute_runs_the_script_with_the_callers_request_but_not_their_credenti
     execute(&api, &uuid::Uuid::now_v7().to_string(), "").await.is_problem("not_found");
     let stranger = Request::get(format!("/api/v1/execute/{id}")).body(Body::empty()).unwrap();
     api.send(stranger).await.is_problem("unauthenticated");
+}
+
+async fn dry_run(api: &TestApi, app: &str) -> Reply {
+    api.post(&format!("/apps/{app}/scripts/hello/invoke?dry_run=true"), json!({})).await
+}
+
+#[tokio::test]
+async fn attack_dry_runs_that_pause_lock_no_other_owner_out() {
+    let api = TestApi::start().await;
+    let bob = api.person("bob", "member").await;
+    api.post("/apps", json!({ "slug": "blog" })).await.is(201);
+    api.post("/apps/blog:assign", json!({ "user": "bob" })).await.is(200);
+    bob.deploy("blog", "hello", "1").await.is(201);
+    let held = api.pool.hold().await;
+    let have_begun = async |count| {
+        eventually("they have begun", || async { (api.pool.requests().len() == count).then_some(()) }).await;
+    };
+    let pausing = async { tokio::join!(dry_run(&api, "default"), dry_run(&api, "default")) };
+    let beside = async {
+        have_begun(2).await;
+        let refused = dry_run(&api, "default").await;
+        refused.is_problem("overloaded");
+        assert_eq!(refused.headers["retry-after"], "1");
+        let look = async {
+            have_begun(3).await;
+            drop(held);
+        };
+        tokio::join!(dry_run(&bob, "blog"), look).0
+    };
+    let ((first, second), other) = tokio::join!(pausing, beside);
+    for reply in [first, second, other] {
+        assert_eq!(reply.is(200)["dry_run"]["deeds"], json!([]));
+    }
+    dry_run(&api, "default").await.is(200);
+}
+
+#[tokio::test]
+async fn a_dry_run_has_ten_seconds_whatever_its_script_has() {
+    let api = TestApi::start().await;
+    for (timeout_ms, tried_ms) in [(10_001, 10_000), (300_000, 10_000), (10_000, 10_000), (9_999, 9_999)] {
+        let body = json!({ "source": "1", "limits": { "timeout_ms": timeout_ms } });
+        let deployed = api.call("PUT", "/apps/default/scripts/hello", Some(body)).await;
+        assert!(deployed.status.is_success(), "{deployed:?}");
+        dry_run(&api, "default").await.is(200);
+        assert_eq!(api.pool.last_request().timeout_ms, tried_ms);
+        test_run(&api, json!({})).await.is(200);
+        assert_eq!(api.pool.last_request().timeout_ms, timeout_ms, "for real it has all of them");
+
+        api.pool.will_answer(fail(ExecutionStatus::Timeout, "it took too long", 0, 0));
+        let reply = dry_run(&api, "default").await;
+        let problem = &reply.is(200)["body"];
+        assert_eq!(problem["code"], "timeout");
+        let is_told = problem["detail"].as_str().unwrap().contains("a dry run has 10 s");
+        assert_eq!(is_told, timeout_ms > tried_ms, "{problem}");
+    }
 }

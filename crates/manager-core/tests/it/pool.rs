@@ -26,6 +26,7 @@ pub(crate) struct FakePool {
 pub(crate) struct SeenRequest {
     pub(crate) script: String,
     pub(crate) version: u32,
+    pub(crate) timeout_ms: u32,
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) rest: String,
@@ -166,6 +167,7 @@ fn seen(input: &[u8]) -> SeenRequest {
         return SeenRequest {
             script,
             version: input.version,
+            timeout_ms: input.timeout_ms,
             event,
             delivery,
             user,
@@ -178,6 +180,7 @@ fn seen(input: &[u8]) -> SeenRequest {
         user,
         script: input.script.to_owned(),
         version: input.version,
+        timeout_ms: input.timeout_ms,
         method: http.method.to_owned(),
         path: http.path.to_owned(),
         rest: http.rest.to_owned(),
