@@ -12,6 +12,7 @@ use shared::id::AppId;
 use shared::path::PathSegments;
 use shared::ports::{Asset, AssetSource, AssetUnavailable};
 
+use super::answer::InCache;
 use super::problem::{Failure, REQUEST_ID};
 
 /// The file that a request is for, if there is one.
@@ -51,6 +52,7 @@ fn answer(asset: &Arc<Asset>, request: &HeaderMap, request_id: &str) -> Response
         });
     let body = if is_known { Bytes::new() } else { Bytes::from_owner(Content(Arc::clone(asset))) };
     let mut response = Response::new(Full::new(body));
+    response.extensions_mut().insert(InCache);
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

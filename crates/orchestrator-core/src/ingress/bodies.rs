@@ -1,116 +1,219 @@
-//! How much memory bodies of requests take, from their first byte until they are answered: all together, those for one
-//! app, and those of one client.
+//! How much memory bodies take: those of requests from their first byte until they are answered, and those of answers
+//! until they are taken. All together, those of one app, those of one client, and those of one client of one app.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::fault::Code;
+use shared::http::customer;
 use shared::id::AppId;
 
 use super::problem::Failure;
-use super::rate::customer;
 
 /// Bodies are counted in steps of so many bytes. Most are no longer than one, and cost nothing then: a head may take
 /// as much.
 const STEP_BYTES: u64 = 16 << 10;
-/// No app and no client has more than this part of all, so that others find room beside it.
-const SHARE: u64 = 2;
+/// How many such small ones a client has for nothing, on all its connections. All clients together have as much for
+/// nothing as there is for larger ones.
+const CLIENT_SMALL_MAX: u64 = 256;
 
 /// Counts the bytes of the bodies that are in memory.
+#[derive(Debug, Clone)]
+pub(super) struct Bodies(Arc<Shared>);
+
 #[derive(Debug)]
-pub(super) struct Bodies {
+struct Shared {
     bytes_max: u64,
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// Bytes, without those of small ones.
     all: u64,
+    /// Small ones that cost nothing.
+    small: u64,
     /// Only of those who have some.
-    by_holder: HashMap<Holder, u64>,
+    by_holder: HashMap<Holder, Held>,
 }
 
-/// Whose share a body is taken from: each is from two.
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    bytes: u64,
+    /// Counted for clients only.
+    small: u64,
+}
+
+/// Whose share a body is taken from; most are from one of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Holder {
     App(AppId),
     Client(IpAddr),
+    ClientOfApp(AppId, IpAddr),
 }
 
-/// The room that one body has; given back when it is dropped.
+/// The room that one request has: for its body, and then for its answer. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
-    bodies: &'a Bodies,
-    holders: [Holder; 2],
+pub(super) struct Room {
+    bodies: Bodies,
+    client: IpAddr,
+    app: Option<AppId>,
     bytes: u64,
+    /// Has a small body that costs nothing.
+    is_small: bool,
 }
 
 impl Bodies {
     pub(super) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, counts: Mutex::default() }
+        Self(Arc::new(Shared { bytes_max, counts: Mutex::default() }))
     }
 
-    /// For a body that comes from this client to this app, of which nothing is here yet.
-    pub(super) fn room(&self, app: AppId, client: IpAddr) -> Room<'_> {
-        Room { bodies: self, holders: [Holder::App(app), Holder::Client(customer(client))], bytes: 0 }
+    /// For a request of this client, of which nothing is here yet.
+    pub(super) fn room(&self, client: IpAddr) -> Room {
+        Room { bodies: self.clone(), client: customer(client), app: None, bytes: 0, is_small: false }
     }
 
     /// Whether there was so much left.
-    fn take(&self, holders: [Holder; 2], bytes: u64) -> bool {
+    ///
+    /// Nobody has more than what is left then, so there is always some for who comes next: one alone may have half, two a
+    /// third each. So it is with the clients of an app and what that may have, except for the only body of one of them
+    /// there: the largest is as long as all of that.
+    fn take(&self, room: &Room, bytes: u64) -> bool {
         let mut counts = self.counts();
-        let share = self.bytes_max / SHARE;
-        let has_share = |holder: &Holder| counts.by_holder.get(holder).copied().unwrap_or(0) + bytes <= share;
-        if counts.all + bytes > self.bytes_max || !holders.iter().all(has_share) {
+        let left = self.0.bytes_max - counts.all;
+        let has_share = |holder| {
+            let held = counts.bytes_of(holder);
+            let share = match holder {
+                Holder::App(_) | Holder::Client(_) => (held + left) / 2,
+                Holder::ClientOfApp(..) if held == room.bytes => held + left,
+                Holder::ClientOfApp(app, _) => {
+                    let left_of_app = left.saturating_sub(counts.bytes_of(Holder::App(app))) / 2;
+                    (held + left_of_app) / 2
+                }
+            };
+            held + bytes <= share
+        };
+        if !room.holders().all(has_share) {
             return false;
         }
         counts.all += bytes;
-        for holder in holders {
-            *counts.by_holder.entry(holder).or_default() += bytes;
+        for holder in room.holders() {
+            counts.by_holder.entry(holder).or_default().bytes += bytes;
         }
         true
     }
 
-    fn give_back(&self, holders: [Holder; 2], bytes: u64) {
-        let mut counts = self.counts();
-        counts.all -= bytes;
-        for holder in holders {
-            if let Some(held) = counts.by_holder.get_mut(&holder) {
-                *held -= bytes;
-                if *held == 0 {
-                    counts.by_holder.remove(&holder);
-                }
+    /// Whether this client may have another small body for nothing.
+    fn take_small(&self, client: IpAddr) -> bool {
+        let (mut counts, holder) = (self.counts(), Holder::Client(client));
+        let held = counts.by_holder.get(&holder).map_or(0, |held| held.small);
+        if held >= CLIENT_SMALL_MAX || counts.small >= self.0.bytes_max / STEP_BYTES {
+            return false;
+        }
+        counts.small += 1;
+        counts.by_holder.entry(holder).or_default().small += 1;
+        true
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What bodies take in memory, without small ones.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.counts().all
+    }
+}
+
+impl Counts {
+    fn bytes_of(&self, holder: Holder) -> u64 {
+        self.by_holder.get(&holder).map_or(0, |held| held.bytes)
+    }
+
+    fn give_back(&mut self, holder: Holder, bytes: u64) {
+        if let Some(held) = self.by_holder.get_mut(&holder) {
+            held.bytes -= bytes;
+        }
+        self.forget_if_empty(holder);
+    }
+
+    fn give_back_small(&mut self, client: IpAddr) {
+        self.small -= 1;
+        if let Some(held) = self.by_holder.get_mut(&Holder::Client(client)) {
+            held.small -= 1;
+        }
+        self.forget_if_empty(Holder::Client(client));
+    }
+
+    fn forget_if_empty(&mut self, holder: Holder) {
+        if self.by_holder.get(&holder).is_some_and(|held| held.bytes == 0 && held.small == 0) {
+            self.by_holder.remove(&holder);
+        }
+    }
+}
+
+impl Room {
+    /// Says for which app the request is, before there is anything of it.
+    pub(super) fn set_app(&mut self, app: AppId) {
+        self.clear();
+        self.app = Some(app);
+    }
+
+    /// Makes room for so many bytes in all; a refusal when there is none.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+        let bytes = bytes as u64;
+        if bytes <= self.bytes || (bytes <= STEP_BYTES && self.is_small_for_nothing()) {
+            return Ok(());
+        }
+        let bytes = bytes.next_multiple_of(STEP_BYTES);
+        if !self.bodies.take(self, bytes - self.bytes) {
+            let detail = "requests and answers take all the memory that they may have; try again in a second";
+            return Err(Failure { retry_after_s: Some(1), ..Failure::new(Code::Overloaded, detail) });
+        }
+        self.bytes = bytes;
+        if std::mem::take(&mut self.is_small) {
+            self.bodies.counts().give_back_small(self.client);
+        }
+        Ok(())
+    }
+
+    /// Gives back what there is.
+    pub(super) fn clear(&mut self) {
+        let (bytes, is_small) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.is_small));
+        if bytes == 0 && !is_small {
+            return;
+        }
+        let mut counts = self.bodies.counts();
+        if is_small {
+            counts.give_back_small(self.client);
+        }
+        if bytes > 0 {
+            counts.all -= bytes;
+            for holder in self.holders() {
+                counts.give_back(holder, bytes);
             }
         }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_small_for_nothing(&mut self) -> bool {
+        if !self.is_small && self.bytes == 0 {
+            self.is_small = self.bodies.take_small(self.client);
+        }
+        self.is_small
+    }
+
+    fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
+        let client = self.client;
+        let of_app = self.app.map(|app| [Holder::App(app), Holder::ClientOfApp(app, client)]);
+        std::iter::once(Holder::Client(client)).chain(of_app.into_iter().flatten())
     }
 }
 
-impl Room<'_> {
-    /// Makes room for so many bytes in all; a refusal when there is none.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
-        let bytes = bytes as u64;
-        if bytes <= self.bytes.max(STEP_BYTES) {
-            return Ok(());
-        }
-        let bytes = bytes.next_multiple_of(STEP_BYTES);
-        if !self.bodies.take(self.holders, bytes - self.bytes) {
-            let detail = "bodies of requests take all the memory that they may have; try again in a second";
-            return Err(Failure { retry_after_s: Some(1), ..Failure::new(Code::Overloaded, detail) });
-        }
-        self.bytes = bytes;
-        Ok(())
-    }
-}
-
-impl Drop for Room<'_> {
+impl Drop for Room {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.bodies.give_back(self.holders, self.bytes);
-        }
+        self.clear();
     }
 }
 
@@ -126,48 +229,111 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn room(bodies: &Bodies, app: AppId, client: &str) -> Room {
+        let mut room = bodies.room(ip(client));
+        room.set_app(app);
+        room
+    }
+
+    /// As many bodies of so many steps as there is room for.
+    fn fill(bodies: &Bodies, app: AppId, client: &str, steps: usize) -> Vec<Room> {
+        let next = || {
+            let mut room = room(bodies, app, client);
+            room.grow(steps * STEP).is_ok().then_some(room)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
     #[test]
     fn the_largest_body_has_room_where_there_is_least() {
         let bodies = Bodies::new(BODIES_BYTES_MIN);
-        let mut room = bodies.room(AppId::new(), ip("192.0.2.1"));
+        let mut room = room(&bodies, AppId::new(), "192.0.2.1");
+        // As it comes in, and at once.
+        for bytes in (0..=BODY_BYTES_MAX as usize).step_by(5 * STEP / 2) {
+            assert!(room.grow(bytes).is_ok(), "{bytes}");
+        }
+        assert!(room.grow(BODY_BYTES_MAX as usize).is_ok());
+        room.clear();
         assert!(room.grow(BODY_BYTES_MAX as usize).is_ok());
     }
 
     #[test]
     fn small_bodies_cost_nothing_and_a_large_one_gives_back_what_it_had() {
         let bodies = Bodies::new(8 * STEP_BYTES);
-        let mut room = bodies.room(AppId::new(), ip("192.0.2.1"));
-        assert!(room.grow(0).is_ok() && room.grow(STEP).is_ok());
-        assert_eq!(bodies.counts().all, 0);
+        let mut room = room(&bodies, AppId::new(), "192.0.2.1");
+        let small = || bodies.counts().small;
+        assert!(room.grow(0).is_ok());
+        assert_eq!((bodies.bytes(), small()), (0, 0));
+        assert!(room.grow(1).is_ok() && room.grow(STEP).is_ok());
+        assert_eq!((bodies.bytes(), small()), (0, 1));
         assert!(room.grow(STEP + 1).is_ok() && room.grow(2 * STEP).is_ok());
-        assert_eq!(bodies.counts().all, 2 * STEP_BYTES);
+        assert_eq!((bodies.bytes(), small()), (2 * STEP_BYTES, 0));
         drop(room);
         let counts = bodies.counts();
         assert!(counts.all == 0 && counts.by_holder.is_empty());
     }
 
     #[test]
-    fn attack_neither_an_app_nor_a_client_takes_all_room() {
-        let bodies = Bodies::new(8 * STEP_BYTES);
+    fn attack_a_client_of_an_app_leaves_some_of_it_to_others() {
+        let bodies = Bodies::new(64 * STEP_BYTES);
         let [attacked, other] = [AppId::new(), AppId::new()];
-        let mut held = bodies.room(attacked, ip("2001:db8::1"));
-        assert!(held.grow(4 * STEP).is_ok());
-        let refused = held.grow(4 * STEP + 1).unwrap_err();
+        let held = fill(&bodies, attacked, "2001:db8::1", 2);
+        assert_eq!(held.len(), 8, "a quarter of all: half of what an app may have");
+        let refused = room(&bodies, attacked, "2001:db8::2").grow(2 * STEP).unwrap_err();
         assert_eq!((refused.code, refused.retry_after_s), (Code::Overloaded, Some(1)));
-        let two = |app, client| bodies.room(app, ip(client)).grow(2 * STEP).is_ok();
-        assert!(!two(attacked, "192.0.2.1"), "another client, the same app");
-        assert!(!two(other, "2001:db8::2"), "another app, the same customer");
-        assert!(two(other, "192.0.2.1"));
-        assert!(bodies.room(attacked, ip("2001:db8::1")).grow(STEP).is_ok(), "small ones always have room");
+        let of_another = fill(&bodies, attacked, "192.0.2.1", 8);
+        assert!(!of_another.is_empty(), "another client, the same app");
+        let elsewhere = fill(&bodies, other, "2001:db8::3", 2);
+        assert!(!elsewhere.is_empty(), "the same customer, another app");
+        assert!(room(&bodies, other, "192.0.2.2").grow(4 * STEP).is_ok());
+    }
+
+    #[test]
+    fn attack_two_clients_of_two_apps_leave_room_for_a_third() {
+        let bodies = Bodies::new(64 * STEP_BYTES);
+        let apps = [AppId::new(), AppId::new()];
+        let held: Vec<_> = ["192.0.2.1", "192.0.2.2"]
+            .into_iter()
+            .flat_map(|client| apps.map(|app| fill(&bodies, app, client, 2)))
+            .collect();
+        assert!(held.iter().all(|bodies| !bodies.is_empty()));
+        for app in apps {
+            assert!(room(&bodies, app, "192.0.2.3").grow(4 * STEP).is_ok());
+        }
+        assert!(room(&bodies, AppId::new(), "192.0.2.3").grow(8 * STEP).is_ok());
     }
 
     #[test]
     fn all_together_have_no_more_than_there_is() {
         let bodies = Bodies::new(8 * STEP_BYTES);
-        let mut rooms = [1, 2, 3].map(|n| bodies.room(AppId::new(), IpAddr::from([192, 0, 2, n])));
-        assert!(rooms[0].grow(4 * STEP).is_ok() && rooms[1].grow(3 * STEP).is_ok());
-        assert!(rooms[2].grow(2 * STEP).is_err(), "one step is left");
+        let rooms: Vec<_> =
+            (0..=255).flat_map(|n| fill(&bodies, AppId::new(), &format!("192.0.2.{n}"), 2)).collect();
+        assert!(bodies.bytes() <= 8 * STEP_BYTES && bodies.room(ip("2001:db8::1")).grow(2 * STEP).is_err());
         drop(rooms);
-        assert!(bodies.room(AppId::new(), ip("192.0.2.3")).grow(2 * STEP).is_ok());
+        assert!(bodies.room(ip("2001:db8::1")).grow(2 * STEP).is_ok());
+    }
+
+    #[test]
+    fn attack_small_bodies_without_end_are_counted() {
+        let bodies = Bodies::new(1024 * STEP_BYTES);
+        let app = AppId::new();
+        let held = fill(&bodies, app, "192.0.2.1", 1);
+        assert_eq!(held.len(), 256 + 256, "some for nothing, and a quarter of all");
+        assert_eq!(bodies.bytes(), 256 * STEP_BYTES);
+        assert!(room(&bodies, app, "192.0.2.2").grow(STEP).is_ok());
+        drop(held);
+        let counts = bodies.counts();
+        assert!(counts.by_holder.is_empty() && counts.small == 0 && counts.all == 0);
+    }
+
+    #[test]
+    fn attack_small_bodies_of_many_clients_are_counted() {
+        let bodies = Bodies::new(8 * STEP_BYTES);
+        let one = |n| {
+            let mut room = bodies.room([192, 0, 2, n].into());
+            room.grow(STEP).is_ok().then_some(room)
+        };
+        let held: Vec<_> = (0..=255).filter_map(one).collect();
+        assert!(held.len() < 8 + 8, "{}", held.len());
     }
 }

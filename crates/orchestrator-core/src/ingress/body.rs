@@ -141,7 +141,7 @@ impl Body for Paced {
 }
 
 /// The whole body, as far as it finds `room`.
-pub(super) async fn read(mut body: Paced, bytes_max: u32, room: &mut Room<'_>) -> Result<Bytes, Failure> {
+pub(super) async fn read(mut body: Paced, bytes_max: u32, room: &mut Room) -> Result<Bytes, Failure> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }

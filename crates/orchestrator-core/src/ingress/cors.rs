@@ -11,7 +11,8 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use shared::route::Cors;
 
-const OURS: [HeaderName; 6] = [
+/// The headers that say which pages may read an answer.
+pub(super) const OURS: [HeaderName; 6] = [
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
     ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS,

@@ -1,6 +1,7 @@
 //! HTTP in: the public listener, its limits, and the way from a request to a script and back.
 
 mod accept;
+mod answer;
 mod assets;
 mod bodies;
 mod body;
@@ -15,6 +16,7 @@ mod rate;
 mod request;
 mod response;
 mod server;
+mod taking;
 mod trace;
 
 pub use body::{BodyError, Paced};

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use shared::http::customer;
 use shared::id::RouteId;
 use shared::route::{RateLimit, RatePer};
 
@@ -78,20 +79,6 @@ impl Counts {
         }
         let is_full = is_full && self.paid_at.len() >= COUNTED_MAX;
         self.paid_at.entry(if is_full { (key.0, None) } else { key }).or_default()
-    }
-}
-
-/// An IPv6 address stands for the network of 64 bits, of which one customer has all addresses.
-pub(super) fn customer(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(v4) => v4.into(),
-            None => {
-                let [a, b, c, d, ..] = address.segments();
-                std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-        },
     }
 }
 

@@ -24,21 +24,23 @@ use shared::id::AppId;
 use shared::invocation::Work;
 use shared::limits::BODIES_BYTES_MIN;
 use shared::ports::{Accept, AssetSource, Authenticate};
-use shared::route::{DispatchMode, RateLimit, is_realtime, is_reserved};
+use shared::route::{DispatchMode, is_realtime, is_reserved};
 use shared::trace::{TRACEPARENT, TraceContext};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use super::bodies::Bodies;
+use super::answer::Answer;
+use super::bodies::{Bodies, Room};
 use super::body::Paced;
 use super::gate::Gate;
 use super::home::Home;
-use super::problem::Failure;
+use super::problem::{Failure, missed, too_many};
 use super::rate::Rates;
 use super::request::Call;
+use super::taking::Clock;
 use super::trace::{Recording, Tracing, header_value};
-use super::{accept, assets, body, caller, connection, cors, request, response, trace};
+use super::{accept, answer, assets, body, caller, connection, cors, request, response, trace};
 use crate::pool::Pool;
 use crate::routing::{Matched, Miss, Place, Router};
 
@@ -90,7 +92,7 @@ pub async fn serve<P, B>(
         + Sync
         + 'static,
     P::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let ingress = Arc::new(Ingress { plane, platform, config });
@@ -115,10 +117,14 @@ pub async fn serve<P, B>(
         let Some(admitted) = gate.admit(counted) else {
             continue;
         };
-        let watched = graceful.watch(serve_one(&builder, &ingress, stream, peer));
+        let clock = Arc::new(connection::clock());
+        let watched = graceful.watch(serve_one(&builder, &ingress, stream, peer, Arc::clone(&clock)));
         tokio::spawn(async move {
-            // A client that breaks the protocol or leaves is not worth a log line.
-            let _ = watched.await;
+            // A client that breaks the protocol or leaves, or has to, is not worth a log line.
+            tokio::select! {
+                _ = watched => {}
+                () = clock.stalled() => {}
+            }
             drop(admitted);
         });
     }
@@ -139,6 +145,7 @@ fn serve_one<P, B>(
     ingress: &Arc<Ingress<P>>,
     stream: TcpStream,
     peer: IpAddr,
+    clock: Arc<Clock>,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error: std::fmt::Debug> + Send + 'static
 where
     P: tower::Service<Request<Paced>, Response = Response<B>, Error = Infallible>
@@ -147,15 +154,16 @@ where
         + Sync
         + 'static,
     P::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let stream = connection::prepared(stream, &clock);
     let ingress = ingress.clone();
     let service = service_fn(move |request| {
-        let ingress = ingress.clone();
-        async move { Ok::<_, Infallible>(ingress.handle(request, peer).await) }
+        let (ingress, clock) = (ingress.clone(), clock.clone());
+        async move { Ok::<_, Infallible>(ingress.handle(request, peer, &clock).await) }
     });
-    builder.serve_connection(connection::prepared(stream), service).into_owned()
+    builder.serve_connection(stream, service).into_owned()
 }
 
 struct Ingress<P> {
@@ -168,8 +176,15 @@ impl<P, B> Ingress<P>
 where
     P: tower::Service<Request<Paced>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync,
     P::Future: Send,
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Either<Full<Bytes>, B>> {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        clock: &Arc<Clock>,
+    ) -> Response<Answer<Either<Full<Bytes>, B>>> {
         let trusted = &self.config.trusted_proxies;
         let request_id = request::request_id(request.headers(), peer, trusted);
         let client = request::client_address(request.headers(), peer, trusted);
@@ -180,7 +195,8 @@ where
         let tracing = self.config.tracing.as_ref();
         let trace = trace::follow(request.headers_mut(), tracing);
         let recording = Recording::begin(tracing, trace, &request, &request_id);
-        let mut answered = if is_reserved(request.uri().path()) {
+        let mut room = self.plane.bodies.room(client);
+        let answered = if is_reserved(request.uri().path()) {
             let trace = trace.unwrap_or_default();
             let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
             match self.plane.home.check(&self.plane.router, &request) {
@@ -190,13 +206,14 @@ where
                 Err(failure) => failure.into_response(&request_id).map(Either::Left),
             }
         } else {
-            let run = self.plane.run(request, client, request_id.clone(), recording.as_ref());
+            let run = self.plane.run(request, client, request_id.clone(), recording.as_ref(), &mut room);
             let mut answered = run.await.unwrap_or_else(|failure| failure.into_response(&request_id));
             if let Some(trace) = trace {
                 answered.headers_mut().insert(TRACEPARENT, header_value(trace));
             }
             answered.map(Either::Left)
         };
+        let mut answered = answer::counted(answered, room, clock, &request_id);
         if let Some(recording) = recording {
             recording.end(answered.status());
         }
@@ -249,7 +266,8 @@ impl DataPlane {
         Self { router, pool, callers, assets, outbox, rates, bodies, home }
     }
 
-    /// Sets how many bytes of bodies may be in memory until they are answered; [`BODIES_BYTES_MIN`] unless set.
+    /// Sets how many bytes of bodies may be in memory, those of requests until they are answered and those of answers until
+    /// they are taken; [`BODIES_BYTES_MIN`] unless set.
     pub fn with_body_memory(self, bytes: u64) -> Self {
         Self { bodies: Bodies::new(bytes), ..self }
     }
@@ -274,6 +292,7 @@ impl DataPlane {
         client: IpAddr,
         request_id: Arc<str>,
         recording: Option<&Recording<'_>>,
+        room: &mut Room,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let given = request::host(&request)?;
         let name = normalized(given);
@@ -286,6 +305,7 @@ impl DataPlane {
             Place::App { host, param } => (host, param),
             Place::Moved(to) => return Ok(response::moved(&to, given, request.uri(), &request_id)),
         };
+        room.set_app(host.app);
         let name = name.into_owned();
         let (parts, incoming) = request.into_parts();
         let path = parts.uri.path();
@@ -310,7 +330,7 @@ impl DataPlane {
         let params = param.iter().map(|(name, label)| (name.as_str(), label.as_str()));
         let params: Vec<_> = params.chain(matched.route.host_param(&name)).collect();
         let arrival = Arrival { parts: &parts, client, params: &params, request_id: &request_id, recording };
-        let mut answered = match self.call(&matched, &arrival, incoming).await {
+        let mut answered = match self.call(&matched, &arrival, incoming, room).await {
             Ok(response) => response,
             Err(failure) => failure.into_response(&request_id),
         };
@@ -324,6 +344,7 @@ impl DataPlane {
         matched: &Matched<'_>,
         arrival: &Arrival<'_>,
         incoming: Paced,
+        room: &mut Room,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let Arrival { parts, client, params: host_params, request_id, recording } = *arrival;
         let route = matched.route;
@@ -337,8 +358,7 @@ impl DataPlane {
         }
         let app = route.target.app;
         let caller = caller::identify(&*self.callers, app, &route.policy, parts).await?;
-        let mut room = self.bodies.room(app, client);
-        let body = body::read(incoming, route.body_bytes_max, &mut room).await?;
+        let body = body::read(incoming, route.body_bytes_max, room).await?;
         let call = Call { parts, body: &body, client, caller: caller.as_ref(), host_params };
         if route.dispatch != DispatchMode::Sync {
             return accept::accept(&*self.outbox, &self.home, matched, &call, request_id).await;
@@ -348,7 +368,7 @@ impl DataPlane {
         drop(body);
         let trace = invocation.trace.as_deref().copied();
         let result = self.pool.work(Work::Run(invocation)).await;
-        drop(room);
+        room.clear();
         if let Some(recording) = recording {
             recording.ran(trace, &route.target, &result);
         }
@@ -364,20 +384,4 @@ struct Arrival<'a> {
     params: &'a [(&'a str, &'a str)],
     request_id: &'a Arc<str>,
     recording: Option<&'a Recording<'a>>,
-}
-
-fn too_many(limit: RateLimit, seconds: u32) -> Failure {
-    let RateLimit { requests, per_s, .. } = limit;
-    let detail = format!("this address takes {requests} requests in {per_s} s; try again in {seconds} s");
-    Failure { retry_after_s: Some(seconds), ..Failure::new(Code::TooManyRequests, detail) }
-}
-
-fn missed(miss: Miss) -> Failure {
-    match miss {
-        Miss::NoRoute => Failure::new(Code::NoRoute, "the app on this host has no route for this path"),
-        Miss::WrongMethod(allow) => Failure {
-            allow,
-            ..Failure::new(Code::MethodNotAllowed, "the route on this path answers other methods")
-        },
-    }
 }

@@ -7,4 +7,5 @@ mod floods;
 mod listeners;
 mod malformed;
 mod slow;
+mod untaken;
 mod wire;
