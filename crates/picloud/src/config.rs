@@ -19,6 +19,7 @@ use crate::settings::{self, File};
 use crate::smtp;
 use crate::telemetry::LogFormat;
 use crate::telemetry::otlp::Otlp;
+use crate::walls;
 
 /// Everything an operator can set, ready to use.
 #[derive(Debug, Clone)]
@@ -146,14 +147,13 @@ impl Config {
                 "PICLOUD_WORKERS_MAX is {workers_max}; it may be {workers} (PICLOUD_WORKERS) to {WORKERS_MAX}"
             );
         }
-        let app_slots_max = number("PICLOUD_APP_SLOTS_MAX", env)?.or(file.app_slots_max);
-        let slots = workers * usize::from(slots_per_worker);
-        if let Some(max) = app_slots_max.filter(|max| !(1..=slots).contains(max)) {
-            bail!("PICLOUD_APP_SLOTS_MAX is {max}; it may be 1 to {slots}, which are all slots");
-        }
         let isolation = env("PICLOUD_ISOLATION").or(file.isolation);
         let isolation =
-            isolation.map(|word| parse("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
+            isolation.map(|word| parse::<Mode>("PICLOUD_ISOLATION", &word, "shared, pinned, strict or off"));
+        let isolation = isolation.transpose()?.unwrap_or_default();
+        let app_slots_max = number("PICLOUD_APP_SLOTS_MAX", env)?.or(file.app_slots_max);
+        let app_slots = isolation.app_slots(workers, slots_per_worker);
+        walls::check_app_slots(app_slots_max, isolation, app_slots)?;
         let log_format = env("PICLOUD_LOG_FORMAT").or(file.log_format);
         let log_format = log_format.map(|word| parse("PICLOUD_LOG_FORMAT", &word, "text or json"));
         let base_domain =
@@ -174,7 +174,7 @@ impl Config {
             workers_max,
             app_slots_max,
             body_memory_bytes: body_memory(file.body_memory_mb, env)?,
-            isolation: isolation.transpose()?.unwrap_or_default(),
+            isolation,
             base_domain,
             public_url: public_url.trim_end_matches('/').to_owned(),
             trusted_proxies: networks("PICLOUD_TRUSTED_PROXIES", file.trusted_proxies, env)?,
@@ -478,6 +478,19 @@ mod tests {
         ] {
             let error = format!("{:#}", resolve(file, env).unwrap_err());
             assert!(error.contains(name) && !error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_app_has_no_more_slots_than_there_are_in_the_mode_that_is_chosen() {
+        let resolve = |mode: &str, slots: &str| {
+            let env = [("PICLOUD_WORKERS", "2"), ("PICLOUD_WORKERS_MAX", "64"), ("PICLOUD_ISOLATION", mode)];
+            resolve("slots_per_worker = 16", &[&env[..], &[("PICLOUD_APP_SLOTS_MAX", slots)][..]].concat())
+        };
+        for (mode, most, more) in [("pinned", "32", "33"), ("strict", "2", "3")] {
+            assert_eq!(resolve(mode, most).unwrap().app_slots_max, most.parse().ok());
+            let error = resolve(mode, more).unwrap_err().to_string();
+            assert!(error.contains("PICLOUD_APP_SLOTS_MAX") && error.contains(most), "{error}");
         }
     }
 

@@ -48,11 +48,12 @@ settings! {
     workers_max: usize, "PICLOUD_WORKERS_MAX", "what an eighth of the memory has room for",
         "Most workers at once while tenants are kept apart, `workers` to 256. The memory is the machine's, or what the \
          control groups around the server leave of it, such as a container's.";
-    app_slots_max: usize, "PICLOUD_APP_SLOTS_MAX", "half of all slots",
-        "Executions of one app at a time, 1 to all slots (`workers` times `slots_per_worker`); its others wait.";
+    app_slots_max: usize, "PICLOUD_APP_SLOTS_MAX", "half of all slots; in `strict` isolation `workers`",
+        "Executions of one app at a time, 1 to all slots (`workers` times `slots_per_worker`; in `strict` isolation `workers`, \
+         as each has one slot); its others wait.";
     body_memory_mb: u32, "PICLOUD_BODY_MEMORY_MB", "an eighth of the memory, at least 64",
-        "MiB that bodies of requests to routes may take until they are answered, 64 to 1,048,576; those to one app, and those \
-         of one client, have half of it.";
+        "MiB that bodies of requests to routes may take until they are answered, and answers until they are taken, 64 to \
+         1,048,576; those of one app, and those of one client, have half of it at most.";
     isolation: String, "PICLOUD_ISOLATION", "`pinned`",
         "What keeps tenants apart: `shared` (fresh memory), `pinned` (workers of their own for each owner), \
          `strict` (for each app), or `off`, which takes the walls around workers away.";

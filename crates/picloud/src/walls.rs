@@ -1,5 +1,6 @@
 //! What an isolation mode cannot do without.
 
+use anyhow::bail;
 use orchestrator_core::pool::{Controllers, Isolation, Mode, Ungrouped};
 use shared::wire::worker::Layers;
 
@@ -38,6 +39,18 @@ pub fn refusal(
     let reasons: Vec<_> = [walls, group].into_iter().flatten().collect();
     (!reasons.is_empty())
         .then(|| format!("PICLOUD_ISOLATION={mode} does not start here: {}", reasons.join(". ")))
+}
+
+/// Whether one app may have so many slots of those that there are for it.
+pub(crate) fn check_app_slots(max: Option<usize>, isolation: Mode, slots: usize) -> anyhow::Result<()> {
+    let Some(max) = max.filter(|max| !(1..=slots).contains(max)) else {
+        return Ok(());
+    };
+    let which = match isolation {
+        Mode::Strict => "PICLOUD_WORKERS, as a worker has one slot in strict isolation",
+        Mode::Shared | Mode::Pinned | Mode::Off => "the number of all slots",
+    };
+    bail!("PICLOUD_APP_SLOTS_MAX is {max}; it may be 1 to {slots}, which is {which}");
 }
 
 #[cfg(test)]

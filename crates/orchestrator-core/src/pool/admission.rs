@@ -10,6 +10,9 @@ use std::collections::{HashMap, VecDeque};
 use shared::id::{AppId, UserId};
 use shared::limits::MEMORY_MB_MAX;
 
+use super::lines::Lines;
+use super::tenancy::Tenant;
+
 /// Fuel an app earns in each turn: about a millisecond of CPU.
 const QUANTUM: i64 = 10_000_000;
 /// Most turns' worth of fuel an app can owe, so that one long execution does not exclude it for
@@ -20,6 +23,8 @@ const DEBT_MAX: i64 = 50 * QUANTUM;
 pub(super) trait Queued {
     fn app(&self) -> AppId;
     fn ticket(&self) -> u64;
+    /// Whose worker it is to run in.
+    fn tenant(&self) -> Tenant;
     /// Most memory it can have, in MiB.
     fn memory_mb(&self) -> u32;
     /// Whether it goes before its app's load, whose limits are not for it. The caller sees to it that an app has few.
@@ -41,6 +46,8 @@ pub(super) struct Cost {
 struct Share {
     running: usize,
     memory_mb: u64,
+    /// Nested ones beyond it at least.
+    nested_min: usize,
 }
 
 impl Share {
@@ -49,15 +56,16 @@ impl Share {
     fn with_nested(self) -> Self {
         let memory_mb = (self.memory_mb / 4).max(MEMORY_MB_MAX.into());
         Self {
-            running: self.running + (self.running / 4).max(1),
+            running: self.running + (self.running / 4).max(self.nested_min),
             memory_mb: self.memory_mb.saturating_add(memory_mb),
+            ..self
         }
     }
 }
 
 #[derive(Debug)]
 struct AppQueue<J> {
-    jobs: VecDeque<J>,
+    jobs: Lines<J>,
     /// Whose app it is, once that was said.
     owner: Option<UserId>,
     running: usize,
@@ -68,14 +76,23 @@ struct AppQueue<J> {
 
 impl<J> Default for AppQueue<J> {
     fn default() -> Self {
-        Self { jobs: VecDeque::new(), owner: None, running: 0, memory_mb: 0, deficit: QUANTUM }
+        Self { jobs: Lines::default(), owner: None, running: 0, memory_mb: 0, deficit: QUANTUM }
     }
 }
 
 impl<J: Queued> AppQueue<J> {
-    /// The job that is next, if its app may have one more.
-    fn front(&self, share: Share) -> Option<&J> {
-        self.jobs.front().filter(|job| self.may_run(share, job))
+    /// The first job for each tenant's workers, in the order of their turns, as far as the app may have one more: who
+    /// waits for the app's share is not overtaken, who waits for a worker is.
+    fn fronts(&self, share: Share) -> impl Iterator<Item = &J> {
+        self.jobs.fronts().take_while(move |job| self.may_run(share, job))
+    }
+
+    /// Whether a new job may start before all that wait.
+    fn may_overtake(&self, share: Share, job: &J) -> bool {
+        if job.is_ahead() || job.is_nested() {
+            return true;
+        }
+        !self.jobs.has(job.tenant()) && self.jobs.fronts().all(|job| self.may_run(share, job))
     }
 
     /// Whether a job may run when it is its turn.
@@ -135,7 +152,7 @@ pub(super) struct Admission<J> {
 
 impl<J: Queued> Admission<J> {
     pub(super) fn new(queued_max: usize, running_per_app_max: usize) -> Self {
-        let share = Share { running: running_per_app_max, memory_mb: u64::MAX };
+        let share = Share { running: running_per_app_max, memory_mb: u64::MAX, nested_min: 1 };
         Self {
             apps: HashMap::new(),
             ring: VecDeque::new(),
@@ -152,8 +169,13 @@ impl<J: Queued> Admission<J> {
         Self { share: Share { memory_mb, ..self.share }, ..self }
     }
 
+    /// With room for so many nested ones of each app beyond its share, where that is more than a quarter.
+    pub(super) fn nesting(self, nested_min: usize) -> Self {
+        Self { share: Share { nested_min, ..self.share }, ..self }
+    }
+
     /// With so many places beyond a full queue, one for each owner of whom nothing waits: who has no worker gets one only
-    /// by waiting.
+    /// by waiting. Half of them are also for owners who have less than an equal share of the queue.
     pub(super) fn reserving(self, reserved: usize) -> Self {
         Self { reserved, ..self }
     }
@@ -162,13 +184,13 @@ impl<J: Queued> Admission<J> {
         self.queued
     }
 
-    /// Whether a new job may start at once. Only one that goes ahead or is nested overtakes its app's queue.
+    /// Whether a new job may start at once. Only one that goes ahead or is nested overtakes those of its app that wait for
+    /// the same worker.
     pub(super) fn may_start(&self, job: &J) -> bool {
         let Some(queue) = self.apps.get(&job.app()) else {
             return true;
         };
-        let overtakes = job.is_ahead() || job.is_nested() || queue.jobs.is_empty();
-        overtakes && queue.may_run(self.share, job)
+        queue.may_overtake(self.share, job) && queue.may_run(self.share, job)
     }
 
     pub(super) fn started(&mut self, app: AppId, memory_mb: u32) {
@@ -210,38 +232,42 @@ impl<J: Queued> Admission<J> {
         if queue.jobs.is_empty() {
             self.ring.push_back(app);
         }
-        if job.is_ahead() || job.is_nested() {
-            let is_before = |other: &&J| other.is_ahead() || other.is_nested() && !job.is_ahead();
-            let at = queue.jobs.iter().take_while(is_before).count();
-            queue.jobs.insert(at, job);
-        } else {
-            queue.jobs.push_back(job);
-        }
+        queue.jobs.push(job);
         self.queued += 1;
         Ok(())
     }
 
     /// Whether one more of an app's load may wait.
-    fn has_place(&self, app: AppId, owner: Option<UserId>) -> bool {
+    pub(super) fn has_place(&self, app: AppId, owner: Option<UserId>) -> bool {
         let half = (self.queued_max / 2).max(1);
         let queue = self.apps.get(&app);
         let owner = owner.or_else(|| queue.and_then(|queue| queue.owner));
         let of_owner = owner.map(|owner| self.owners.waiting(owner));
-        let reserved = if of_owner == Some(0) { self.reserved } else { 0 };
+        let reserved = match of_owner {
+            Some(0) => self.reserved,
+            Some(waiting) if waiting < self.queued_max / self.owners.0.len().max(1) => self.reserved / 2,
+            _ => 0,
+        };
         queue.map_or(0, |queue| queue.jobs.len()) < half
             && of_owner.unwrap_or(0) < half
             && self.queued < self.queued_max + reserved
     }
 
-    /// How many jobs of an app wait that go before its load.
-    pub(super) fn ahead(&self, app: AppId) -> usize {
-        self.apps.get(&app).map_or(0, |queue| queue.jobs.iter().take_while(|job| job.is_ahead()).count())
+    /// Whether nothing of an app waits, and it may have one more execution.
+    pub(super) fn may_run_more(&self, app: AppId) -> bool {
+        let is_free = |queue: &AppQueue<J>| queue.jobs.is_empty() && queue.running < self.share.running;
+        self.apps.get(&app).is_none_or(is_free)
     }
 
-    /// The first job of each app that waits and may start another, in the order of their turns.
+    /// How many jobs of an app wait that go before its load.
+    pub(super) fn ahead(&self, app: AppId) -> usize {
+        self.apps.get(&app).map_or(0, |queue| queue.jobs.ahead())
+    }
+
+    /// The first job of each app and tenant that waits while its app may start another, in the order of their turns.
     pub(super) fn fronts(&self) -> impl Iterator<Item = &J> {
         let queues = self.ring.iter().filter_map(|app| self.apps.get(app));
-        queues.filter_map(|queue| queue.front(self.share))
+        queues.flat_map(|queue| queue.fronts(self.share))
     }
 
     /// The next job to start, of those for which there is room. The caller starts it.
@@ -252,11 +278,11 @@ impl<J: Queued> Admission<J> {
         while blocked < self.ring.len() {
             let app = *self.ring.front()?;
             let queue = self.apps.get_mut(&app)?;
-            if !queue.front(self.share).is_some_and(&has_room) {
+            let Some(line) = queue.fronts(self.share).position(&has_room) else {
                 blocked += 1;
                 self.ring.rotate_left(1);
                 continue;
-            }
+            };
             if queue.deficit <= 0 {
                 queue.deficit += QUANTUM;
                 blocked = 0;
@@ -265,7 +291,7 @@ impl<J: Queued> Admission<J> {
                     continue;
                 }
             }
-            let job = queue.jobs.pop_front();
+            let job = queue.jobs.pop(line);
             self.queued -= usize::from(job.is_some());
             self.owners.remove(queue.owner, usize::from(job.is_some()));
             self.leave_turn(app);
@@ -276,18 +302,17 @@ impl<J: Queued> Admission<J> {
 
     /// Takes a job out of its queue.
     pub(super) fn withdraw(&mut self, ticket: u64) -> Option<J> {
-        let (app, at) = self.apps.iter().find_map(|(app, queue)| {
-            queue.jobs.iter().position(|job| job.ticket() == ticket).map(|at| (*app, at))
-        })?;
-        let queue = self.apps.get_mut(&app)?;
-        let job = queue.jobs.remove(at);
-        self.queued -= usize::from(job.is_some());
-        self.owners.remove(queue.owner, usize::from(job.is_some()));
+        let (app, owner, job) = self
+            .apps
+            .iter_mut()
+            .find_map(|(app, queue)| Some((*app, queue.owner, queue.jobs.withdraw(ticket)?)))?;
+        self.queued -= 1;
+        self.owners.remove(owner, 1);
         if self.apps.get(&app).is_some_and(|queue| queue.jobs.is_empty()) {
             self.ring.retain(|other| *other != app);
             self.forget_if_idle(app);
         }
-        job
+        Some(job)
     }
 
     /// Empties all queues.
@@ -295,12 +320,12 @@ impl<J: Queued> Admission<J> {
         self.ring.clear();
         self.owners = Owners::default();
         self.queued = 0;
-        self.apps.values_mut().flat_map(|queue| queue.jobs.drain(..)).collect()
+        self.apps.values_mut().flat_map(|queue| queue.jobs.take_all()).collect()
     }
 
-    /// All that wait.
-    pub(super) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut J> {
-        self.apps.values_mut().flat_map(|queue| queue.jobs.iter_mut())
+    /// Lets each job that waits be changed, also whose worker it waits for.
+    pub(super) fn change(&mut self, mut change: impl FnMut(&mut J)) {
+        self.apps.values_mut().for_each(|queue| queue.jobs.change(&mut change));
     }
 
     fn leave_turn(&mut self, app: AppId) {
@@ -334,6 +359,8 @@ mod tests {
     const AHEAD: u64 = 1_000_000;
     /// From here on they are nested.
     const NESTED: u64 = 2_000_000;
+    /// From here on they wait for a worker of their own.
+    const WATCHED: u64 = 3_000_000;
     /// What each item may have.
     const MEMORY_MB: u32 = 100;
 
@@ -343,7 +370,7 @@ mod tests {
         }
 
         fn is_nested(&self) -> bool {
-            self.1 >= NESTED
+            (NESTED..WATCHED).contains(&self.1)
         }
 
         fn memory_mb(&self) -> u32 {
@@ -356,6 +383,10 @@ mod tests {
 
         fn ticket(&self) -> u64 {
             self.1
+        }
+
+        fn tenant(&self) -> Tenant {
+            if self.1 < WATCHED { Tenant::Anyone } else { Tenant::App(self.0) }
         }
     }
 
@@ -436,6 +467,78 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_waits_for_a_worker_of_its_own_holds_up_none_of_its_apps_others() {
+        let a = AppId::new();
+        let mut admission = Admission::new(100, 2);
+        for ticket in [WATCHED, WATCHED + 1, 1, 2] {
+            admission.push(None, Item(a, ticket)).unwrap();
+        }
+        let has_room = |job: &Item| job.1 < WATCHED;
+        assert_eq!(admission.fronts().collect::<Vec<_>>(), [&Item(a, 1), &Item(a, WATCHED)]);
+        assert_eq!(admission.pop(has_room), Some(Item(a, 1)));
+        assert!(!admission.may_start(&Item(a, 3)), "others wait for the same worker");
+        assert_eq!(admission.pop(has_room), Some(Item(a, 2)));
+        assert_eq!(admission.pop(has_room), None);
+        assert!(admission.may_start(&Item(a, 3)));
+        start(&mut admission, a, 2);
+        assert!(!admission.may_start(&Item(a, 3)), "the app has its share");
+        finish(&mut admission, a, 1);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, WATCHED)));
+        assert_eq!((admission.queued(), admission.withdraw(WATCHED + 1).is_some()), (1, true));
+        assert_eq!((admission.queued(), admission.pop(|_| true)), (0, None));
+    }
+
+    #[test]
+    fn who_waits_for_the_share_of_its_app_is_not_overtaken() {
+        let a = AppId::new();
+        let mut admission = Admission::new(100, 1);
+        start(&mut admission, a, 1);
+        admission.push(None, Item(a, 1)).unwrap();
+        assert!(!admission.may_start(&Item(a, WATCHED)));
+        admission.push(None, Item(a, WATCHED)).unwrap();
+        assert_eq!(admission.fronts().count(), 0);
+        finish(&mut admission, a, 1);
+        assert_eq!(admission.pop(|_| true), Some(Item(a, 1)));
+    }
+
+    #[test]
+    fn jobs_that_come_to_wait_for_another_worker_keep_their_order() {
+        #[derive(Debug, PartialEq)]
+        struct Moving(AppId, u64, Tenant);
+        impl Queued for Moving {
+            fn app(&self) -> AppId {
+                self.0
+            }
+            fn ticket(&self) -> u64 {
+                self.1
+            }
+            fn tenant(&self) -> Tenant {
+                self.2
+            }
+            fn memory_mb(&self) -> u32 {
+                MEMORY_MB
+            }
+            fn is_ahead(&self) -> bool {
+                false
+            }
+            fn is_nested(&self) -> bool {
+                false
+            }
+        }
+        let a = AppId::new();
+        let mut admission = Admission::new(100, 4);
+        for ticket in 1..=4 {
+            admission.push(None, Moving(a, ticket, Tenant::Anyone)).unwrap();
+        }
+        admission.change(|job| job.2 = if job.1 % 2 == 0 { Tenant::App(a) } else { job.2 });
+        let fronts = admission.fronts().map(|job| job.1).collect::<Vec<_>>();
+        assert_eq!(fronts, [1, 2]);
+        admission.change(|job| job.2 = Tenant::Anyone);
+        let popped = std::iter::from_fn(|| admission.pop(|_| true)).map(|job| job.1).collect::<Vec<_>>();
+        assert_eq!(popped, [1, 2, 3, 4]);
+    }
+
+    #[test]
     fn one_app_cannot_fill_the_queue() {
         let (a, b) = (AppId::new(), AppId::new());
         let mut admission = Admission::new(4, 1);
@@ -482,6 +585,18 @@ mod tests {
         assert!(admission.push(Some(later), Item(AppId::new(), 9)).is_err(), "there are as many as workers");
         assert!(admission.pop(|job| job.0 == app).is_some());
         crowd(&mut admission, later, 1);
+    }
+
+    #[test]
+    fn attack_two_owners_who_fill_the_queue_leave_a_third_more_than_one_place() {
+        let [first, second, third] = [(); 3].map(|()| UserId::new());
+        let mut admission = Admission::new(30, 1).reserving(8);
+        crowd(&mut admission, first, 15);
+        crowd(&mut admission, second, 15);
+        let app = crowd(&mut admission, third, 4);
+        assert!(admission.push(Some(third), Item(app, 9)).is_err(), "the rest is for who has none");
+        crowd(&mut admission, UserId::new(), 1);
+        assert!(admission.push(Some(first), Item(AppId::new(), 9)).is_err());
     }
 
     #[test]

@@ -23,15 +23,18 @@ use super::execution::{Cancelled, Execution, GRACE};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::status::{WorkerState, WorkerStatus};
+use super::stillness::{self, Stillness};
 use super::suspicion::{self, Sole};
 use super::tenancy::{Desk, Tenant};
 use super::verify::Isolation;
-use super::violation::Violation;
+use super::violation::{Unruly, Violation};
 
 /// What a frame adds to the arguments of a call: its number and their length.
 const CALL_OVERHEAD_BYTES: usize = 16;
 /// Room that is kept for what is to be sent; a larger batch enlarges it for as long as it lasts.
 pub(super) const OUTBOUND_BYTES: usize = 1 << 20;
+/// A worker that is told to end, and has nothing left to do, needs some milliseconds to give back its memory.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Slot {
@@ -56,6 +59,7 @@ pub(super) struct Connection {
     pub(super) tenant: Option<Tenant>,
     /// Since when it is at work.
     pub(super) employed: Instant,
+    /// When it last had something to do.
     last_used: Instant,
     /// What those may have that run in it.
     pub(super) memory_mb: u64,
@@ -68,6 +72,10 @@ pub(super) struct Connection {
     pub(super) executed: u64,
     /// Gets no new work and ends when idle.
     pub(super) retiring: bool,
+    /// When it is killed that was told to end.
+    leave_by: Option<Instant>,
+    /// Whether it sleeps while it has nothing to do.
+    stillness: Stillness,
     /// It broke the protocol, and is about to be killed; or it hung up.
     pub(super) violation: Option<Violation>,
     /// Somebody is hired in its place already, before it is gone.
@@ -76,6 +84,8 @@ pub(super) struct Connection {
     pub(super) is_kept: bool,
     /// The walls around it.
     pub(super) isolation: Isolation,
+    /// Whether it is in a control group of its own.
+    pub(super) is_grouped: bool,
     /// What ended in it last, to be suspected of what happens while nothing runs.
     pub(super) last: Option<Suspect>,
     /// What has been started in it.
@@ -98,10 +108,13 @@ impl Connection {
             wake,
             executed: 0,
             retiring: false,
+            leave_by: None,
+            stillness: Stillness::default(),
             violation: None,
             is_replaced: false,
             is_kept: false,
             isolation,
+            is_grouped: true,
             last: None,
             sole: Sole::default(),
         }
@@ -154,8 +167,8 @@ impl Connection {
             return;
         };
         self.tenant = Some(job.tenant);
+        self.stillness.busy();
         self.sole = self.sole.and(&job);
-        self.last_used = start.now;
         self.memory_mb += u64::from(job.memory_mb());
         let lookup = self.directory.acquire(job.image.key, job.image.load.len());
         for handle in lookup.drop_first {
@@ -264,7 +277,7 @@ impl Connection {
     }
 
     /// Frees the slot of an execution that has ended.
-    pub(super) fn end(&mut self, header: &Header) -> Result<Execution, Violation> {
+    pub(super) fn end(&mut self, header: &Header, now: Instant) -> Result<Execution, Violation> {
         let slot = &mut self.slots[usize::from(header.slot)];
         let execution = slot
             .execution
@@ -277,6 +290,10 @@ impl Connection {
         self.free.push(header.slot);
         self.memory_mb -= u64::from(execution.job.memory_mb());
         self.executed += 1;
+        self.last_used = now;
+        if self.is_idle() {
+            self.stillness.idle(now);
+        }
         self.last = Some(suspicion::suspect(&execution));
         self.directory.release(execution.job.image.key);
         Ok(execution)
@@ -300,11 +317,13 @@ impl Connection {
 
     /// When the conversation must look at the clock again.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.executions().map(Execution::next_deadline).min()
+        let of_execution = self.executions().map(Execution::next_deadline).min();
+        of_execution.into_iter().chain(self.leave_by).chain(self.stillness.next_look()).min()
     }
 
-    /// Tells overdue executions to end; true when one ignored that for so long that only killing the worker helps.
-    pub(super) fn enforce_deadlines(&mut self, now: Instant) -> bool {
+    /// Tells overdue executions to end. An error when only killing the worker helps: one of them ignored that for too
+    /// long, or the worker does what nobody asked of it.
+    pub(super) fn enforce_deadlines(&mut self, now: Instant) -> Result<(), Unruly> {
         let overdue: Vec<_> = self
             .executions()
             .filter(|execution| now >= execution.deadline && execution.cancelled.is_none())
@@ -313,7 +332,14 @@ impl Connection {
         for ticket in overdue {
             self.cancel(ticket, Cancelled::Deadline, now);
         }
-        self.executions().any(|execution| execution.cancelled.is_some() && now >= execution.kill_at)
+        if self.executions().any(|execution| execution.cancelled.is_some() && now >= execution.kill_at) {
+            return Err(Unruly::Overdue);
+        }
+        if self.leave_by.is_some_and(|by| now >= by) {
+            return Err(Unruly::Lingering);
+        }
+        let pid = self.pid;
+        if self.stillness.look(now, || stillness::cpu_time(pid)) { Err(Unruly::Restless) } else { Ok(()) }
     }
 
     /// Gives it no more work, and ends it when it has none.
@@ -327,6 +353,10 @@ impl Connection {
 
     pub(super) fn stop(&mut self) {
         self.retiring = true;
+        // At the end of a drain, what still runs is cut off by the end of this process.
+        if self.is_idle() {
+            self.leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
+        }
         codec::encode(&mut self.outbound, ToWorker::Stop as u8, 0, 0, &());
     }
 
@@ -356,14 +386,18 @@ fn write_reply(outbound: &mut Vec<u8>, slot: u16, generation: u32, reply: &Reply
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
     use shared::call::SUCCESS;
     use shared::host_call::CallFailure;
     use shared::id::UserId;
     use shared::limits::{COMPILE_TIMEOUT_MS, HOST_CALLS_BYTES_MAX, ScriptLimits};
+    use shared::wire::frame::{Done, Ending};
 
     use super::*;
     use crate::pool::budget::Resource;
     use crate::pool::mode::Mode;
+    use crate::pool::news::News;
+    use crate::pool::recruit::PoolConfig;
     use crate::pool::sample;
 
     fn run() -> Job {
@@ -405,8 +439,20 @@ mod tests {
         assert!(worker.outbound.capacity() >= 3 * OUTBOUND_BYTES);
         let (slot, generation) = (0, worker.slots[0].generation);
         let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot, generation };
-        worker.end(&header).unwrap();
+        worker.end(&header, Instant::now()).unwrap();
         assert!(worker.outbound.capacity() < 2 * OUTBOUND_BYTES);
+    }
+
+    #[test]
+    fn a_worker_was_used_until_its_last_execution_ended_however_long_ago_that_began() {
+        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        let began = Instant::now();
+        worker.start(run(), Start { now: began, at_us: 0, seed: [0; 16] });
+        let (slot, generation) = (0, worker.slots[0].generation);
+        let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot, generation };
+        let ended = began + Duration::from_secs(60);
+        worker.end(&header, ended).unwrap();
+        assert_eq!(worker.desk(false).last_used, ended);
     }
 
     /// An execution whose calls have so many bytes left, of arguments as of answers.
@@ -466,13 +512,14 @@ mod tests {
             (Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new())), Instant::now());
         worker.start(job(), Start { now, at_us: 0, seed: [0; 16] });
         let deadline = now + Duration::from_millis(COMPILE_TIMEOUT_MS.into());
-        assert!(!worker.enforce_deadlines(now));
+        assert_eq!(worker.enforce_deadlines(now), Ok(()));
         assert_eq!(worker.next_deadline(), Some(deadline));
         // As after a pause of the whole process.
         let late = deadline + 2 * GRACE;
-        assert!(!worker.enforce_deadlines(late), "it is told only now");
+        assert_eq!(worker.enforce_deadlines(late), Ok(()), "it is told only now");
         assert_eq!(worker.next_deadline(), Some(late + GRACE));
-        assert!(!worker.enforce_deadlines(late + GRACE / 2) && worker.enforce_deadlines(late + GRACE));
+        assert_eq!(worker.enforce_deadlines(late + GRACE / 2), Ok(()));
+        assert_eq!(worker.enforce_deadlines(late + GRACE), Err(Unruly::Overdue));
     }
 
     #[test]
@@ -482,6 +529,83 @@ mod tests {
         worker.start(job(), Start { now, at_us: 0, seed: [0; 16] });
         let deadline = now + Duration::from_millis(COMPILE_TIMEOUT_MS.into());
         assert!(worker.cancel(0, Cancelled::CallerLeft, now));
-        assert!(!worker.enforce_deadlines(deadline) && worker.enforce_deadlines(deadline + GRACE));
+        assert_eq!(worker.enforce_deadlines(deadline), Ok(()));
+        assert_eq!(worker.enforce_deadlines(deadline + GRACE), Err(Unruly::Overdue));
+    }
+
+    #[test]
+    fn attack_49_who_is_told_to_leave_and_stays_is_killed() {
+        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        worker.retire();
+        let leave_by = worker.next_deadline().unwrap();
+        worker.stop();
+        assert_eq!(worker.next_deadline(), Some(leave_by), "however often it is told");
+        assert_eq!(worker.enforce_deadlines(leave_by - LEAVE_WITHIN / 2), Ok(()));
+        assert_eq!(worker.enforce_deadlines(leave_by), Err(Unruly::Lingering));
+    }
+
+    #[test]
+    fn a_worker_is_looked_at_when_its_last_execution_has_ended_and_not_before() {
+        let mut worker = Connection::new(1, (u32::MAX, 2, Isolation::NONE), Arc::new(Notify::new()));
+        assert_eq!(worker.next_deadline(), None, "nothing has run in a fresh one");
+        let now = Instant::now();
+        for _ in 0..2 {
+            worker.start(run(), Start { now, at_us: 0, seed: [0; 16] });
+        }
+        let headers: Vec<Header> = (0..2_u16)
+            .map(|slot| {
+                let generation = worker.slots[usize::from(slot)].generation;
+                Header { body_bytes: 0, kind: FromWorker::Done as u8, slot, generation }
+            })
+            .collect();
+        worker.end(&headers[0], now).unwrap();
+        assert_eq!(worker.stillness.next_look(), None, "the other one runs");
+        worker.end(&headers[1], now).unwrap();
+        let look = worker.next_deadline().unwrap();
+        assert_eq!(worker.enforce_deadlines(look), Ok(()));
+        assert_eq!(worker.next_deadline(), None, "no such process can be seen");
+    }
+
+    /// What the pool makes of a worker's first twelve bytes about its one execution, which announce so long a body.
+    fn announced(kind: FromWorker, body_bytes: usize) -> Result<usize, Violation> {
+        let shared = sample::shared(&PoolConfig::new("/".into(), 1, 2).isolated(Mode::Shared));
+        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        worker.start(run(), Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
+        shared.lock().connections.push(worker);
+        let [a, b, c, d] = u32::try_from(body_bytes).unwrap().to_le_bytes();
+        let (slot, [e, f, g, h]) = (0, 1_u32.to_le_bytes());
+        shared.accept(1, &[a, b, c, d, kind as u8, 0, slot, slot, e, f, g, h], &mut News::default())
+    }
+
+    fn encoded_bytes(body: &impl Serialize) -> usize {
+        let mut bytes = Vec::new();
+        codec::encode_body(&mut bytes, body);
+        bytes.len()
+    }
+
+    #[test]
+    fn the_longest_body_of_each_kind_is_awaited_and_one_byte_more_ends_the_worker() {
+        let output = vec![0; ScriptLimits::default().response_bytes as usize + RESULT_OVERHEAD_BYTES];
+        let (line, args) = (vec![0; NOTICE_BYTES_MAX], vec![0; HOST_CALL_BYTES_MAX]);
+        let done = Done {
+            ending: Ending::OutputTooLarge,
+            fuel: u64::MAX,
+            load_fuel: u64::MAX,
+            peak_memory_bytes: u64::MAX,
+            output: &output,
+        };
+        let (notice, call) = (HostCall { op: u16::MAX, args: &line }, HostCall { op: u16::MAX, args: &args });
+        for (kind, honest, longest) in [
+            (FromWorker::Done, encoded_bytes(&done), output.len() + 64),
+            (FromWorker::Notice, encoded_bytes(&notice), line.len() + CALL_OVERHEAD_BYTES),
+            (FromWorker::HostCall, encoded_bytes(&call), args.len() + CALL_OVERHEAD_BYTES),
+        ] {
+            assert!(honest <= longest, "{kind:?}");
+            assert_eq!(announced(kind, longest), Ok(0), "{kind:?}");
+            let over = u32::try_from(longest + 1).unwrap();
+            assert_eq!(announced(kind, longest + 1), Err(Violation::TooLong(over)), "{kind:?}");
+        }
+        let hello = FromWorker::Hello;
+        assert_eq!(announced(hello, 0), Err(Violation::Kind(hello as u8)));
     }
 }

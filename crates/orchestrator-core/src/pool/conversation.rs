@@ -16,7 +16,7 @@ use super::outcome;
 use super::socket::Socket;
 use super::state::Shared;
 use super::suspicion;
-use super::violation::Violation;
+use super::violation::{Unruly, Violation};
 
 /// Room for a batch of ordinary frames.
 const INBOUND_BYTES: usize = 256 << 10;
@@ -30,8 +30,8 @@ pub(super) enum Over {
     Closed,
     #[error("the worker sent {0}")]
     Violation(#[from] Violation),
-    #[error("an execution ignored its deadline")]
-    Overdue,
+    #[error(transparent)]
+    Unruly(#[from] Unruly),
     #[error("the worker stopped reading")]
     Stalled,
     #[error("the socket failed: {0}")]
@@ -64,7 +64,8 @@ pub(super) async fn run_conversation(
         };
         if let Some(deadline) = deadline {
             let deadline = deadline.into();
-            if timer.deadline() != deadline {
+            // One that ends too early costs a look at the clock; setting it anew for each request costs more.
+            if timer.is_elapsed() || deadline < timer.deadline() {
                 timer.as_mut().reset(deadline);
             }
         }
@@ -143,10 +144,6 @@ impl Conversation<'_> {
         let mut news = News::default();
         let accepted = self.shared.accept(self.id, self.inbound.unread(), &mut news);
         let News { ended, calls } = news;
-        // Calls that came before a violation are not carried out: the worker was no longer ours.
-        if accepted.is_ok() {
-            calls.into_iter().for_each(|call| call.carry_out(self.shared));
-        }
         if let Err(violation) = &accepted {
             self.suspects.extend(ended.iter().map(|ended| suspicion::suspect(&ended.execution)));
             self.shared.accuse(self.id, *violation, self.suspects);
@@ -155,6 +152,8 @@ impl Conversation<'_> {
         let concluded = self.conclude(ended);
         let consumed = accepted?;
         concluded?;
+        // Calls that came with a violation, also with one in a result, are not carried out: the worker was no longer ours.
+        calls.into_iter().for_each(|call| call.carry_out(self.shared));
         self.inbound.consume(consumed)?;
         Ok(true)
     }
@@ -200,9 +199,7 @@ impl Conversation<'_> {
         // This process may have stood still for long: what the worker did meanwhile is seen before it is judged.
         self.exchange()?;
         let now = Instant::now();
-        if self.shared.enforce_deadlines(self.id, now) {
-            return Err(Over::Overdue);
-        }
+        self.shared.enforce_deadlines(self.id, now)?;
         match self.stalled {
             Some(since) if now >= since + STALL => Err(Over::Stalled),
             _ => Ok(()),

@@ -42,6 +42,8 @@ pub enum Ungrouped {
     NoControllers,
     #[error("the kernel refuses to divide up the control group of PiCloud; the log says why")]
     Refused,
+    #[error("a worker is in no control group of its own, as the log says")]
+    Outside,
     #[error("nobody asked for them")]
     Unwanted,
 }
@@ -349,6 +351,18 @@ mod tests {
         assert!(!was_out_of_memory(0, 1), "the whole machine had none left");
         fs::write(&all, "low 0\nhigh 0\nmax 9\noom 4\noom_kill 4\n").unwrap();
         assert!(was_out_of_memory(0, 1), "all workers together had none left");
+    }
+
+    #[test]
+    fn a_worker_that_the_kernel_does_not_take_in_is_in_no_group() {
+        let tree = Tree::new("refused");
+        let groups = Groups::make(tree.look("/unit").unwrap(), 1 << 30).unwrap();
+        // As one that says it was, but where the process is not.
+        let group = groups.add(4711).unwrap();
+        fs::write(tree.0.join("unit/workers/4711/cgroup.procs"), "").unwrap();
+        assert!(!group.holds(4711));
+        fs::remove_dir_all(tree.0.join("unit/workers")).unwrap();
+        assert!(groups.add(4712).is_err());
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! A piece of work on its way to a worker.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::id::{AppId, ScriptId};
 use shared::invocation::{Invocation, Work, WorkResult};
-use shared::limits::{COMPILE_FUEL, COMPILE_MEMORY_MB, COMPILE_TIMEOUT_MS, ScriptLimits};
+use shared::limits::{
+    COMPILE_FUEL, COMPILE_MEMORY_MB, COMPILE_MEMORY_PER_BYTE, COMPILE_TIMEOUT_MS, MEMORY_MB_DEFAULT,
+    ScriptLimits,
+};
 use shared::script::BundleHash;
 use tokio::sync::oneshot;
 
 use super::admission::{Cost, Queued};
 use super::mode::Mode;
 use super::tenancy::Tenant;
+
+/// How long a request waits for its code and a slot before it is refused.
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 /// What makes two compiled scripts the same: the code, and the limits that act on compiling it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,8 +43,8 @@ impl ImageKey {
 #[derive(Debug, Clone)]
 pub(super) struct LoadableImage {
     pub(super) key: ImageKey,
-    /// A postcard [`shared::guest_abi::LoadRequest`].
-    pub(super) load: Arc<[u8]>,
+    /// A postcard [`shared::guest_abi::LoadRequest`]. No `Arc<[u8]>`: who only remembers it would keep its bytes.
+    pub(super) load: Arc<Vec<u8>>,
 }
 
 /// What to do with the image.
@@ -79,9 +85,13 @@ impl Queued for Job {
         self.ticket
     }
 
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
     fn memory_mb(&self) -> u32 {
         match &self.task {
-            Task::Run(invocation) => invocation.target.limits.memory_mb,
+            Task::Run(invocation) => invocation.target.limits.memory_mb.max(self.loading_mb()),
             Task::Compile => COMPILE_MEMORY_MB,
         }
     }
@@ -93,6 +103,13 @@ impl Queued for Job {
     fn is_nested(&self) -> bool {
         self.is_nested
     }
+}
+
+/// How long who has so many milliseconds to run waits for its code and a slot. Whoever calls it is to have time left to make
+/// do without.
+pub(super) fn patience(is_nested: bool, timeout_ms: u32) -> Duration {
+    let own = Duration::from_millis(timeout_ms.into());
+    if is_nested { QUEUE_WAIT.min(own / 2) } else { QUEUE_WAIT }
 }
 
 /// Whether a submitted job runs already.
@@ -124,9 +141,15 @@ impl Job {
     }
 
     /// Whether it may wait for a slot. One that is nested may not, as its caller has the slot that it would wait for;
-    /// but a watched script's worker may have to be made first, and is another than its caller's.
+    /// but a watched script's worker may have to be made first, and is another than its caller's. For the same where
+    /// workers have one slot each see [`super::staff::Staff::may_send_for`].
     pub(super) fn may_wait(&self, has_worker: impl FnOnce(Tenant) -> bool) -> bool {
         !self.is_nested || matches!(self.tenant, Tenant::Script(_)) && !has_worker(self.tenant)
+    }
+
+    /// How long it waits for a slot before it is refused.
+    pub(super) fn patience(&self) -> Duration {
+        patience(self.is_nested, self.timeout_ms())
     }
 
     /// What it runs; nothing when it only compiles.
@@ -135,6 +158,17 @@ impl Job {
             Task::Run(invocation) => Some(invocation.target.script),
             Task::Compile => None,
         }
+    }
+
+    /// Whether it may have no more memory than what scripts have that ask for none.
+    pub(super) fn is_small(&self) -> bool {
+        matches!(&self.task, Task::Run(invocation) if invocation.target.limits.memory_mb <= MEMORY_MB_DEFAULT)
+    }
+
+    /// Most memory that loading its image can take, in MiB: its worker may not have it at hand.
+    fn loading_mb(&self) -> u32 {
+        let bytes = self.image.load.len().saturating_mul(COMPILE_MEMORY_PER_BYTE);
+        u32::try_from(bytes >> 20).map_or(COMPILE_MEMORY_MB, |mb| mb.min(COMPILE_MEMORY_MB))
     }
 
     /// Most fuel it can burn at its app's expense.
@@ -162,6 +196,37 @@ impl Job {
         match &self.task {
             Task::Run(invocation) => invocation.target.limits.response_bytes,
             Task::Compile => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::UserId;
+
+    use super::*;
+    use crate::pool::sample;
+
+    #[test]
+    fn attack_who_has_much_code_loaded_is_counted_with_what_loading_takes() {
+        for (kib, memory_mb) in [(1, 32), (100, 32), (200, 58), (4096, COMPILE_MEMORY_MB)] {
+            let mut job = sample::run(Mode::Shared, UserId::new());
+            job.image.load = Arc::new(vec![0; kib << 10]);
+            assert_eq!(job.memory_mb(), memory_mb, "{kib} KiB of source");
+        }
+    }
+
+    #[test]
+    fn who_is_called_is_refused_while_its_caller_has_time_left() {
+        for (timeout_ms, is_nested, patience_ms) in
+            [(1_000, true, 500), (1_000, false, 5_000), (300_000, true, 5_000)]
+        {
+            let mut job = sample::run(Mode::Strict, UserId::new());
+            job.is_nested = is_nested;
+            if let Task::Run(invocation) = &mut job.task {
+                Arc::make_mut(&mut invocation.target).limits.timeout_ms = timeout_ms;
+            }
+            assert_eq!(job.patience(), Duration::from_millis(patience_ms), "{timeout_ms} {is_nested}");
         }
     }
 }

@@ -56,6 +56,7 @@ impl Shared {
         for execution in &executions {
             state.running -= 1;
             state.admission.finished(execution.job.cost(execution.fuel_when_lost()));
+            state.staff.taken.remove(&execution.job);
         }
         let may_leave = state.draining || connection.retiring && executions.is_empty();
         let mut suspects = just_ended;
@@ -88,9 +89,7 @@ impl State {
     /// Moves jobs that wait, and are watched now, to workers of their own, and those that no longer are back.
     fn set_apart(&mut self, now: Instant) {
         let Self { admission, watch, .. } = self;
-        for job in admission.waiting_mut() {
-            job.tenant = watch.tenant(job, now).unwrap_or(job.usual);
-        }
+        admission.change(|job| job.tenant = watch.tenant(job, now).unwrap_or(job.usual));
     }
 
     /// Asks once more whether a job may run, now that it has waited: its script may have been quarantined, or its

@@ -10,27 +10,33 @@ mod complaints;
 mod connection;
 mod conversation;
 mod drain;
+mod entry;
 mod execution;
 mod groups;
 mod job;
 mod library;
+mod lines;
 mod log;
 mod loss;
 mod memory;
 mod mode;
+mod nested;
 mod news;
 mod outcome;
 mod pace;
 mod process;
 mod recruit;
 mod recycle;
+mod room;
 #[cfg(test)]
 mod sample;
 mod seeds;
+mod shelf;
 mod socket;
 mod staff;
 mod state;
 mod status;
+mod stillness;
 mod supervisor;
 mod suspicion;
 mod tenancy;
@@ -44,9 +50,10 @@ use std::time::Duration;
 use shared::invocation::{Refusal, Work, WorkResult};
 use shared::ports::{BoxFuture, BundleSource, HostCalls, IncidentSink, Invoke, Permits, RecordSink};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::groups::{Controllers, Delegated, Ungrouped};
-use self::job::{Job, Submitted};
+use self::job::{Job, LoadableImage, Submitted};
 use self::library::Images;
 pub use self::mode::{Mode, UnknownMode};
 pub use self::recruit::{HelloError, PoolConfig, Probe, StartError, probe};
@@ -54,9 +61,6 @@ use self::state::Shared;
 pub use self::status::{PoolStatus, WorkerState, WorkerStatus};
 use self::supervisor::Started;
 pub use self::verify::{Isolation, VerifyError};
-
-/// How long a request waits for a slot before it is refused.
-const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 /// A handle on the worker pool.
 #[derive(Clone)]
@@ -111,9 +115,10 @@ impl Pool {
         self.shared.isolation().unwrap_or(self.isolation)
     }
 
-    /// By what the kernel limits each worker's control group, or why workers have none.
-    pub const fn grouping(&self) -> Result<&Controllers, Ungrouped> {
+    /// By what the kernel limits each worker's control group, or why workers have none, or one of them at work.
+    pub fn grouping(&self) -> Result<&Controllers, Ungrouped> {
         match &self.grouping {
+            Ok(_) if !self.shared.are_grouped() => Err(Ungrouped::Outside),
             Ok(controllers) => Ok(controllers),
             Err(why) => Err(*why),
         }
@@ -126,21 +131,21 @@ impl Pool {
         {
             return WorkResult::Refused(refusal);
         }
-        let image = match self.images.image(&work).await {
+        let begun = Instant::now();
+        let image = match self.image(&work, begun).await {
             Ok(image) => image,
-            Err(unavailable) => {
-                tracing::error!(error = %unavailable, "a bundle cannot be read");
-                return WorkResult::Refused(Refusal::BundleUnavailable);
-            }
+            Err(refusal) => return WorkResult::Refused(refusal),
         };
         let (reply, mut result) = oneshot::channel();
-        let (submitted, ticket) = match self.shared.submit(Job::new(self.mode, work, image, reply)) {
+        let job = Job::new(self.mode, work, image, reply);
+        let until = begun + job.patience();
+        let (submitted, ticket) = match self.shared.submit(job) {
             Ok(submitted) => submitted,
             Err(refusal) => return WorkResult::Refused(refusal),
         };
         let mut cancel = CancelOnDrop { shared: &self.shared, ticket: Some(ticket) };
         if submitted == Submitted::Queued {
-            let waited = tokio::time::timeout(QUEUE_WAIT, &mut result).await;
+            let waited = timeout_at(until, &mut result).await;
             if waited.is_err() && self.shared.withdraw(ticket) {
                 cancel.ticket = None;
                 return WorkResult::Refused(Refusal::Overloaded);
@@ -154,6 +159,21 @@ impl Pool {
         cancel.ticket = None;
         // The sender is dropped unused only when the pool goes away with work still queued.
         result.unwrap_or(WorkResult::Refused(Refusal::ShuttingDown))
+    }
+
+    /// The work's code. For whoever finds no place in the queue none is read.
+    async fn image(&self, work: &Work, begun: Instant) -> Result<LoadableImage, Refusal> {
+        let invocation = match work {
+            Work::Run(invocation) => invocation,
+            Work::Compile(compilation) => return Ok(Images::compilable(compilation)),
+        };
+        let target = &invocation.target;
+        if let Some(image) = self.images.at_hand(target) {
+            return Ok(image);
+        }
+        self.shared.has_place(self.mode, invocation)?;
+        let patience = job::patience(invocation.is_nested, target.limits.timeout_ms);
+        self.images.fetch(target, begun + patience).await
     }
 
     pub fn status(&self) -> PoolStatus {
@@ -188,5 +208,86 @@ impl Drop for CancelOnDrop<'_> {
         if let Some(ticket) = self.ticket {
             self.shared.cancel(ticket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use shared::id::UserId;
+    use shared::ports::BundleUnavailable;
+    use shared::script::{Bundle, BundleHash, ScriptKind};
+    use tokio::task::{JoinHandle, yield_now};
+
+    use super::job::Task;
+    use super::*;
+
+    /// Counts what is read.
+    #[derive(Default)]
+    struct Source(AtomicUsize);
+
+    impl BundleSource for Source {
+        fn bundle(&self, _: BundleHash) -> BoxFuture<'_, Result<Arc<Bundle>, BundleUnavailable>> {
+            self.0.fetch_add(1, SeqCst);
+            Box::pin(async { Ok(Arc::new(Bundle::single(ScriptKind::Endpoint, "script", "1"))) })
+        }
+    }
+
+    /// A pool without workers, in whose queue so many may wait.
+    fn pool(mode: Mode, queue_max: usize) -> (Pool, Arc<Source>) {
+        let config = PoolConfig { queue_max, ..PoolConfig::new("/".into(), 1, 4).isolated(mode) };
+        let source = Arc::new(Source::default());
+        let pool = Pool {
+            shared: Arc::new(sample::shared(&config)),
+            images: Arc::new(Images::new(source.clone())),
+            isolation: Isolation::NONE,
+            grouping: Err(Ungrouped::Unwanted),
+            mode,
+        };
+        (pool, source)
+    }
+
+    /// A request to a script whose code nobody else has.
+    fn cold(mode: Mode, owner: UserId, number: u8) -> Work {
+        let Task::Run(mut invocation) = sample::run(mode, owner).task else { unreachable!("it runs") };
+        Arc::make_mut(&mut invocation.target).bundle = BundleHash([number; 32]);
+        Work::Run(invocation)
+    }
+
+    fn begin(pool: &Pool, work: Work) -> JoinHandle<WorkResult> {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.work(work).await })
+    }
+
+    async fn until_queued(pool: &Pool, count: usize) {
+        while pool.status().executions_queued < count {
+            yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_a_full_queue_refuses_a_script_before_its_code_is_read() {
+        let (pool, source) = pool(Mode::Shared, 2);
+        let _waiting = [1, 2].map(|number| begin(&pool, cold(Mode::Shared, UserId::new(), number)));
+        until_queued(&pool, 2).await;
+        let refused = pool.work(cold(Mode::Shared, UserId::new(), 3)).await;
+        assert!(matches!(refused, WorkResult::Refused(Refusal::Overloaded)), "{refused:?}");
+        assert_eq!(source.0.load(SeqCst), 2);
+        let Work::Run(test) = cold(Mode::Shared, UserId::new(), 4) else { unreachable!("it runs") };
+        let _tested = begin(&pool, Work::Run(test.as_test()));
+        until_queued(&pool, 3).await;
+        assert_eq!(source.0.load(SeqCst), 3, "whoever goes before load needs no place");
+    }
+
+    #[tokio::test]
+    async fn an_owner_of_whom_nothing_waits_has_code_read_although_the_queue_is_full() {
+        let (pool, source) = pool(Mode::Pinned, 2);
+        let _waiting = [1, 2].map(|number| begin(&pool, cold(Mode::Pinned, UserId::new(), number)));
+        until_queued(&pool, 2).await;
+        let _late = begin(&pool, cold(Mode::Pinned, UserId::new(), 3));
+        until_queued(&pool, 3).await;
+        assert_eq!(source.0.load(SeqCst), 3);
     }
 }

@@ -57,6 +57,15 @@ impl Mode {
         }
     }
 
+    /// Most executions that one app may have at a time, those aside that its scripts call: one in each slot of the workers
+    /// that are always there. In strict isolation a worker has one slot, and an app no more workers than that.
+    pub fn app_slots(self, workers: usize, slots_per_worker: u16) -> usize {
+        match self {
+            Self::Strict => workers,
+            Self::Shared | Self::Pinned | Self::Off => workers * usize::from(slots_per_worker),
+        }
+    }
+
     pub const fn has_walls(self) -> bool {
         !matches!(self, Self::Off)
     }

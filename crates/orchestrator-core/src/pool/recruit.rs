@@ -43,7 +43,8 @@ pub struct PoolConfig {
     /// Most workers while tenants are kept apart, so that each who is active keeps one.
     pub tenant_workers: usize,
     pub slots_per_worker: u16,
-    /// Executions of one app at a time; half of all slots where none is given.
+    /// Executions of one app at a time, up to [`Mode::app_slots`]. Where none is given, half of that, so that others find a
+    /// slot; in strict isolation all, as others have workers of their own.
     pub app_slots_max: Option<usize>,
     /// Bytes of compiled script images each worker keeps.
     pub image_cache_bytes: u64,
@@ -53,8 +54,8 @@ pub struct PoolConfig {
     pub recycle_after: u64,
     /// A worker that is so old is replaced too, when an execution ends.
     pub recycle_age: Duration,
-    /// Memory that a worker can have, in bytes; its executions start only while their limits come to less. Without a
-    /// number they start as slots are free.
+    /// Memory that a worker can have, in bytes; its executions start only while their limits come to less, and all workers'
+    /// while these come to less than one and a half times as much. Without a number they start as slots are free.
     pub worker_memory_bytes: Option<u64>,
     /// Most memory of a worker whatever it does, and two thirds of what all have together, where the machine has given
     /// PiCloud a control group to divide up; without a number it is left alone.
@@ -91,6 +92,16 @@ impl PoolConfig {
             Mode::Strict => Self { slots_per_worker: 1, recycle_after: STRICT_EXECUTIONS, ..config },
             Mode::Shared | Mode::Pinned | Mode::Off => config,
         }
+    }
+
+    /// Executions of one app at a time.
+    pub(super) fn app_slots(&self) -> usize {
+        let most = self.mode.app_slots(self.workers, self.slots_per_worker);
+        let usual = match self.mode {
+            Mode::Strict => most,
+            Mode::Shared | Mode::Pinned | Mode::Off => most / 2,
+        };
+        self.app_slots_max.unwrap_or(usual).clamp(1, most.max(1))
     }
 
     pub(super) fn workers_max(&self) -> usize {
@@ -312,4 +323,24 @@ pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
     drop(worker.socket);
     worker.process.end().await;
     Ok(probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_app_has_half_of_the_slots_or_in_strict_isolation_its_share_of_the_workers() {
+        for (mode, given, expected) in [
+            (Mode::Pinned, None, 16),
+            (Mode::Pinned, Some(32), 32),
+            (Mode::Strict, None, 2),
+            (Mode::Strict, Some(1), 1),
+            (Mode::Strict, Some(32), 2),
+        ] {
+            let config = PoolConfig::new("/".into(), 2, 16).isolated(mode);
+            let config = PoolConfig { app_slots_max: given, tenant_workers: 64, ..config };
+            assert_eq!(config.app_slots(), expected, "{mode} {given:?}");
+        }
+    }
 }

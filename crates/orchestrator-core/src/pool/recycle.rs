@@ -41,13 +41,13 @@ impl Recycling {
 }
 
 impl State {
-    /// Looks at a worker in which an execution has ended; true when somebody is to be hired. What still runs in one
-    /// that begins to leave can take minutes, for which its tenant must not wait: it is replaced before it is gone.
+    /// Looks at a worker in which an execution has ended; true when somebody is to be hired. One that begins to leave is
+    /// replaced before it is gone: what still runs in it can take minutes, and if somebody got into it, it need not go.
     pub(super) fn recycle(&mut self, recycling: Recycling, at: usize) -> bool {
         let was_retiring = self.connections[at].retiring;
         recycling.look_at(&mut self.connections, at);
         let connection = &mut self.connections[at];
-        let begins_to_leave = connection.retiring && !was_retiring && !connection.is_idle();
+        let begins_to_leave = connection.retiring && !was_retiring;
         if !begins_to_leave || connection.is_kept || connection.is_replaced {
             return false;
         }

@@ -2,19 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::admission::{Admission, Queued};
+use super::admission::Admission;
 use super::connection::Connection;
 use super::job::Job;
-use super::memory::WorkerMemory;
+use super::memory::{PoolMemory, Taken, WorkerMemory};
 use super::mode::Mode;
+use super::nested;
+use super::room::Saved;
 use super::tenancy::{self, Desk, Tenant};
 use super::watch::Circle;
 
 /// A tenant that has all its workers at work is looked after this often at most.
 const BALANCE_EVERY: Duration = Duration::from_millis(100);
-
-/// An execution that has run for longer than anybody waits will hardly end while somebody does.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// Numbers of workers. What is wanted is hired by the supervisor, from its warm spares.
 #[derive(Debug)]
@@ -27,14 +26,20 @@ pub(super) struct Staff {
     kept: usize,
     /// Whether each worker keeps a slot for its tenant's makers.
     keeps_slots: bool,
-    wanted: usize,
+    /// Workers beyond its share that a tenant may have for scripts that its scripts call.
+    pub(super) nested: usize,
+    pub(super) wanted: usize,
     /// Those that have been hired and have not left.
     hired: usize,
     balanced_at: Option<Instant>,
     /// What is given away of each worker's.
-    memory: WorkerMemory,
+    pub(super) memory: WorkerMemory,
+    /// What is given away of the memory of all together.
+    pub(super) together: PoolMemory,
+    /// What is given away of it.
+    pub(super) taken: Taken,
     /// The worker that is kept for a job which waits for memory.
-    saved: Option<Saved>,
+    pub(super) saved: Option<Saved>,
     /// Workers whose tenants are watched, by id, and with whom each has its share. Some may be gone.
     apart: Vec<(u64, Circle)>,
 }
@@ -46,25 +51,29 @@ impl Staff {
             max,
             kept: 0,
             keeps_slots: true,
+            nested: 0,
             wanted: share,
             hired: 0,
             balanced_at: None,
             memory: WorkerMemory::UNBOUNDED,
+            together: PoolMemory::UNBOUNDED,
+            taken: Taken::NONE,
             saved: None,
             apart: Vec::new(),
         }
     }
 
-    /// With so much memory of each worker to give away.
-    pub(super) fn within(self, memory: WorkerMemory) -> Self {
-        Self { memory, ..self }
+    /// With so much memory of each worker to give away, and of all together.
+    pub(super) fn within(self, memory: WorkerMemory, together: PoolMemory) -> Self {
+        Self { memory, together, ..self }
     }
 
     /// With one worker more for makers, if no worker can keep a slot for them because each has but one, or if those that
     /// keep one may all be others'.
     pub(super) fn keeping(self, slots_per_worker: u16, mode: Mode) -> Self {
         let keeps_slots = slots_per_worker > 1;
-        Self { kept: usize::from(!keeps_slots || mode.parts_tenants()), keeps_slots, ..self }
+        let kept = usize::from(!keeps_slots || mode.parts_tenants());
+        Self { kept, keeps_slots, nested: nested::beyond_share(slots_per_worker), ..self }
     }
 
     /// Whether load has all the workers that it may have, so that one that is fresh is for a maker.
@@ -75,6 +84,9 @@ impl Staff {
 
     /// The worker that is to run a job; none when it has to wait.
     pub(super) fn place(&self, connections: &[Connection], job: &Job) -> Option<usize> {
+        if !self.has_memory(connections, job) {
+            return None;
+        }
         let at = self.place_among(connections, job, true)?;
         // Asked only of who would have one: that looks at all workers.
         if connections[at].tenant.is_some() || self.may_begin(connections, job) {
@@ -98,9 +110,10 @@ impl Staff {
 
     /// Whether a job may have a fresh worker. One beyond its tenant's share was hired for somebody else.
     fn may_begin(&self, connections: &[Connection], job: &Job) -> bool {
-        // Who is called by somebody watched has a place of its own: that caller ends only when it has been answered.
-        let is_called = job.is_nested && Circle::of(job).is_some();
-        let has_share = self.has_share(connections, job) && !is_called;
+        let has_share = match Circle::of(job).filter(|_| job.is_nested) {
+            Some(circle) => self.together(connections, circle) >= self.called_max(),
+            None => self.has_share(connections, job),
+        };
         if !job.is_for_maker {
             return !has_share && !self.is_full(connections);
         }
@@ -115,7 +128,7 @@ impl Staff {
     fn has_share(&self, connections: &[Connection], job: &Job) -> bool {
         let is_own =
             |connection: &&Connection| connection.tenant == Some(job.tenant) && is_staying(connection);
-        connections.iter().filter(is_own).count() >= self.share
+        connections.iter().filter(is_own).count() >= self.most(job)
             || Circle::of(job).is_some_and(|circle| self.is_full_circle(connections, circle))
     }
 
@@ -126,6 +139,12 @@ impl Staff {
 
     fn together_max(&self) -> usize {
         self.share.max(self.max / 2)
+    }
+
+    /// Most workers of those who are watched together when one calls another: that caller ends only when it has been
+    /// answered, and others have one left.
+    fn called_max(&self) -> usize {
+        self.together_max().max(self.max.saturating_sub(1))
     }
 
     /// Workers of those who are watched together.
@@ -140,55 +159,6 @@ impl Staff {
             self.apart.retain(|(id, _)| find(connections, *id).is_some());
             self.apart.push((worker.id, circle));
         }
-    }
-
-    /// Keeps a worker for the first job in turn that only lacks memory. Smaller jobs would else take, one by one, what
-    /// each leaves that ends, and it would never start. True when one that was kept for another is kept no more.
-    pub(super) fn save(&mut self, waiting: &Admission<Job>, connections: &[Connection]) -> bool {
-        let bounded = self.memory != WorkerMemory::UNBOUNDED;
-        let holds = |saved: Saved| {
-            let kept = saved.holds(waiting, connections);
-            kept.is_some_and(|(worker, job)| self.may_have_room(worker, job))
-        };
-        if !bounded || self.saved.is_some_and(holds) {
-            return false;
-        }
-        let let_go = self.saved.take().is_some();
-        self.saved = waiting.fronts().find_map(|job| self.saved_for(connections, job));
-        let_go
-    }
-
-    /// Whether a worker has room for a job once what will soon be over is over.
-    fn may_have_room(&self, connection: &Connection, job: &Job) -> bool {
-        let is_stuck = |started: Instant| started.elapsed() >= STUCK_AFTER;
-        let stuck = connection.executions().filter(|execution| is_stuck(execution.started));
-        let stuck_mb = stuck.map(|execution| u64::from(execution.job.memory_mb())).sum();
-        self.memory.has_room(stuck_mb, job)
-    }
-
-    /// A job waits no more: the worker that was kept for it is for all others again.
-    pub(super) fn release(&mut self, ticket: u64) {
-        self.saved.take_if(|saved| saved.ticket == ticket);
-    }
-
-    fn saved_for(&self, connections: &[Connection], job: &Job) -> Option<Saved> {
-        let lacks_memory = |connection: &&Connection| {
-            let desk = connection.desk(job.is_for_maker);
-            let has_slot = desk.tenant == Some(job.tenant) && desk.room > 0 && !desk.is_idle;
-            has_slot
-                && !self.memory.has_room(connection.memory_mb, job)
-                && self.may_have_room(connection, job)
-        };
-        let least = connections.iter().filter(lacks_memory).min_by_key(|c| c.memory_mb)?;
-        let waits = self.place(connections, job).is_none();
-        waits.then_some(Saved { ticket: job.ticket, worker: least.id })
-    }
-
-    /// Whether a worker is kept for another job. Makers have memory of their own, and a nested job's caller may be what
-    /// has to end first.
-    fn is_saved_from(&self, job: &Job, worker: u64) -> bool {
-        let is_load = !job.is_for_maker && !job.is_nested;
-        is_load && self.saved.is_some_and(|saved| saved.worker == worker && saved.ticket != job.ticket)
     }
 
     /// Whether the worker that a maker's job is given is one beyond those for load, and leaves after it: when load has all of
@@ -218,11 +188,9 @@ impl Staff {
     /// more, else in the place of one that has to go. True when somebody is to be hired.
     pub(super) fn serve_waiting(&mut self, waiting: &Admission<Job>, connections: &mut [Connection]) -> bool {
         let wants = self.wants(waiting, connections);
-        // Those that are on their way, or that leave and will be replaced, are for somebody already.
-        let staying = connections.iter().filter(|c| !c.retiring || c.is_kept).count();
-        let mut coming = self.wanted.saturating_sub(staying);
+        let mut coming = self.coming(connections);
         let mut hires = false;
-        for Want { has, is_for_maker, over, .. } in wants {
+        for Want { tenant, has, is_for_maker, is_nested, over, beyond, .. } in wants {
             if over.is_some() {
                 // One of its circle's makes room, or it waits.
                 if has == 0
@@ -236,11 +204,45 @@ impl Staff {
                 self.wanted += 1;
                 hires = true;
             } else if has == 0 {
-                let Some(at) = self.leaver(connections, None) else { break };
+                match self.leaver(connections, beyond) {
+                    Some(at) => hires |= self.dismiss(&mut connections[at]),
+                    None if beyond.is_some() => {}
+                    None => break,
+                }
+            } else if is_nested && let Some(at) = nested::idle_of_others(connections, tenant) {
                 hires |= self.dismiss(&mut connections[at]);
             }
         }
         hires
+    }
+
+    /// Workers that are on their way, or will take the place of one that leaves: these are for somebody already.
+    pub(super) fn coming(&self, connections: &[Connection]) -> usize {
+        let counts = |c: &&Connection| !c.retiring || c.is_kept && !c.is_replaced;
+        self.wanted.saturating_sub(connections.iter().filter(counts).count())
+    }
+
+    /// Lets the worker go that is beyond those for load, once no maker waits for it: the job may have been withdrawn, or
+    /// have found another place. One that is on its way goes when it is there. True when somebody is to be hired.
+    pub(super) fn let_go(&mut self, waiting: &Admission<Job>, connections: &mut [Connection]) -> bool {
+        let at_work = connections.iter().filter(|c| c.is_kept && !c.is_replaced).count();
+        if self.wanted <= self.max + at_work {
+            return false;
+        }
+        let is_needed = |want: &Want| want.is_for_maker && want.over.is_none();
+        if self.wants(waiting, connections).iter().any(is_needed) {
+            return false;
+        }
+        if self.hired < self.wanted {
+            self.wanted -= 1;
+            return false;
+        }
+        let is_fresh = |connection: &Connection| connection.tenant.is_none() && is_staying(connection);
+        let Some(at) = connections.iter().position(is_fresh) else {
+            return false;
+        };
+        connections[at].is_kept = true;
+        self.dismiss(&mut connections[at])
     }
 
     /// The worker that has to go so that somebody without one gets one; of one circle's, if there is one.
@@ -265,19 +267,34 @@ impl Staff {
     /// kept; makers and those without any worker first.
     fn wants(&self, waiting: &Admission<Job>, connections: &[Connection]) -> Vec<Want> {
         let mut wants: Vec<Want> = Vec::new();
-        for job in waiting.fronts() {
-            // Where no worker is kept for makers, it is only their number that bounds them; and callers that are watched
-            // wait for whom they call.
-            let is_bound = !job.is_nested && (!job.is_for_maker || self.kept > 0);
-            let circle = Circle::of(job).filter(|_| is_bound);
+        // A worker is no help to who lacks memory of all.
+        for job in waiting.fronts().filter(|job| self.has_memory(connections, job)) {
+            // Where no worker is kept for makers, it is only their number that bounds them.
+            let circle = Circle::of(job).filter(|_| !job.is_for_maker || self.kept > 0);
+            let is_called = job.is_nested && circle.is_some();
             let tenant = job.tenant;
             let has = connections.iter().filter(|c| c.tenant == Some(tenant) && !c.retiring).count();
             // Who has a worker that keeps a slot for makers needs no other for them.
             let is_for_maker = job.is_for_maker && self.kept > 0 && (has == 0 || !self.keeps_slots);
+            let is_nested = job.is_nested && self.nested > 0;
             match wants.iter_mut().find(|want| want.tenant == tenant) {
-                Some(want) => want.is_for_maker |= is_for_maker,
-                None if is_for_maker || has < self.share => {
-                    wants.push(Want { tenant, has, is_for_maker, circle, over: None });
+                Some(want) => {
+                    want.is_for_maker |= is_for_maker;
+                    want.is_nested |= is_nested && has < self.most(job);
+                    want.is_called |= is_called;
+                }
+                None if is_for_maker || has < self.most(job) => {
+                    let want = Want {
+                        tenant,
+                        has,
+                        is_for_maker,
+                        is_nested,
+                        is_called,
+                        circle,
+                        over: None,
+                        beyond: None,
+                    };
+                    wants.push(want);
                 }
                 None => {}
             }
@@ -292,15 +309,18 @@ impl Staff {
         let mut may_keep = !connections.iter().any(|connection| connection.is_kept);
         for at in 0..wants.len() {
             let (before, rest) = wants.split_at_mut(at);
-            let Some(Want { circle: Some(circle), is_for_maker, over, .. }) = rest.first_mut() else {
+            let Some(Want { circle: Some(circle), is_for_maker, is_called, over, beyond, .. }) =
+                rest.first_mut()
+            else {
                 continue;
             };
             let coming = before.iter().filter(|want| want.circle == Some(*circle) && want.over.is_none());
-            if self.together(connections, *circle) + coming.count() >= self.together_max()
-                && !(*is_for_maker && std::mem::take(&mut may_keep))
-            {
-                *over = Some(*circle);
+            let together = self.together(connections, *circle) + coming.count();
+            if together < self.together_max() || *is_for_maker && std::mem::take(&mut may_keep) {
+                continue;
             }
+            let place = if *is_called && together < self.called_max() { beyond } else { over };
+            *place = Some(*circle);
         }
     }
 
@@ -333,31 +353,8 @@ fn find(connections: &[Connection], id: u64) -> Option<&Connection> {
 }
 
 /// Whether a worker still gets work.
-const fn is_staying(connection: &Connection) -> bool {
+pub(super) const fn is_staying(connection: &Connection) -> bool {
     !connection.retiring && connection.violation.is_none()
-}
-
-/// A worker that starts no more load until a job that lacks memory has its place there.
-#[derive(Debug, Clone, Copy)]
-struct Saved {
-    ticket: u64,
-    worker: u64,
-}
-
-impl Saved {
-    /// The worker and the job, if the job is still next of its app, and the worker still there for it.
-    fn holds<'a>(
-        self,
-        waiting: &'a Admission<Job>,
-        connections: &'a [Connection],
-    ) -> Option<(&'a Connection, &'a Job)> {
-        let is_for = |worker: &Connection, job: &Job| {
-            worker.tenant == Some(job.tenant) && !worker.desk(job.is_for_maker).is_leaving
-        };
-        let worker = connections.iter().find(|connection| connection.id == self.worker);
-        let job = waiting.fronts().find(|job| job.ticket == self.ticket);
-        worker.zip(job).filter(|(worker, job)| is_for(worker, job))
-    }
 }
 
 /// Somebody for whom no worker has room.
@@ -368,10 +365,17 @@ struct Want {
     has: usize,
     /// Whether the kept worker is for it.
     is_for_maker: bool,
+    /// Whether somebody waits for it who has a worker of its own tenant's, so that one of others' makes room.
+    is_nested: bool,
+    /// Whether somebody who is watched waits for it.
+    is_called: bool,
     /// With whom it has its share, if it is watched.
     circle: Option<Circle>,
-    /// The same, when these have their share already.
+    /// The same, when these have all that they may have.
     over: Option<Circle>,
+    /// The same, when they have their share, and only who is called may have more: a worker that comes anyway, but none in
+    /// the place of somebody else's.
+    beyond: Option<Circle>,
 }
 
 #[cfg(test)]
@@ -494,6 +498,22 @@ mod tests {
         staff.serve_waiting(&waiting([called()]), &mut workers[..1]);
         assert!(leaving(&workers).is_empty(), "its caller's worker stays");
         assert!(start(&mut staff, &mut workers, called()));
+    }
+
+    #[test]
+    fn attack_watched_scripts_that_call_each_other_leave_others_their_workers() {
+        let owner = UserId::new();
+        let called = || Job { is_nested: true, ..watched(owner) };
+        let (mut staff, mut workers) = (Staff::new(2, 8), workers(8));
+        let started = (0..8).filter(|_| start(&mut staff, &mut workers, called())).count();
+        assert_eq!(started, 7, "the last worker is for others");
+
+        let (mut staff, mut workers) = (full(2, 5, Mode::Pinned), idle(5));
+        let admission = waiting([(); 5].map(|()| called()));
+        for _ in 0..5 {
+            staff.serve_waiting(&admission, &mut workers);
+        }
+        assert_eq!(leaving(&workers).len(), 2, "no more than a share is taken from others");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::call::Reply;
 use shared::id::AppId;
-use shared::invocation::Refusal;
 use shared::ports::Permits;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use shared::wire::frame::FromWorker;
@@ -15,9 +14,9 @@ use super::Ports;
 use super::admission::{Admission, Cost, Queued};
 use super::calls::Place;
 use super::connection::{Connection, Start};
-use super::execution::Cancelled;
-use super::job::{Job, Submitted};
-use super::memory::WorkerMemory;
+use super::job::Job;
+use super::memory::{PoolMemory, WorkerMemory};
+use super::nested;
 use super::news::{Ended, News};
 use super::pace::Pace;
 use super::recruit::PoolConfig;
@@ -25,12 +24,8 @@ use super::recycle::Recycling;
 use super::seeds::Seeds;
 use super::staff::Staff;
 use super::verify::Isolation;
-use super::violation::Violation;
+use super::violation::{Unruly, Violation};
 use super::watch::{Circle, Watch};
-
-/// What an app may have running for its makers beside its load: somebody who tests while somebody
-/// else deploys. More of it is load, or test runs would be a way around every share.
-const MAKERS_PER_APP_MAX: usize = 2;
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -48,7 +43,7 @@ pub(super) struct State {
     pub(super) staff: Staff,
     pub(super) pace: Pace,
     pub(super) running: usize,
-    next_ticket: u64,
+    pub(super) next_ticket: u64,
     next_connection: u64,
     pub(super) draining: bool,
     pub(super) workers_lost: u64,
@@ -61,17 +56,17 @@ pub(super) struct State {
 impl Shared {
     pub(super) fn new(config: &PoolConfig, ports: Ports) -> Self {
         let slots_per_worker = config.slots_per_worker;
-        let slots = config.workers * usize::from(slots_per_worker);
-        let app_slots = config.app_slots_max.unwrap_or(slots / 2).clamp(1, slots);
+        let app_slots = config.app_slots();
         let memory = WorkerMemory::of(config);
         let state = State {
             connections: Vec::new(),
             admission: Admission::new(config.queue_max, app_slots)
                 .within(memory.share(slots_per_worker, app_slots))
+                .nesting(nested::beyond_share(slots_per_worker).max(1))
                 .reserving(config.workers_max()),
             staff: Staff::new(config.workers, config.workers_max())
                 .keeping(slots_per_worker, config.mode)
-                .within(memory),
+                .within(memory, PoolMemory::of(config)),
             pace: Pace::new(config.workers.max(1)),
             running: 0,
             next_ticket: 0,
@@ -91,38 +86,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn submit(&self, mut job: Job) -> Result<(Submitted, u64), Refusal> {
-        let mut state = self.lock();
-        if state.draining {
-            return Err(Refusal::ShuttingDown);
-        }
-        state.next_ticket += 1;
-        let ticket = state.next_ticket;
-        job.ticket = ticket;
-        job.tenant = state.watch.tenant(&job, job.submitted).unwrap_or(job.tenant);
-        // Whoever is none is not counted for: that looks at all slots of all workers.
-        job.is_for_maker = job.is_for_maker && state.jobs_for_makers(job.app) < MAKERS_PER_APP_MAX;
-        if state.admission.may_start(&job)
-            && let Some(at) = state.staff.place(&state.connections, &job)
-        {
-            if state.start(at, job) {
-                self.vacancy.notify_one();
-            }
-            return Ok((Submitted::Started, ticket));
-        }
-        let has_worker = |tenant| state.connections.iter().any(|c| c.tenant == Some(tenant) && !c.retiring);
-        if !job.may_wait(has_worker) || state.admission.push(job.owner(), job).is_err() {
-            return Err(Refusal::Overloaded);
-        }
-        let State { staff, admission, connections, .. } = &mut *state;
-        let hires =
-            if staff.save(admission, connections) { state.start_waiting() } else { state.serve_waiting() };
-        if hires {
-            self.vacancy.notify_one();
-        }
-        Ok((Submitted::Queued, ticket))
-    }
-
     /// Waits until a worker is to be hired; false when the pool drains.
     pub(super) async fn vacancy(&self) -> bool {
         loop {
@@ -140,39 +103,13 @@ impl Shared {
         }
     }
 
-    /// Takes a job out of the queue; false when it has started meanwhile.
-    pub(super) fn withdraw(&self, ticket: u64) -> bool {
-        self.take_back(&mut self.lock(), ticket)
-    }
-
-    /// Those whom it held up are started at once, and those for whom there is room in what was kept for it.
-    fn take_back(&self, state: &mut State, ticket: u64) -> bool {
-        let waited = state.admission.withdraw(ticket).is_some();
-        state.staff.release(ticket);
-        if waited && state.start_waiting() {
-            self.vacancy.notify_one();
-        }
-        waited
-    }
-
-    /// Ends a job whose caller is gone, wherever it is.
-    pub(super) fn cancel(&self, ticket: u64) {
-        let mut state = self.lock();
-        if self.take_back(&mut state, ticket) {
-            return;
-        }
-        let now = Instant::now();
-        for connection in &mut state.connections {
-            if connection.cancel(ticket, Cancelled::CallerLeft, now) {
-                connection.wake.notify_one();
-                return;
-            }
-        }
-    }
-
-    /// Makes a worker available: its process, its slots and the walls around it. Answers its id and what wakes its
-    /// conversation; nothing while the pool drains.
-    pub(super) fn attach(&self, worker: (u32, u16, Isolation)) -> Option<(u64, Arc<Notify>)> {
+    /// Makes a worker available: its process, its slots and the walls around it, and whether it is in a control group of
+    /// its own. Answers its id and what wakes its conversation; nothing while the pool drains.
+    pub(super) fn attach(
+        &self,
+        worker: (u32, u16, Isolation),
+        is_grouped: bool,
+    ) -> Option<(u64, Arc<Notify>)> {
         let mut state = self.lock();
         if state.draining {
             return None;
@@ -180,7 +117,9 @@ impl Shared {
         state.next_connection += 1;
         let id = state.next_connection;
         let wake = Arc::new(Notify::new());
-        state.connections.push(Connection::new(id, worker, wake.clone()));
+        let mut connection = Connection::new(id, worker, wake.clone());
+        connection.is_grouped = is_grouped;
+        state.connections.push(connection);
         if state.refill() {
             self.vacancy.notify_one();
         }
@@ -214,10 +153,10 @@ impl Shared {
         Ok(deadline)
     }
 
-    /// True when a deadline has been ignored for so long that the worker must be killed.
-    pub(super) fn enforce_deadlines(&self, id: u64, now: Instant) -> bool {
+    /// Tells overdue executions of worker `id` to end; an error when the worker must be killed.
+    pub(super) fn enforce_deadlines(&self, id: u64, now: Instant) -> Result<(), Unruly> {
         let mut state = self.lock();
-        state.position(id).is_some_and(|at| state.connections[at].enforce_deadlines(now))
+        state.position(id).map_or(Ok(()), |at| state.connections[at].enforce_deadlines(now))
     }
 
     /// Takes in the whole frames at the beginning of `bytes`; answers how many bytes they were, and
@@ -278,9 +217,16 @@ impl State {
     }
 
     /// Jobs of the app's makers that run, or wait in front of its load.
-    fn jobs_for_makers(&self, app: AppId) -> usize {
+    pub(super) fn jobs_for_makers(&self, app: AppId) -> usize {
         let running = self.connections.iter().map(|connection| connection.running_for_makers(app));
         running.sum::<usize>() + self.admission.ahead(app)
+    }
+
+    /// Whether a job for which there is no place may wait for one. `may_start` says whether its app may have one more.
+    pub(super) fn may_wait(&self, job: &Job, may_start: bool) -> bool {
+        let has_worker = |tenant| self.connections.iter().any(|c| c.tenant == Some(tenant) && !c.retiring);
+        job.may_wait(has_worker)
+            || may_start && self.staff.may_send_for(&self.admission, &self.connections, job)
     }
 
     fn accept(&mut self, at: usize, bytes: &[u8], news: &mut News) -> Result<usize, Violation> {
@@ -297,8 +243,9 @@ impl State {
             if header.kind == FromWorker::HostCall as u8 {
                 news.calls.extend(connection.call(&header, frame)?);
             } else if header.kind == FromWorker::Done as u8 {
-                let execution = connection.end(&header)?;
+                let execution = connection.end(&header, Instant::now())?;
                 self.running -= 1;
+                self.staff.taken.remove(&execution.job);
                 // The fuel stands in the body, which is decoded outside the lock; the admission is
                 // told by `charge`.
                 news.ended.push(Ended { execution, body: body.clone() });
@@ -311,15 +258,16 @@ impl State {
     }
 
     /// Sees to it that those who wait get workers; true when one is to be hired.
-    fn serve_waiting(&mut self) -> bool {
+    pub(super) fn serve_waiting(&mut self) -> bool {
         self.staff.save(&self.admission, &self.connections);
         self.staff.serve_waiting(&self.admission, &mut self.connections)
     }
 
     /// True when a worker is to be hired.
-    fn start(&mut self, at: usize, job: Job) -> bool {
+    pub(super) fn start(&mut self, at: usize, job: Job) -> bool {
         self.running += 1;
         self.admission.started(job.app, job.memory_mb());
+        self.staff.taken.add(&job);
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = Start {
             now: Instant::now(),
@@ -350,14 +298,16 @@ impl State {
         self.start_waiting()
     }
 
-    fn start_waiting(&mut self) -> bool {
+    pub(super) fn start_waiting(&mut self) -> bool {
         let mut hires = false;
         while let Some((at, job)) = self.next() {
             if let Some(job) = self.still_permitted(job) {
                 hires |= self.start(at, job);
             }
         }
-        hires | (self.admission.queued() > 0 && self.serve_waiting())
+        hires |= self.admission.queued() > 0 && self.serve_waiting();
+        let Self { staff, admission, connections, .. } = self;
+        hires | staff.let_go(admission, connections)
     }
 
     fn next(&mut self) -> Option<(usize, Job)> {
@@ -367,5 +317,144 @@ impl State {
         let at = staff.place(connections, &job);
         self.staff.release(job.ticket);
         at.map(|at| (at, job))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::UserId;
+    use shared::invocation::Refusal;
+
+    use super::*;
+    use crate::pool::job::Submitted;
+    use crate::pool::mode::Mode;
+    use crate::pool::sample;
+    use crate::pool::tenancy::Tenant;
+
+    /// A pool in strict isolation, where each worker has one slot, whose first worker is there.
+    fn strict(workers_max: usize) -> Shared {
+        let config = PoolConfig::new("/".into(), 1, 2).isolated(Mode::Strict);
+        let shared = sample::shared(&PoolConfig { tenant_workers: workers_max, ..config });
+        assert_eq!(hire(&shared).len(), 1);
+        shared
+    }
+
+    /// Hires as many as are wanted, as the supervisor does; answers their ids.
+    fn hire(shared: &Shared) -> Vec<u64> {
+        let mut hired = Vec::new();
+        while shared.lock().staff.hire() {
+            hired.push(attach(shared));
+        }
+        hired
+    }
+
+    fn attach(shared: &Shared) -> u64 {
+        shared.attach((1, 1, Isolation::NONE), true).unwrap().0
+    }
+
+    /// What an app's script calls.
+    fn called(caller: &(AppId, UserId)) -> Job {
+        let (app, owner) = *caller;
+        let tenant = Tenant::App(app);
+        Job { app, tenant, usual: tenant, is_nested: true, ..sample::run(Mode::Strict, owner) }
+    }
+
+    /// Starts a request to an app; answers which.
+    fn start(shared: &Shared) -> (AppId, UserId) {
+        let job = sample::run(Mode::Strict, UserId::new());
+        let who = (job.app, job.owner().unwrap());
+        let (submitted, _) = shared.submit(job).unwrap();
+        hire(shared);
+        assert!(submitted == Submitted::Started || shared.lock().admission.queued() == 0);
+        who
+    }
+
+    #[test]
+    fn a_chain_of_calls_gets_workers_where_each_has_one_slot_and_no_call_is_more_than_a_chain() {
+        let shared = strict(64);
+        let caller = start(&shared);
+        for depth in 1..=8 {
+            let (submitted, _) = shared.submit(called(&caller)).unwrap();
+            assert_eq!((submitted, hire(&shared).len()), (Submitted::Queued, 1), "{depth}");
+            assert_eq!(shared.lock().running, 1 + depth);
+        }
+        assert_eq!(shared.submit(called(&caller)).unwrap_err(), Refusal::Overloaded);
+    }
+
+    #[test]
+    fn attack_calls_of_one_app_leave_a_worker_to_others() {
+        let shared = strict(4);
+        let caller = start(&shared);
+        for _ in 0..2 {
+            shared.submit(called(&caller)).unwrap();
+            hire(&shared);
+        }
+        assert_eq!(shared.submit(called(&caller)).unwrap_err(), Refusal::Overloaded);
+        start(&shared);
+        assert_eq!(shared.lock().running, 4);
+    }
+
+    #[test]
+    fn who_is_called_does_not_wait_when_all_workers_have_callers() {
+        let shared = strict(2);
+        let callers = [start(&shared), start(&shared)];
+        for caller in callers {
+            assert_eq!(shared.submit(called(&caller)).unwrap_err(), Refusal::Overloaded);
+        }
+        assert_eq!(shared.lock().admission.queued(), 0);
+    }
+
+    #[test]
+    fn who_is_called_has_the_place_of_a_worker_that_has_nothing_to_do() {
+        let shared = strict(2);
+        let (_, caller) = (start(&shared), start(&shared));
+        let first = {
+            let mut state = shared.lock();
+            let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot: 0, generation: 1 };
+            let execution = state.connections[0].end(&header, Instant::now()).unwrap();
+            state.running -= 1;
+            state.admission.finished(execution.job.cost(0));
+            state.connections[0].id
+        };
+        assert_eq!(shared.submit(called(&caller)).unwrap().0, Submitted::Queued);
+        assert_eq!((hire(&shared).len(), shared.lock().running), (1, 2));
+        let state = shared.lock();
+        assert!(state.connections[state.position(first).unwrap()].retiring);
+    }
+
+    /// Both workers have load, and a maker waits for the one that is kept.
+    fn with_waiting_maker() -> (Shared, u64) {
+        let shared = strict(2);
+        start(&shared);
+        start(&shared);
+        let maker = sample::compilation(Mode::Strict, UserId::new());
+        let (submitted, ticket) = shared.submit(maker).unwrap();
+        assert_eq!(submitted, Submitted::Queued);
+        (shared, ticket)
+    }
+
+    #[test]
+    fn the_kept_worker_leaves_when_the_maker_who_waited_has_left() {
+        let (shared, ticket) = with_waiting_maker();
+        assert!(shared.lock().staff.hire(), "it is on its way");
+        assert!(shared.withdraw(ticket));
+        let late = attach(&shared);
+        {
+            let state = shared.lock();
+            assert!(state.connections[state.position(late).unwrap()].retiring);
+        }
+        shared.detach(late, Vec::new(), |_| false);
+        assert!(!shared.lock().staff.hire(), "nobody takes its place");
+        let state = shared.lock();
+        assert_eq!((state.connections.len(), state.running), (2, 2));
+    }
+
+    #[test]
+    fn nobody_is_hired_for_a_maker_who_has_left_and_somebody_for_the_next() {
+        let (shared, ticket) = with_waiting_maker();
+        assert!(shared.withdraw(ticket));
+        assert!(hire(&shared).is_empty());
+        shared.submit(sample::compilation(Mode::Strict, UserId::new())).unwrap();
+        assert_eq!((hire(&shared).len(), shared.lock().running), (1, 3));
     }
 }

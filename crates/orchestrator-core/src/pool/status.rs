@@ -65,7 +65,33 @@ impl Shared {
         state.connections.iter().map(|connection| connection.isolation).reduce(Isolation::common)
     }
 
+    /// Whether each worker that is at work is in a control group of its own, where workers get one.
+    pub(super) fn are_grouped(&self) -> bool {
+        self.lock().connections.iter().all(|connection| connection.is_grouped)
+    }
+
     pub(super) fn workers(&self) -> Vec<WorkerStatus> {
         self.lock().connections.iter().map(Connection::status).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::mode::Mode;
+    use crate::pool::recruit::PoolConfig;
+    use crate::pool::sample;
+
+    #[test]
+    fn one_worker_outside_its_control_group_is_told_until_it_is_gone() {
+        let shared = sample::shared(&PoolConfig::new("/".into(), 2, 16).isolated(Mode::Pinned));
+        let attach = |is_grouped| shared.attach((1, 16, Isolation::NONE), is_grouped).unwrap().0;
+        attach(true);
+        assert!(shared.are_grouped());
+        let outside = attach(false);
+        attach(true);
+        assert!(!shared.are_grouped());
+        shared.detach(outside, Vec::new(), |_| false);
+        assert!(shared.are_grouped());
     }
 }

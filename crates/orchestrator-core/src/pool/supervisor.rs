@@ -107,8 +107,8 @@ impl Farm {
 
     async fn employ(&self, worker: ReadyWorker) {
         let since = Instant::now();
-        let Some((id, wake)) = self.shared.attach((worker.process.id(), worker.slots, worker.isolation))
-        else {
+        let what = (worker.process.id(), worker.slots, worker.isolation);
+        let Some((id, wake)) = self.shared.attach(what, worker.group.is_some()) else {
             drop(worker.socket);
             worker.process.end().await;
             return;
@@ -117,7 +117,7 @@ impl Farm {
         tracing::debug!(worker.pid = pid, "worker ready");
         let mut just_ended = Vec::new();
         let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut just_ended).await;
-        let is_known = matches!(over, Over::Violation(_) | Over::Overdue | Over::Stalled);
+        let is_known = matches!(over, Over::Violation(_) | Over::Unruly(_) | Over::Stalled);
         let (exit, process) = if is_known {
             (Exit::Unknown, Some(worker.process))
         } else {

@@ -62,7 +62,7 @@ pub(super) fn misconduct(
 ) -> Option<Misconduct> {
     match (over, exit) {
         (Over::Violation(_), _) | (_, Exit::Code(PROTOCOL)) => Some(Misconduct::Protocol),
-        (Over::Overdue | Over::Stalled, _) => Some(Misconduct::Unresponsive),
+        (Over::Unruly(_) | Over::Stalled, _) => Some(Misconduct::Unresponsive),
         (_, Exit::Code(PANIC)) => Some(Misconduct::Crash),
         (_, Exit::Signal(Signal::SIGSYS)) => Some(Misconduct::ForbiddenCall),
         (_, Exit::Signal(signal)) if CRASHES.contains(&signal) => Some(Misconduct::Crash),
@@ -106,6 +106,7 @@ mod tests {
     use std::io::ErrorKind;
 
     use super::*;
+    use crate::pool::violation::Unruly;
 
     fn misconduct(over: &Over, exit: Exit, may_leave: bool) -> Option<Misconduct> {
         super::misconduct(over, exit, may_leave, false)
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn a_worker_that_ends_by_its_own_doing_is_suspicious() {
         let killed = Exit::Signal(Signal::SIGKILL);
-        assert_eq!(misconduct(&Over::Overdue, killed, true), Some(Misconduct::Unresponsive));
+        assert_eq!(misconduct(&Over::Unruly(Unruly::Overdue), killed, true), Some(Misconduct::Unresponsive));
         assert_eq!(
             misconduct(&Over::Closed, Exit::Signal(Signal::SIGSYS), true),
             Some(Misconduct::ForbiddenCall)
@@ -145,7 +146,11 @@ mod tests {
         let killed = Exit::Signal(Signal::SIGKILL);
         let seen = |over: &Over, exit: Exit| super::misconduct(over, exit, false, true);
         assert_eq!(seen(&Over::Closed, killed), Some(Misconduct::OutOfMemory));
-        assert_eq!(seen(&Over::Overdue, killed), Some(Misconduct::Unresponsive), "the worse of the two");
+        assert_eq!(
+            seen(&Over::Unruly(Unruly::Overdue), killed),
+            Some(Misconduct::Unresponsive),
+            "the worse of the two"
+        );
         assert_eq!(seen(&Over::Closed, Exit::Signal(Signal::SIGTERM)), None);
     }
 }

@@ -131,7 +131,8 @@ impl Process {
 
     fn look(&self, status: &str, layer: Layers) -> Seen {
         match layer {
-            Layers::SYSTEM_CALL_FILTER => expect(status, "Seccomp", |mode| mode == "2"),
+            Layers::SYSTEM_CALL_FILTER => fs::read_to_string("/proc/self/status")
+                .map_or(Seen::Hidden, |ours| compare_filters(status, &ours)),
             Layers::NO_NEW_PRIVILEGES => expect(status, "NoNewPrivs", |set| set == "1"),
             Layers::EMPTY_BOUNDING_SET => expect(status, "CapBnd", is_zero),
             Layers::NO_CAPABILITIES => ["CapInh", "CapPrm", "CapEff", "CapAmb"]
@@ -253,6 +254,21 @@ impl Seen {
     }
 }
 
+/// Whoever starts in a container, or as a service, has filters from there, and its workers inherit them: only one more
+/// than this process has is theirs. Before Linux 5.9 nobody says how many there are.
+fn compare_filters(status: &str, ours: &str) -> Seen {
+    let seen = expect(status, "Seccomp", |mode| mode == "2");
+    if seen != Seen::Confirmed || field(ours, "Seccomp") == Some("0") {
+        return seen;
+    }
+    let count = |status: &str| field(status, "Seccomp_filters").and_then(|count| count.parse::<u32>().ok());
+    match (count(status), count(ours)) {
+        (Some(theirs), Some(own)) if theirs > own => Seen::Confirmed,
+        (Some(theirs), Some(own)) => Seen::Contradicted(format!("it has {theirs} filters, its parent {own}")),
+        _ => Seen::Hidden,
+    }
+}
+
 /// All limits of the table.
 fn compare_limits(limits: &str, data_bytes: u64) -> Seen {
     let line = |limit: ProcessLimit| limits.lines().find(|line| line.starts_with(limit.line()));
@@ -332,7 +348,11 @@ mod tests {
     }
 
     fn look(layer: Layers) -> Seen {
-        Process { dir: PathBuf::from("/proc/self"), data_bytes: DATA_BYTES }.look(STATUS, layer)
+        look_at(STATUS, layer)
+    }
+
+    fn look_at(status: &str, layer: Layers) -> Seen {
+        Process { dir: PathBuf::from("/proc/self"), data_bytes: DATA_BYTES }.look(status, layer)
     }
 
     #[test]
@@ -350,6 +370,61 @@ mod tests {
             look(Layers::EMPTY_BOUNDING_SET),
             Seen::Contradicted("CapBnd is 000001ffffffffff".to_owned())
         );
+    }
+
+    #[test]
+    fn each_line_that_says_otherwise_contradicts_its_layer() {
+        const RIGHT: &str = "0000000000000400";
+        for (layer, line, value) in [
+            (Layers::NO_CAPABILITIES, "CapInh", RIGHT),
+            (Layers::NO_CAPABILITIES, "CapPrm", RIGHT),
+            (Layers::NO_CAPABILITIES, "CapEff", RIGHT),
+            (Layers::NO_CAPABILITIES, "CapAmb", RIGHT),
+            (Layers::NO_NEW_PRIVILEGES, "NoNewPrivs", "0"),
+            (Layers::NO_SPECULATION, "Speculation_Store_Bypass", "thread vulnerable"),
+            (Layers::NO_SPECULATION, "Speculation_Store_Bypass", "thread mitigated"),
+            (Layers::NO_SPECULATION, "SpeculationIndirectBranch", "conditional enabled"),
+        ] {
+            let honest = format!(
+                "{STATUS}Speculation_Store_Bypass:\tthread force mitigated\n\
+                 SpeculationIndirectBranch:\tconditional force disabled\n"
+            );
+            assert_eq!(look_at(&honest, layer), Seen::Confirmed, "{layer}");
+            let said = format!("{line}:\t{value}");
+            let lines =
+                honest.lines().map(|other| if field(other, line).is_some() { said.as_str() } else { other });
+            let lie = lines.collect::<Vec<_>>().join("\n");
+            assert_eq!(look_at(&lie, layer), Seen::Contradicted(format!("{line} is {value}")), "{layer}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_was_inherited_is_no_filter_of_its_own() {
+        let filtered = STATUS.replace("Seccomp:\t0", "Seccomp:\t2");
+        let with = |filters: u32| format!("{filtered}Seccomp_filters:\t{filters}\n");
+        let said = "it has 1 filters, its parent 1".to_owned();
+        assert_eq!(compare_filters(&with(1), &with(1)), Seen::Contradicted(said));
+        assert_eq!(compare_filters(&with(2), &with(1)), Seen::Confirmed);
+        assert_eq!(compare_filters(&filtered, &filtered), Seen::Hidden, "nobody says how many");
+        assert_eq!(compare_filters(&filtered, STATUS), Seen::Confirmed, "there is none to inherit");
+        assert_eq!(compare_filters(STATUS, &with(1)), Seen::Contradicted("Seccomp is 0".to_owned()));
+    }
+
+    /// Files as the kernel would show them of a process that is dumpable.
+    #[test]
+    fn files_that_belong_to_the_process_itself_contradict_that_it_is_not_dumpable() {
+        let dir = std::env::temp_dir().join(format!("picloud-verify-owner-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("status"), STATUS).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.join("status"), Some(1), None).unwrap();
+        }
+        let owner = fs::metadata(dir.join("status")).unwrap().uid();
+        let process = Process { dir: dir.clone(), data_bytes: DATA_BYTES };
+        let said = format!("user {owner} owns its /proc files");
+        assert_eq!(process.look(STATUS, Layers::NOT_DUMPABLE), Seen::Contradicted(said));
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

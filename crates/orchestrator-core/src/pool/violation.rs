@@ -34,3 +34,14 @@ pub(super) enum Violation {
     #[error(transparent)]
     Frame(#[from] FrameError),
 }
+
+/// A worker did not do what it was told to, or something that nobody asked of it. Only killing it helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unruly {
+    #[error("an execution ignored its deadline")]
+    Overdue,
+    #[error("the worker was told to leave, and stayed")]
+    Lingering,
+    #[error("the worker had nothing to do, and burnt CPU")]
+    Restless,
+}

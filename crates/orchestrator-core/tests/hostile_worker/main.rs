@@ -10,8 +10,10 @@
 
 mod blame;
 mod introduction;
+mod lingering;
 mod parent;
 mod tenancy;
+mod turns;
 mod worker;
 
 use shared::incident::Misconduct::{self, Crash, ForbiddenCall, Protocol, Unresponsive};
@@ -59,9 +61,10 @@ const BEHAVIOURS: &[Behaviour] = &[
     ("a_second_result_kills_the_worker_and_changes_nothing", "two-results", Fine, Some(Protocol)),
     ("a_result_that_names_another_app_is_only_bytes", "claims-an-app", Fine, None),
     ("a_log_line_nested_without_end_is_only_text", "nested-bomb", Fine, None),
-    ("words_without_end_on_standard_error_are_dropped", "shouts", Fine, None),
+    ("words_without_end_on_standard_error_find_it_closed", "shouts", Fine, None),
     ("half_a_frame_and_then_silence_ends_at_the_deadline", "half-frame", Timeout, Some(Unresponsive)),
     ("silence_ends_at_the_deadline", "silence", Timeout, Some(Unresponsive)),
+    ("attack_49_a_worker_that_answers_and_works_on_is_killed", "answer-and-spin", Fine, Some(Unresponsive)),
 ];
 
 /// What is proved of where executions run, and how.
@@ -92,12 +95,22 @@ const TENANCY: &[(&str, fn())] = &[
         "attack_limits_of_memory_do_not_add_up_to_more_than_a_worker_has",
         tenancy::limits_of_memory_do_not_add_up_to_more_than_a_worker_has,
     ),
+    (
+        "attack_limits_of_memory_do_not_add_up_over_the_workers_of_one_owner",
+        tenancy::limits_of_memory_do_not_add_up_over_workers,
+    ),
     ("attack_small_jobs_do_not_starve_large_ones", tenancy::small_jobs_do_not_starve_large_ones),
     (
         "a_watched_script_that_is_invoked_waits_for_a_worker_of_its_own",
         tenancy::a_watched_script_that_is_invoked_gets_a_worker,
     ),
+    (
+        "a_called_script_gets_a_worker_where_each_has_one_slot",
+        tenancy::a_called_script_gets_a_worker_where_each_has_one_slot,
+    ),
     ("a_worker_of_some_age_is_replaced", tenancy::a_worker_of_some_age_is_replaced),
+    ("attack_49_a_worker_that_is_evicted_does_not_stay", lingering::who_is_evicted_does_not_stay),
+    ("attack_49_a_worker_that_is_recycled_does_not_stay", lingering::who_is_recycled_does_not_stay),
     (
         "attack_a_long_execution_in_a_worker_that_leaves_locks_nobody_out",
         tenancy::a_busy_worker_that_leaves_is_replaced_at_once,
@@ -122,6 +135,7 @@ const TENANCY: &[(&str, fn())] = &[
     ("test_runs_of_one_app_do_not_take_the_whole_pool", tenancy::test_runs_do_not_take_the_whole_pool),
     ("what_waits_is_not_given_to_a_worker_that_lies", tenancy::what_waits_is_not_given_to_a_liar),
     ("attack_47_frames_of_which_anything_is_changed", parent::endures_changed_frames),
+    ("attack_47_a_call_that_comes_with_rubbish_is_not_carried_out", parent::endures_a_call_beside_rubbish),
     ("who_shares_a_lost_worker_is_told_apart_by_the_next", blame::neighbours_are_told_apart),
     ("a_watched_script_runs_in_a_worker_of_its_own", blame::a_watched_script_runs_alone),
     (
@@ -143,6 +157,7 @@ const TENANCY: &[(&str, fn())] = &[
     ("attack_workers_that_end_again_and_again_keep_nobody_waiting", blame::who_ends_workers_delays_nobody),
     ("an_ignored_deadline_ends_the_worker_and_spares_the_others", blame::an_ignored_deadline_ends_the_worker),
     ("a_full_queue_refuses_at_once", tenancy::a_full_queue_refuses_at_once),
+    ("an_app_that_burns_much_waits_for_one_that_does_not", turns::who_burns_much_waits_for_who_does_not),
 ];
 
 fn main() {

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use orchestrator_core::pool::{Pool, PoolConfig, Ports};
+use orchestrator_core::pool::{Mode, Pool, PoolConfig, Ports};
 use shared::call::{FORGED, HostCall, Reply};
 use shared::guest_abi::GuestHttp;
 use shared::id::{AppId, ScriptId, UserId};
@@ -45,11 +46,13 @@ impl Permits for Quarantined {
     }
 }
 
-/// Answers a call with its arguments; one without any waits for ever, and what these say is forged is so.
-struct Echo;
+/// Answers a call with its arguments; one without any waits for ever, and what these say is forged is so. Counts them.
+#[derive(Default)]
+struct Echo(AtomicUsize);
 
 impl HostCalls for Echo {
     fn call(&self, call: HostCall) -> BoxFuture<'_, Reply> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             if call.args.is_empty() {
                 std::future::pending::<()>().await;
@@ -165,12 +168,44 @@ pub(crate) async fn endures_changed_frames() {
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 
+/// One write that ends an execution with rubbish and makes a call for another one: by then the worker is no longer ours.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn endures_a_call_beside_rubbish() {
+    let farm = Farm::start(PoolConfig::new(program(), 1, 4).isolated(Mode::Shared)).await;
+    eventually("the worker is there", || farm.pool.status().workers_ready == 1).await;
+    let (evil, other) = (Tenant::new(), Tenant::new());
+    let waits = farm.work(invocation_within(15_000, &other, "silence"));
+    let attack = async {
+        eventually("the other runs", || farm.pool.status().executions_running == 1).await;
+        farm.run(&evil, "call-beside-rubbish").await
+    };
+    let (waited, attacked) = tokio::join!(waits, attack);
+    assert_eq!(attacked.status, ExecutionStatus::WorkerLost);
+    assert!(
+        matches!(&waited, WorkResult::Ran(outcome) if outcome.status == ExecutionStatus::WorkerLost),
+        "both were in one worker: {waited:?}"
+    );
+    let calls = || farm.calls.0.load(Ordering::Relaxed);
+    let refused = calls();
+    // The same call of a worker that tells no lie: it is what the other one was refused for.
+    assert_eq!(farm.run(&other, "call").await.status, ExecutionStatus::Ok);
+    println!(
+        "| 47 {:<22} | its call is not carried out | {refused} of {} calls |",
+        "call beside rubbish",
+        calls()
+    );
+    assert_eq!((refused, calls()), (0, 1));
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
 /// A worker with time enough that stops reading while there is much to read. With one worker for each owner, what
 /// there is to read is that worker's, and the canary has its own.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn endures_the_deaf() {
     let farm = Farm::start(PoolConfig::new(program(), 1, 4)).await;
     let (app, canary) = (Tenant::new(), Tenant::new());
+    // The bundle is at hand then, so that who is asked first is first.
+    assert_eq!(farm.run(&app, "honest").await.status, ExecutionStatus::Ok);
     let since = Instant::now();
     let deaf = farm.work(invocation_with(&app, b"deaf", 60_000));
     // More than the socket takes in.
@@ -213,6 +248,7 @@ pub(crate) struct Farm {
     records: Arc<Records>,
     incidents: Arc<Incidents>,
     quarantined: Arc<Quarantined>,
+    calls: Arc<Echo>,
 }
 
 /// An app with one script, and who owns it.
@@ -232,15 +268,15 @@ impl Tenant {
 impl Farm {
     pub(crate) async fn start(config: PoolConfig) -> Self {
         let (records, incidents) = (Arc::new(Records::default()), Arc::new(Incidents::default()));
-        let quarantined = Arc::new(Quarantined::default());
+        let (quarantined, calls) = (Arc::new(Quarantined::default()), Arc::new(Echo::default()));
         let ports = Ports {
             bundles: Arc::new(OneBundle),
             records: records.clone(),
             permits: quarantined.clone(),
             incidents: incidents.clone(),
-            calls: Arc::new(Echo),
+            calls: calls.clone(),
         };
-        Self { pool: Pool::start(config, ports).await.unwrap(), records, incidents, quarantined }
+        Self { pool: Pool::start(config, ports).await.unwrap(), records, incidents, quarantined, calls }
     }
 
     pub(crate) async fn run(&self, tenant: &Tenant, behaviour: &str) -> Outcome {
@@ -263,6 +299,11 @@ impl Farm {
             limits: ScriptLimits::default(),
         });
         tokio::time::timeout(PATIENCE, self.pool.work(work)).await.unwrap()
+    }
+
+    /// The apps whose executions have ended, in that order.
+    pub(crate) fn ended(&self) -> Vec<AppId> {
+        self.records.0.lock().unwrap().iter().map(|(app, _)| *app).collect()
     }
 
     pub(crate) fn quarantine(&self, tenant: &Tenant) {
@@ -296,7 +337,12 @@ impl Farm {
 
     /// The process that ran an execution of this app.
     pub(crate) async fn pid(&self, tenant: &Tenant) -> u32 {
-        let body = self.run(tenant, "pid").await.response.unwrap().body;
+        self.pid_of(tenant, "pid").await
+    }
+
+    /// The same, for a behaviour that tells it.
+    pub(crate) async fn pid_of(&self, tenant: &Tenant, behaviour: &str) -> u32 {
+        let body = self.run(tenant, behaviour).await.response.unwrap().body;
         String::from_utf8(body).unwrap().parse().unwrap()
     }
 }

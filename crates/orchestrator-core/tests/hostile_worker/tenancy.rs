@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::parent::{Farm, Tenant, eventually, invocation, invocation_within, program};
 
 /// These workers have a filter and nothing else.
-fn config(mode: Mode, workers: usize, tenant_workers: usize) -> PoolConfig {
+pub(crate) fn config(mode: Mode, workers: usize, tenant_workers: usize) -> PoolConfig {
     let config = PoolConfig { tenant_workers, ..PoolConfig::new(program(), workers, 4) };
     PoolConfig { needs: Layers::SYSTEM_CALL_FILTER, ..config.isolated(mode) }
 }
@@ -186,6 +186,39 @@ pub(crate) async fn limits_of_memory_do_not_add_up_to_more_than_a_worker_has() {
 }
 
 #[tokio::main(flavor = "current_thread")]
+pub(crate) async fn limits_of_memory_do_not_add_up_over_workers() {
+    // Load has 824 MiB in each worker, and 1,108 in both: three of these are the share of an app.
+    let large = |tenant: &Tenant, behaviour: &str| {
+        let mut large = invocation_within(8_000, tenant, behaviour);
+        Arc::make_mut(&mut large.target).limits.memory_mb = 256;
+        large
+    };
+    let config = PoolConfig { worker_memory_bytes: Some(1_200 << 20), ..config(Mode::Pinned, 2, 3) };
+    let farm = Farm::start(config).await;
+    let status = || farm.pool.status();
+    eventually("both workers are there", || status().workers_ready == 2).await;
+    let first = Tenant::new();
+    let second = Tenant { owner: first.owner, ..Tenant::new() };
+    let jobs = [&first, &second].into_iter().cycle().take(6);
+    let load = futures(jobs.map(|app| farm.work(large(app, "silence"))));
+    let others = async {
+        eventually("six are there", || status().executions_running + status().executions_queued == 6).await;
+        let running = status().executions_running;
+        let other = farm.work(large(&Tenant::new(), "honest")).await;
+        (running, other, farm.work(large(&first, "honest").as_test()).await)
+    };
+    let (running, other, tested) = tokio::select! {
+        _ = load => panic!("the load ended before the others"),
+        others = others => others,
+    };
+    assert_eq!(running, 4, "of six that would fit into two workers");
+    for ran in [other, tested] {
+        assert!(matches!(&ran, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{ran:?}");
+    }
+    farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
 pub(crate) async fn small_jobs_do_not_starve_large_ones() {
     // Load has 128 MiB, and three slots.
     let config = PoolConfig { worker_memory_bytes: Some(400 << 20), ..config(Mode::Shared, 1, 1) };
@@ -233,6 +266,36 @@ pub(crate) async fn a_watched_script_that_is_invoked_gets_a_worker() {
     let (_, called) = tokio::join!(calling, called);
     assert!(matches!(&called, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok), "{called:?}");
     farm.pool.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn a_called_script_gets_a_worker_where_each_has_one_slot() {
+    for config in [
+        config(Mode::Strict, 1, 4),
+        config(Mode::Strict, 2, 4),
+        PoolConfig { slots_per_worker: 1, ..config(Mode::Pinned, 1, 4) },
+        PoolConfig { slots_per_worker: 2, ..config(Mode::Pinned, 1, 4) },
+    ] {
+        let what = format!("{} {} {}", config.mode, config.workers, config.slots_per_worker);
+        let farm = Farm::start(config).await;
+        let app = Tenant::new();
+        // Another has been here before.
+        farm.pid(&Tenant::new()).await;
+        let calling = farm.work(invocation_within(8_000, &app, "call-for-ever"));
+        let called = async {
+            eventually("the caller runs", || farm.pool.status().executions_running == 1).await;
+            let mut called = invocation_within(8_000, &app, "honest");
+            called.is_nested = true;
+            farm.work(called).await
+        };
+        let called = tokio::select! {
+            _ = calling => panic!("the caller ended before whom it calls: {what}"),
+            called = called => called,
+        };
+        let is_ok = matches!(&called, WorkResult::Ran(ran) if ran.status == ExecutionStatus::Ok);
+        assert!(is_ok, "{what}: {called:?}");
+        farm.pool.drain(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -19,6 +19,8 @@ use shared::wire::frame::{
 use shared::wire::worker::{Layers, WITHOUT_WALLS_ARG};
 
 const SLOTS: u16 = 4;
+/// More than an app can owe, and less than an execution may burn.
+const COSTLY_FUEL: u64 = 1_000_000_000;
 
 /// Lies at the introduction. Which one is to be told, a worker is told as the bytes of its image cache, for which this
 /// one has no use: one of these, or the place of a false claim.
@@ -72,12 +74,18 @@ pub(crate) fn play() -> ! {
             Some(ToWorker::Cancel) if behaviour == "call-for-ever" => {
                 frames = done(header.slot, header.generation, Ending::Cancelled, &[]);
             }
+            Some(ToWorker::Stop) if behaviour == "pid-and-stay" => {}
             Some(ToWorker::Stop) => break,
             _ => {}
         }
         // In one case nothing runs any more when it goes.
         if socket.write_all(&frames).is_err() || behaviour == "answer-and-exit" {
             break;
+        }
+        if behaviour == "answer-and-spin" {
+            loop {
+                std::hint::spin_loop();
+            }
         }
     }
     std::process::exit(0)
@@ -118,11 +126,12 @@ fn close_inherited() {
     }
 }
 
-/// The pool employs no worker without a filter. This one allows everything that is used.
+/// The pool employs no worker without a filter. This one allows everything that is used, and kills for one call that
+/// is not.
 fn filter_system_calls() {
     let arch = std::env::consts::ARCH.try_into().unwrap();
-    let filter =
-        SeccompFilter::new(BTreeMap::new(), SeccompAction::Allow, SeccompAction::KillProcess, arch).unwrap();
+    let deadly = BTreeMap::from([(nix::libc::SYS_getppid, Vec::new())]);
+    let filter = SeccompFilter::new(deadly, SeccompAction::Allow, SeccompAction::KillProcess, arch).unwrap();
     let program: BpfProgram = filter.try_into().unwrap();
     seccompiler::apply_filter(&program).unwrap();
 }
@@ -142,6 +151,11 @@ fn die_of(signal: Signal) -> ! {
     unreachable!("the signal ends this process")
 }
 
+fn make_forbidden_call() -> ! {
+    let parent = std::os::unix::process::parent_id();
+    unreachable!("the filter ends this process, and did not keep it from asking for process {parent}")
+}
+
 fn result(slot: u16, generation: u32, body_bytes: usize) -> Vec<u8> {
     answer(slot, generation, &vec![b'x'; body_bytes])
 }
@@ -152,8 +166,19 @@ fn answer(slot: u16, generation: u32, body: &[u8]) -> Vec<u8> {
     done(slot, generation, Ending::Answered, &output)
 }
 
+/// An honest answer of an execution that has burnt much.
+fn costly(slot: u16, generation: u32) -> Vec<u8> {
+    let mut output = Vec::new();
+    codec::encode_body(&mut output, &GuestOutput::Response { status: 200, headers: &[], body: b"x" });
+    done_for(COSTLY_FUEL, slot, generation, Ending::Answered, &output)
+}
+
 fn done(slot: u16, generation: u32, ending: Ending, output: &[u8]) -> Vec<u8> {
-    let done = Done { ending, fuel: 1, load_fuel: 0, peak_memory_bytes: 1, output };
+    done_for(1, slot, generation, ending, output)
+}
+
+fn done_for(fuel: u64, slot: u16, generation: u32, ending: Ending, output: &[u8]) -> Vec<u8> {
+    let done = Done { ending, fuel, load_fuel: 0, peak_memory_bytes: 1, output };
     let mut frame = Vec::new();
     codec::encode(&mut frame, FromWorker::Done as u8, slot, generation, &done);
     frame
@@ -198,7 +223,7 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
     let Header { slot, generation, .. } = *header;
     let mut honest = result(slot, generation, 10);
     match behaviour {
-        "honest" | "answer-and-exit" => honest,
+        "honest" | "answer-and-exit" | "answer-and-spin" => honest,
         "unknown-slot" => result(999, generation, 10),
         "idle-slot" => result((slot + 1) % SLOTS, generation, 10),
         "old-generation" => result(slot, generation.wrapping_sub(1), 10),
@@ -234,12 +259,10 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
             honest[HEADER_BYTES..].fill(0xff);
             honest
         }
+        "costly" => costly(slot, generation),
         "claims-an-app" => answer(slot, generation, br#"{"app_id":"another","principal":"owner"}"#),
         "nested-bomb" => nested_bomb(header, &honest),
-        "shouts" => {
-            shout();
-            honest
-        }
+        "shouts" => shout(honest),
         // Reads no more, and does not end either.
         "deaf" => loop {
             std::thread::park();
@@ -252,9 +275,9 @@ fn misbehave(behaviour: &str, header: &Header) -> Vec<u8> {
         other if other.starts_with("mutated") => mutated(header, &honest, other),
         other if other.starts_with("call") => misbehave_in_calls(other, header, honest),
         // Who ran it, for those who want to know who shares a worker with whom.
-        "pid" => answer(slot, generation, std::process::id().to_string().as_bytes()),
+        "pid" | "pid-and-stay" => answer(slot, generation, std::process::id().to_string().as_bytes()),
         "crash" => die_of(Signal::SIGABRT),
-        "forbidden-call" => die_of(Signal::SIGSYS),
+        "forbidden-call" => make_forbidden_call(),
         "two-results" => honest.repeat(2),
         "half-frame" => {
             honest.truncate(HEADER_BYTES + 3);
@@ -303,15 +326,15 @@ fn nested_bomb(header: &Header, honest: &[u8]) -> Vec<u8> {
     [notice(header, 0x8001, &line).as_slice(), honest].concat()
 }
 
-fn shout() {
+/// Shouts until nobody listens any more, and only then answers.
+fn shout(honest: Vec<u8>) -> Vec<u8> {
     let words = b"\x1b[2J\x1b]0;owned\x07\r\nerror: all is well\n".repeat(100);
-    for _ in 0..2_000 {
-        std::io::stderr().write_all(&words).unwrap();
-    }
+    let is_silenced = (0..2_000).any(|_| std::io::stderr().write_all(&words).is_err());
+    if is_silenced { honest } else { Vec::new() }
 }
 
 /// What to send instead of an honest result, about calls of the host.
-fn misbehave_in_calls(behaviour: &str, header: &Header, honest: Vec<u8>) -> Vec<u8> {
+fn misbehave_in_calls(behaviour: &str, header: &Header, mut honest: Vec<u8>) -> Vec<u8> {
     let Header { slot, generation, .. } = *header;
     match behaviour {
         "call" | "call-over-budget" | "call-flood" => call(slot, generation, KV_GET, b"x"),
@@ -326,6 +349,11 @@ fn misbehave_in_calls(behaviour: &str, header: &Header, honest: Vec<u8>) -> Vec<
         "call-twice" => call(slot, generation, KV_GET, b"").repeat(2),
         "call-too-long" => call(slot, generation, KV_GET, &vec![b'x'; HOST_CALL_BYTES_MAX + 100]),
         "call-and-result" => [call(slot, generation, KV_GET, b""), honest].concat(),
+        // Of the first execution that a worker got.
+        "call-beside-rubbish" => {
+            honest[HEADER_BYTES..].fill(0xff);
+            [honest, call(0, 1, KV_GET, b"x")].concat()
+        }
         other => panic!("nobody behaves like {other}"),
     }
 }

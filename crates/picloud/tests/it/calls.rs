@@ -45,9 +45,14 @@ fn a_called_script_has_no_more_time_than_its_caller() {
     assert!(matches!(reply.status, 500 | 504), "{reply:?}");
 }
 
+/// Of two slots one is for makers, and the caller has the other.
 #[test]
-fn callers_that_hold_every_slot_are_told_and_do_not_wait_for_ever() {
-    let server = TestServer::start_with(&[("PICLOUD_SLOTS_PER_WORKER", "2"), ("PICLOUD_WORKERS", "1")]);
+fn callers_that_hold_every_slot_call_into_workers_that_are_made_for_it() {
+    let server = TestServer::start_with(&[
+        ("PICLOUD_SLOTS_PER_WORKER", "2"),
+        ("PICLOUD_WORKERS", "1"),
+        ("PICLOUD_WORKERS_MAX", "12"),
+    ]);
     let app = server.app();
     app.deploy("leaf", "1", &NO_LIMITS);
     let source = r#"let seen = (); try { seen = invoke("leaf"); } catch (error) { seen = error.code; } seen"#;
@@ -57,9 +62,14 @@ fn callers_that_hold_every_slot_are_told_and_do_not_wait_for_ever() {
         asked.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for reply in replies {
-        let seen = reply.is(200).json();
-        assert!(seen == 1 || seen == "overloaded", "{seen}");
+        assert_eq!(reply.is(200).json(), json!(1));
     }
+    let source = r#"
+        let depth = ctx.trigger_depth;
+        try { depth = invoke("chain"); } catch (error) { depth = [depth, error.code]; }
+        depth"#;
+    app.serve("chain", source, &NO_LIMITS);
+    assert_eq!(app.get("/chain").is(200).json(), json!([8, "budget_exhausted"]), "as deep as anywhere");
 }
 
 #[test]

@@ -69,12 +69,17 @@ fn who_waits_for_a_slot_too_long_is_told_when_to_come_back() {
     let server = TestServer::start_with(&[("PICLOUD_SLOTS_PER_WORKER", "1")]);
     let app = server.app();
     app.serve("long", "loop { }", &json!({ "timeout_ms": 7_000, "fuel": MUCH_FUEL }));
+    let ask = || {
+        let begun = Instant::now();
+        (app.get("/long"), begun.elapsed().as_millis())
+    };
     std::thread::scope(|scope| {
-        let requests: Vec<_> = (0..3).map(|_| scope.spawn(|| app.get("/long"))).collect();
+        let requests: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
         let replies: Vec<_> = requests.into_iter().map(|request| request.join().unwrap()).collect();
-        let refused: Vec<_> = replies.iter().filter(|reply| reply.status == 503).collect();
+        let refused: Vec<_> = replies.iter().filter(|(reply, _)| reply.status == 503).collect();
         assert!(!refused.is_empty(), "{replies:?}");
-        for reply in refused {
+        for (reply, waited_ms) in refused {
+            assert!((5_000..5_900).contains(waited_ms), "{waited_ms} ms");
             let problem = reply.is_problem("overloaded");
             assert_eq!((&problem["fault"], &problem["retry"]), (&json!("platform"), &json!("safe")));
             assert!(reply.header("retry-after").parse::<u32>().unwrap() >= 1);
