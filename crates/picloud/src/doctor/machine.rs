@@ -9,7 +9,7 @@ use nix::sys::utsname::uname;
 use nix::unistd::{AccessFlags, SysconfVar, access, sysconf};
 use orchestrator_core::pool::{Controllers, Delegated, Mode, Ungrouped};
 
-use super::{Check, Verdict};
+use super::{ASKED, Check, Verdict};
 use crate::walls;
 
 const GIB: u64 = 1 << 30;
@@ -49,42 +49,55 @@ fn address_bits() -> Option<u32> {
     Some(u64::BITS - u64::from_str_radix(end, 16).ok()?.leading_zeros())
 }
 
-/// As the server that runs has them, or else as `serve` will find them: it moves itself and its workers about only
+const CONTROL_GROUPS: &str = "control groups";
+
+/// As the server that runs has them, or else as this command would: `serve` moves itself and its workers about only
 /// within a group that is its own.
 pub(super) fn control_groups(mode: Mode, running: Option<Result<&Controllers, Ungrouped>>) -> Check {
     match running {
         Some(grouping) => grouped(mode, grouping),
         None => {
             let delegated = Delegated::look();
-            grouped(mode, delegated.as_ref().map(|delegated| &delegated.controllers).map_err(|why| *why))
+            beside(mode, delegated.as_ref().map(|delegated| &delegated.controllers).map_err(|why| *why))
         }
     }
 }
 
 fn grouped(mode: Mode, grouping: Result<&Controllers, Ungrouped>) -> Check {
-    const NAME: &str = "control groups";
     if !mode.has_walls() {
-        return Check::new(NAME, Verdict::Note, "none, as isolation is off");
+        return Check::new(CONTROL_GROUPS, Verdict::Note, "none, as isolation is off");
     }
-    if let Some(lacking) = walls::ungrouped(mode, grouping) {
-        return Check::new(NAME, Verdict::Fails, format!("{lacking}, and {mode} isolation needs that"))
-            .advise(walls::DELEGATE);
+    // What `strict` does not start without, every other mode is weaker without.
+    let Some(lacking) = walls::ungrouped(Mode::Strict, grouping) else {
+        let controllers = grouping.map(ToString::to_string).unwrap_or_default();
+        let found = format!("each worker is in a group of its own, which the kernel limits by {controllers}");
+        return Check::new(CONTROL_GROUPS, Verdict::Holds, found);
+    };
+    if walls::ungrouped(mode, grouping).is_some() {
+        let found = format!("{lacking}; {mode} isolation does not start so");
+        return Check::new(CONTROL_GROUPS, Verdict::Fails, found).advise(walls::DELEGATE);
     }
+    let meaning = if grouping.is_ok_and(|controllers| controllers.contains("memory")) {
+        "by the others the kernel limits each worker"
+    } else {
+        "each worker has limits of its own, but all together the kernel holds to none of memory"
+    };
+    Check::new(CONTROL_GROUPS, Verdict::Degraded, format!("{lacking}; {meaning}")).advise(walls::DELEGATE)
+}
+
+/// Of a command that runs beside the service: a group of its shell that cannot be divided up says nothing of the
+/// service's, so it is no verdict on that.
+fn beside(mode: Mode, grouping: Result<&Controllers, Ungrouped>) -> Check {
+    let check = grouped(mode, grouping);
     match grouping {
-        // The kernel may refuse each controller that it offered.
-        Ok(controllers) if controllers.to_string().is_empty() => {
-            let found = "each worker is in a group of its own, by which the kernel limits nothing";
-            Check::new(NAME, Verdict::Note, found).advise(walls::DELEGATE)
+        // The service is on the same machine, and has none either.
+        Err(Ungrouped::None) => check,
+        _ if check.verdict > Verdict::Note => {
+            let found = format!("not known of a service; of this command: {}", check.found);
+            let advice = format!("ask {ASKED}, or run this as docs/operation.md says; {}", walls::DELEGATE);
+            Check::new(CONTROL_GROUPS, Verdict::Note, found).advise(advice)
         }
-        Ok(controllers) => {
-            let found =
-                format!("each worker is in a group of its own, which the kernel limits by {controllers}");
-            Check::new(NAME, Verdict::Holds, found)
-        }
-        Err(why) => {
-            let found = format!("{why}; workers are limited by their own limits alone");
-            Check::new(NAME, Verdict::Note, found).advise(walls::DELEGATE)
-        }
+        _ => check,
     }
 }
 
@@ -139,22 +152,55 @@ pub(super) fn disk(data_dir: &Path) -> Check {
 mod tests {
     use super::*;
 
+    fn given(names: &[&'static str]) -> Controllers {
+        names.iter().copied().collect()
+    }
+
     #[test]
     fn control_groups_hold_only_where_the_kernel_limits_workers_by_them() {
-        let given = |names: &[&'static str]| names.iter().copied().collect::<Controllers>();
         let (all, none) = (given(&["memory", "pids", "cpu"]), given(&[]));
+        let (no_memory, no_pids) = (given(&["pids", "cpu"]), given(&["memory", "cpu"]));
         for (mode, grouping, verdict) in [
             (Mode::Pinned, Ok(&all), Verdict::Holds),
-            (Mode::Pinned, Ok(&none), Verdict::Note),
-            (Mode::Pinned, Err(Ungrouped::Refused), Verdict::Note),
+            (Mode::Pinned, Ok(&none), Verdict::Degraded),
+            (Mode::Pinned, Ok(&no_memory), Verdict::Degraded),
+            (Mode::Pinned, Ok(&no_pids), Verdict::Degraded),
+            (Mode::Pinned, Err(Ungrouped::None), Verdict::Degraded),
+            (Mode::Pinned, Err(Ungrouped::Refused), Verdict::Degraded),
+            (Mode::Shared, Err(Ungrouped::Crowded), Verdict::Degraded),
             (Mode::Strict, Ok(&all), Verdict::Holds),
             (Mode::Strict, Ok(&none), Verdict::Fails),
+            (Mode::Strict, Err(Ungrouped::None), Verdict::Fails),
             (Mode::Off, Ok(&all), Verdict::Note),
             (Mode::Off, Err(Ungrouped::Unwanted), Verdict::Note),
         ] {
-            assert_eq!(control_groups(mode, Some(grouping)).verdict, verdict, "{mode}: {grouping:?}");
+            let check = control_groups(mode, Some(grouping));
+            assert_eq!(check.verdict, verdict, "{mode}: {grouping:?}");
+            assert_eq!(check.advice.is_some(), verdict >= Verdict::Degraded, "{mode}: {grouping:?}");
         }
         let refused = control_groups(Mode::Pinned, Some(Err(Ungrouped::Refused))).found;
         assert!(refused.contains("the kernel refuses"), "what the server found is said: {refused}");
+        assert!(refused.contains("all together"), "and what that means: {refused}");
+    }
+
+    #[test]
+    fn a_command_beside_the_service_judges_no_service_by_its_own_group() {
+        let all = given(&["memory", "pids", "cpu"]);
+        for mode in [Mode::Shared, Mode::Pinned, Mode::Strict] {
+            for why in
+                [Ungrouped::Root, Ungrouped::NotDelegated, Ungrouped::Crowded, Ungrouped::NoControllers]
+            {
+                let check = beside(mode, Err(why));
+                assert_eq!(check.verdict, Verdict::Note, "{mode}: {why:?}");
+                let words = format!("not known of a service; of this command: {why}");
+                assert!(check.found.starts_with(&words), "{}", check.found);
+                assert!(check.advice.is_some_and(|advice| advice.contains(ASKED)), "{mode}: {why:?}");
+            }
+            assert_eq!(beside(mode, Ok(&all)), control_groups(mode, Some(Ok(&all))));
+            let machine = beside(mode, Err(Ungrouped::None));
+            let verdict = if mode == Mode::Strict { Verdict::Fails } else { Verdict::Degraded };
+            assert_eq!(machine.verdict, verdict, "{mode}: no service has them on this machine");
+        }
+        assert_eq!(beside(Mode::Off, Err(Ungrouped::None)).verdict, Verdict::Note);
     }
 }

@@ -29,7 +29,7 @@ use crate::config::Config;
 pub enum Verdict {
     /// As it should be.
     Holds,
-    /// Worth knowing; nothing depends on it.
+    /// Worth knowing: less than there could be, though PiCloud needs no more, or not known.
     Note,
     /// PiCloud runs, with less between scripts and the machine than there could be.
     Degraded,
@@ -77,6 +77,27 @@ impl Report {
         self.verdict != Verdict::Fails
     }
 
+    fn summary(&self) -> String {
+        match self.verdict {
+            Verdict::Holds => {
+                "Everything that PiCloud can put between scripts and this machine holds.".to_owned()
+            }
+            Verdict::Note => {
+                let noted = self.checks.iter().filter(|check| check.verdict == Verdict::Note);
+                let names: Vec<_> = noted.map(|check| check.name).collect();
+                format!(
+                    "PiCloud runs here. What is marked note is less than there could be, or not known: {}.",
+                    names.join(", ")
+                )
+            }
+            Verdict::Degraded => {
+                "PiCloud runs here. What is marked DEGRADED should be mended before strangers' scripts run."
+                    .to_owned()
+            }
+            Verdict::Fails => "PiCloud cannot run here until what is marked FAILS is mended.".to_owned(),
+        }
+    }
+
     fn new(checks: Vec<Check>) -> Self {
         let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Holds);
         Self { version: env!("CARGO_PKG_VERSION"), verdict, checks }
@@ -94,6 +115,9 @@ pub struct Running<'a> {
 /// Looks at everything, in or beside a server that runs.
 pub async fn examine(config: &Config, running: Option<Running<'_>>) -> Report {
     let mut checks = machine::kernel();
+    if running.is_none() {
+        checks.push(judged());
+    }
     let worker = worker(config);
     let slots = worker.slots_per_worker;
     let probe = pool::probe(worker).await;
@@ -108,6 +132,16 @@ pub async fn examine(config: &Config, running: Option<Running<'_>>) -> Report {
     checks.push(machine::disk(&config.data_dir));
     Report::new(checks)
 }
+
+/// A service has its own user and control group, which whoever looks from a shell does not see.
+fn judged() -> Check {
+    let found =
+        format!("what this command's user and control group get; a running server says its own by {ASKED}");
+    Check::new("judged", Verdict::Holds, found)
+}
+
+/// How a server that runs is asked for its own report.
+const ASKED: &str = "GET /api/v1/admin/system/isolation";
 
 /// A worker as `serve` starts it, down to the pages that its code is on; only its control group is looked at by
 /// itself. Where no walls are wanted it has those that could be.
@@ -138,16 +172,7 @@ impl fmt::Display for Report {
                 given.push(advice);
             }
         }
-        let summary = match self.verdict {
-            Verdict::Holds | Verdict::Note => {
-                "Everything that PiCloud can put between scripts and this machine holds."
-            }
-            Verdict::Degraded => {
-                "PiCloud runs here. What is marked DEGRADED should be mended before strangers' scripts run."
-            }
-            Verdict::Fails => "PiCloud cannot run here until what is marked FAILS is mended.",
-        };
-        write!(f, "\n{summary}\n")
+        write!(f, "\n{}\n", self.summary())
     }
 }
 
@@ -168,5 +193,24 @@ mod tests {
         assert!(!Report::new(vec![Check::new("a", Verdict::Fails, "x")]).can_run());
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["checks"][0]["verdict"], "degraded");
+    }
+
+    #[test]
+    fn the_summary_says_that_everything_holds_only_where_nothing_is_noted_and_else_what_is() {
+        let summary = |checks: &[(&'static str, Verdict)]| {
+            let checks = checks.iter().map(|(name, verdict)| Check::new(name, *verdict, "x")).collect();
+            let text = Report::new(checks).to_string();
+            text.lines().next_back().unwrap_or_default().to_owned()
+        };
+        let holds = ("kernel", Verdict::Holds);
+        let everything = "Everything that PiCloud can put between scripts and this machine holds.";
+        assert_eq!(summary(&[holds]), everything);
+        let noted = summary(&[("isolation", Verdict::Note), holds, ("side channels", Verdict::Note)]);
+        assert!(!noted.contains("holds"), "{noted}");
+        assert!(noted.ends_with("or not known: isolation, side channels."), "{noted}");
+        for (verdict, word) in [(Verdict::Degraded, "DEGRADED"), (Verdict::Fails, "FAILS")] {
+            let bad = summary(&[holds, ("isolation", Verdict::Note), ("control groups", verdict)]);
+            assert!(bad.contains(word) && !bad.contains("holds"), "{bad}");
+        }
     }
 }

@@ -23,6 +23,11 @@ fn the_walls_and_the_workers_are_shown_to_those_who_run_the_instance() {
     assert!(checks.iter().any(|check| check["name"] == "file system"), "{checks:?}");
     let wall = checks.iter().find(|check| check["name"] == "row security").unwrap();
     assert_eq!(wall["verdict"], "holds");
+    let groups = checks.iter().find(|check| check["name"] == "control groups").unwrap();
+    // It says what it has, and never that it does not know.
+    let has_groups = groups["found"].as_str().unwrap().starts_with("each worker is in a group of its own");
+    assert_eq!(groups["verdict"], if has_groups { "holds" } else { "degraded" }, "{groups}");
+    assert!(checks.iter().all(|check| check["name"] != "judged"), "{checks:?}");
 
     let workers = server.admin("GET", "/system/workers", &Value::Null).is(200).json();
     let me = server.admin("GET", "/auth/me", &Value::Null).is(200).json();

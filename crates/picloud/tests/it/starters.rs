@@ -109,7 +109,7 @@ impl Doctor {
                 .chain(&BY_NAMESPACES)
                 .chain(&BY_ANYBODY)
                 .chain(&["Landlock", "no new code", "sealed code", "side channels", "side channels (strict)"])
-                .chain(&["control groups", "PostgreSQL", "row security", "clock", "disk"])
+                .chain(&["judged", "control groups", "PostgreSQL", "row security", "clock", "disk"])
         {
             self.verdict(name);
             assert!(self.text.contains(name), "{name} is not in:\n{}", self.text);
@@ -127,6 +127,30 @@ fn the_doctor_knows_every_wall_whoever_asks() {
     everybody.is_complete();
     for name in BY_ANYBODY {
         assert_eq!(everybody.verdict(name), "holds", "{name}");
+    }
+}
+
+/// A service has a control group of its own, whatever the one is like in which somebody asks the doctor.
+#[test]
+fn the_doctor_of_a_shell_says_whom_it_judges_and_fails_nothing_for_the_shells_control_group() {
+    for settings in [&[][..], STRICT] {
+        let shell = Doctor::asked(&["env"], settings);
+        assert!(shell.found("judged").contains("GET /api/v1/admin/system/isolation"), "{}", shell.text);
+        match shell.verdict("control groups") {
+            "note" => {
+                let advice = shell.check("control groups")["advice"].as_str().unwrap();
+                assert!(advice.contains("GET /api/v1/admin/system/isolation"), "{advice}");
+            }
+            // This group can be divided up, or no group of this machine can.
+            "holds" => {}
+            verdict => {
+                let expected = if settings.is_empty() { "degraded" } else { "fails" };
+                let is_machines = shell.found("control groups").starts_with("this machine has no");
+                assert!(verdict == expected && is_machines, "{}", shell.text);
+            }
+        }
+        let everything = shell.text.contains("Everything that PiCloud can put");
+        assert_eq!(everything, shell.report["verdict"] == "holds", "{}", shell.text);
     }
 }
 
@@ -185,7 +209,7 @@ fn without_user_namespaces_a_plain_user_is_told_what_is_missing_and_how_to_get_i
     let strict = Doctor::asked(WITHOUT_NAMESPACES, STRICT);
     assert_eq!((strict.verdict("isolation"), strict.report["verdict"].as_str()), ("fails", Some("fails")));
     let groups = (nobody.verdict("control groups"), strict.verdict("control groups"));
-    assert!([("note", "fails"), ("holds", "holds"), ("holds", "fails")].contains(&groups), "{groups:?}");
+    assert!([("note", "note"), ("degraded", "fails"), ("holds", "holds")].contains(&groups), "{groups:?}");
 }
 
 /// Starts a server with a private database, as there is no other that a plain user may use here.
@@ -257,7 +281,7 @@ fn strict_isolation_starts_with_control_groups_and_refuses_without_naming_the_me
                 assert!(group.contains(&format!("/workers/{worker}\n")), "{group}");
             }
         }
-        (Err(refused), "fails") => {
+        (Err(refused), "note" | "fails") => {
             let wanted = ["strict does not start here", "control group", "Delegate=memory pids cpu"];
             assert!(wanted.into_iter().all(|words| refused.contains(words)), "{refused}");
         }
