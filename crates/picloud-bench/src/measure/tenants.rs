@@ -14,9 +14,12 @@ const FEW: usize = 20;
 const ROOM: &str = "32";
 /// As many as hello is measured at.
 const CONNECTIONS: usize = 64;
+/// The same ratio with fewer and more requests at a time, shown beside it without a goal: how many of them each worker
+/// finds when it wakes is most of the difference.
+const OTHER_CONNECTIONS: [usize; 3] = [1, 16, 256];
 /// Fewer, since most of these requests begin with a new process.
 const CROWD_CONNECTIONS: usize = 2;
-/// Shown beside it.
+/// Shown beside it, without a goal.
 const MORE_CONNECTIONS: [usize; 2] = [16, CONNECTIONS];
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
@@ -34,26 +37,37 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         report.line(format_args!("  one owner {one:.0}/s, {FEW} owners in turn {few:.0}/s"));
         ratios.push(few / one);
     }
-    let mut crowd = |connections| -> anyhow::Result<f64> {
+    let mut ratios_beside = Vec::new();
+    for connections in OTHER_CONNECTIONS {
+        let one = turn(&requests[..1], connections)?.per_second();
+        let few = turn(&requests[..FEW], connections)?.per_second();
+        let ratio = few / one;
+        report.line(format_args!(
+            "  at {connections} connections one owner {one:.0}/s, {FEW} owners in turn {few:.0}/s: {ratio:.2}, no goal"
+        ));
+        ratios_beside.push(ratio);
+    }
+    let crowd = |connections: usize, note: &str| -> anyhow::Result<f64> {
         let measured = turn(&requests, connections)?;
         let p99_ms = measured.latency.percentile(99.0).as_secs_f64() * 1e3;
         report.line(format_args!(
-            "  {OWNERS} owners in turn on {connections} connections {:.0}/s, p99 {p99_ms:.1} ms",
+            "  {OWNERS} owners in turn at {connections} connections {:.0}/s, p99 {p99_ms:.1} ms{note}",
             measured.per_second()
         ));
         Ok(p99_ms)
     };
-    let p99_ms = crowd(CROWD_CONNECTIONS)?;
+    let p99_ms = crowd(CROWD_CONNECTIONS, "")?;
     // Beside the goal: as many at once as have to wait for each other's new processes.
-    let beside = MORE_CONNECTIONS.into_iter().map(&mut crowd).collect::<anyhow::Result<Vec<f64>>>()?;
+    let beside = MORE_CONNECTIONS.into_iter().map(|connections| crowd(connections, ", no goal"));
+    let beside = beside.collect::<anyhow::Result<Vec<f64>>>()?;
     picloud.stop()?;
     let middle = median(ratios.iter().copied());
     report.goal(format!("owners: {FEW} in turn / one"), middle, Bound::AtLeast(0.80), "×");
-    let crowded = format!("owners: {OWNERS} in turn, {CROWD_CONNECTIONS} connections: p99");
+    let crowded = format!("owners: {OWNERS} in turn, p99 at {CROWD_CONNECTIONS} connections");
     report.goal(crowded, p99_ms, Bound::AtMost(50.0), "ms");
     report.keep(
         "owners",
-        json!({ "ratios": ratios, "crowd_p99_ms": p99_ms, "crowd_connections": CROWD_CONNECTIONS,
+        json!({ "ratios": ratios, "ratios_beside": ratios_beside, "crowd_p99_ms": p99_ms, "crowd_connections": CROWD_CONNECTIONS,
             "crowd_p99_ms_beside": beside }),
     );
     Ok(())
