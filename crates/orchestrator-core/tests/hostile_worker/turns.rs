@@ -9,7 +9,7 @@ use super::parent::{Farm, Tenant, eventually, invocation_within};
 use super::tenancy::{config, futures};
 
 /// Requests of each app.
-const EACH: usize = 10;
+const EACH: usize = 5;
 
 /// What has ended is charged to its app: after one execution that burns as much as fifty turns are worth, all of the
 /// other app's start before the next.
