@@ -160,7 +160,7 @@ impl Shared {
     }
 
     /// Takes in the whole frames at the beginning of `bytes`; answers how many bytes they were, and
-    /// what they come to. Free slots are filled at once, before anyone looks at results.
+    /// what they come to. Free slots are filled by [`Self::charge`], when it is known what was burnt.
     pub(super) fn accept(&self, id: u64, bytes: &[u8], news: &mut News) -> Result<usize, Violation> {
         let mut state = self.lock();
         let Some(at) = state.position(id) else {
