@@ -10,7 +10,7 @@ use shared::wire::codec;
 
 use crate::needs::Needs;
 use crate::outcome::{Outcome, truncate};
-use crate::{ctx, imports, known};
+use crate::{ctx, imports, known, room, sort};
 
 /// Functions a bundle may define: far beyond any honest script, and a bound on what calling
 /// `compile` repeatedly could register.
@@ -33,6 +33,8 @@ impl Guest {
     pub(crate) fn new() -> Self {
         let mut engine = Engine::new_raw();
         StandardPackage::new().register_into_engine(&mut engine);
+        room::register(&mut engine);
+        sort::register(&mut engine);
         // Code that was not deployed was not checked and is in no bundle.
         engine.disable_symbol("eval");
         // What a source imports is read from what it says, before anything is folded.

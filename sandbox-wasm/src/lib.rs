@@ -13,6 +13,8 @@ mod known;
 mod memory;
 mod needs;
 mod outcome;
+mod room;
+mod sort;
 
 use std::cell::RefCell;
 

@@ -11,7 +11,9 @@
 //!
 //! # What holds
 //!
-//! - No path through a function costs more than sixteen times what is counted for it (see [`plan`]).
+//! - No path through a function costs more than sixteen times what is counted for it (see [`plan`]), where a call by
+//!   a table counts for one unit. What is called so counts for itself unless it is light: then up to 40 units (see
+//!   [`survey`]) go uncounted, as often as the call is made.
 //! - The counter is compared with 0 in each turn of a loop, and whenever a function is entered that is
 //!   not light. A module can therefore not run forever: to do so it would have to loop or to call
 //!   forever.

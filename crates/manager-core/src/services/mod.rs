@@ -147,7 +147,8 @@ impl Services {
     }
 }
 
-/// The arguments of a call. The guest of this release encodes no others, so whoever sends others is ended.
+/// The arguments of a call. The guest of this release encodes no others, so whoever sends others is ended. Of lists
+/// that are too long for their call there is the beginning, so that the call can say so.
 fn args<'a, T: Deserialize<'a>>(call: &'a HostCall) -> Result<T, CallError> {
     codec::decode_body(&call.args)
         .map_err(|_| CallError::new(CallCode::Forged, "the arguments are not those of the call"))

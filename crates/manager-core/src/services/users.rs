@@ -9,7 +9,9 @@ use shared::host_call::users::{
     Existed, Found, Id, Issued, List, Login, Logout, Named, Register, ResetPassword, Token, Update,
 };
 use shared::id::AppUserId;
-use shared::limits::{APP_USER_SESSIONS_MAX, APP_USERS_LIST_MAX, APP_USERS_MAX, PASSWORD_BYTES_MAX};
+use shared::limits::{
+    APP_USER_ROLES_MAX, APP_USER_SESSIONS_MAX, APP_USERS_LIST_MAX, APP_USERS_MAX, PASSWORD_BYTES_MAX,
+};
 use shared::name::AppLogin;
 use sqlx::postgres::PgConnection;
 
@@ -169,7 +171,7 @@ pub(super) async fn update(services: &Services, call: &HostCall) -> Result<Reply
     let id: AppUserId = id.parse().map_err(|_| no_user())?;
     let login = login.map(app_users::login).transpose()?;
     profile.map(app_users::check_profile).transpose()?;
-    let roles = roles.map(app_users::roles).transpose()?;
+    let roles = roles.as_deref().map(roles_of).transpose()?;
     let hash = match password {
         Some(password) => Some(hash_for(services, call, id, password).await?),
         None => None,
@@ -280,6 +282,16 @@ pub(super) async fn reset_password(services: &Services, call: &HostCall) -> Resu
     let user = changed.await.map_err(|error: sqlx::Error| failed(&error))?;
     tx.commit(Told::default()).await?;
     Ok(found(user.as_ref().map(show).as_ref()))
+}
+
+/// Roles that an update names. Of a list that is too long there is only the beginning, so it is refused even where
+/// names come again and again.
+fn roles_of(names: &[&str]) -> Result<Vec<String>, CallError> {
+    let roles = app_users::roles(names.iter().copied())?;
+    if names.len() > APP_USER_ROLES_MAX {
+        return Err(CallError::invalid(format!("a user has {APP_USER_ROLES_MAX} roles at most")));
+    }
+    Ok(roles)
 }
 
 async fn account(

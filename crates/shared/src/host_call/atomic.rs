@@ -1,8 +1,9 @@
 //! Arguments and answers of `atomic::commit`: changes that happen together or not at all.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{docs, kv, pubsub, queue};
+use super::{docs, kv, list, pubsub, queue};
+use crate::limits::ATOMIC_OPS_MAX;
 
 /// Something that must hold, or a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +25,12 @@ pub enum Op<'a> {
 /// What is to be committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "limited_ops")]
     pub ops: Vec<Op<'a>>,
+}
+
+fn limited_ops<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Op<'a>>, D::Error> {
+    list::at_most(ATOMIC_OPS_MAX, deserializer)
 }
 
 /// What one of the operations came to.

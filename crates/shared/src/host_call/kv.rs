@@ -1,6 +1,9 @@
 //! Arguments and answers of the calls of `kv`. Values are JSON text.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::list;
+use crate::limits::KV_LIST_MAX;
 
 /// Which value is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,8 +16,12 @@ pub struct Key<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys<'a> {
     pub collection: &'a str,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "limited_keys")]
     pub keys: Vec<&'a str>,
+}
+
+fn limited_keys<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'a str>, D::Error> {
+    list::at_most(KV_LIST_MAX as usize, deserializer)
 }
 
 /// Answer of a read.

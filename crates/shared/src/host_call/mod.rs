@@ -10,6 +10,7 @@ pub mod files;
 pub mod http;
 pub mod invoke;
 pub mod kv;
+mod list;
 pub mod pubsub;
 pub mod queue;
 pub mod secrets;

@@ -1,6 +1,9 @@
 //! Arguments and answers of the calls of `users`. Users and their profiles are JSON text.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::list;
+use crate::limits::APP_USER_ROLES_MAX;
 
 /// Makes an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +61,24 @@ pub struct Update<'a> {
     pub login: Option<&'a str>,
     pub password: Option<&'a str>,
     pub profile: Option<&'a str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "limited_roles")]
     pub roles: Option<Vec<&'a str>>,
     pub verified: Option<bool>,
     pub disabled: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Roles<'a>(#[serde(borrow, deserialize_with = "limited_names")] Vec<&'a str>);
+
+fn limited_names<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'a str>, D::Error> {
+    list::at_most(APP_USER_ROLES_MAX, deserializer)
+}
+
+fn limited_roles<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<&'a str>>, D::Error> {
+    let roles = Option::<Roles<'a>>::deserialize(deserializer)?;
+    Ok(roles.map(|Roles(names)| names))
 }
 
 /// A new password, for who got the token of one use.

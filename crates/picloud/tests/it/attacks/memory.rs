@@ -36,11 +36,16 @@ fn attack_05_containers_that_explode() {
     let replies = bombs.map(|(name, source)| (name, app.run(name, source, &tight())));
     for (name, reply) in &replies {
         target.ends_in(name, reply, &CAPS_OR_ERROR);
+        target.leaves_the_interpreter(&app, name, reply);
         let peak = app.execution_of(reply)["peak_memory_bytes"].as_u64().unwrap();
         let expected = format!("{TIGHT_MEMORY_MB} MiB at most");
         target.row(&format!("{name}: memory"), &expected, &format!("{peak} bytes"));
         assert!(peak <= TIGHT_MEMORY_MB << 20, "{name}: {peak}");
     }
+    // There is room for the blob, and no address for the end of such an array.
+    let unreachable = app.run("to-array", "blob(140000000).to_array().len()", &json!({ "memory_mb": 256 }));
+    target.ends_in("to-array", &unreachable, &["script_error"]);
+    target.leaves_the_interpreter(&app, "to-array", &unreachable);
     target.ends_unharmed();
 }
 

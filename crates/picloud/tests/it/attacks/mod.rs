@@ -20,6 +20,8 @@ use crate::harness::{Canary, Reply, TestApp, TestServer, print_row};
 
 const CAPS: [&str; 3] = ["fuel_exhausted", "memory_exceeded", "timeout"];
 const CAPS_OR_ERROR: [&str; 4] = ["fuel_exhausted", "memory_exceeded", "timeout", "script_error"];
+/// What the record says of an execution in which the interpreter itself ended.
+const FELL: &str = "the interpreter ended unexpectedly";
 /// What an execution under [`tight`] limits may have.
 const TIGHT_MEMORY_MB: u64 = 16;
 
@@ -65,7 +67,24 @@ impl Target {
     #[track_caller]
     fn each_ends_in(&self, app: &TestApp<'_>, sources: &[(&str, &str)], codes: &[&str]) {
         for (name, source) in sources {
-            self.ends_in(name, &app.run(name, source, &tight()), codes);
+            let reply = app.run(name, source, &tight());
+            self.ends_in(name, &reply, codes);
+            self.leaves_the_interpreter(app, name, &reply);
+        }
+    }
+
+    /// Asserts that it was the script that failed, if anything: where the interpreter ends instead, strangers are told
+    /// the same, but no script can catch it.
+    #[track_caller]
+    fn leaves_the_interpreter(&self, app: &TestApp<'_>, name: &str, reply: &Reply) {
+        if reply.status != 200 {
+            let message = app.execution_of(reply)["error"]["message"].clone();
+            self.row(
+                &format!("{name}: why"),
+                "any other than that the interpreter ended",
+                &message.to_string(),
+            );
+            assert_ne!(message, FELL, "{name}");
         }
     }
 
