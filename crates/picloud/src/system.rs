@@ -21,7 +21,7 @@ struct System {
     pool: Pool,
     database: PgConnectOptions,
     /// One report at a time: each starts a worker to look at it.
-    examining: Mutex<()>,
+    examining: Arc<Mutex<()>>,
 }
 
 /// To be merged below the manager's guard.
@@ -29,7 +29,7 @@ pub fn router(config: Config, pool: Pool, database: PgConnectOptions) -> Router 
     Router::new()
         .route("/api/v1/admin/system/isolation", get(isolation))
         .route("/api/v1/admin/system/workers", get(workers))
-        .with_state(Arc::new(System { config, pool, database, examining: Mutex::new(()) }))
+        .with_state(Arc::new(System { config, pool, database, examining: Arc::default() }))
 }
 
 /// The same for the API's document.
@@ -56,16 +56,23 @@ struct Isolation {
 }
 
 async fn isolation(State(system): State<Arc<System>>) -> Json<Isolation> {
-    let _turn = system.examining.lock().await;
-    let running = Running { grouping: system.pool.grouping(), database: &system.database };
-    let report = doctor::examine(&system.config, Some(running)).await;
-    let walls = system.pool.isolation();
-    Json(Isolation {
-        mode: system.pool.mode().as_str(),
-        layers: walls.claimed.names().collect(),
-        missing: walls.missing().names().collect(),
-        report,
-    })
+    // Who leaves before their turn has had nothing started.
+    let turn = Arc::clone(&system.examining).lock_owned().await;
+    // In a task of its own: the worker that it starts is to be ended and waited for although the caller has gone.
+    let examining = tokio::spawn(async move {
+        let _turn = turn;
+        let running = Running { grouping: system.pool.grouping(), database: &system.database };
+        let report = doctor::examine(&system.config, Some(running)).await;
+        let walls = system.pool.isolation();
+        Isolation {
+            mode: system.pool.mode().as_str(),
+            layers: walls.claimed.names().collect(),
+            missing: walls.missing().names().collect(),
+            report,
+        }
+    });
+    // Nobody cancels it, so what it can fail by is a panic, which is no other here than it was there.
+    Json(examining.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
 }
 
 #[derive(Serialize, JsonSchema)]

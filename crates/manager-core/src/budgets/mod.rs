@@ -7,7 +7,7 @@
 mod meter;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use self::meter::{DAY_S, Window};
 pub(crate) use self::meter::{Level, Meter, Sending, Spent, level_of_kept};
+use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::store::usage::{Added, Used};
 use crate::store::{self, Database};
 
@@ -38,6 +39,7 @@ struct Shared {
     state: Mutex<State>,
     /// One reads at a time, so that an older budget never replaces a newer.
     reading: tokio::sync::Mutex<()>,
+    catch_up: CatchUp,
     /// Wakes a writer that waits for something to write.
     wake: Notify,
     /// Ends a writer's wait for more, or for the database.
@@ -49,6 +51,8 @@ struct Shared {
 struct State {
     meters: HashMap<AppId, Meter>,
     unsaved: Unsaved,
+    /// Apps whose budgets may differ from the database's.
+    behind: BTreeSet<AppId>,
     is_writer_waiting: bool,
     is_closed: bool,
 }
@@ -168,25 +172,71 @@ impl Budgets {
     ) -> sqlx::Result<()> {
         let budgets = self.clone();
         let publishing = tokio::spawn(async move {
-            // A commit that failed may have happened all the same, so it is looked at in any case.
-            let committed = change.commit().await;
-            budgets.reload(app).await.and(committed)
+            let published = async {
+                change.commit().await?;
+                budgets.reload(app).await
+            };
+            let published = published.await;
+            if published.is_err() {
+                // A commit that failed may have happened all the same.
+                budgets.catch_up(app);
+            }
+            published
         });
         publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Reads an app's budget again, as soon as the database lets it.
+    fn catch_up(&self, app: AppId) {
+        self.shared.lock().behind.insert(app);
+        let budgets = self.clone();
+        // Not at once: the server may still be busy with that commit.
+        self.shared.catch_up.begin(
+            RETRY_FIRST,
+            "the budgets of some apps here may differ from the database",
+            move || {
+                let budgets = budgets.clone();
+                async move { budgets.reload_behind().await }
+            },
+        );
+    }
+
+    async fn reload_behind(&self) -> sqlx::Result<()> {
+        let behind = self.shared.lock().behind.clone();
+        let mut outcome = Ok(());
+        for app in behind {
+            // Taken off first: a change from here on is either in what is read or puts it back. One that is not there any
+            // more has been read or is gone.
+            if !self.shared.lock().behind.remove(&app) {
+                continue;
+            }
+            if let Err(error) = self.reload(app).await {
+                // The others do not wait for one that cannot be read.
+                self.shared.lock().behind.insert(app);
+                outcome = Err(error);
+            }
+        }
+        outcome
     }
 
     async fn reload(&self, app: AppId) -> sqlx::Result<()> {
         let _turn = self.shared.reading.lock().await;
         let budget = store::budgets::of(&mut *self.database.acquire().await?, app).await?;
         let mut state = self.shared.lock();
-        state.unsaved.frozen.retain(|(frozen, _)| *frozen != app);
-        state.meters.entry(app).or_default().set(budget);
+        let meter = state.meters.entry(app).or_default();
+        // Where it is the same one, what is known here is newer: whether it froze the app is written later.
+        if meter.set_at != budget.map(|set| set.set_at) {
+            meter.set(budget);
+            state.unsaved.frozen.retain(|(frozen, _)| *frozen != app);
+        }
         Ok(())
     }
 
     /// Forgets an app that is gone.
     pub(crate) fn forget(&self, app: AppId) {
-        self.shared.lock().meters.remove(&app);
+        let mut state = self.shared.lock();
+        state.meters.remove(&app);
+        state.behind.remove(&app);
     }
 
     /// Writes what is unsaved and stops.

@@ -5,6 +5,7 @@ use shared::id::AppId;
 use shared::invocation::{ExecutionStatus, Refusal};
 
 use crate::harness::{TestApi, record};
+use crate::outbox::eventually;
 
 /// Ends as many executions of the app, each of 5 fuel.
 fn run(api: &TestApi, app: AppId, count: usize) {
@@ -165,4 +166,65 @@ async fn a_budget_of_nothing_or_of_unknown_fields_is_refused() {
     }
     let reply = api.call("PUT", "/apps/default/budgets", Some(json!({ "fuel": 1 }))).await;
     reply.is_problem("invalid_input");
+}
+
+/// What is set from here on is committed, and cannot be read.
+async fn spoil(api: &TestApi) {
+    api.database
+        .execute(
+            "alter table app_budgets drop constraint app_budgets_on_exhausted_check;
+             create function spoil() returns trigger language plpgsql as $$
+             begin new.on_exhausted := 'unreadable'; return new; end $$;
+             create trigger spoil before update on app_budgets for each row execute function spoil()",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_budget_that_could_not_be_read_after_its_commit_is_read_again_until_it_can_be() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    set(&api, json!({ "executions_per_day": 10 })).await;
+    run(&api, app, 2);
+    spoil(&api).await;
+    let unread = api.call("PUT", "/apps/default/budgets", Some(json!({ "executions_per_day": 1 }))).await;
+    assert!(unread.status.is_server_error(), "{unread:?}");
+    assert_eq!(permit(&api, app), Ok(()));
+    api.database
+        .execute("drop trigger spoil on app_budgets; update app_budgets set on_exhausted = 'throttle'")
+        .await;
+    let refusal = eventually("it is read again", || async { permit(&api, app).err() }).await;
+    assert!(matches!(refusal, Refusal::OverBudget { .. }), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn a_budget_that_cannot_be_read_keeps_no_other_from_being_read_again() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let mut apps = [("default", api.app_id("default").await), ("other", api.app_id("other").await)];
+    // They are read in this order.
+    apps.sort_by_key(|(_, app)| *app);
+    let set_all = async |budget: Value| {
+        let mut are_read = Vec::new();
+        for (slug, _) in apps {
+            let reply = api.call("PUT", &format!("/apps/{slug}/budgets"), Some(budget.clone())).await;
+            are_read.push(!reply.status.is_server_error());
+        }
+        are_read
+    };
+    assert_eq!(set_all(json!({ "executions_per_day": 10 })).await, [true, true]);
+    apps.iter().for_each(|(_, app)| run(&api, *app, 2));
+    spoil(&api).await;
+    assert_eq!(set_all(json!({ "executions_per_day": 1 })).await, [false, false]);
+    let [(_, first), (_, second)] = apps;
+    api.database
+        .execute(&format!(
+            "drop trigger spoil on app_budgets;
+             update app_budgets set on_exhausted = 'throttle' where app_id = '{second}'"
+        ))
+        .await;
+    eventually("the second is read", || async { permit(&api, second).err() }).await;
+    assert_eq!(permit(&api, first), Ok(()), "it still cannot be read");
+    api.database.execute("update app_budgets set on_exhausted = 'throttle'").await;
+    eventually("the first is read", || async { permit(&api, first).err() }).await;
 }

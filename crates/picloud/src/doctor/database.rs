@@ -1,5 +1,6 @@
 //! The database: a server that answers, or the programs for a private one; and whether it keeps apps apart, too.
 
+use std::path::Path;
 use std::time::Duration;
 
 use manager_core::{ROW_SECURITY_ROLE, RowSecurity, row_security};
@@ -9,20 +10,21 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::{Check, Verdict};
 use crate::config::Config;
-use crate::postgres;
+use crate::postgres::{self, NotInstalled, OLDEST_MAJOR};
 
 const NAME: &str = "PostgreSQL";
 const ROW_SECURITY: &str = "row security";
 /// A server that has not answered by then is not one to wait for on every request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const WHAT_IS_SAID: &str = "mend what is said there, or set DATABASE_URL to use a server elsewhere";
 const ADVICE: &str = "check DATABASE_URL, and that the server runs and lets this machine in";
 
 /// `running` is the database of a server that runs, which may be a private one.
 pub(super) async fn checks(config: &Config, running: Option<&PgConnectOptions>) -> Vec<Check> {
     match (running, &config.database_url) {
         (Some(options), _) => ask(options).await,
-        (None, None) => private(config),
+        (None, None) => private(&config.data_dir),
         (None, Some(url)) => match url.expose_secret().parse::<PgConnectOptions>() {
             Ok(options) => ask(&options).await,
             Err(_) => {
@@ -34,25 +36,28 @@ pub(super) async fn checks(config: &Config, running: Option<&PgConnectOptions>) 
 }
 
 /// There is nobody to ask: the private server runs only while PiCloud does, and answers nobody else.
-fn private(config: &Config) -> Vec<Check> {
-    match postgres::installed(&config.data_dir) {
+fn private(data_dir: &Path) -> Vec<Check> {
+    match postgres::installed(data_dir) {
         Ok(version) => {
             let found = format!("version {version} is installed, for a private server");
             let unknown =
                 "not asked: GET /api/v1/admin/system/isolation says whether it holds while PiCloud runs";
             vec![Check::new(NAME, Verdict::Holds, found), Check::new(ROW_SECURITY, Verdict::Note, unknown)]
         }
-        Err(error) => vec![Check::new(NAME, Verdict::Fails, format!("{error:#}"))],
+        Err(error) => {
+            let (found, remedy) = match error.downcast::<NotInstalled>() {
+                Ok(NotInstalled { found, remedy }) => (found, remedy),
+                Err(error) => (format!("{error:#}"), WHAT_IS_SAID.to_owned()),
+            };
+            vec![Check::new(NAME, Verdict::Fails, found).advise(remedy)]
+        }
     }
 }
 
 async fn ask(options: &PgConnectOptions) -> Vec<Check> {
     let asking = async { Ok::<_, sqlx::Error>((version(options).await?, row_security(options).await?)) };
     match tokio::time::timeout(PATIENCE, asking).await {
-        Ok(Ok((version, state))) => {
-            let found = format!("the server answers, version {version}");
-            vec![Check::new(NAME, Verdict::Holds, found), wall(state, options.get_username())]
-        }
+        Ok(Ok((version, state))) => vec![server(version), wall(state, options.get_username())],
         Ok(Err(error)) => vec![Check::new(NAME, Verdict::Fails, error.to_string()).advise(ADVICE)],
         Err(_) => {
             let found = format!("the server does not answer within {} s", PATIENCE.as_secs());
@@ -61,12 +66,25 @@ async fn ask(options: &PgConnectOptions) -> Vec<Check> {
     }
 }
 
-async fn version(options: &PgConnectOptions) -> Result<String, sqlx::Error> {
+/// As the server says it: 15.18 is 150018.
+async fn version(options: &PgConnectOptions) -> Result<Option<u32>, sqlx::Error> {
     let connection: PgConnection = options.connect().await?;
     let version = connection.server_version_num();
     connection.close().await?;
-    // 15.18 is 150018.
-    Ok(version.map_or_else(|| "unknown".to_owned(), |n| format!("{}.{}", n / 10_000, n % 10_000)))
+    Ok(version)
+}
+
+fn server(version: Option<u32>) -> Check {
+    let Some(version) = version else {
+        return Check::new(NAME, Verdict::Note, "the server answers, and does not say its version");
+    };
+    let (major, minor) = (version / 10_000, version % 10_000);
+    let found = format!("the server answers, version {major}.{minor}");
+    if major < OLDEST_MAJOR {
+        return Check::new(NAME, Verdict::Fails, found)
+            .advise(format!("PiCloud needs PostgreSQL {OLDEST_MAJOR} or newer"));
+    }
+    Check::new(NAME, Verdict::Holds, found)
 }
 
 const HOLDS: &str = "a statement for one app sees no other's rows, whatever it says";
@@ -105,7 +123,44 @@ fn wall(state: RowSecurity, user: &str) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::chown;
+
+    use nix::unistd::geteuid;
+
     use super::*;
+
+    /// As after an upgrade of the machine, which replaces its PostgreSQL by a newer one.
+    #[test]
+    fn a_private_database_that_no_installed_version_can_serve_fails_with_what_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = dir.path().join("postgres");
+        fs::create_dir(&cluster).unwrap();
+        fs::write(cluster.join("PG_VERSION"), "9.6\n").unwrap();
+        if geteuid().is_root() {
+            // A server of root's own is refused for another reason.
+            chown(&cluster, Some(65_534), None).unwrap();
+        }
+        let [check] = <[Check; 1]>::try_from(private(dir.path())).unwrap();
+        assert_eq!(check.verdict, Verdict::Fails);
+        assert!(check.found.contains("made by PostgreSQL 9"), "{}", check.found);
+        assert!(check.advice.is_some_and(|advice| advice.contains("pg_upgrade")));
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_fails_with_the_version_that_it_takes() {
+        for (version, verdict) in [
+            (Some(150_018), Verdict::Holds),
+            (Some(140_000), Verdict::Holds),
+            (Some(130_022), Verdict::Fails),
+            (Some(90_624), Verdict::Fails),
+            (None, Verdict::Note),
+        ] {
+            let check = server(version);
+            assert_eq!(check.verdict, verdict, "{}", check.found);
+            assert_eq!(check.advice.is_some_and(|advice| advice.contains("14")), verdict == Verdict::Fails);
+        }
+    }
 
     #[test]
     fn where_the_wall_is_missing_the_operator_is_told_what_puts_it_up() {

@@ -1,5 +1,7 @@
 //! The walls around a worker, as the worker that was started for the purpose has them.
 
+use std::fs;
+
 use nix::unistd::{Gid, Group, geteuid};
 use orchestrator_core::pool::{Isolation, Probe, StartError};
 use shared::wire::worker::Layers;
@@ -77,8 +79,59 @@ const NAMESPACES: &str = "allow user namespaces: sysctl user.max_user_namespaces
                           kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0; \
                           in a container a seccomp profile that allows unshare; or start PiCloud as root";
 
+/// Who starts workers, as far as it decides which users they can be.
+#[derive(Debug, Clone, Copy)]
+struct Starter {
+    is_root: bool,
+    /// Whether the ids that workers are given exist here.
+    has_ids: bool,
+    /// Whoever may not makes a user namespace for each worker first, where that is allowed.
+    may_make_namespaces: bool,
+}
+
+impl Starter {
+    fn here() -> Self {
+        let has_ids = |map| fs::read_to_string(map).is_ok_and(|map| has_ids(&map));
+        let status = fs::read_to_string("/proc/self/status");
+        Self {
+            is_root: geteuid().is_root(),
+            has_ids: has_ids("/proc/self/uid_map") && has_ids("/proc/self/gid_map"),
+            may_make_namespaces: status.is_ok_and(|status| may_make_namespaces(&status)),
+        }
+    }
+}
+
+/// Whether the ids of all workers exist in a user namespace: 2,000,000,000 and a process id, at most 2^22. A line of its
+/// map has the first id inside, the first outside, and how many there are.
+fn has_ids(map: &str) -> bool {
+    const FIRST: u64 = 2_000_000_000;
+    const LAST: u64 = FIRST + (1 << 22);
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
+        let (first, count) = (numbers.next(), numbers.nth(1));
+        first.zip(count).is_some_and(|(first, count)| first <= FIRST && first + count > LAST)
+    })
+}
+
+/// Whether a process of this status has `CAP_SYS_ADMIN`, which is number 21.
+fn may_make_namespaces(status: &str) -> bool {
+    const RIGHT: u64 = 1 << 21;
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = rights.and_then(|rights| u64::from_str_radix(rights.trim(), 16).ok());
+    rights.is_some_and(|rights| rights & RIGHT != 0)
+}
+
 /// `landlock_version` is the kernel's.
 pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16, landlock_version: u32) -> Vec<Check> {
+    checks_for(Starter::here(), probe, slots, landlock_version)
+}
+
+fn checks_for(
+    starter: Starter,
+    probe: &Result<Probe, StartError>,
+    slots: u16,
+    landlock_version: u32,
+) -> Vec<Check> {
     let probe = match probe {
         Ok(probe) => probe,
         Err(error) => {
@@ -88,7 +141,7 @@ pub(super) fn checks(probe: &Result<Probe, StartError>, slots: u16, landlock_ver
             ];
         }
     };
-    let mut checks = vec![start(probe), address_space(probe, slots), identity(probe)];
+    let mut checks = vec![start(probe), address_space(probe, slots), identity(starter, probe)];
     checks.extend(out_of_memory(probe));
     checks.extend(WALLS.iter().map(|wall| check(wall, probe.isolation, landlock_version)));
     checks
@@ -120,8 +173,8 @@ fn out_of_memory(probe: &Probe) -> Option<Check> {
 }
 
 /// Whose rights a worker has: its user's, and those of the user's groups as far as they could not be left.
-fn identity(probe: &Probe) -> Check {
-    let check = user(probe.isolation);
+fn identity(starter: Starter, probe: &Probe) -> Check {
+    let check = user(starter, probe.isolation);
     if probe.groups.is_empty() {
         return check;
     }
@@ -140,22 +193,41 @@ fn group_name(id: u32) -> String {
     group.map_or_else(|| id.to_string(), |group| group.name)
 }
 
-/// Of user ids, either wall is enough: an id of its own, or one that is worth nothing.
-fn user(isolation: Isolation) -> Check {
+/// Of user ids, either wall is enough: an id of its own, or one that is worth nothing. Root's is worth something in any
+/// namespace, as most of what there is belongs to it.
+fn user(starter: Starter, isolation: Isolation) -> Check {
     let has = |layer| isolation.claimed.contains(layer);
     let found = match (has(Layers::OWN_USER), has(Layers::USER_NAMESPACE)) {
         (true, true) => "each worker is a user of its own, in a user namespace",
         (true, false) => "each worker is a user of its own",
+        (false, _) if starter.is_root => return root(starter, isolation),
         (false, true) => "a worker has this user's id, in a user namespace where it is worth nothing",
-        (false, false) if geteuid().is_root() => {
-            return Check::new("user", Verdict::Degraded, "a worker runs as root, without root's rights")
-                .advise("start PiCloud as a user without rights, or let it change user ids");
-        }
         (false, false) => {
             return Check::new("user", Verdict::Degraded, "a worker runs as this user").advise(NAMESPACES);
         }
     };
     Check::new("user", Verdict::Holds, found)
+}
+
+/// A worker of root's that could not become somebody else. That it is in a user namespace says nothing by itself: one
+/// that was refused another id goes there afterwards.
+fn root(starter: Starter, isolation: Isolation) -> Check {
+    let (reason, mend) = if !starter.has_ids {
+        (
+            "this user namespace does not have the ids from 2,000,000,000 to 2,004,194,304",
+            "give them to the container, as one has them that is not rootless",
+        )
+    } else if !starter.may_make_namespaces && isolation.claimed.contains(Layers::USER_NAMESPACE) {
+        (
+            "PiCloud has no CAP_SYS_ADMIN, so its workers are in a user namespace before they can be somebody else",
+            "let it make namespaces and change user ids (CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID)",
+        )
+    } else {
+        ("PiCloud may not change user ids", "let it change them (CAP_SETUID and CAP_SETGID)")
+    };
+    let found = format!("a worker runs as root, without root's rights, because {reason}");
+    Check::new("user", Verdict::Degraded, found)
+        .advise(format!("start PiCloud as a user without rights, or {mend}"))
 }
 
 fn check(
@@ -187,6 +259,12 @@ mod tests {
 
     /// A version that knows all there is to know.
     const LANDLOCK: u32 = 6;
+    const ROOT: Starter = Starter { is_root: true, has_ids: true, may_make_namespaces: true };
+    const ANYBODY: Starter = Starter { is_root: false, ..ROOT };
+
+    fn checks(probe: &Result<Probe, StartError>, slots: u16, landlock_version: u32) -> Vec<Check> {
+        checks_for(ANYBODY, probe, slots, landlock_version)
+    }
 
     fn probe(claimed: Layers) -> Result<Probe, StartError> {
         let isolation = Isolation { claimed, confirmed: claimed };
@@ -213,6 +291,55 @@ mod tests {
             let checks = checks(&probe(Layers::ALL.without(*layer)), 16, LANDLOCK);
             let missed = checks.iter().filter(|check| check.verdict >= Verdict::Degraded).count();
             assert_eq!(missed, usize::from(!is_optional), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_keeps_roots_id_is_never_called_well_and_the_reason_is_named() {
+        let user = |starter, claimed| user(starter, Isolation { claimed, confirmed: claimed });
+        let contained = Starter { has_ids: false, ..ROOT };
+        let limited = Starter { may_make_namespaces: false, ..ROOT };
+        let own = Layers::ALL.without(Layers::USER_NAMESPACE);
+        for layers in [Layers::ALL, own] {
+            assert_eq!(user(ROOT, layers).verdict, Verdict::Holds, "{layers}");
+        }
+        let (inside, outside) = (Layers::ALL.without(Layers::OWN_USER), own.without(Layers::OWN_USER));
+        for (starter, layers, reason, mend) in [
+            (ROOT, inside, "may not change user ids", "CAP_SETUID"),
+            (ROOT, outside, "may not change user ids", "CAP_SETUID"),
+            (contained, inside, "does not have the ids from 2,000,000,000", "rootless"),
+            (contained, outside, "does not have the ids from 2,000,000,000", "rootless"),
+            (limited, inside, "has no CAP_SYS_ADMIN", "CAP_SYS_ADMIN"),
+            // Without a user namespace it was still root when it asked for another id.
+            (limited, outside, "may not change user ids", "CAP_SETUID"),
+        ] {
+            let check = user(starter, layers);
+            assert_eq!(check.verdict, Verdict::Degraded, "{layers}");
+            let found = &check.found;
+            assert!(found.contains("runs as root") && found.contains(reason), "{found}");
+            assert!(check.advice.is_some_and(|advice| advice.contains(mend)), "{layers}");
+        }
+        assert_eq!(user(ANYBODY, Layers::ALL.without(Layers::OWN_USER)).verdict, Verdict::Holds);
+        assert_eq!(user(ANYBODY, own.without(Layers::OWN_USER)).verdict, Verdict::Degraded);
+    }
+
+    #[test]
+    fn only_a_map_of_all_ids_of_workers_has_them() {
+        assert!(has_ids("         0          0 4294967295\n"));
+        assert!(has_ids("0 1000 1\n2000000000 100000 4194305\n"));
+        for map in ["", "0 1000 1\n1 100000 65536\n", "2000000000 100000 4194304\n", "2000000001 0 9000000\n"]
+        {
+            assert!(!has_ids(map), "{map:?}");
+        }
+    }
+
+    #[test]
+    fn namespaces_are_made_with_one_right_of_many() {
+        assert!(may_make_namespaces("CapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n"));
+        assert!(may_make_namespaces("CapEff:\t0000000000200000\n"));
+        // What Docker leaves to root; and what may be taken, but was not.
+        for status in ["", "CapEff:\t00000000a80425fb\n", "CapPrm:\t0000000000200000\nCapEff:\t0\n"] {
+            assert!(!may_make_namespaces(status), "{status:?}");
         }
     }
 

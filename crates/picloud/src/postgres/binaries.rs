@@ -1,14 +1,29 @@
 //! Finds the PostgreSQL server programs of this machine.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use anyhow::bail;
 
 use super::account::Account;
 
 /// The oldest major version this is tested against.
-const OLDEST_MAJOR: u32 = 14;
+pub const OLDEST_MAJOR: u32 = 14;
+
+/// There are no server programs that could serve the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotInstalled {
+    pub found: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for NotInstalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.found, self.remedy)
+    }
+}
+
+impl std::error::Error for NotInstalled {}
 
 /// The server programs of one installed version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,28 +35,40 @@ pub(super) struct Binaries {
 
 /// The newest installed version, or the one that made the cluster: PostgreSQL opens no cluster of
 /// another major version.
-pub(super) fn find(account: Account, cluster_major: Option<u32>) -> anyhow::Result<Binaries> {
+pub(super) fn find(account: Account, cluster_major: Option<u32>) -> Result<Binaries, NotInstalled> {
     let mut found: Vec<Binaries> = directories()
         .iter()
         .filter_map(|dir| probe(account, dir))
         .filter(|b| b.major >= OLDEST_MAJOR)
         .collect();
     found.sort_by_key(|binaries| binaries.major);
-    let Some(newest) = found.last().cloned() else {
-        bail!(
-            "no PostgreSQL server (version {OLDEST_MAJOR} or newer) is installed: on Debian or Ubuntu run \
-             `apt-get install postgresql`, or set DATABASE_URL to use a server elsewhere"
-        );
+    choose(found, cluster_major)
+}
+
+/// Of those that are installed, oldest first.
+fn choose(mut installed: Vec<Binaries>, cluster_major: Option<u32>) -> Result<Binaries, NotInstalled> {
+    let Some(newest) = installed.pop() else {
+        return Err(NotInstalled {
+            found: format!("no PostgreSQL server (version {OLDEST_MAJOR} or newer) is installed"),
+            remedy:
+                "on Debian or Ubuntu run `apt-get install postgresql`, or set DATABASE_URL to use a server \
+                     elsewhere"
+                    .to_owned(),
+        });
     };
-    let Some(major) = cluster_major else { return Ok(newest) };
-    match found.into_iter().find(|binaries| binaries.major == major) {
-        Some(binaries) => Ok(binaries),
-        None => bail!(
-            "the database was made by PostgreSQL {major}, but only version {} is installed: run \
-             `apt-get install postgresql-{major}`, or move the data with pg_upgrade",
+    let Some(major) = cluster_major.filter(|major| *major != newest.major) else { return Ok(newest) };
+    let same = installed.into_iter().find(|binaries| binaries.major == major);
+    same.ok_or_else(|| NotInstalled {
+        found: format!(
+            "the database was made by PostgreSQL {major}, but only version {} is installed",
             newest.major
         ),
-    }
+        remedy: if major < OLDEST_MAJOR {
+            format!("move the data with pg_upgrade, as PiCloud needs version {OLDEST_MAJOR} or newer")
+        } else {
+            format!("run `apt-get install postgresql-{major}`, or move the data with pg_upgrade")
+        },
+    })
 }
 
 /// Where server programs may be, in no order: the version decides.
@@ -94,6 +121,29 @@ fn parse_major(version: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn installed(majors: &[u32]) -> Vec<Binaries> {
+        let binaries = |major: &u32| Binaries { major: *major, postgres: "p".into(), initdb: "i".into() };
+        majors.iter().map(binaries).collect()
+    }
+
+    #[test]
+    fn a_cluster_is_served_by_the_version_that_made_it_and_a_new_one_by_the_newest() {
+        let chosen = |majors: &[u32], cluster| choose(installed(majors), cluster).map(|chosen| chosen.major);
+        assert_eq!(chosen(&[15, 16, 17], None), Ok(17));
+        assert_eq!(chosen(&[15, 16, 17], Some(17)), Ok(17));
+        assert_eq!(chosen(&[15, 16, 17], Some(15)), Ok(15));
+        for (majors, cluster, remedy) in [
+            (&[16, 17][..], Some(15), "postgresql-15"),
+            (&[16, 17], Some(9), "pg_upgrade"),
+            (&[], Some(15), "DATABASE_URL"),
+            (&[], None, "apt-get install postgresql`"),
+        ] {
+            let error = chosen(majors, cluster).unwrap_err();
+            assert!(error.remedy.contains(remedy), "{error}");
+            assert_eq!(error.to_string(), format!("{}: {}", error.found, error.remedy));
+        }
+    }
 
     #[test]
     fn the_major_version_is_read_from_releases_and_betas() {

@@ -39,7 +39,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Opens the data directory's cluster, making it first if there is none.
     pub(super) fn open(data: &DataDir, account: Account) -> anyhow::Result<Self> {
-        let existing = locate(data)?;
+        let existing = locate(data.path())?;
         let major = existing.as_deref().map(version_of).transpose()?;
         let binaries = binaries::find(account, major)?;
         let password_file = data.path().join(PASSWORD_FILE);
@@ -110,9 +110,14 @@ impl Cluster {
     }
 }
 
+/// The major version of the server that made the data directory's cluster, if there is one.
+pub(super) fn version(data_dir: &Path) -> anyhow::Result<Option<u32>> {
+    locate(data_dir)?.as_deref().map(version_of).transpose()
+}
+
 /// The directory of the cluster that exists, behind the link if there is one.
-fn locate(data: &DataDir) -> anyhow::Result<Option<PathBuf>> {
-    let entry = data.path().join(NAME);
+fn locate(data_dir: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let entry = data_dir.join(NAME);
     if std::fs::symlink_metadata(&entry).is_err() {
         return Ok(None);
     }
@@ -131,7 +136,9 @@ fn locate(data: &DataDir) -> anyhow::Result<Option<PathBuf>> {
 fn version_of(dir: &Path) -> anyhow::Result<u32> {
     let file = dir.join("PG_VERSION");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.trim().parse().with_context(|| format!("{} is not a PostgreSQL version", file.display()))
+    // Before version 10 it is two numbers, as in 9.6; none of these is served, and the first is enough to say so.
+    let major = text.trim().split('.').next().unwrap_or_default();
+    major.parse().with_context(|| format!("{} is not a PostgreSQL version", file.display()))
 }
 
 fn open_log(path: &Path) -> io::Result<File> {

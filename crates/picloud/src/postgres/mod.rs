@@ -22,6 +22,7 @@ use nix::sys::signal::Signal;
 use sqlx::postgres::PgConnectOptions;
 
 use self::account::Account;
+pub use self::binaries::{NotInstalled, OLDEST_MAJOR};
 use self::cluster::Cluster;
 use self::postmaster::Postmaster;
 use crate::data_dir::DataDir;
@@ -112,10 +113,10 @@ pub fn running(data_dir: &Path) -> anyhow::Result<PgConnectOptions> {
     Ok(database::of_running(socket_dir, port, password.trim()))
 }
 
-/// The major version of the server programs that a private server would use.
+/// The major version of the server programs that a private server would use: that of its cluster, if there is one.
 pub fn installed(data_dir: &Path) -> anyhow::Result<u32> {
     let account = Account::for_cluster(&data_dir.join(cluster::NAME))?;
-    Ok(binaries::find(account, None)?.major)
+    Ok(binaries::find(account, cluster::version(data_dir)?)?.major)
 }
 
 /// Everything that has to be there before the server starts.

@@ -1,12 +1,13 @@
 //! What the server says of the walls around its workers, and what happens without them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Canary, Disk, NO_LIMITS, TestApp, TestServer, print_row, process};
+use crate::harness::{Canary, Disk, NO_LIMITS, TestApp, TestServer, eventually, print_row, process};
 use crate::starters::{Doctor, STRICT};
 
 const OFF: &[(&str, &str)] = &[("PICLOUD_ISOLATION", "off")];
@@ -48,6 +49,35 @@ fn what_scripts_ask_a_server_for_is_behind_the_wall_of_the_database() {
     assert_eq!(app.get("/look").is(200).json(), true);
     server.disk.execute("alter policy of_app on kv using (false)");
     assert_eq!(app.get("/look").is(200).json(), false, "nothing but the policy keeps it from the script");
+}
+
+/// For each report a worker is started, and has to be waited for although nobody waits for the report any more.
+#[test]
+fn who_asks_for_the_report_and_leaves_leaves_no_process_behind() {
+    let server = TestServer::start();
+    let workers = server.workers().len();
+    let request = format!(
+        "GET /api/v1/admin/system/isolation HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\n\r\n",
+        server.bearer()
+    );
+    for _ in 0..20 {
+        eventually("the worker of the last report is gone", || {
+            (process::children(server.pid()).len() == workers).then_some(())
+        });
+        let mut asking = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        asking.write_all(request.as_bytes()).unwrap();
+        asking.set_nonblocking(true).unwrap();
+        let is_unanswered =
+            || asking.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        // Until the worker is there, or has come and gone.
+        while process::children(server.pid()).len() <= workers && is_unanswered() {}
+    }
+    server.admin("GET", "/system/isolation", &Value::Null).is(200);
+    eventually("all that were started have been waited for", || {
+        let is_clean =
+            process::zombies(server.pid()).is_empty() && process::children(server.pid()).len() == workers;
+        is_clean.then_some(())
+    });
 }
 
 #[test]
