@@ -83,13 +83,16 @@ compile_error!("the list of system calls is for x86-64 and aarch64");
 
 const SOCKET: Test = Test::Int(SOCKET_FD.unsigned_abs());
 const STANDARD_ERROR: Test = Test::Int(2);
-const NOT_EXECUTABLE: Test = Test::Bits { of: libc::PROT_EXEC.unsigned_abs() as u64, set: 0 };
-// What grows down is a stack to the kernel, and not counted with what a process may write to. Pages that the machine
-// has set aside as large ones are not counted with the memory of a control group.
+const READ_OR_WRITE: Test =
+    Test::Bits { of: !((libc::PROT_READ | libc::PROT_WRITE).unsigned_abs() as u64), set: 0 };
+// Memory of the worker's own, and of no kind that the kernel counts or keeps otherwise: what grows down is a stack to it,
+// large pages that the machine has set aside are not counted with a control group's memory, and others are filled at once,
+// stay in memory, or are let go unasked. The two flags that may be added are asked for when something fails: the
+// allocator's, when its first place has no more memory, and wasmtime's, when a guest could not be started and its pages
+// are replaced. With an address of the caller's choice goes nothing that `munmap` and a hint could not do as well.
 const MEMORY_ALONE: Test = Test::Bits {
-    of: (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB).unsigned_abs()
-        as u64,
-    set: libc::MAP_ANONYMOUS.unsigned_abs() as u64,
+    of: !((libc::MAP_NORESERVE | libc::MAP_FIXED).unsigned_abs() as u64),
+    set: (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).unsigned_abs() as u64,
 };
 const NO_FLAG_BUT_MAYMOVE: Test = Test::Bits { of: !(libc::MREMAP_MAYMOVE.unsigned_abs() as u64), set: 0 };
 const GIVE_BACK: Test = Test::Int(libc::MADV_DONTNEED.unsigned_abs());
@@ -120,10 +123,9 @@ pub const RULES: &[Allowed] = &[
     // A guest's memory and stack are given back, or put back to their first state.
     allow("madvise", [28, 233], &[Argument(2, GIVE_BACK)]),
     // A guest's memory grows.
-    allow("mprotect", [10, 226], &[Argument(2, NOT_EXECUTABLE)]),
-    // The allocator's large blocks; stacks for trap handlers. Never a file, never shared, never growing by itself, never
-    // of large pages.
-    allow("mmap", [9, 222], &[Argument(2, NOT_EXECUTABLE), Argument(3, MEMORY_ALONE)]),
+    allow("mprotect", [10, 226], &[Argument(2, READ_OR_WRITE)]),
+    // The allocator's large blocks; stacks for trap handlers. Never a file, never shared, never of another kind.
+    allow("mmap", [9, 222], &[Argument(2, READ_OR_WRITE), Argument(3, MEMORY_ALONE)]),
     allow("munmap", [11, 215], &[]),
     // The allocator's large blocks grow; never to an address of the caller's choice.
     allow("mremap", [25, 216], &[Argument(3, NO_FLAG_BUT_MAYMOVE)]),

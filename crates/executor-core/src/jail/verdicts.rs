@@ -121,6 +121,59 @@ fn every_wrong_bit_of_a_checked_argument_ends_the_process_on_both_architectures(
     }
 }
 
+/// What the kernel has beside ordinary memory, by numbers that are no other's on either architecture.
+#[test]
+fn memory_of_a_kind_that_no_worker_asks_for_ends_the_process_on_both_architectures() {
+    const ORDINARY: u64 = 0x22;
+    let kinds = [
+        ("MAP_SHARED_VALIDATE", 0x03 ^ 0x02),
+        ("MAP_DROPPABLE", 0x08 ^ 0x02),
+        ("MAP_32BIT", 0x40),
+        ("MAP_ABOVE4G", 0x80),
+        ("MAP_GROWSDOWN", 0x100),
+        ("MAP_LOCKED", 0x2000),
+        ("MAP_POPULATE", 0x8000),
+        ("MAP_STACK", 0x2_0000),
+        ("MAP_HUGETLB", 0x4_0000),
+        ("MAP_SYNC", 0x8_0000),
+        ("MAP_FIXED_NOREPLACE", 0x10_0000),
+        ("MAP_UNINITIALIZED", 0x400_0000),
+        ("beyond the low half", 1 << 32),
+    ];
+    let accesses = [
+        ("PROT_EXEC", 0x4),
+        ("PROT_SEM", 0x8),
+        ("PROT_BTI", 0x10),
+        ("PROT_MTE", 0x20),
+        ("PROT_GROWSDOWN", 0x100_0000),
+        ("PROT_GROWSUP", 0x200_0000),
+        ("beyond the low half", 1 << 32),
+    ];
+    for (target, architecture, _) in ARCHITECTURES {
+        let program = program(RULES, target).unwrap();
+        let verdict = |name: &str, access: u64, kind: u64| {
+            let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
+            let arguments = [0, 4096, access, kind, u64::MAX, 0];
+            verdict(&program, &Call { number: rule.number_on(target), architecture, arguments })
+        };
+        for access in 0..=3 {
+            assert_eq!(verdict("mprotect", access, 0), ALLOW, "{access} on {target:?}");
+            // MAP_NORESERVE, MAP_FIXED, and both.
+            for kind in [0, 0x4000, 0x10, 0x4010] {
+                assert_eq!(verdict("mmap", access, ORDINARY | kind), ALLOW, "{kind:#x} on {target:?}");
+            }
+        }
+        for (name, bits) in kinds {
+            assert_eq!(verdict("mmap", 3, ORDINARY ^ bits), KILL_PROCESS, "{name} on {target:?}");
+        }
+        for (name, bits) in accesses {
+            for call in ["mmap", "mprotect"] {
+                assert_eq!(verdict(call, 3 | bits, ORDINARY), KILL_PROCESS, "{call}, {name} on {target:?}");
+            }
+        }
+    }
+}
+
 /// Whoever runs native code may have memory at such an address, and in it the address of another socket, an
 /// end of the sleep or a signal mask.
 #[test]

@@ -3,7 +3,10 @@
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
+use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use shared::wire::worker::Layers;
 
@@ -102,6 +105,7 @@ fn a_namespace_of_processes_alone_hides_all_others() {
     let walls = with_rights(Layers::PROCESS_NAMESPACE);
     expect_all(&[
         row("signal-parent", "", Layers::NONE, "done"),
+        row("pidfd-of-parent", "", Layers::NONE, "done"),
         row("signal-parent", "", walls, "ESRCH"),
         row("abort-parent", "", walls, "ESRCH"),
         row("read-parent", "", walls, "ESRCH"),
@@ -119,6 +123,7 @@ fn one_wall_alone_keeps_a_worker_from_the_one_beside_it() {
         let rows = [
             row("signal-sibling", &pid, Layers::NONE, "done"),
             row("read-sibling", &pid, Layers::NONE, "done"),
+            row("trace-sibling", &pid, Layers::NONE, "done"),
             row("pidfd-of-sibling", &pid, Layers::NONE, "done"),
         ];
         expect_all_beside(&mut sibling, &rows);
@@ -134,17 +139,39 @@ fn one_wall_alone_keeps_a_worker_from_the_one_beside_it() {
 
 #[test]
 fn a_user_namespace_alone_keeps_a_worker_from_tracing_its_parent() {
-    expect_all(&[row("read-parent", "", Layers::USER_NAMESPACE, "EPERM")]);
+    expect_all(&[
+        row("read-parent", "", Layers::USER_NAMESPACE, "EPERM"),
+        row("trace-parent", "", Layers::USER_NAMESPACE, "EPERM"),
+    ]);
     if geteuid().is_root() {
-        // Others may be forbidden to trace whatever this does.
-        expect_all(&[row("read-parent", "", Layers::NONE, "done")]);
+        // Others may be forbidden to trace whatever this does. Whoever is traced is let go as the worker ends.
+        expect_all(&[
+            row("read-parent", "", Layers::NONE, "done"),
+            row("trace-parent", "", Layers::NONE, "done"),
+        ]);
     }
+}
+
+/// Neither a parent nor a worker that others need may be ended, so it is somebody else whom the same call is aimed at.
+#[test]
+fn without_walls_a_worker_ends_another_process() {
+    let mut victim = Command::new("sleep").arg("600").spawn().unwrap();
+    expect_all(&[row("abort-sibling", &victim.id().to_string(), Layers::NONE, "done")]);
+    assert_eq!(victim.wait().unwrap().signal(), Some(Signal::SIGABRT as i32));
 }
 
 #[test]
 fn dropped_capabilities_alone_do_not_come_back() {
+    if geteuid().is_root() {
+        // Nobody else has any.
+        expect_all(&[row("regain-rights", "", Layers::NONE, "done")]);
+    }
+    // On a root of its own, so that what it mounts covers nothing of the machine's.
+    let apart = with_rights(Layers::MOUNT_NAMESPACE) | Layers::EMPTY_ROOT;
     expect_all(&[
         row("regain-rights", "", Layers::NO_CAPABILITIES, "EPERM"),
+        row("mount", "", apart, "done"),
+        row("mount", "", apart | Layers::NO_CAPABILITIES, "EPERM"),
         row("mount", "", Layers::NO_CAPABILITIES, "EPERM"),
     ]);
 }

@@ -2,13 +2,14 @@
 //! that do just that, behind all walls or behind one alone, and expects that the wall holds.
 //!
 //! Without walls the same attacks succeed: that is tested too, because an attack that fails by
-//! itself proves nothing. What this machine cannot put up is skipped, loudly; `make torture`
-//! prints every row.
+//! itself proves nothing. What this machine cannot put up is skipped, loudly, and what it can is demanded;
+//! `make torture` prints every row.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails, and says why")]
 #![forbid(unsafe_code)]
 
 mod alone;
+mod demanded;
 mod needed;
 mod repeatable;
 mod resources;

@@ -107,6 +107,11 @@ fn an_empty_bounding_set_alone_gives_no_rights_back() {
 
 #[test]
 fn speculation_that_is_off_alone_stays_off() {
+    let seen = Hostile::start(Layers::NONE, "speculate", "").seen();
+    if ["ENXIO", "ENODEV"].contains(&seen.as_str()) {
+        eprintln!("SKIPPED: here no process decides whether the processor runs ahead: {seen}");
+        return;
+    }
     expect_all(&[
         row("speculate", "", Layers::NONE, "done"),
         row("speculate", "", Layers::NO_SPECULATION, "EPERM"),

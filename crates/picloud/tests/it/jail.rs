@@ -7,6 +7,12 @@ use nix::unistd::geteuid;
 
 use crate::harness::{TestServer, print_row};
 
+const PAGE: &str = include_str!("../../../../docs/jail.md");
+/// In the example of the page: the worker's id outside, and the first one that workers have as a user's.
+const PAGE_PID: u32 = 7_580;
+const PAGE_USER: u32 = FIRST_ID + PAGE_PID;
+const FIRST_ID: u32 = 2_000_000_000;
+
 fn status(pid: u32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line =
@@ -21,6 +27,46 @@ fn a_worker_cannot_gain_privileges_and_has_one_thread() {
     for worker in server.workers() {
         assert_eq!(status(worker, "NoNewPrivs"), "1");
         assert_eq!(status(worker, "Threads"), "1");
+    }
+}
+
+/// The page shows a worker of a server that root started. It is demanded wherever root has the rights that it takes,
+/// whatever the worker itself says that it lacks.
+#[test]
+fn a_worker_of_root_has_the_status_that_the_page_shows_line_by_line() {
+    /// `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP` and `CAP_SYS_ADMIN`, by their numbers.
+    const RIGHTS: u64 = (1 << 6) | (1 << 7) | (1 << 8) | (1 << 21);
+    let own = std::process::id();
+    let rights = u64::from_str_radix(&status(own, "CapEff"), 16).unwrap();
+    // One line, of all ids that there are.
+    let has_ids = |map: &str| {
+        let map = fs::read_to_string(format!("/proc/self/{map}")).unwrap();
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    };
+    if !geteuid().is_root() || rights & RIGHTS != RIGHTS || !["uid_map", "gid_map"].into_iter().all(has_ids) {
+        eprintln!("SKIPPED: this user can give workers neither users nor namespaces, or not all");
+        return;
+    }
+    let (_, section) = PAGE.split_once("\n## A worker's status").unwrap();
+    let example = section.split("```").nth(1).unwrap();
+    let server = TestServer::shared();
+    server.client.get("localhost", "/hello/pi").is(200);
+    // A filter comes on top of those that the server has.
+    let inherited: u32 = status(own, "Seccomp_filters").parse().unwrap_or_default();
+    for worker in server.workers() {
+        for line in example.lines().filter(|line| !line.is_empty()) {
+            let (field, shown) = line.split_once(':').unwrap();
+            let expected = shown.split_whitespace().map(|word| match word.parse::<u32>() {
+                Ok(PAGE_PID) => worker.to_string(),
+                Ok(PAGE_USER) => (FIRST_ID + worker).to_string(),
+                Ok(filters) if field == "Seccomp_filters" => (filters + inherited).to_string(),
+                _ => word.to_owned(),
+            });
+            let seen = status(worker, field);
+            // Kernels before Linux 5.9 do not say how many filters there are.
+            let is_unsaid = field == "Seccomp_filters" && seen.is_empty();
+            assert!(is_unsaid || seen.split_whitespace().eq(expected), "{line}: {seen}");
+        }
     }
 }
 

@@ -196,10 +196,22 @@ fn code() -> usize {
     (code as fn() -> usize as usize) / PAGE * PAGE
 }
 
+/// Any one of them: whoever still has some may not have all.
 fn regain_rights() -> Result<usize, Errno> {
+    /// Those that every kernel knows: who asks for others alone is taken to ask for none, and that is granted.
+    const RIGHTS: usize = 38;
     let header = [0x2008_0522_u32, 0];
-    let sets = [u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0];
-    call(libc::SYS_capset, &[address(&header), address(&sets)])
+    let mut refused = Err(Errno::EPERM);
+    for right in 0..RIGHTS {
+        // Effective, permitted and inheritable: of the first 32, then of the others.
+        let (mut sets, word) = ([0_u32; 6], right / 32 * 3);
+        sets[word..word + 2].fill(1 << (right % 32));
+        refused = call(libc::SYS_capset, &[address(&header), address(&sets)]);
+        if refused.is_ok() {
+            break;
+        }
+    }
+    refused
 }
 
 /// Those that can be read from, by trying all.
