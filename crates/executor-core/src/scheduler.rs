@@ -2,7 +2,7 @@
 //! used up or when it waits for its parent.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,19 +36,29 @@ struct Running {
     /// A guest that ends within its first slice needs no look at the clock.
     has_yielded: bool,
     fuel_max: u64,
-    /// Whether a bundle is only loaded, and no script runs.
-    is_load: bool,
-    /// What its slices so far amount to. The exact count is the guest's and is lost with it when it
-    /// is dropped where it stands, so this is what it is charged then.
+    /// Whether it is still at loading its bundle, which has fuel of its own.
+    is_loading: Rc<Cell<bool>>,
+    /// What its slices so far amount to, without those for loading. The exact count is the guest's and is
+    /// lost with it when it is dropped where it stands, so this is what it is charged then.
     fuel: u64,
+    load_fuel: u64,
 }
 
 impl Running {
     /// Counts a turn. One operation may copy megabytes, so time counts beside slices.
-    fn used(&mut self, slices: u64, time: Duration) {
+    fn used(&mut self, slices: u64, time: Duration, was_loading: bool) {
         let by_time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).saturating_mul(FUEL_PER_US);
         let by_slice = slices * TIME_SLICE_FUEL;
-        self.fuel = self.fuel.saturating_add(by_time.max(by_slice)).min(self.fuel_max);
+        let (sum, most) = match was_loading || self.is_loading.get() {
+            true => (&mut self.load_fuel, COMPILE_FUEL),
+            false => (&mut self.fuel, self.fuel_max),
+        };
+        *sum = sum.saturating_add(by_time.max(by_slice)).min(most);
+    }
+
+    /// Loading takes the processor from others no less than running.
+    fn class(&self) -> Class {
+        Class::of(self.fuel.saturating_add(self.load_fuel))
     }
 }
 
@@ -71,11 +81,7 @@ pub(crate) enum Turn {
 
 /// A slice that took this long was one operation on megabytes; whoever sent a frame meanwhile, to end
 /// an execution for example, has waited long enough.
-const LONG_SLICE: Duration = Duration::from_micros(LONG_SLICE_US);
-const LONG_SLICE_US: u64 = 5_000;
-
-/// What is burnt in that time.
-const LONG_FUEL: u64 = LONG_SLICE_US * FUEL_PER_US;
+const LONG_SLICE: Duration = Duration::from_millis(5);
 
 /// A larger memory is not kept for the next execution: memory never shrinks, so hardly any script's
 /// image fits it, and one burst would hold gigabytes until the worker ends.
@@ -137,12 +143,14 @@ impl Scheduler {
         let generation = job.generation;
         let fuel_max = match job.task {
             Task::Run { fuel, .. } => fuel,
-            Task::Compile => COMPILE_FUEL,
+            // Nothing but loading.
+            Task::Compile => 0,
         };
-        let is_load = matches!(job.task, Task::Compile);
+        let is_loading = Rc::new(Cell::new(false));
         let idle = self.idle.clone();
         let idle_machine = move || idle.borrow_mut().pop();
-        let future = execute(self.sandbox.clone(), self.images.clone(), slot.link.clone(), idle_machine, job);
+        let (sandbox, images, link) = (self.sandbox.clone(), self.images.clone(), slot.link.clone());
+        let future = execute(sandbox, images, link, idle_machine, is_loading.clone(), job);
         let started = Instant::now();
         self.seen = started;
         slot.running = Some(Running {
@@ -151,8 +159,9 @@ impl Scheduler {
             generation,
             has_yielded: false,
             fuel_max,
-            is_load,
+            is_loading,
             fuel: 0,
+            load_fuel: 0,
         });
         self.turns.push(index, Class::of(0));
         Ok(())
@@ -165,7 +174,7 @@ impl Scheduler {
             let is_queued = state.link.is_runnable();
             state.link.answer(reply);
             if !is_queued {
-                self.turns.push(slot, Class::of(running.fuel));
+                self.turns.push(slot, running.class());
             }
         }
         Ok(())
@@ -226,6 +235,7 @@ impl Scheduler {
             }
         }
         let begun = self.seen;
+        let was_loading = running.is_loading.get();
         let polled = running.future.as_mut().poll(&mut Context::from_waker(&slot.waker));
         slot.link.drain(outbound);
         match polled {
@@ -234,9 +244,9 @@ impl Scheduler {
                 let took = self.seen - begun;
                 running.has_yielded = true;
                 let is_runnable = slot.link.is_runnable();
-                running.used(is_runnable.into(), took);
+                running.used(is_runnable.into(), took, was_loading);
                 if is_runnable {
-                    self.turns.push(index, Class::of(running.fuel));
+                    self.turns.push(index, running.class());
                 }
                 match is_runnable {
                     _ if took >= LONG_SLICE => Turn::Late,
@@ -245,11 +255,12 @@ impl Scheduler {
                 }
             }
             Poll::Ready(finished) => {
-                // Nobody looked at the clock before its first turn, which is long only if putting its image back was.
-                let is_late = match running.has_yielded {
-                    true => begun.elapsed() >= LONG_SLICE,
-                    false => finished.fuel >= LONG_FUEL,
-                };
+                // Who ends in the first slice is not worth a look at the clock; to put a large image back burns more.
+                let burnt_little = finished.load_fuel == 0 && finished.fuel < TIME_SLICE_FUEL;
+                if running.has_yielded || !burnt_little {
+                    self.seen = Instant::now();
+                }
+                let is_late = self.seen - begun >= LONG_SLICE;
                 let generation = running.generation;
                 slot.running = None;
                 write_done(outbound, index, generation, &finished);
@@ -283,8 +294,8 @@ impl Scheduler {
         if let Some(running) = slot.running.take() {
             let finished = Finished {
                 ending,
-                fuel: if running.is_load { 0 } else { running.fuel },
-                load_fuel: if running.is_load { running.fuel } else { 0 },
+                fuel: running.fuel,
+                load_fuel: running.load_fuel,
                 peak_memory_bytes: 0,
                 output: Vec::new(),
                 machine: None,
@@ -305,4 +316,92 @@ fn write_done(outbound: &mut Vec<u8>, slot: u16, generation: u32, finished: &Fin
         output: &finished.output,
     };
     codec::encode(outbound, FromWorker::Done as u8, slot, generation, &done);
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::guest_abi::{GuestInput, InvocationType, LoadRequest};
+    use shared::limits::FUEL_MIN;
+    use shared::script::{Bundle, BundledModule, ScriptKind};
+
+    use super::*;
+
+    /// What ten milliseconds of CPU are charged with.
+    const MUCH: u64 = 10_000 * FUEL_PER_US;
+
+    /// A worker that is to run a script, which may import a module `m`.
+    fn running(source: &str, module: &str, fuel: u64, timeout: Duration) -> Scheduler {
+        let mut bundle = Bundle::single(ScriptKind::Endpoint, "script", source);
+        bundle.modules.push(BundledModule { name: "m".to_owned(), source: module.to_owned() });
+        let (mut encoded, mut load) = (Vec::new(), Vec::new());
+        codec::encode_body(&mut encoded, &bundle);
+        let limits =
+            LoadRequest { max_operations: 0, max_call_levels: 64, max_expr_depth: 64, bundle: &encoded };
+        codec::encode_body(&mut load, &limits);
+        let mut scheduler = Scheduler::new(Sandbox::load(1, None, 0).unwrap(), 1 << 20);
+        scheduler.add_bundle(1, &load).unwrap();
+        let (memory_bytes, output_bytes, clock_ms, seed) = (32 << 20, 1 << 20, 0, [7; 16]);
+        let task = Task::Run { fuel, memory_bytes, output_bytes, clock_ms, seed, input: input() };
+        scheduler.start(Job { slot: 0, generation: 1, handle: 1, task }, timeout).unwrap();
+        scheduler
+    }
+
+    fn input() -> Vec<u8> {
+        let mut input = Vec::new();
+        let guest_input = GuestInput {
+            execution_id: [1; 16],
+            request_id: "r",
+            app: "a",
+            script: "script",
+            version: 1,
+            invocation_type: InvocationType::Function,
+            trigger_depth: 0,
+            fuel: FUEL_MIN,
+            memory_mb: 32,
+            timeout_ms: 1000,
+            response_bytes: 1000,
+            user: None,
+            http: None,
+            event: None,
+            delivery: None,
+        };
+        codec::encode_body(&mut input, &guest_input);
+        input
+    }
+
+    /// How its only execution ended, what is charged for it, and what for loading it.
+    fn ended(outbound: &[u8]) -> (Ending, u64, u64) {
+        let done: Done<'_> = codec::decode_body(&outbound[codec::HEADER_BYTES..]).unwrap();
+        (done.ending, done.fuel, done.load_fuel)
+    }
+
+    const SLOW: &str = "export const SLOW = { let n = 0; while n < 1000000000 { n += 1; } n };";
+
+    #[test]
+    fn attack_62_loading_that_is_cut_off_is_charged_by_time_however_little_fuel_the_script_has() {
+        let timeout = Duration::from_millis(50);
+        let mut scheduler = running("import \"m\" as m; m::SLOW", SLOW, FUEL_MIN, timeout);
+        let (mut outbound, mut has_long) = (Vec::new(), false);
+        while !scheduler.is_idle() {
+            scheduler.give_turn(&mut outbound);
+            has_long |= scheduler.has_long();
+        }
+        let (ending, fuel, load_fuel) = ended(&outbound);
+        assert_eq!((ending, fuel), (Ending::Timeout, 0));
+        assert!((MUCH..=COMPILE_FUEL).contains(&load_fuel), "{load_fuel}");
+        assert!(has_long, "it had its turns before those who burnt little");
+    }
+
+    #[test]
+    fn what_is_burnt_after_loading_is_the_scripts_own() {
+        let mut scheduler = running("loop { }", "", 100 * MUCH, Duration::from_secs(60));
+        let mut outbound = Vec::new();
+        while scheduler.slots[0].running.as_ref().unwrap().fuel < MUCH {
+            scheduler.give_turn(&mut outbound);
+        }
+        scheduler.cancel(0, 1, &mut outbound).unwrap();
+        let (ending, fuel, _) = ended(&outbound);
+        assert_eq!(ending, Ending::Cancelled);
+        assert!((MUCH..=100 * MUCH).contains(&fuel), "{fuel}");
+    }
 }

@@ -133,7 +133,7 @@ fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<Worker, Wor
     let (jail, socket) = jail::enter(parent, wanted)?;
     let mut channel = Channel::new(socket);
     let (hello, published) = receive_hello(&mut channel)?;
-    let sandbox = Sandbox::load(hello.slots, published.as_ref())?;
+    let sandbox = Sandbox::load(hello.slots, published.as_ref(), hello.code_at)?;
     drop(published);
     let slots = sandbox.slots;
     let data_bytes = data_bytes(slots, hello.image_cache_bytes);
@@ -195,8 +195,8 @@ fn serve(worker: Worker) -> Result<(), WorkerError> {
             stopping |= handle(&mut scheduler, header, body, &mut outbound)?;
         }
         channel.outbound = outbound;
-        bury(&mut scheduler, &mut channel)?;
-        give_turns(&mut scheduler, &mut channel)?;
+        bury(&mut scheduler, &mut channel, &mut priority)?;
+        give_turns(&mut scheduler, &mut channel, &mut priority)?;
         priority.give_way(scheduler.has_long());
     }
 }
@@ -204,7 +204,11 @@ fn serve(worker: Worker) -> Result<(), WorkerError> {
 /// Gives turns until the socket should be looked at: when somebody has used a slice up, so that whoever
 /// comes meanwhile does not wait for a second one. Those who run for long get their turn right after the
 /// look, when nothing waits to be sent.
-fn give_turns(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), ChannelError> {
+fn give_turns(
+    scheduler: &mut Scheduler,
+    channel: &mut Channel,
+    priority: &mut Priority,
+) -> Result<(), ChannelError> {
     let mut slices = if scheduler.runnable() == 1 { LONE_SLICES } else { 1 };
     let mut has_looked = true;
     while let Some(class) = scheduler.next_class() {
@@ -215,7 +219,7 @@ fn give_turns(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), Ch
         if channel.outbound.len() >= FLUSH_BYTES {
             channel.flush()?;
         }
-        bury(scheduler, channel)?;
+        bury(scheduler, channel, priority)?;
         match turn {
             Some(Turn::Slice) => slices -= 1,
             Some(Turn::Short) => has_looked = false,
@@ -228,9 +232,15 @@ fn give_turns(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), Ch
     Ok(())
 }
 
-/// Tells the parent which guests were ended, and then gives back what they had.
-fn bury(scheduler: &mut Scheduler, channel: &mut Channel) -> Result<(), ChannelError> {
+/// Tells the parent which guests were ended, and then gives back what they had. That is never put off for others' work:
+/// meanwhile nobody in this worker gets on, and the parent waits for nobody longer than its deadline.
+fn bury(
+    scheduler: &mut Scheduler,
+    channel: &mut Channel,
+    priority: &mut Priority,
+) -> Result<(), ChannelError> {
     if scheduler.has_dead() {
+        priority.give_way(false);
         channel.flush()?;
         scheduler.bury();
     }
@@ -285,4 +295,28 @@ fn run_job(slot: u16, generation: u32, frame: &Execute<'_>) -> Job {
         input: frame.input.to_vec(),
     };
     Job { slot, generation, handle: frame.handle, task }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_gives_way_does_not_while_it_gives_back_memory() {
+        let (_parent, socket) = UnixStream::pair().unwrap();
+        let mut channel = Channel::new(socket.into());
+        let mut scheduler = Scheduler::new(Sandbox::load(1, None, 0).unwrap(), 1 << 20);
+        let mut priority = Priority::take();
+        priority.give_way(true);
+        bury(&mut scheduler, &mut channel, &mut priority).unwrap();
+        assert!(priority.gives_way(), "there was nothing to give back");
+        scheduler.add_bundle(1, &[]).unwrap();
+        let job = Job { slot: 0, generation: 1, handle: 1, task: Task::Compile };
+        scheduler.start(job, Duration::from_secs(60)).unwrap();
+        scheduler.cancel(0, 1, &mut channel.outbound).unwrap();
+        bury(&mut scheduler, &mut channel, &mut priority).unwrap();
+        assert!(!priority.gives_way() && !scheduler.has_dead());
+    }
 }

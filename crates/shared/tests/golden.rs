@@ -18,15 +18,15 @@ fn frame<B: serde::Serialize>(kind: u8, slot: u16, generation: u32, body: &B) ->
 
 #[test]
 fn protocol_version_is_what_these_bytes_belong_to() {
-    assert_eq!(PROTOCOL_VERSION, 4);
+    assert_eq!(PROTOCOL_VERSION, 5);
 }
 
 #[test]
 fn frames_to_the_worker_are_frozen() {
-    let hello = HelloWorker { protocol: 3, slots: 16, image_cache_bytes: 8 << 20 };
+    let hello = HelloWorker { protocol: 3, slots: 16, image_cache_bytes: 8 << 20, code_at: 0x1234_0000 };
     assert_eq!(
         frame(ToWorker::Hello as u8, 0, 0, &hello),
-        "0600000000000000000000000310 80808004".replace(' ', "")
+        "0b00000000000000000000000310 80808004 8080d09101".replace(' ', "")
     );
     let add = AddBundle { handle: 7, load: b"xyz" };
     assert_eq!(

@@ -72,6 +72,11 @@ impl Priority {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn gives_way(&self) -> bool {
+        self.gives_way
+    }
+
     /// While it gives way: lets whoever is waiting for this CPU go first, once.
     pub(crate) fn rest(&self) {
         if self.gives_way {

@@ -1,5 +1,6 @@
 //! The engine and the embedded guest, ready to be instantiated.
 
+use std::num::NonZero;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
@@ -57,10 +58,12 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// Reserves address space for `slots` guests, or for as many as this machine has room for:
-    /// boards with 39-bit addresses have less of it than servers. `code` is the guest's as the parent published it.
-    pub(crate) fn load(slots: u16, code: Option<&OwnedFd>) -> Result<Self, SandboxError> {
+    /// boards with 39-bit addresses have less of it than servers. `code` is the guest's as the parent published it,
+    /// and `code_at` where it is wanted; 0 is anywhere.
+    pub(crate) fn load(slots: u16, code: Option<&OwnedFd>, code_at: u64) -> Result<Self, SandboxError> {
+        let at = usize::try_from(code_at).ok().and_then(NonZero::new);
         // It is quicker there, and the same here.
-        let published = code.and_then(|code| huge::map(code, GUEST.0.len()).ok());
+        let published = code.and_then(|code| huge::map(code, GUEST.0.len(), at).ok());
         let place = published.map(|pages| pages.addr().get()..pages.addr().get() + pages.len());
         let memory = Arc::new(InPlace::new(place));
         let (engine, slots) = reserve(slots.max(1), &memory)?;

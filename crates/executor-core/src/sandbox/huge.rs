@@ -5,6 +5,9 @@
 //! the script. So the parent puts the code into a file in memory, has the kernel make huge pages of it
 //! (`MADV_COLLAPSE`, Linux 6.1; it needs no setting of the machine's), seals it, and gives it to each worker. Where
 //! that is refused, workers run the code where it lies in the executable.
+//!
+//! All workers of a parent have it at the same address, which the parent has drawn: a processor foretells where a
+//! branch goes by the branch's address, and so need not learn the same code anew for each worker (ADR 36).
 
 use std::ffi::CStr;
 use std::num::NonZero;
@@ -52,13 +55,14 @@ pub(super) const fn whole(addresses: &Range<usize>) -> Range<usize> {
 }
 
 /// In a worker: the `len` bytes of code that the parent published, with the rest of their last huge page, to the end
-/// of the process.
-pub(super) fn map(file: &OwnedFd, len: usize) -> Result<NonNull<[u8]>, Errno> {
+/// of the process; at the address that the parent asks for, or anywhere where that is taken.
+pub(super) fn map(file: &OwnedFd, len: usize, at: Option<NonZero<usize>>) -> Result<NonNull<[u8]>, Errno> {
     let size = len.next_multiple_of(HUGE_BYTES);
     if usize::try_from(fstat(file)?.st_size) != Ok(size) {
         return Err(Errno::EINVAL);
     }
-    let place = Place::reserve(size)?;
+    let place = at.and_then(|at| Place::reserve_at(at, size).ok());
+    let place = place.map_or_else(|| Place::reserve(size), Ok)?;
     // Private, since a shared mapping of what is sealed is refused before Linux 6.7.
     let start = place.map(file, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE)?;
     std::mem::forget(place);
@@ -82,6 +86,20 @@ impl Place {
         let start = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)? };
         let offset = start.addr().get().next_multiple_of(HUGE_BYTES) - start.addr().get();
         Ok(Self { start, len, offset, size })
+    }
+
+    /// The same where somebody else has chosen. An error where that is no place for huge pages, or not free.
+    fn reserve_at(at: NonZero<usize>, size: usize) -> Result<Self, Errno> {
+        let length = NonZero::new(size).ok_or(Errno::EINVAL)?;
+        if !at.get().is_multiple_of(HUGE_BYTES) {
+            return Err(Errno::EINVAL);
+        }
+        let kind = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+        // SAFETY: new addresses, that nothing can be read from; nothing that is there is replaced.
+        let start = unsafe { mmap_anonymous(Some(at), length, ProtFlags::PROT_NONE, kind)? };
+        let place = Self { start, len: size, offset: 0, size };
+        // Kernels before 4.17 take the address for a wish.
+        if start.addr() == at { Ok(place) } else { Err(Errno::EEXIST) }
     }
 
     fn map(&self, file: &OwnedFd, access: ProtFlags, kind: MapFlags) -> Result<NonNull<libc::c_void>, Errno> {
@@ -121,13 +139,37 @@ mod tests {
             eprintln!("SKIPPED: this kernel makes no huge pages of files in memory");
             return;
         };
-        let mapped = map(&file, code.len()).unwrap();
+        let mapped = map(&file, code.len(), None).unwrap();
         assert_eq!(mapped.cast::<u8>().addr().get() % HUGE_BYTES, 0);
         // SAFETY: mapped for reading, to the end of the process.
         let bytes = unsafe { mapped.as_ref() };
         assert!(bytes.starts_with(&code));
         assert_eq!(bytes.len() % HUGE_BYTES, 0);
-        assert_eq!(map(&file, code.len() + HUGE_BYTES), Err(Errno::EINVAL), "the code of another build");
+        assert_eq!(
+            map(&file, code.len() + HUGE_BYTES, None),
+            Err(Errno::EINVAL),
+            "the code of another build"
+        );
+    }
+
+    #[test]
+    fn code_is_where_the_parent_asks_for_it_unless_that_is_taken() {
+        let Some(file) = published(b"code") else {
+            eprintln!("SKIPPED: this kernel makes no huge pages of files in memory");
+            return;
+        };
+        // Free a moment ago, as each test is a process of its own or its threads map far less than this.
+        let free = Place::reserve(64 * HUGE_BYTES).unwrap();
+        let at = free.start.addr().checked_add(free.offset).unwrap();
+        drop(free);
+        let first = map(&file, 4, Some(at)).unwrap();
+        assert_eq!(first.cast::<u8>().addr(), at);
+        let second = map(&file, 4, Some(at)).unwrap();
+        assert_ne!(second.cast::<u8>().addr(), at, "what is there is not replaced");
+        let crooked = map(&file, 4, Some(at.checked_add(4096).unwrap())).unwrap();
+        assert_eq!(crooked.cast::<u8>().addr().get() % HUGE_BYTES, 0);
+        // SAFETY: mapped for reading, to the end of the process.
+        assert!([first, second, crooked].iter().all(|code| unsafe { code.as_ref() }.starts_with(b"code")));
     }
 
     #[test]

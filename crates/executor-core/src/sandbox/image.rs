@@ -29,10 +29,14 @@ const DISCARD_BYTES: usize = 64 << 10;
 /// last one left alone. Where scripts alternate it would cost more faults than it saves comparing.
 const SETTLED_AFTER: u32 = 8;
 
-/// Of an image's own bytes, those that are put back for nothing: far more than ordinary scripts have.
-const FREE_BYTES: u64 = 1 << 20;
-/// Fuel for each byte beyond: at 10,000 a microsecond, copying 5 GB in a second.
-const FUEL_PER_BYTE: u64 = 2;
+/// Of an image's own bytes, and of the zeros that it adds to the guest's initial memory, those that are put back
+/// for nothing: far more than ordinary scripts have.
+const FREE_BYTES: usize = 1 << 20;
+/// Fuel for each own byte beyond: at 10,000 a microsecond, copying 5 GB in a second.
+const FUEL_PER_OWN_BYTE: u64 = 2;
+/// Fuel for each added zero beyond: looking at 10 GB in a second. At those of a memory that is too large to be kept
+/// nobody looks, but then a guest is made for each execution, which takes as long as looking at 10 MB.
+const FUEL_PER_ZERO: u64 = 1;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -62,6 +66,7 @@ pub(crate) struct Image {
     own: Vec<u8>,
     runs: Vec<Run>,
     memory_bytes: usize,
+    fuel: u64,
     /// The memory below this is the far part of the stack: given back to the kernel after every
     /// execution, which gives out only zeroed pages.
     far_stack: usize,
@@ -87,6 +92,7 @@ impl Image {
             own: Vec::new(),
             runs: Vec::new(),
             memory_bytes: memory.len(),
+            fuel: 0,
             far_stack,
             stack_pointer,
             input,
@@ -96,7 +102,14 @@ impl Image {
             image.push_page(far_stack + index * PAGE, page);
         }
         image.own.shrink_to_fit();
+        image.fuel = price(image.own.len(), image.added_zeros());
         image
+    }
+
+    /// How many bytes beyond the guest's initial memory are zero.
+    fn added_zeros(&self) -> usize {
+        let zeros = self.runs.iter().filter(|run| run.source == Source::Zero);
+        zeros.map(|run| run.end.saturating_sub(run.start.max(self.base.len()))).sum()
     }
 
     fn push_page(&mut self, start: usize, page: &[u8]) {
@@ -130,7 +143,7 @@ impl Image {
     /// What putting it back burns, whether or not it has to be: what an execution burns must not depend on what ran
     /// before. A script of a few instructions with a large image would else be had for nothing.
     pub(super) const fn fuel(&self) -> u64 {
-        (self.own.len() as u64).saturating_sub(FREE_BYTES) * FUEL_PER_BYTE
+        self.fuel
     }
 
     /// Whether the machine's memory has the image's size. It may be larger when a script grew it,
@@ -139,8 +152,15 @@ impl Image {
         machine.memory_bytes() == self.memory_bytes
     }
 
-    /// Grows a fresh machine to the image's size.
-    pub(super) fn grow(&self, machine: &mut Machine) -> Result<()> {
+    /// Makes a machine on which nothing has run yet into this image.
+    pub(super) fn install(&self, machine: &mut Machine) -> Result<()> {
+        let initial = machine.memory_bytes();
+        self.grow(machine)?;
+        machine.set_stack_pointer(self.stack_pointer)?;
+        self.put_back_all(machine, initial)
+    }
+
+    fn grow(&self, machine: &mut Machine) -> Result<()> {
         let missing = self.memory_bytes.saturating_sub(machine.memory_bytes());
         machine.store.data_mut().limiter.memory_bytes = self.memory_bytes;
         let pages = machine.memory.page_size(&machine.store);
@@ -155,11 +175,20 @@ impl Image {
             let times = machine.guard.expect(self.id)?;
             return self.restore_written(machine, times);
         }
+        self.put_back_all(machine, usize::MAX)
+    }
+
+    /// Puts back everything, and protects what is as in the initial memory. From `untouched` on nothing was ever
+    /// written: what is to be zero there is, and the kernel need not make pages of it only for them to be compared.
+    fn put_back_all(&self, machine: &mut Machine, untouched: usize) -> Result<()> {
         machine.guard_all()?;
         let memory = machine.memory.data_mut(&mut machine.store);
         discard(&mut memory[..self.far_stack])?;
         for run in &self.runs {
-            self.put_back(run, run.start..run.end, memory);
+            let end = if run.source == Source::Zero { run.end.min(untouched) } else { run.end };
+            if run.start < end {
+                self.put_back(run, run.start..end, memory);
+            }
         }
         machine.guard.begin(self.far_stack);
         machine.guard.protect(0..self.far_stack)?;
@@ -215,6 +244,12 @@ impl Image {
     fn own_bytes(&self) -> usize {
         self.own.len() + self.report.len() + self.runs.len() * size_of::<Run>()
     }
+}
+
+/// What putting an image back burns.
+const fn price(own: usize, added_zeros: usize) -> u64 {
+    let own = own.saturating_sub(FREE_BYTES) as u64 * FUEL_PER_OWN_BYTE;
+    own + added_zeros.saturating_sub(FREE_BYTES) as u64 * FUEL_PER_ZERO
 }
 
 static ZERO_PAGE: [u8; PAGE] = [0; PAGE];

@@ -6,7 +6,8 @@ use std::task::Poll;
 use shared::guest_abi::IMPORT_MODULE;
 use shared::host_call::{ONE_WAY, REFUEL, TAKE_REPLY};
 use shared::limits::{
-    HOST_CALL_BYTES_MAX, HOST_CALL_REFUSALS_MAX, HOST_CALLS_MAX, LOG_NOTICES_MAX, NOTICE_BYTES_MAX,
+    HOST_CALL_BYTES_MAX, HOST_CALL_REFUSALS_MAX, HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, LOG_BYTES_MAX,
+    LOG_NOTICES_MAX, NOTICE_BYTES_MAX,
 };
 use shared::wire::codec;
 use shared::wire::frame::{FromWorker, HostCall};
@@ -17,11 +18,15 @@ use super::machine::GuestState;
 
 /// Most random bytes one call may draw.
 const ENTROPY_BYTES_MAX: usize = 64 << 10;
-/// A call that draws more than this is paid for and ends the time slice: the hashing is done out here,
-/// where the guest's own count of its work does not see it.
-const ENTROPY_BYTES_FREE: u32 = 256;
+/// Fuel for a draw, however short: the way out here and back takes 0.1 µs, which the guest's own count of its
+/// work does not see.
+const ENTROPY_CALL_FUEL: u64 = 1_000;
 /// Fuel for a random byte: a block of 32 takes 0.2 µs on processors that have no instructions for it.
-const ENTROPY_FUEL: u64 = 64;
+const ENTROPY_BYTE_FUEL: u64 = 64;
+/// More than what the arguments of a notice have beside text.
+const NOTICE_FRAMING_BYTES: u32 = 32;
+
+const _: () = assert!((LOG_BYTES_MAX + NOTICE_FRAMING_BYTES) as usize == NOTICE_BYTES_MAX);
 
 pub(super) fn define(linker: &mut Linker<GuestState>) -> Result<()> {
     linker.func_wrap(IMPORT_MODULE, "clock", |caller: Caller<'_, GuestState>| caller.data().clock_ms)?;
@@ -40,9 +45,11 @@ async fn entropy(mut caller: Caller<'_, GuestState>, ptr: u32, len: u32) -> Resu
     }
     let memory = caller.data().memory()?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    if !state.tank.burn(ENTROPY_CALL_FUEL + u64::from(len) * ENTROPY_BYTE_FUEL) {
+        return Err(Trap::OutOfFuel.into());
+    }
     state.random.fill(slice_mut(bytes, ptr, len)?);
-    if len > ENTROPY_BYTES_FREE {
-        state.tank.burn(u64::from(len) * ENTROPY_FUEL);
+    if state.tank.is_turn_over() {
         give_way().await;
     }
     Ok(())
@@ -80,16 +87,11 @@ async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u
     let memory = caller.data().memory()?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     if op & ONE_WAY != 0 {
-        state.notices = state.notices.saturating_add(1);
-        if state.notices > LOG_NOTICES_MAX {
-            // The parent would not keep it, and must not be kept busy with it.
+        if !state.may_notify(len) {
             return Ok(0);
         }
-    } else {
-        state.calls = state.calls.saturating_add(1);
-        if state.calls > HOST_CALLS_MAX + HOST_CALL_REFUSALS_MAX {
-            return Err(Error::msg("the guest goes on calling although it is refused"));
-        }
+    } else if !state.may_call(len) {
+        return Err(Error::msg("the guest goes on calling although it is refused"));
     }
     let args = slice_mut(bytes, ptr, len)?;
     let kind = if op & ONE_WAY != 0 { FromWorker::Notice } else { FromWorker::HostCall };
@@ -104,6 +106,33 @@ async fn host_call(mut caller: Caller<'_, GuestState>, op: u32, ptr: u32, len: u
     let packed = i64::from(reply.status) << 32 | i64::try_from(reply.body.len())?;
     caller.data_mut().reply = Some(reply);
     Ok(packed)
+}
+
+impl GuestState {
+    /// Counts a notice; false when the parent would not keep it, and must not be kept busy with it. The first line
+    /// that is too much for the log is passed on: it shows the parent that there were more.
+    fn may_notify(&mut self, bytes: u32) -> bool {
+        if self.notices == LOG_NOTICES_MAX || self.notice_bytes > LOG_BYTES_MAX {
+            return false;
+        }
+        self.notices += 1;
+        self.notice_bytes += bytes.saturating_sub(NOTICE_FRAMING_BYTES);
+        true
+    }
+
+    /// Counts a call, in the way of the parent, which judges for itself: what that refuses is passed on to it.
+    /// False when it would kill the worker for so many of those.
+    fn may_call(&mut self, bytes: u32) -> bool {
+        if self.calls < HOST_CALLS_MAX {
+            self.calls += 1;
+            if bytes <= HOST_CALLS_BYTES_MAX - self.call_bytes {
+                self.call_bytes += bytes;
+                return true;
+            }
+        }
+        self.refused_calls += 1;
+        self.refused_calls <= HOST_CALL_REFUSALS_MAX
+    }
 }
 
 fn take_reply(caller: &mut Caller<'_, GuestState>, ptr: u32, len: u32) -> Result<i64> {
@@ -124,4 +153,161 @@ fn slice_mut(bytes: &mut [u8], ptr: u32, len: u32) -> Result<&mut [u8]> {
         .checked_add(len as usize)
         .and_then(|end| bytes.get_mut(start..end))
         .ok_or_else(|| Error::msg("the guest passes a buffer outside its memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::call::{CallCode, CallError};
+    use shared::guest_abi::{GuestInput, InvocationType, LoadRequest};
+    use shared::script::{Bundle, ScriptKind};
+    use shared::wire::codec::{HEADER_BYTES, Header};
+    use shared::wire::frame::{Done, Ending};
+
+    use super::*;
+    use crate::sandbox::{Job, Sandbox, TIME_SLICE_FUEL, Task};
+    use crate::scheduler::Scheduler;
+
+    /// Far more than any of these scripts burns.
+    const FUEL: u64 = 100_000_000_000;
+
+    /// What a script came to, and what its parent was sent until then.
+    struct Ran {
+        ending: Ending,
+        fuel: u64,
+        turns: u64,
+        /// Bytes of arguments of each.
+        calls: Vec<usize>,
+        notices: Vec<usize>,
+    }
+
+    /// Runs a script whose calls all fail.
+    fn run(source: &str) -> Ran {
+        let mut scheduler = Scheduler::new(Sandbox::load(1, None, 0).unwrap(), 64 << 20);
+        scheduler.add_bundle(1, &load_request(source)).unwrap();
+        let task = Task::Run {
+            fuel: FUEL,
+            memory_bytes: 32 << 20,
+            output_bytes: 1 << 20,
+            clock_ms: 0,
+            seed: [7; 16],
+            input: input(),
+        };
+        let job = Job { slot: 0, generation: 1, handle: 1, task };
+        scheduler.start(job, Duration::from_secs(3600)).unwrap();
+        let (mut turns, mut calls, mut notices) = (0, Vec::new(), Vec::new());
+        let mut said = Vec::new();
+        loop {
+            assert!(scheduler.give_turn(&mut said).is_some(), "it waits for nothing");
+            turns += 1;
+            let mut rest = said.as_slice();
+            while let Some(header) = Header::peek(rest) {
+                let header = header.unwrap();
+                let (body, after) = rest[HEADER_BYTES..].split_at(header.body_bytes as usize);
+                rest = after;
+                match FromWorker::from_number(header.kind).unwrap() {
+                    FromWorker::Done => {
+                        let Done { ending, fuel, .. } = codec::decode_body(body).unwrap();
+                        return Ran { ending, fuel, turns, calls, notices };
+                    }
+                    FromWorker::Notice => notices.push(args_bytes(body)),
+                    FromWorker::HostCall => {
+                        calls.push(args_bytes(body));
+                        scheduler.answer(0, 1, failure()).unwrap();
+                    }
+                    FromWorker::Hello => panic!("this comes once, before anything runs"),
+                }
+            }
+            said.clear();
+        }
+    }
+
+    fn args_bytes(body: &[u8]) -> usize {
+        let HostCall { args, .. } = codec::decode_body(body).unwrap();
+        args.len()
+    }
+
+    fn failure() -> Reply {
+        let failure = shared::call::Reply::failure(&CallError::new(CallCode::NotFound, "not there"));
+        Reply { status: failure.status, body: failure.body }
+    }
+
+    fn load_request(source: &str) -> Vec<u8> {
+        let (mut bundle, mut request) = (Vec::new(), Vec::new());
+        codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", source));
+        let load =
+            LoadRequest { max_operations: 0, max_call_levels: 64, max_expr_depth: 64, bundle: &bundle };
+        codec::encode_body(&mut request, &load);
+        request
+    }
+
+    fn input() -> Vec<u8> {
+        let guest_input = GuestInput {
+            execution_id: [1; 16],
+            request_id: "r",
+            app: "a",
+            script: "script",
+            version: 1,
+            invocation_type: InvocationType::Function,
+            trigger_depth: 0,
+            fuel: FUEL,
+            memory_mb: 32,
+            timeout_ms: 1000,
+            response_bytes: 1000,
+            user: None,
+            http: None,
+            event: None,
+            delivery: None,
+        };
+        let mut input = Vec::new();
+        codec::encode_body(&mut input, &guest_input);
+        input
+    }
+
+    /// As many as the parent bears, which its own tests say: one more, and it would kill the worker.
+    #[test]
+    fn attack_who_goes_on_calling_is_ended_before_the_parent_has_to() {
+        let ran = run("let c = kv::collection(\"c\"); loop { try { c.get(\"k\") } catch { } }");
+        assert_eq!(ran.ending, Ending::Trapped);
+        assert_eq!(ran.calls.len(), (HOST_CALLS_MAX + HOST_CALL_REFUSALS_MAX) as usize);
+    }
+
+    #[test]
+    fn attack_who_goes_on_passing_a_megabyte_is_ended_before_the_parent_has_to() {
+        let ran = run("let s = \"\"; s.pad(1000000, 'x'); let c = kv::collection(\"c\");
+                       loop { try { c.set(\"k\", s) } catch { } }");
+        assert_eq!(ran.ending, Ending::Trapped);
+        let bytes = ran.calls[0];
+        assert!(bytes >= 1_000_000 && ran.calls.iter().all(|call| *call == bytes), "{bytes}");
+        let carried_out = HOST_CALLS_BYTES_MAX as usize / bytes;
+        assert_eq!(ran.calls.len(), carried_out + HOST_CALL_REFUSALS_MAX as usize);
+    }
+
+    #[test]
+    fn attack_long_lines_that_nobody_keeps_stay_in_the_worker() {
+        let ran = run("let s = \"\"; s.pad(262144, 'x'); for i in 0..1000 { log::info(s); } 1");
+        assert_eq!(ran.ending, Ending::Answered);
+        let bytes: usize = ran.notices.iter().sum();
+        assert!(bytes > LOG_BYTES_MAX as usize, "the parent must see that there was more, not {bytes}");
+        assert!(bytes <= LOG_BYTES_MAX as usize + NOTICE_BYTES_MAX, "{bytes}");
+    }
+
+    #[test]
+    fn lines_whose_text_fits_the_log_are_all_passed_on() {
+        let ran = run("let s = \"\"; s.pad(262, 'x'); for i in 0..1000 { log::info(s); } 1");
+        assert_eq!((ran.ending, ran.notices.len()), (Ending::Answered, 1_000));
+        assert!(ran.notices.iter().sum::<usize>() > LOG_BYTES_MAX as usize, "their framing does not count");
+    }
+
+    /// Each element is a draw of eight bytes, and all of them are one operation.
+    #[test]
+    fn attack_64_many_small_draws_are_paid_for_and_give_others_their_turns() {
+        let ran = run("let a = []; a.pad(100000, 1); random::shuffle(a).len()");
+        assert_eq!(ran.ending, Ending::Answered);
+        let price = 99_999 * (ENTROPY_CALL_FUEL + 8 * ENTROPY_BYTE_FUEL);
+        assert!(ran.fuel >= price, "{} of {price}", ran.fuel);
+        let slices = price / TIME_SLICE_FUEL;
+        assert!(ran.turns > slices / 2, "{} turns for {slices} slices", ran.turns);
+    }
 }

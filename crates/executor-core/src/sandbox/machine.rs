@@ -21,10 +21,15 @@ pub(crate) struct GuestState {
     pub(super) random: SeededRandom,
     pub(super) link: Arc<Link>,
     pub(super) reply: Option<Reply>,
-    /// One-way calls so far.
+    /// One-way calls that were passed on so far, and how much text was in them at least.
     pub(super) notices: u32,
-    /// Calls that waited for an answer so far.
+    pub(super) notice_bytes: u32,
+    /// Calls with an answer so far, but for those that were too many.
     pub(super) calls: u32,
+    /// Their arguments, but for those that were too long together.
+    pub(super) call_bytes: u32,
+    /// Calls that are refused for their number or their arguments.
+    pub(super) refused_calls: u32,
     pub(super) slot: u16,
     pub(super) generation: u32,
     memory: Option<Memory>,
@@ -62,7 +67,10 @@ impl Machine {
             link: link.clone(),
             reply: None,
             notices: 0,
+            notice_bytes: 0,
             calls: 0,
+            call_bytes: 0,
+            refused_calls: 0,
             slot,
             generation: 0,
             memory: None,
@@ -100,11 +108,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Gives the guest all it may burn from now on.
+    /// Gives the guest all it may burn and ask for from now on.
     pub(super) fn set_fuel(&mut self, fuel: u64) -> Result<()> {
         let mut tank = Tank::new(fuel);
         let slice = tank.slice(0).unwrap_or(0);
-        self.store.data_mut().tank = tank;
+        let state = self.store.data_mut();
+        state.tank = tank;
+        (state.notices, state.notice_bytes) = (0, 0);
+        (state.calls, state.call_bytes, state.refused_calls) = (0, 0, 0);
         self.fuel.set(&mut self.store, Val::I64(slice))
     }
 

@@ -1,6 +1,6 @@
 //! One execution, from an image to an answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,36 +60,34 @@ impl Finished {
 
 /// Runs a job to its end. `idle_machine` gives what an earlier execution left, if there is one; it is
 /// asked when the job begins to run, so that short executions that follow each other use the same
-/// machine, whose memory is then still in the processor's cache.
+/// machine, whose memory is then still in the processor's cache, and not for a job that needs none: what
+/// it gives is then gone. `is_loading` says, between its turns, whether it is the bundle's loading that burns.
 pub(crate) async fn execute(
     sandbox: Rc<Sandbox>,
     images: Rc<RefCell<Images>>,
     link: Arc<Link>,
     idle_machine: impl FnOnce() -> Option<Machine>,
+    is_loading: Rc<Cell<bool>>,
     job: Job,
 ) -> Finished {
-    let machine = idle_machine();
     let cached = images.borrow_mut().get(job.handle);
-    let (loaded, load_fuel) = match cached {
-        Some(image) => (Ok((image, machine)), 0),
-        None => {
-            // Its memory is needed for loading.
-            drop(machine);
-            load(&sandbox, &images, &link, &job).await
-        }
-    };
+    if let Some(image) = cached {
+        return run(&sandbox, &link, idle_machine, &image, job).await;
+    }
+    // Its memory is needed for loading.
+    drop(idle_machine());
+    is_loading.set(true);
+    let (loaded, load_fuel) = load(&sandbox, &images, &link, &job).await;
+    is_loading.set(false);
     let finished = match loaded {
         Err(finished) => finished,
-        Ok((image, _)) if matches!(job.task, Task::Compile) => {
-            Finished { output: image.report.clone(), ..Finished::ended(Ending::Compiled) }
-        }
-        Ok((image, machine)) => run(&sandbox, &link, machine, &image, job).await,
+        Ok((image, machine)) => run(&sandbox, &link, || Some(machine), &image, job).await,
     };
     Finished { load_fuel, ..finished }
 }
 
-/// An image, and the machine that is in its state if it is at hand.
-type Loaded = Result<(Arc<Image>, Option<Machine>), Finished>;
+/// An image, and the machine that is in its state.
+type Loaded = Result<(Arc<Image>, Machine), Finished>;
 
 /// Loads a bundle into a fresh machine and keeps its image. The fuel for it is told apart from the
 /// script's: whether an image is at hand must not change what an execution is said to have burnt.
@@ -108,7 +106,7 @@ async fn load(sandbox: &Sandbox, images: &RefCell<Images>, link: &Arc<Link>, job
         Ok((reply, Some(input))) => {
             let image = Arc::new(Image::capture(&mut machine, &base, input, reply));
             images.borrow_mut().keep(job.handle, &image);
-            Ok((image, Some(machine)))
+            Ok((image, machine))
         }
         Ok((reply, None)) => Err(Finished { output: reply, ..Finished::ended(Ending::Rejected) }),
         Err(error) => Err(Finished::ended(classify(&error))),
@@ -129,22 +127,28 @@ async fn compile(machine: &mut Machine, request: &[u8]) -> Result<(Vec<u8>, Opti
     Ok((reply, input))
 }
 
+/// What is to be done with an image. `idle_machine` is asked only when it is known that the script runs.
 async fn run(
     sandbox: &Sandbox,
     link: &Arc<Link>,
-    machine: Option<Machine>,
+    idle_machine: impl FnOnce() -> Option<Machine>,
     image: &Image,
     job: Job,
 ) -> Finished {
     let Task::Run { fuel, memory_bytes, output_bytes, clock_ms, seed, input } = job.task else {
-        return Finished::ended(Ending::Trapped);
+        return Finished { output: image.report.clone(), ..Finished::ended(Ending::Compiled) };
     };
     // It was loaded within a limit of its own.
     if image.memory_bytes() > memory_bytes {
         let peak_memory_bytes = image.memory_bytes();
         return Finished { peak_memory_bytes, ..Finished::ended(Ending::MemoryExceeded) };
     }
-    let mut machine = match clean_machine(sandbox, link, machine, image, job.slot).await {
+    // Putting it back takes longer than what such a script is charged.
+    if image.fuel() >= fuel {
+        let peak_memory_bytes = image.memory_bytes();
+        return Finished { fuel, peak_memory_bytes, ..Finished::ended(Ending::FuelExhausted) };
+    }
+    let mut machine = match clean_machine(sandbox, link, idle_machine(), image, job.slot).await {
         Ok(machine) => machine,
         Err(error) => return Finished::ended(classify(&error)),
     };
@@ -155,8 +159,6 @@ async fn run(
     state.clock_ms = clock_ms;
     state.random = SeededRandom::new(seed);
     state.reply = None;
-    state.notices = 0;
-    state.calls = 0;
     state.generation = job.generation;
 
     let result = call(&mut machine, image, fuel, &input).await;
@@ -190,16 +192,13 @@ pub(super) async fn clean_machine(
     image: &Image,
     slot: u16,
 ) -> Result<Machine, Error> {
-    let mut machine = match machine.filter(|machine| image.fits(machine)) {
-        Some(machine) => machine,
-        None => {
-            let mut fresh = Machine::fresh(sandbox, link, slot).await?;
-            image.grow(&mut fresh)?;
-            fresh
-        }
-    };
-    image.restore(&mut machine)?;
-    Ok(machine)
+    if let Some(mut machine) = machine.filter(|machine| image.fits(machine)) {
+        image.restore(&mut machine)?;
+        return Ok(machine);
+    }
+    let mut fresh = Machine::fresh(sandbox, link, slot).await?;
+    image.install(&mut fresh)?;
+    Ok(fresh)
 }
 
 async fn call(machine: &mut Machine, image: &Image, fuel: u64, input: &[u8]) -> Result<u64, Error> {
@@ -222,5 +221,73 @@ fn classify(error: &Error) -> Ending {
             crate::jail::complain(&format_args!("the guest ended unexpectedly: {error:#}"));
             Ending::Trapped
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use shared::guest_abi::LoadRequest;
+    use shared::script::{Bundle, ScriptKind};
+
+    use super::*;
+
+    /// A worker with one bundle, whose image is so large that putting it back is paid for.
+    struct Worker {
+        sandbox: Rc<Sandbox>,
+        images: Rc<RefCell<Images>>,
+    }
+
+    impl Worker {
+        fn new() -> Self {
+            let source = format!("if ctx.version == 0 {{ {} }} 1", "let a = 1; ".repeat(20_000));
+            let (mut bundle, mut request) = (Vec::new(), Vec::new());
+            codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", &source));
+            let load =
+                LoadRequest { max_operations: 0, max_call_levels: 64, max_expr_depth: 64, bundle: &bundle };
+            codec::encode_body(&mut request, &load);
+            let mut images = Images::new(64 << 20);
+            assert!(images.add(1, &request));
+            let sandbox = Rc::new(Sandbox::load(1, None, 0).unwrap());
+            Self { sandbox, images: Rc::new(RefCell::new(images)) }
+        }
+
+        /// What came of a task, and whether it took the machine that was left by another.
+        fn execute(&self, task: Task) -> (Ending, bool) {
+            let is_taken = Cell::new(false);
+            let idle_machine = || {
+                is_taken.set(true);
+                None
+            };
+            let job = Job { slot: 0, generation: 1, handle: 1, task };
+            let (sandbox, images) = (self.sandbox.clone(), self.images.clone());
+            let mut future = pin!(execute(sandbox, images, Arc::default(), idle_machine, Rc::default(), job));
+            loop {
+                if let Poll::Ready(finished) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    return (finished.ending, is_taken.get());
+                }
+            }
+        }
+    }
+
+    /// Without an input, as it is not to come to an answer.
+    fn task(fuel: u64, memory_bytes: usize) -> Task {
+        Task::Run { fuel, memory_bytes, output_bytes: 0, clock_ms: 0, seed: [7; 16], input: Vec::new() }
+    }
+
+    #[test]
+    fn attack_62_whoever_does_not_run_leaves_the_workers_machine_alone() {
+        let worker = Worker::new();
+        assert_eq!(worker.execute(Task::Compile), (Ending::Compiled, true));
+        let price = worker.images.borrow_mut().get(1).unwrap().fuel();
+        assert!(price > 0, "its code is too small to be paid for");
+        assert_eq!(worker.execute(task(price, 64 << 20)), (Ending::FuelExhausted, false));
+        assert_eq!(worker.execute(task(u64::MAX, 0)), (Ending::MemoryExceeded, false));
+        assert_eq!(worker.execute(Task::Compile), (Ending::Compiled, false));
+        // Whoever can pay runs, if not for long.
+        let (_, is_taken) = worker.execute(task(price + 1, 64 << 20));
+        assert!(is_taken);
     }
 }

@@ -70,7 +70,7 @@ impl Hostile {
             assert!(child.wait().unwrap().success());
         }
         let mut hello = Vec::new();
-        let body = HelloWorker { protocol: PROTOCOL_VERSION, slots, image_cache_bytes: 1 << 20 };
+        let body = HelloWorker { protocol: PROTOCOL_VERSION, slots, image_cache_bytes: 1 << 20, code_at: 0 };
         codec::encode(&mut hello, ToWorker::Hello as u8, 0, 0, &body);
         stream.write_all(&hello).unwrap();
         let mut header = [0; HEADER_BYTES];

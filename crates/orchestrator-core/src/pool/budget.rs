@@ -2,7 +2,7 @@
 
 use shared::limits::{
     HOST_CALL_REFUSALS_MAX, HOST_CALLS_BYTES_MAX, HOST_CALLS_MAX, LOG_BYTES_MAX, LOG_LINES_MAX,
-    LOG_NOTICES_MAX,
+    LOG_NOTICES_MAX, NOTICE_BYTES_MAX,
 };
 
 /// Something that an execution uses up.
@@ -10,18 +10,32 @@ use shared::limits::{
 pub(super) enum Resource {
     /// Calls that nobody waits for, such as log lines, kept or not.
     Notices,
+    NoticeBytes,
     LogLines,
     LogBytes,
     Calls,
-    /// Calls that were not carried out, because there were too many before.
+    /// Calls that were not carried out, because those before were too many or had too many arguments. Its worker
+    /// counts them too, and ends its guest before there are more.
     RefusedCalls,
     CallBytes,
+    /// Of answers, also of those that were too long to be given.
     ReplyBytes,
 }
 
+/// Text of all notices that a worker passes on for an execution: as much as is kept, a line that goes beyond it, and
+/// what it takes for framing of each and does not count.
+const NOTICES_BYTES_MAX: u32 = 2 * LOG_BYTES_MAX + 64 * LOG_NOTICES_MAX;
+
+const _: () = {
+    let framing = NOTICE_BYTES_MAX - LOG_BYTES_MAX as usize;
+    let honest = LOG_BYTES_MAX as usize + NOTICE_BYTES_MAX + LOG_NOTICES_MAX as usize * framing;
+    assert!(honest <= NOTICES_BYTES_MAX as usize);
+};
+
 /// What each execution begins with, in the order of [`Resource`].
-const BEGINNING: [u32; 7] = [
+const BEGINNING: [u32; 8] = [
     LOG_NOTICES_MAX,
+    NOTICES_BYTES_MAX,
     LOG_LINES_MAX,
     LOG_BYTES_MAX,
     HOST_CALLS_MAX,
@@ -54,6 +68,13 @@ impl Budget {
         }
     }
 
+    /// Takes so much, or all that is left.
+    pub(super) fn spend_up_to(&mut self, resource: Resource, amount: usize) {
+        if !self.spend(resource, amount) {
+            self.exhaust(resource);
+        }
+    }
+
     pub(super) const fn exhaust(&mut self, resource: Resource) {
         self.left[resource as usize] = 0;
     }
@@ -81,5 +102,14 @@ mod tests {
         assert!(!budget.spend(Resource::LogBytes, LOG_BYTES_MAX as usize + 1));
         assert!(!budget.spend(Resource::LogBytes, usize::MAX));
         assert!(budget.spend(Resource::LogBytes, LOG_BYTES_MAX as usize));
+    }
+
+    #[test]
+    fn what_is_taken_whether_or_not_it_is_there_leaves_nothing_when_it_is_too_much() {
+        let mut budget = Budget::default();
+        budget.spend_up_to(Resource::ReplyBytes, HOST_CALLS_BYTES_MAX as usize - 1);
+        assert!(!budget.is_exhausted(Resource::ReplyBytes));
+        budget.spend_up_to(Resource::ReplyBytes, usize::MAX);
+        assert!(budget.is_exhausted(Resource::ReplyBytes));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Who asks is looked up here, by worker, slot and generation; a frame says nothing of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use shared::allowance::Left;
@@ -61,7 +62,10 @@ pub(super) enum Taken {
 #[derive(Debug)]
 pub(super) struct Started {
     at: Place,
+    /// Without its arguments, which are copied when the pool's lock is let go.
     call: HostCall,
+    /// Where those lie in the bytes received.
+    args: Range<usize>,
     abandoned: oneshot::Receiver<()>,
 }
 
@@ -87,14 +91,17 @@ impl Execution {
             .filter(|op| !op.is_one_way())
             .ok_or(Violation::UnknownCall(call.op))?;
         self.calls.made = self.calls.made.saturating_add(1);
+        // The worker counts these in the same order.
         if !self.budget.spend(Resource::Calls, 1) {
-            if !self.budget.spend(Resource::RefusedCalls, 1) {
-                return Err(Violation::CallFlood);
-            }
-            return Ok(Taken::Refused(over_budget(&format!("{HOST_CALLS_MAX} calls"))));
+            return self.refuse(&format!("{HOST_CALLS_MAX} calls"));
         }
         if !self.budget.spend(Resource::CallBytes, call.args.len()) {
-            return Ok(Taken::Refused(over_budget(&format!("{HOST_CALLS_BYTES_MAX} bytes of arguments"))));
+            return self.refuse(&format!("{HOST_CALLS_BYTES_MAX} bytes of arguments"));
+        }
+        if self.budget.is_exhausted(Resource::ReplyBytes) {
+            // Before anything is done, as the answer would be lost. How long answers were that were not given the
+            // worker cannot know, so these refusals end with the calls themselves.
+            return Ok(Taken::Refused(over_budget(&format!("{HOST_CALLS_BYTES_MAX} bytes of answers"))));
         }
         let (awaited, abandoned) = oneshot::channel();
         self.calls.awaited = Some(awaited);
@@ -104,14 +111,18 @@ impl Execution {
         let Some(context) = self.context() else {
             return Err(Violation::UnknownCall(call.op));
         };
-        let call = HostCall {
-            context,
-            number: self.calls.made,
-            op,
-            args: call.args.to_vec(),
-            stage: Arc::default(),
-        };
-        Ok(Taken::Started(Started { at, call, abandoned }))
+        let args = 0..call.args.len();
+        let (number, stage) = (self.calls.made, Arc::default());
+        let call = HostCall { context, number, op, args: Vec::new(), stage };
+        Ok(Taken::Started(Started { at, call, args, abandoned }))
+    }
+
+    fn refuse(&mut self, what: &str) -> Result<Taken, Violation> {
+        if self.budget.spend(Resource::RefusedCalls, 1) {
+            Ok(Taken::Refused(over_budget(what)))
+        } else {
+            Err(Violation::CallFlood)
+        }
     }
 
     /// What the guest gets of an answer; nothing when it waits for none.
@@ -125,15 +136,14 @@ impl Execution {
         Ok(Some(self.fitting(reply)))
     }
 
-    /// The answer, or what is said instead of one that is too long.
+    /// The answer, or what is said instead of one that is too long. Both have been work. The answer that uses the
+    /// last bytes up is given whole: what it tells has happened.
     fn fitting(&mut self, reply: Reply) -> Reply {
         let bytes = reply.body.len();
+        self.budget.spend_up_to(Resource::ReplyBytes, bytes);
         if bytes > HOST_REPLY_BYTES_MAX {
             let message = format!("the answer is over the limit of {HOST_REPLY_BYTES_MAX} bytes");
             return Reply::failure(&CallError::new(CallCode::TooLarge, message));
-        }
-        if !self.budget.spend(Resource::ReplyBytes, bytes) {
-            return over_budget(&format!("{HOST_CALLS_BYTES_MAX} bytes of answers"));
         }
         reply
     }
@@ -166,9 +176,16 @@ impl Execution {
 }
 
 impl Started {
+    /// Says where its frame ends in the bytes received: its arguments are the last of that.
+    pub(super) fn ending_at(mut self, end: usize) -> Self {
+        self.args = end - self.args.len()..end;
+        self
+    }
+
     /// Begins to carry it out, in a task of its own: the conversation goes on meanwhile.
-    pub(super) fn carry_out(self, shared: &Arc<Shared>) {
-        let Self { at, call, abandoned } = self;
+    pub(super) fn carry_out(self, shared: &Arc<Shared>, received: &[u8]) {
+        let Self { at, mut call, args, abandoned } = self;
+        call.args = received[args].to_vec();
         let shared = shared.clone();
         tokio::spawn(async move {
             let mut awaited = Awaited { shared: &shared, at, is_answered: false };
@@ -210,4 +227,59 @@ impl Drop for Awaited<'_> {
 fn over_budget(what: &str) -> Reply {
     let message = format!("an execution has {what} at most");
     Reply::failure(&CallError::new(CallCode::BudgetExhausted, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use shared::id::UserId;
+    use shared::ports::{BoxFuture, HostCalls};
+    use shared::wire::codec;
+    use shared::wire::frame::FromWorker;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::pool::connection::Start;
+    use crate::pool::mode::Mode;
+    use crate::pool::news::News;
+    use crate::pool::recruit::PoolConfig;
+    use crate::pool::sample;
+    use crate::pool::verify::Isolation;
+
+    /// Tells what it is asked.
+    struct Service(mpsc::UnboundedSender<Vec<u8>>);
+
+    impl HostCalls for Service {
+        fn call(&self, call: HostCall) -> BoxFuture<'_, Reply> {
+            self.0.send(call.args).unwrap();
+            Box::pin(async { Reply::success(&()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn arguments_are_not_copied_while_the_pool_is_locked_and_each_call_has_its_own() {
+        let mut shared = sample::shared(&PoolConfig::new("/".into(), 1, 2).isolated(Mode::Shared));
+        let (service, mut asked) = mpsc::unbounded_channel();
+        shared.ports.calls = Arc::new(Service(service));
+        let shared = Arc::new(shared);
+        let (id, _) = shared.attach((1, 2, Isolation::NONE), true).unwrap();
+        let (all_args, mut received) = ([b"a".to_vec(), vec![b'b'; 300]], Vec::new());
+        for (slot, args) in (0..).zip(&all_args) {
+            let job = sample::run(Mode::Shared, UserId::new());
+            let start = Start { now: Instant::now(), at_us: 0, seed: [0; 16] };
+            shared.lock().connections[0].start(job, start);
+            let call = frame::HostCall { op: HostOp::KvGet as u16, args };
+            codec::encode(&mut received, FromWorker::HostCall as u8, slot, 1, &call);
+        }
+        let mut news = News::default();
+        assert_eq!(shared.accept(id, &received, &mut news), Ok(received.len()));
+        assert!(news.calls.iter().all(|started| started.call.args.is_empty()));
+        for started in news.calls {
+            started.carry_out(&shared, &received);
+        }
+        let mut seen = [asked.recv().await.unwrap(), asked.recv().await.unwrap()];
+        seen.sort();
+        assert_eq!(seen, all_args);
+    }
 }

@@ -22,6 +22,7 @@ use super::calls::{Calls, Place, Started, Taken};
 use super::execution::{Cancelled, Execution, GRACE};
 use super::job::{Job, Task};
 use super::library::Directory;
+use super::outbound::{Outbound, Tail};
 use super::status::{WorkerState, WorkerStatus};
 use super::stillness::{self, Stillness};
 use super::suspicion::{self, Sole};
@@ -31,8 +32,6 @@ use super::violation::{Unruly, Violation};
 
 /// What a frame adds to the arguments of a call: its number and their length.
 const CALL_OVERHEAD_BYTES: usize = 16;
-/// Room that is kept for what is to be sent; a larger batch enlarges it for as long as it lasts.
-pub(super) const OUTBOUND_BYTES: usize = 1 << 20;
 /// A worker that is told to end, and has nothing left to do, needs some milliseconds to give back its memory.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -67,7 +66,7 @@ pub(super) struct Connection {
     /// Idle slots; the one used last is used next, because its memory is warm.
     free: Vec<u16>,
     directory: Directory,
-    pub(super) outbound: Vec<u8>,
+    pub(super) outbound: Outbound,
     pub(super) wake: Arc<Notify>,
     pub(super) executed: u64,
     /// Gets no new work and ends when idle.
@@ -104,7 +103,7 @@ impl Connection {
             slots: (0..slots).map(|_| Slot { generation: 0, execution: None }).collect(),
             free: (0..slots).rev().collect(),
             directory: Directory::default(),
-            outbound: Vec::new(),
+            outbound: Outbound::default(),
             wake,
             executed: 0,
             retiring: false,
@@ -162,7 +161,7 @@ impl Connection {
     }
 
     /// Puts a job into a free slot; there must be one.
-    pub(super) fn start(&mut self, job: Job, start: Start) {
+    pub(super) fn start(&mut self, mut job: Job, start: Start) {
         let Some(index) = self.free.pop() else {
             return;
         };
@@ -172,17 +171,17 @@ impl Connection {
         self.memory_mb += u64::from(job.memory_mb());
         let lookup = self.directory.acquire(job.image.key, job.image.load.len());
         for handle in lookup.drop_first {
-            codec::encode(&mut self.outbound, ToWorker::DropBundle as u8, 0, 0, &DropBundle { handle });
+            self.outbound.push(ToWorker::DropBundle, 0, 0, &DropBundle { handle });
         }
         if lookup.must_add {
-            let add = AddBundle { handle: lookup.handle, load: &job.image.load };
-            codec::encode(&mut self.outbound, ToWorker::AddBundle as u8, 0, 0, &add);
+            let (add, load) = (AddBundle { handle: lookup.handle, load: &[] }, Tail::Shared(&job.image.load));
+            self.outbound.push_ending(ToWorker::AddBundle, 0, 0, &add, load);
         }
         let timeout_ms = job.timeout_ms();
         let slot = &mut self.slots[usize::from(index)];
         slot.generation = slot.generation.wrapping_add(1);
         let (slot_no, generation) = (index, slot.generation);
-        match &job.task {
+        match &mut job.task {
             Task::Run(invocation) => {
                 let limits = &invocation.target.limits;
                 let execute = Execute {
@@ -193,13 +192,15 @@ impl Connection {
                     timeout_ms,
                     clock_ms: start.at_us / 1000,
                     seed: start.seed,
-                    input: &invocation.input,
+                    input: &[],
                 };
-                codec::encode(&mut self.outbound, ToWorker::Execute as u8, slot_no, generation, &execute);
+                // Nobody reads it again.
+                let input = Tail::Owned(&mut invocation.input);
+                self.outbound.push_ending(ToWorker::Execute, slot_no, generation, &execute, input);
             }
             Task::Compile => {
                 let compile = Compile { handle: lookup.handle, timeout_ms };
-                codec::encode(&mut self.outbound, ToWorker::Compile as u8, slot_no, generation, &compile);
+                self.outbound.push(ToWorker::Compile, slot_no, generation, &compile);
             }
         }
         slot.execution = Some(Execution {
@@ -249,7 +250,7 @@ impl Connection {
         match execution.call(at, &codec::decode_body(body)?)? {
             Taken::Started(started) => Ok(Some(started)),
             Taken::Refused(reply) => {
-                write_reply(&mut self.outbound, header.slot, header.generation, &reply);
+                write_reply(&mut self.outbound, header.slot, header.generation, reply);
                 Ok(None)
             }
             Taken::Ignored => Ok(None),
@@ -270,7 +271,7 @@ impl Connection {
             Ok(Some(_)) if is_overdue => {
                 self.cancel(ticket, Cancelled::Deadline, now);
             }
-            Ok(Some(reply)) => write_reply(&mut self.outbound, at.slot, at.generation, &reply),
+            Ok(Some(reply)) => write_reply(&mut self.outbound, at.slot, at.generation, reply),
             Err(violation) => self.violation = Some(violation),
         }
         self.wake.notify_one();
@@ -283,10 +284,6 @@ impl Connection {
             .execution
             .take_if(|execution| !execution.waits_for_answer() || execution.cancelled.is_some())
             .ok_or(Violation::Unanswered(header.slot))?;
-        if self.outbound.is_empty() {
-            // It had been appended to what the worker had not taken in yet.
-            self.outbound.shrink_to(OUTBOUND_BYTES);
-        }
         self.free.push(header.slot);
         self.memory_mb -= u64::from(execution.job.memory_mb());
         self.executed += 1;
@@ -307,7 +304,7 @@ impl Connection {
                 if execution.cancelled.is_none() {
                     execution.cancelled = Some(reason);
                     execution.kill_at = execution.deadline.max(now) + GRACE;
-                    codec::encode(&mut self.outbound, ToWorker::Cancel as u8, index, slot.generation, &());
+                    self.outbound.push(ToWorker::Cancel, index, slot.generation, &());
                 }
                 return true;
             }
@@ -356,8 +353,10 @@ impl Connection {
         // At the end of a drain, what still runs is cut off by the end of this process.
         if self.is_idle() {
             self.leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
+            // Giving back all its memory is something to do.
+            self.stillness.busy();
         }
-        codec::encode(&mut self.outbound, ToWorker::Stop as u8, 0, 0, &());
+        self.outbound.push(ToWorker::Stop, 0, 0, &());
     }
 
     pub(super) fn take_executions(&mut self) -> Vec<Execution> {
@@ -379,18 +378,21 @@ impl Connection {
     }
 }
 
-fn write_reply(outbound: &mut Vec<u8>, slot: u16, generation: u32, reply: &Reply) {
-    let reply = HostReply { status: reply.status, body: &reply.body };
-    codec::encode(outbound, ToWorker::HostReply as u8, slot, generation, &reply);
+fn write_reply(outbound: &mut Outbound, slot: u16, generation: u32, mut reply: Reply) {
+    let (answer, body) = (HostReply { status: reply.status, body: &[] }, Tail::Owned(&mut reply.body));
+    outbound.push_ending(ToWorker::HostReply, slot, generation, &answer, body);
 }
 
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
     use shared::call::SUCCESS;
-    use shared::host_call::CallFailure;
+    use shared::host_call::{CallFailure, LogLevel, LogLine};
     use shared::id::UserId;
-    use shared::limits::{COMPILE_TIMEOUT_MS, HOST_CALLS_BYTES_MAX, ScriptLimits};
+    use shared::limits::{
+        COMPILE_TIMEOUT_MS, HOST_CALL_REFUSALS_MAX, HOST_CALLS_BYTES_MAX, HOST_REPLY_BYTES_MAX,
+        LOG_BYTES_MAX, ScriptLimits,
+    };
     use shared::wire::frame::{Done, Ending};
 
     use super::*;
@@ -417,9 +419,9 @@ mod tests {
         codec::encode_body(&mut call, &HostCall { op: HostOp::KvGet as u16, args: &[] });
         let header = Header { body_bytes: 0, kind: FromWorker::HostCall as u8, slot, generation };
         worker.call(&header, &call).unwrap().unwrap();
-        worker.outbound.clear();
+        worker.outbound = Outbound::default();
         worker.answer(Place { connection: 1, slot, generation }, Reply::success(&()));
-        Header::peek(&worker.outbound).unwrap().unwrap().kind
+        Header::peek(worker.outbound.unsent()).unwrap().unwrap().kind
     }
 
     #[test]
@@ -427,20 +429,6 @@ mod tests {
         let timeout = Duration::from_millis(ScriptLimits::default().timeout_ms.into());
         assert_eq!(told_after(Duration::ZERO), ToWorker::HostReply as u8);
         assert_eq!(told_after(timeout), ToWorker::Cancel as u8);
-    }
-
-    #[test]
-    fn a_large_batch_does_not_leave_its_room_behind() {
-        let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
-        worker.start(run(), Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
-        worker.outbound.resize(3 * OUTBOUND_BYTES, 0);
-        // As the conversation does while the worker takes in nothing.
-        vec![0].append(&mut worker.outbound);
-        assert!(worker.outbound.capacity() >= 3 * OUTBOUND_BYTES);
-        let (slot, generation) = (0, worker.slots[0].generation);
-        let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot, generation };
-        worker.end(&header, Instant::now()).unwrap();
-        assert!(worker.outbound.capacity() < 2 * OUTBOUND_BYTES);
     }
 
     #[test]
@@ -455,21 +443,30 @@ mod tests {
         assert_eq!(worker.desk(false).last_used, ended);
     }
 
-    /// An execution whose calls have so many bytes left, of arguments as of answers.
-    fn with_bytes_left(bytes: usize) -> Execution {
+    fn execution() -> Execution {
         let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
         worker.start(run(), Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
-        let mut execution = worker.take_executions().remove(0);
+        worker.take_executions().remove(0)
+    }
+
+    /// An execution whose calls have so many bytes left, of arguments as of answers.
+    fn with_bytes_left(bytes: usize) -> Execution {
+        let mut execution = execution();
         for resource in [Resource::CallBytes, Resource::ReplyBytes] {
             assert!(execution.budget.spend(resource, HOST_CALLS_BYTES_MAX as usize - bytes));
         }
         execution
     }
 
-    /// Makes a call with so many bytes of arguments; answers how it is refused, if it is.
-    fn refusal(execution: &mut Execution, bytes: usize) -> Option<Reply> {
+    /// Makes a call with so many bytes of arguments.
+    fn call(execution: &mut Execution, bytes: usize) -> Result<Taken, Violation> {
         let (at, args) = (Place { connection: 1, slot: 0, generation: 1 }, vec![0; bytes]);
-        match execution.call(at, &HostCall { op: HostOp::KvGet as u16, args: &args }).unwrap() {
+        execution.call(at, &HostCall { op: HostOp::KvGet as u16, args: &args })
+    }
+
+    /// The same; answers how it is refused, if it is.
+    fn refusal(execution: &mut Execution, bytes: usize) -> Option<Reply> {
+        match call(execution, bytes).unwrap() {
             Taken::Started(_) => None,
             Taken::Refused(reply) => Some(reply),
             Taken::Ignored => panic!("it was told to end"),
@@ -494,16 +491,61 @@ mod tests {
         assert_eq!(refusal(&mut execution, 0), None, "only bytes are used up");
     }
 
+    /// Makes a call that is answered with so many bytes; answers what the guest gets of them.
+    fn answer(execution: &mut Execution, bytes: usize) -> Reply {
+        assert_eq!(refusal(execution, 0), None);
+        let reply = Reply { status: SUCCESS, body: vec![0; bytes] };
+        execution.answered(reply).unwrap().unwrap()
+    }
+
     #[test]
-    fn answers_of_as_many_bytes_as_the_limit_are_given_and_one_more_is_not() {
-        let mut execution = with_bytes_left(3);
-        let mut answer = |bytes: usize| {
-            assert_eq!(refusal(&mut execution, 0), None);
-            let reply = Reply { status: SUCCESS, body: vec![0; bytes] };
-            execution.answered(reply).unwrap().unwrap()
-        };
-        assert_eq!([answer(1).body, answer(2).body], [vec![0], vec![0, 0]]);
-        is_over_budget(&answer(1));
+    fn the_answer_that_uses_up_the_bytes_is_given_and_no_call_is_started_after_it() {
+        for last in [2, 3] {
+            let mut execution = with_bytes_left(3);
+            assert_eq!(answer(&mut execution, 1).body.len(), 1);
+            assert_eq!(answer(&mut execution, last).body.len(), last);
+            // The worker, which does not know how many these are, ends its guest for the calls.
+            for _ in 0..2 * HOST_CALL_REFUSALS_MAX {
+                is_over_budget(&refusal(&mut execution, 0).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn attack_an_answer_that_is_too_long_to_be_given_counts_as_long_as_it_was() {
+        for left in [HOST_REPLY_BYTES_MAX, HOST_REPLY_BYTES_MAX + 1] {
+            let mut execution = with_bytes_left(left);
+            let too_long = answer(&mut execution, HOST_REPLY_BYTES_MAX + 1);
+            let failure: CallFailure<'_> = codec::decode_body(&too_long.body).unwrap();
+            assert_eq!(failure.code, "too_large");
+            is_over_budget(&refusal(&mut execution, 0).unwrap());
+        }
+    }
+
+    #[test]
+    fn attack_calls_that_are_refused_for_their_arguments_have_an_end() {
+        let mut execution = execution();
+        let most = HOST_CALLS_BYTES_MAX as usize / HOST_CALL_BYTES_MAX;
+        for _ in 0..most {
+            assert_eq!(refusal(&mut execution, HOST_CALL_BYTES_MAX), None);
+            assert!(execution.answered(Reply::success(&())).unwrap().is_some());
+        }
+        for _ in 0..HOST_CALL_REFUSALS_MAX {
+            is_over_budget(&refusal(&mut execution, 1).unwrap());
+        }
+        assert_eq!(call(&mut execution, 1).unwrap_err(), Violation::CallFlood);
+    }
+
+    #[test]
+    fn attack_log_lines_that_nobody_keeps_have_an_end() {
+        let mut execution = execution();
+        let message = "x".repeat(LOG_BYTES_MAX as usize - 1);
+        let line = LogLine { level: LogLevel::Info, message: &message, data: "" };
+        assert_eq!(execution.log(&line), Ok(()));
+        // What shows that there was more, from an honest worker.
+        assert_eq!(execution.log(&line), Ok(()));
+        assert_eq!(execution.logs.len(), 2);
+        assert_eq!(execution.log(&line), Err(Violation::NoticeFlood));
     }
 
     #[test]
@@ -519,6 +561,8 @@ mod tests {
         assert_eq!(worker.enforce_deadlines(late), Ok(()), "it is told only now");
         assert_eq!(worker.next_deadline(), Some(late + GRACE));
         assert_eq!(worker.enforce_deadlines(late + GRACE / 2), Ok(()));
+        assert_eq!(worker.enforce_deadlines(late + Duration::from_millis(249)), Ok(()));
+        assert_eq!(worker.enforce_deadlines(late + Duration::from_millis(250)), Err(Unruly::Overdue));
         assert_eq!(worker.enforce_deadlines(late + GRACE), Err(Unruly::Overdue));
     }
 
@@ -564,6 +608,27 @@ mod tests {
         let look = worker.next_deadline().unwrap();
         assert_eq!(worker.enforce_deadlines(look), Ok(()));
         assert_eq!(worker.next_deadline(), None, "no such process can be seen");
+    }
+
+    #[test]
+    fn who_is_told_to_leave_may_burn_cpu_until_it_has_to_be_gone() {
+        let pid = std::process::id();
+        let mut worker = Connection::new(1, (pid, 2, Isolation::NONE), Arc::new(Notify::new()));
+        worker.start(run(), Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
+        let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot: 0, generation: 1 };
+        worker.end(&header, Instant::now()).unwrap();
+        let look = worker.next_deadline().unwrap();
+        assert_eq!(worker.enforce_deadlines(look), Ok(()));
+        worker.retire();
+        let seen = stillness::cpu_time(pid).unwrap();
+        let mut burnt = 0_u64;
+        // More than one that only has nothing to do may burn.
+        while stillness::cpu_time(pid).unwrap() < seen + Duration::from_millis(25) {
+            burnt = std::hint::black_box(burnt + 1);
+        }
+        assert_eq!(worker.enforce_deadlines(look + Duration::from_secs(1)), Ok(()));
+        let leave_by = worker.next_deadline().unwrap();
+        assert_eq!(worker.enforce_deadlines(leave_by), Err(Unruly::Lingering));
     }
 
     /// What the pool makes of a worker's first twelve bytes about its one execution, which announce so long a body.

@@ -10,8 +10,8 @@ use shared::limits::FRAME_FROM_WORKER_BYTES_MAX;
 use shared::wire::codec::{HEADER_BYTES, Header};
 use tokio::sync::Notify;
 
-use super::connection::OUTBOUND_BYTES;
 use super::news::{Ended, News};
+use super::outbound::Outbound;
 use super::outcome;
 use super::socket::Socket;
 use super::state::Shared;
@@ -50,8 +50,7 @@ pub(super) async fn run_conversation(
         shared,
         id,
         socket,
-        outbound: Vec::new(),
-        sent: 0,
+        outbound: Outbound::default(),
         stalled: None,
         inbound: Inbound::new(),
         suspects,
@@ -72,7 +71,7 @@ pub(super) async fn run_conversation(
         tokio::select! {
             // Nothing is lost when an arm is cancelled: readiness and notifications stay set.
             readable = socket.readable() => if let Err(error) = readable { return error.into() },
-            writable = socket.writable(), if conversation.has_unsent() => {
+            writable = socket.writable(), if !conversation.outbound.is_empty() => {
                 if let Err(error) = writable { return error.into() }
             }
             () = wake.notified() => {}
@@ -87,8 +86,8 @@ struct Conversation<'a> {
     shared: &'a Arc<Shared>,
     id: u64,
     socket: &'a Socket,
-    outbound: Vec<u8>,
-    sent: usize,
+    /// What is leaving.
+    outbound: Outbound,
     /// Since when the worker takes in nothing of what is to be sent.
     stalled: Option<Instant>,
     inbound: Inbound,
@@ -109,16 +108,23 @@ impl Conversation<'_> {
     }
 
     fn send(&mut self) -> Result<Option<Instant>, Over> {
-        if self.sent == self.outbound.len() {
-            self.outbound.clear();
-            self.outbound.shrink_to(OUTBOUND_BYTES);
-            self.sent = 0;
+        loop {
+            let was_empty = self.outbound.is_empty();
+            let deadline = self.shared.collect(self.id, &mut self.outbound)?;
+            self.write()?;
+            // What gathered while something was leaving can only be collected now.
+            if was_empty || !self.outbound.is_empty() {
+                return Ok(deadline);
+            }
         }
-        let deadline = self.shared.collect(self.id, &mut self.outbound)?;
-        while self.has_unsent() {
-            match self.socket.try_write(&self.outbound[self.sent..]) {
+    }
+
+    /// Writes what there is room for.
+    fn write(&mut self) -> Result<(), Over> {
+        while !self.outbound.is_empty() {
+            match self.socket.try_write(self.outbound.unsent()) {
                 Ok(count) => {
-                    self.sent += count;
+                    self.outbound.sent(count);
                     self.stalled = None;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -129,7 +135,7 @@ impl Conversation<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(deadline)
+        Ok(())
     }
 
     /// Takes in what the worker sent; false when there was nothing.
@@ -153,7 +159,8 @@ impl Conversation<'_> {
         let consumed = accepted?;
         concluded?;
         // Calls that came with a violation, also with one in a result, are not carried out: the worker was no longer ours.
-        calls.into_iter().for_each(|call| call.carry_out(self.shared));
+        let received = self.inbound.unread();
+        calls.into_iter().for_each(|call| call.carry_out(self.shared, received));
         self.inbound.consume(consumed)?;
         Ok(true)
     }
@@ -205,10 +212,6 @@ impl Conversation<'_> {
             _ => Ok(()),
         }
     }
-
-    const fn has_unsent(&self) -> bool {
-        self.sent < self.outbound.len()
-    }
 }
 
 /// Bytes received, and which of them have not been looked at.
@@ -246,5 +249,86 @@ impl Inbound {
             self.bytes.shrink_to_fit();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use shared::id::UserId;
+    use shared::wire::codec;
+    use shared::wire::frame::{Execute, ToWorker};
+
+    use super::*;
+    use crate::pool::connection::Start;
+    use crate::pool::job::Task;
+    use crate::pool::mode::Mode;
+    use crate::pool::recruit::PoolConfig;
+    use crate::pool::sample;
+    use crate::pool::verify::Isolation;
+
+    /// Starts a run with so long an input in the only worker.
+    fn start(shared: &Shared, input_bytes: usize) {
+        let mut job = sample::run(Mode::Shared, UserId::new());
+        let Task::Run(invocation) = &mut job.task else { unreachable!("it runs") };
+        invocation.input = vec![7; input_bytes];
+        let start = Start { now: Instant::now(), at_us: 0, seed: [0; 16] };
+        shared.lock().connections[0].start(job, start);
+    }
+
+    /// The worker takes in what there is; answers whether there was anything.
+    fn take_in(mut worker: &UnixStream, received: &mut Vec<u8>) -> bool {
+        let before = received.len();
+        assert_eq!(worker.read_to_end(received).unwrap_err().kind(), ErrorKind::WouldBlock);
+        received.len() > before
+    }
+
+    /// Slots and lengths of the inputs, in the order in which they came.
+    fn inputs(mut received: &[u8]) -> Vec<(u16, usize)> {
+        let mut inputs = Vec::new();
+        while let Some(header) = Header::peek(received) {
+            let header = header.unwrap();
+            let (body, rest) = received[HEADER_BYTES..].split_at(header.body_bytes as usize);
+            if header.kind == ToWorker::Execute as u8 {
+                let execute: Execute<'_> = codec::decode_body(body).unwrap();
+                inputs.push((header.slot, execute.input.len()));
+            }
+            received = rest;
+        }
+        inputs
+    }
+
+    #[tokio::test]
+    async fn what_is_started_while_the_worker_takes_in_nothing_stays_where_it_is_and_leaves_next() {
+        let shared = Arc::new(sample::shared(&PoolConfig::new("/".into(), 1, 2).isolated(Mode::Shared)));
+        let (id, _) = shared.attach((1, 2, Isolation::NONE), true).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true).unwrap();
+        }
+        let (socket, mut suspects) = (Socket::new(ours).unwrap(), Vec::new());
+        let mut conversation = Conversation {
+            shared: &shared,
+            id,
+            socket: &socket,
+            outbound: Outbound::default(),
+            stalled: None,
+            inbound: Inbound::new(),
+            suspects: &mut suspects,
+        };
+        start(&shared, 4 << 20);
+        conversation.exchange().unwrap();
+        assert!(conversation.stalled.is_some() && shared.lock().connections[0].outbound.is_empty());
+        start(&shared, 10);
+        conversation.exchange().unwrap();
+        assert!(!shared.lock().connections[0].outbound.is_empty());
+        let mut received = Vec::new();
+        while take_in(&theirs, &mut received) {
+            conversation.exchange().unwrap();
+        }
+        assert_eq!(inputs(&received), [(0, 4 << 20), (1, 10)]);
+        assert!(conversation.outbound.is_empty() && conversation.stalled.is_none());
     }
 }

@@ -30,17 +30,24 @@ impl Shared {
         job.is_for_maker = job.is_for_maker && state.jobs_for_makers(job.app) < MAKERS_PER_APP_MAX;
         let may_start = state.admission.may_start(&job);
         if may_start && let Some(at) = state.staff.place(&state.connections, &job) {
-            if state.start(at, job) {
+            let mut hires = state.start(at, job);
+            // It may have the memory for which a worker was kept.
+            hires |= state.staff.saved.is_some() && state.save() && state.start_waiting();
+            if hires {
                 self.vacancy.notify_one();
             }
             return Ok((Submitted::Started, ticket));
         }
-        if !state.may_wait(&job, may_start) || state.admission.push(job.owner(), job).is_err() {
+        if !state.may_wait(&job, may_start) {
             return Err(Refusal::Overloaded);
         }
-        let State { staff, admission, connections, .. } = &mut *state;
-        let hires =
-            if staff.save(admission, connections) { state.start_waiting() } else { state.serve_waiting() };
+        if let Err(refused) = state.admission.push(job.owner(), job) {
+            // What it brings may be large, and is not given back while others wait for the pool.
+            drop(state);
+            drop(refused);
+            return Err(Refusal::Overloaded);
+        }
+        let hires = if state.save() { state.start_waiting() } else { state.serve_waiting() };
         if hires {
             self.vacancy.notify_one();
         }
@@ -74,23 +81,27 @@ impl Shared {
 
     /// Takes a job out of the queue; false when it has started meanwhile.
     pub(super) fn withdraw(&self, ticket: u64) -> bool {
-        self.take_back(&mut self.lock(), ticket)
+        let job = self.take_back(&mut self.lock(), ticket);
+        job.is_some()
     }
 
-    /// Those whom it held up are started at once, and those for whom there is room in what was kept for it.
-    fn take_back(&self, state: &mut State, ticket: u64) -> bool {
-        let waited = state.admission.withdraw(ticket).is_some();
+    /// Those whom it held up are started at once, and those for whom there is room in what was kept for it. Answers the job
+    /// if it waited, to be dropped when the pool is no longer locked: what it brings may be large.
+    fn take_back(&self, state: &mut State, ticket: u64) -> Option<Job> {
+        let job = state.admission.withdraw(ticket);
         state.staff.release(ticket);
-        if waited && state.start_waiting() {
+        if job.is_some() && state.start_waiting() {
             self.vacancy.notify_one();
         }
-        waited
+        job
     }
 
     /// Ends a job whose caller is gone, wherever it is.
     pub(super) fn cancel(&self, ticket: u64) {
         let mut state = self.lock();
-        if self.take_back(&mut state, ticket) {
+        let job = self.take_back(&mut state, ticket);
+        if job.is_some() {
+            drop(state);
             return;
         }
         let now = Instant::now();

@@ -11,13 +11,13 @@ use super::violation::Violation;
 impl Execution {
     /// Keeps a log line, or as much of it as the limits leave room for.
     pub(super) fn log(&mut self, line: &LogLine<'_>) -> Result<(), Violation> {
-        if !self.budget.spend(Resource::Notices, 1) {
+        let bytes = line.message.len() + line.data.len();
+        if !self.budget.spend(Resource::Notices, 1) || !self.budget.spend(Resource::NoticeBytes, bytes) {
             return Err(Violation::NoticeFlood);
         }
         if self.budget.is_exhausted(Resource::LogBytes) {
             return Ok(());
         }
-        let bytes = line.message.len() + line.data.len();
         let entry =
             if self.budget.spend(Resource::LogLines, 1) && self.budget.spend(Resource::LogBytes, bytes) {
                 LogEntry { level: line.level, message: line.message.to_owned(), data: line.data.to_owned() }

@@ -51,8 +51,7 @@ impl Shared {
         };
         let mut connection = state.connections.remove(at);
         let executions = connection.take_executions();
-        let next = state.pace.forget(id);
-        state.wake(next);
+        state.forget(id);
         for execution in &executions {
             state.running -= 1;
             state.admission.finished(execution.job.cost(execution.fuel_when_lost()));
@@ -75,6 +74,8 @@ impl Shared {
             self.vacancy.notify_one();
         }
         self.changed.notify_waiters();
+        // Before the connection, whose buffers may be large.
+        drop(state);
         Gone {
             executions,
             suspects,

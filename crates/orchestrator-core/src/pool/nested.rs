@@ -27,6 +27,13 @@ impl Staff {
         (self.share + self.nested).min(self.max.saturating_sub(1)).max(self.share + 1)
     }
 
+    /// Most workers of those who are watched together when one calls another: that caller ends only when it has been
+    /// answered, and others have one left.
+    pub(super) fn called_max(&self) -> usize {
+        // With two workers there is none left, or nobody could be called.
+        self.together_max().max(self.max.saturating_sub(1)).max(2)
+    }
+
     /// Whether a worker comes for a nested job that has no place: one that is made, or that takes the place of one which
     /// has nothing to do. It waits for no other, because who works may be its caller, or somebody who waits like that.
     pub(super) fn may_send_for(

@@ -98,7 +98,10 @@ pub(super) fn conclude_lost(execution: Execution, records: &dyn RecordSink) {
         let _ = execution.job.reply.send(WorkResult::NotCompiled(status));
         return;
     }
-    let usage = Usage { fuel: execution.fuel_when_lost(), ..elapsed(&execution) };
+    // What is beyond the script's own must have been the loading.
+    let lost = execution.fuel_when_lost();
+    let fuel = lost.min(execution.job.fuel_max());
+    let usage = Usage { fuel, load_fuel: lost - fuel, ..elapsed(&execution) };
     deliver(execution, status, None, None, usage, records);
 }
 

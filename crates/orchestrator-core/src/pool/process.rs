@@ -141,6 +141,12 @@ impl Process {
         self.look(WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).is_ok()
     }
 
+    /// Whether it has ended, which is still to be collected.
+    pub(super) fn has_ended(&self) -> bool {
+        let seen = self.look(WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+        seen != Ok(WaitStatus::StillAlive)
+    }
+
     fn look(&self, flags: WaitPidFlag) -> nix::Result<WaitStatus> {
         waitid(Id::PIDFd(self.handle.as_fd()), flags)
     }

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 
 use super::complaints::Complaints;
 use super::groups::{Controllers, Delegated, Group, Groups, Ungrouped};
+use super::layout;
 use super::mode::Mode;
 use super::process::{Process, Program, Spawned, Spawner};
 use super::socket::Socket;
@@ -158,6 +159,8 @@ pub(super) struct Recruiter {
     spawner: Spawner,
     complaints: Arc<Complaints>,
     groups: Result<Arc<Groups>, Ungrouped>,
+    /// Where workers are to have the guest's code; 0: anywhere.
+    code_at: u64,
 }
 
 impl Recruiter {
@@ -165,7 +168,9 @@ impl Recruiter {
         let program = Program { path: config.program.clone(), mode: config.mode };
         let spawner = Spawner::start(program).map_err(StartError::Spawn)?;
         let groups = config.group_memory_bytes.ok_or(Ungrouped::Unwanted).and_then(divide).map(Arc::new);
-        Ok(Self { config, spawner, complaints: Arc::default(), groups })
+        // Strictly kept apart, they do not have even that in common.
+        let code_at = if config.mode == Mode::Strict { 0 } else { layout::draw() };
+        Ok(Self { config, spawner, complaints: Arc::default(), groups, code_at })
     }
 
     /// What limits the workers' groups, or why they have none.
@@ -198,7 +203,7 @@ impl Recruiter {
         // Before it has loaded anything, and long before it runs a stranger's script.
         let group = self.groups.as_deref().ok().and_then(|groups| enclose(groups, process.id()));
         let is_outside = self.groups.is_ok() && group.is_none();
-        let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config)).await;
+        let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config, self.code_at)).await;
         let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
             // The process is ours until it is waited for, so this is about no other.
             let slots = hello.slots.min(self.config.slots_per_worker);
@@ -250,11 +255,16 @@ fn enclose(groups: &Groups, pid: u32) -> Option<Group> {
     }
 }
 
-async fn greet(stream: &mut UnixStream, config: &PoolConfig) -> Result<HelloParent, HelloError> {
+async fn greet(
+    stream: &mut UnixStream,
+    config: &PoolConfig,
+    code_at: u64,
+) -> Result<HelloParent, HelloError> {
     let hello = HelloWorker {
         protocol: PROTOCOL_VERSION,
         slots: config.slots_per_worker,
         image_cache_bytes: config.image_cache_bytes,
+        code_at,
     };
     let mut frame = Vec::new();
     codec::encode(&mut frame, ToWorker::Hello as u8, 0, 0, &hello);

@@ -1,4 +1,4 @@
-//! How many workers there are to be, and who has to go so that somebody else gets one.
+//! How many workers there are to be, and who gets one.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use super::job::Job;
 use super::memory::{PoolMemory, Taken, WorkerMemory};
 use super::mode::Mode;
 use super::nested;
+use super::recycle::{self, is_parting};
 use super::room::Saved;
 use super::tenancy::{self, Desk, Tenant};
 use super::watch::Circle;
@@ -139,21 +140,20 @@ impl Staff {
         self.together(connections, circle) >= self.together_max()
     }
 
-    fn together_max(&self) -> usize {
+    pub(super) fn together_max(&self) -> usize {
         self.share.max(self.max / 2)
     }
 
-    /// Most workers of those who are watched together when one calls another: that caller ends only when it has been
-    /// answered, and others have one left.
-    pub(super) fn called_max(&self) -> usize {
-        // With two workers there is none left, or nobody could be called.
-        self.together_max().max(self.max.saturating_sub(1)).max(2)
-    }
-
-    /// Workers of those who are watched together.
+    /// Workers of those who are watched together. One that is at work has its place until it is gone.
     pub(super) fn together(&self, connections: &[Connection], circle: Circle) -> usize {
         let workers = self.apart.iter().filter(|(_, its)| *its == circle);
-        workers.filter(|(id, _)| find(connections, *id).is_some_and(is_staying)).count()
+        let workers = workers.filter_map(|(id, _)| find(connections, *id));
+        workers.filter(|worker| is_staying(worker) || is_parting(worker)).count()
+    }
+
+    /// Whether a worker is one of a circle's.
+    pub(super) fn is_apart(&self, worker: &Connection, circle: Circle) -> bool {
+        self.apart.contains(&(worker.id, circle))
     }
 
     /// Notes whose a fresh worker is that is about to be given its first job.
@@ -192,23 +192,20 @@ impl Staff {
     pub(super) fn serve_waiting(&mut self, waiting: &Admission<Job>, connections: &mut [Connection]) -> bool {
         let wants = self.wants(waiting, connections);
         let mut coming = self.coming(connections);
+        let mut parting = recycle::parting(connections);
         let mut hires = false;
         for Want { tenant, has, is_for_maker, is_nested, over, beyond, .. } in wants {
             if over.is_some() {
                 // One of its circle's makes room, or it waits.
-                if has == 0
-                    && let Some(at) = self.leaver(connections, over)
-                {
-                    hires |= self.dismiss(connections, at);
-                }
+                hires |= has == 0 && self.make_room(connections, over, &mut parting) == Some(true);
             } else if coming > 0 {
                 coming -= 1;
             } else if self.wanted < self.max + if is_for_maker { self.kept } else { 0 } {
                 self.wanted += 1;
                 hires = true;
             } else if has == 0 {
-                match self.leaver(connections, beyond) {
-                    Some(at) => hires |= self.dismiss(connections, at),
+                match self.make_room(connections, beyond, &mut parting) {
+                    Some(is_vacant) => hires |= is_vacant,
                     None if beyond.is_some() => {}
                     None => break,
                 }
@@ -220,12 +217,6 @@ impl Staff {
             }
         }
         hires
-    }
-
-    /// Workers that are on their way, or will take the place of one that leaves: these are for somebody already.
-    pub(super) fn coming(&self, connections: &[Connection]) -> usize {
-        let counts = |c: &&Connection| !c.retiring || c.is_kept && !c.is_replaced;
-        self.wanted.saturating_sub(connections.iter().filter(counts).count())
     }
 
     /// Lets the worker go that is beyond those for load, once no maker waits for it: the job may have been withdrawn, or
@@ -249,34 +240,6 @@ impl Staff {
         };
         connections[at].is_kept = true;
         self.dismiss(connections, at)
-    }
-
-    /// The worker that has to go so that somebody without one gets one; of one circle's, if there is one.
-    fn leaver(&self, connections: &[Connection], of: Option<Circle>) -> Option<usize> {
-        let is_meant = |id| of.is_none_or(|circle| self.apart.contains(&(id, circle)));
-        let desk = |worker: &Connection| {
-            let desk = worker.desk(false);
-            Desk { is_leaving: desk.is_leaving || !is_meant(worker.id), ..desk }
-        };
-        tenancy::evict(&connections.iter().map(desk).collect::<Vec<_>>())
-    }
-
-    /// Sends a worker away. One that is idle ends at once, and the next need not wait until its process
-    /// is gone, which takes the kernel longer than most requests: true when somebody is to be hired.
-    fn dismiss(&mut self, connections: &mut [Connection], at: usize) -> bool {
-        connections[at].retire();
-        connections[at].is_idle() && self.replace(connections, at)
-    }
-
-    /// Gives away the place of a worker that is told to leave; true when somebody is to be hired. There are never more
-    /// such processes than workers: those that stay although they are told to leave would add up.
-    pub(super) fn replace(&mut self, connections: &mut [Connection], at: usize) -> bool {
-        let replaced = connections.iter().filter(|connection| connection.is_replaced).count();
-        if connections[at].is_replaced || replaced >= self.max {
-            return false;
-        }
-        connections[at].is_replaced = true;
-        self.leave(connections[at].is_kept)
     }
 
     /// The tenants whose jobs wait although they have less than their share of workers, or have makers for whom one is
@@ -400,10 +363,13 @@ mod tests {
     use std::sync::Arc;
 
     use shared::id::UserId;
+    use shared::wire::codec::Header;
+    use shared::wire::frame::FromWorker;
     use tokio::sync::Notify;
 
     use super::*;
     use crate::pool::connection::Start;
+    use crate::pool::execution::Execution;
     use crate::pool::sample;
     use crate::pool::verify::Isolation;
 
@@ -455,6 +421,18 @@ mod tests {
         workers[at].retiring |= is_kept;
         workers[at].start(job, Start { now: Instant::now(), at_us: 0, seed: [0; 16] });
         true
+    }
+
+    /// What a worker began first is over.
+    fn end(worker: &mut Connection) -> Execution {
+        let header = Header { body_bytes: 0, kind: FromWorker::Done as u8, slot: 0, generation: 1 };
+        worker.end(&header, Instant::now()).unwrap()
+    }
+
+    /// What a worker runs has run for longer than anybody waits.
+    fn linger(worker: &mut Connection) {
+        let Execution { job, .. } = end(worker);
+        worker.start(job, Start { now: Instant::now() - Duration::from_secs(6), at_us: 0, seed: [0; 16] });
     }
 
     fn waiting(jobs: impl IntoIterator<Item = Job>) -> Admission<Job> {
@@ -647,6 +625,141 @@ mod tests {
         let mut workers = idle(5);
         let replaced = (0..5).filter(|at| staff.dismiss(&mut workers, *at)).count();
         assert_eq!((replaced, leaving(&workers).len()), (3, 5), "no more than there may be workers");
+    }
+
+    /// Three workers, all there may be, two of which are at work for the same owner.
+    fn with_two_of_one() -> (Staff, Vec<Connection>, UserId) {
+        let (mut staff, mut workers, owner) = (full(2, 3, Mode::Pinned), workers(3), UserId::new());
+        for owner in [owner, owner, UserId::new()] {
+            assert!(start(&mut staff, &mut workers, run(owner)));
+        }
+        (staff, workers, owner)
+    }
+
+    #[test]
+    fn attack_nobody_waits_for_a_worker_that_is_at_work_while_another_has_nothing_to_do() {
+        let (mut staff, mut workers, _) = with_two_of_one();
+        let admission = waiting([run(UserId::new())]);
+        for _ in 0..2 {
+            assert!(!staff.serve_waiting(&admission, &mut workers));
+            assert_eq!(leaving(&workers), [1], "one of two, and no second one");
+        }
+        end(&mut workers[2]);
+        assert!(staff.serve_waiting(&admission, &mut workers));
+        assert!(!staff.serve_waiting(&admission, &mut workers));
+        assert_eq!(leaving(&workers), [1, 3], "the one that is idle now");
+        assert!(staff.hire() && !staff.hire());
+        end(&mut workers[0]);
+        assert!(staff.replace(&mut workers, 0) && staff.hire() && !staff.hire(), "as many as before");
+    }
+
+    #[test]
+    fn each_that_leaves_after_its_work_is_for_one_of_those_who_wait() {
+        let (mut staff, mut workers) = (full(2, 4, Mode::Pinned), workers(4));
+        let greedy = [UserId::new(), UserId::new()];
+        for owner in [greedy[0], greedy[0], greedy[1], greedy[1]] {
+            assert!(start(&mut staff, &mut workers, run(owner)));
+        }
+        for (waiting_count, expected) in [(1, 1), (2, 2), (3, 2)] {
+            let admission = waiting((0..waiting_count).map(|_| run(UserId::new())));
+            for _ in 0..2 {
+                staff.serve_waiting(&admission, &mut workers);
+                assert_eq!(leaving(&workers).len(), expected, "{waiting_count} wait");
+            }
+        }
+    }
+
+    #[test]
+    fn attack_nobody_waits_for_a_worker_that_leaves_after_minutes_while_another_may_be_gone_sooner() {
+        let (mut staff, mut workers) = (full(2, 5, Mode::Pinned), workers(5));
+        let [lingering, swift] = [UserId::new(), UserId::new()];
+        for owner in [lingering, lingering, swift, swift, UserId::new()] {
+            assert!(start(&mut staff, &mut workers, run(owner)));
+        }
+        let admission = waiting([run(UserId::new())]);
+        staff.serve_waiting(&admission, &mut workers);
+        assert_eq!(leaving(&workers), [1]);
+        linger(&mut workers[0]);
+        for _ in 0..2 {
+            staff.serve_waiting(&admission, &mut workers);
+            assert_eq!(leaving(&workers), [1, 3], "another, and no third one");
+        }
+    }
+
+    #[test]
+    fn of_workers_at_work_one_leaves_that_may_be_gone_soon_and_no_second_one_where_there_is_none() {
+        for (lingering, expected) in [(0..0, 1), (0..1, 2), (0..2, 3), (0..4, 1)] {
+            let (mut staff, mut workers) = (full(2, 4, Mode::Pinned), workers(4));
+            let greedy = [UserId::new(), UserId::new()];
+            for owner in [greedy[0], greedy[0], greedy[1], greedy[1]] {
+                assert!(start(&mut staff, &mut workers, run(owner)));
+            }
+            workers[lingering.clone()].iter_mut().for_each(linger);
+            let admission = waiting([run(UserId::new())]);
+            for _ in 0..2 {
+                staff.serve_waiting(&admission, &mut workers);
+                assert_eq!(leaving(&workers), [expected], "{lingering:?} run something long");
+            }
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_worker_of_its_own_circle_does_not_wait_for_others() {
+        let (mut staff, mut workers, owner) = (full(2, 5, Mode::Pinned), workers(5), UserId::new());
+        let (greedy, first) = (UserId::new(), watched(owner));
+        let second = Job { tenant: first.tenant, ..watched(owner) };
+        for job in [run(greedy), run(greedy), first, second, run(UserId::new())] {
+            assert!(start(&mut staff, &mut workers, job));
+        }
+        staff.serve_waiting(&waiting([run(UserId::new())]), &mut workers);
+        assert_eq!(leaving(&workers), [1]);
+        let admission = waiting([watched(owner)]);
+        for _ in 0..2 {
+            staff.serve_waiting(&admission, &mut workers);
+            assert_eq!(leaving(&workers), [1, 3], "the place of the first is none of the circle's");
+        }
+    }
+
+    #[test]
+    fn who_is_called_does_not_wait_until_its_caller_leaves() {
+        let (mut staff, mut workers, owner) = with_two_of_one();
+        staff.serve_waiting(&waiting([run(UserId::new())]), &mut workers);
+        assert_eq!(leaving(&workers), [1]);
+        let called = Job { is_nested: true, ..run(owner) };
+        assert!(!staff.may_send_for(&Admission::new(8, 8), &workers, &called));
+        end(&mut workers[2]);
+        assert!(staff.may_send_for(&Admission::new(8, 8), &workers, &called), "that one has nothing to do");
+    }
+
+    #[test]
+    fn attack_watched_scripts_have_no_more_than_a_share_with_those_that_leave() {
+        let (mut staff, mut workers, owner) = (full(2, 5, Mode::Pinned), workers(5), UserId::new());
+        let first = watched(owner);
+        let second = Job { tenant: first.tenant, ..watched(owner) };
+        assert!(start(&mut staff, &mut workers, first) && start(&mut staff, &mut workers, second));
+        workers[2..].iter_mut().for_each(|worker| worker.tenant = Some(Tenant::Owner(UserId::new())));
+        let admission = waiting([watched(owner)]);
+        for _ in 0..2 {
+            staff.serve_waiting(&admission, &mut workers);
+            assert_eq!(leaving(&workers), [1], "of its own circle, although others are idle");
+        }
+        workers.push(Connection::new(6, (1, 2, Isolation::NONE), Arc::new(Notify::new())));
+        assert!(!start(&mut staff, &mut workers, watched(owner)), "a fresh one is for somebody else");
+    }
+
+    #[test]
+    fn whom_a_watched_script_calls_does_not_wait_while_one_that_leaves_has_the_last_place() {
+        let (mut staff, mut workers, owner) = (full(2, 5, Mode::Pinned), workers(5), UserId::new());
+        let called = || Job { is_nested: true, ..watched(owner) };
+        for _ in 0..4 {
+            assert!(start(&mut staff, &mut workers, called()));
+        }
+        workers[4].tenant = Some(Tenant::Owner(UserId::new()));
+        workers[0].retire();
+        let admission = Admission::new(8, 8);
+        assert!(!staff.may_send_for(&admission, &workers, &called()));
+        end(&mut workers[0]);
+        assert!(staff.may_send_for(&admission, &workers, &called()), "it has nothing left to do");
     }
 
     #[test]

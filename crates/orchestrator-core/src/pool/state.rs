@@ -18,6 +18,7 @@ use super::job::Job;
 use super::memory::{PoolMemory, WorkerMemory};
 use super::nested;
 use super::news::{Ended, News};
+use super::outbound::Outbound;
 use super::pace::Pace;
 use super::recruit::PoolConfig;
 use super::recycle::Recycling;
@@ -126,9 +127,10 @@ impl Shared {
         Some((id, wake))
     }
 
-    /// Moves what is to be sent to worker `id` onto the end of `outbound`; answers when its
-    /// conversation must look at the clock again, or what the worker was found out to have done.
-    pub(super) fn collect(&self, id: u64, outbound: &mut Vec<u8>) -> Result<Option<Instant>, Violation> {
+    /// Moves what is to be sent to worker `id` to `outbound` if all has left that was there: else it goes on gathering, as
+    /// it would have to be copied. Answers when its conversation must look at the clock again, or what the worker was
+    /// found out to have done.
+    pub(super) fn collect(&self, id: u64, outbound: &mut Outbound) -> Result<Option<Instant>, Violation> {
         let mut state = self.lock();
         let Some(at) = state.position(id) else {
             return Ok(None);
@@ -139,17 +141,13 @@ impl Shared {
             return Err(violation);
         }
         let deadline = connection.next_deadline();
-        if connection.outbound.is_empty() {
+        if connection.outbound.is_empty() || !outbound.is_empty() {
             return Ok(deadline);
         }
-        if let Err(turn) = pace.ask(id, Instant::now()) {
+        if let Err(turn) = pace.ask(id, connection.outbound.count(), Instant::now()) {
             return Ok(Some(deadline.map_or(turn, |deadline| deadline.min(turn))));
         }
-        if outbound.is_empty() {
-            std::mem::swap(outbound, &mut connection.outbound);
-        } else {
-            outbound.append(&mut connection.outbound);
-        }
+        std::mem::swap(outbound, &mut connection.outbound);
         Ok(deadline)
     }
 
@@ -167,8 +165,7 @@ impl Shared {
             return Ok(bytes.len());
         };
         let accepted = state.accept(at, bytes, news);
-        let next = state.pace.heard(id);
-        state.wake(next);
+        state.heard(id);
         // What waits must not be started in it, to be lost and suspected a moment later.
         if let Err(violation) = &accepted {
             state.connections[at].violation = Some(*violation);
@@ -205,15 +202,20 @@ impl Shared {
 }
 
 impl State {
-    pub(super) fn wake(&self, worker: Option<u64>) {
-        if let Some(at) = worker.and_then(|id| self.position(id)) {
-            self.connections[at].wake.notify_one();
-        }
+    /// A worker has answered: others may have their turn.
+    fn heard(&mut self, worker: u64) {
+        let Self { pace, connections, .. } = self;
+        pace.heard(worker).for_each(|next| wake(connections, next));
+    }
+
+    /// A worker is gone, and its connection: others may have their turn.
+    pub(super) fn forget(&mut self, worker: u64) {
+        let Self { pace, connections, .. } = self;
+        pace.forget(worker).for_each(|next| wake(connections, next));
     }
 
     pub(super) fn position(&self, id: u64) -> Option<usize> {
-        // Whoever comes has the highest id and stands last.
-        self.connections.binary_search_by_key(&id, |connection| connection.id).ok()
+        position(&self.connections, id)
     }
 
     /// Jobs of the app's makers that run, or wait in front of its load.
@@ -241,7 +243,8 @@ impl State {
                 break;
             };
             if header.kind == FromWorker::HostCall as u8 {
-                news.calls.extend(connection.call(&header, frame)?);
+                let call = connection.call(&header, frame)?;
+                news.calls.extend(call.map(|call| call.ending_at(body.end)));
             } else if header.kind == FromWorker::Done as u8 {
                 let execution = connection.end(&header, Instant::now())?;
                 self.running -= 1;
@@ -257,9 +260,14 @@ impl State {
         Ok(consumed)
     }
 
+    /// Keeps a worker for who only lacks memory. True when one that was kept for another is kept no more: there may be room
+    /// for others then.
+    pub(super) fn save(&mut self) -> bool {
+        self.staff.save(&self.admission, &self.connections)
+    }
+
     /// Sees to it that those who wait get workers; true when one is to be hired.
     pub(super) fn serve_waiting(&mut self) -> bool {
-        self.staff.save(&self.admission, &self.connections);
         self.staff.serve_waiting(&self.admission, &mut self.connections)
     }
 
@@ -294,15 +302,22 @@ impl State {
     /// Starts queued jobs while there is room; true when a worker is to be hired for the rest.
     pub(super) fn refill(&mut self) -> bool {
         // Before smaller jobs take what has become free.
-        self.staff.save(&self.admission, &self.connections);
+        self.save();
         self.start_waiting()
     }
 
     pub(super) fn start_waiting(&mut self) -> bool {
         let mut hires = false;
-        while let Some((at, job)) = self.next() {
-            if let Some(job) = self.still_permitted(job) {
-                hires |= self.start(at, job);
+        loop {
+            while let Some((at, job)) = self.next() {
+                if let Some(job) = self.still_permitted(job) {
+                    hires |= self.start(at, job);
+                }
+            }
+            // What has started may have the memory for which a worker was kept. Unless something more starts, the one
+            // that is kept next stays so.
+            if !self.save() {
+                break;
             }
         }
         hires |= self.admission.queued() > 0 && self.serve_waiting();
@@ -318,6 +333,17 @@ impl State {
         self.staff.release(job.ticket);
         at.map(|at| (at, job))
     }
+}
+
+fn wake(connections: &[Connection], id: u64) {
+    if let Some(at) = position(connections, id) {
+        connections[at].wake.notify_one();
+    }
+}
+
+fn position(connections: &[Connection], id: u64) -> Option<usize> {
+    // Whoever comes has the highest id and stands last.
+    connections.binary_search_by_key(&id, |connection| connection.id).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It sleeps until it is sent something: behind the filter there is nothing else to wait for, and no clock that could wake it.
 //! One that burns CPU a while after its last execution has ended runs code that is not ours, on nobody's account
 //! and without a deadline. Nothing is looked at while executions follow each other, and nobody wakes for a worker that has
-//! been seen asleep.
+//! been seen asleep. One that is told to leave gives back all its memory, and has a deadline for that.
 
 use std::time::{Duration, Instant};
 

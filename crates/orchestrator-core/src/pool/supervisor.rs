@@ -1,17 +1,21 @@
 //! Keeps the workers there: hires for every vacancy, with a warm spare for the next one.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use shared::incident::Suspect;
 use shared::wire::worker::Layers;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::conversation::{Over, run_conversation};
 use super::groups::{Controllers, Group, Ungrouped};
 use super::outcome;
 use super::process::Exit;
 use super::recruit::{PoolConfig, ReadyWorker, Recruiter, StartError};
+use super::socket::Socket;
 use super::state::Shared;
 use super::suspicion;
 use super::verify::Isolation;
@@ -44,37 +48,95 @@ pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Sta
     }
     let spare_count = if mode.parts_tenants() { SPARES } else { 1 };
     let (ready, spares) = mpsc::channel(spare_count);
-    let failures = Arc::new(AtomicU32::new(0));
-    let farm = Farm { shared: shared.clone(), failures: failures.clone(), _recruiter: recruiter.clone() };
+    let setbacks = Arc::<Setbacks>::default();
+    let farm = Farm { shared: shared.clone(), setbacks: setbacks.clone(), _recruiter: recruiter.clone() };
     tokio::spawn(farm.hire(first, spares));
     for _ in 0..spare_count {
-        tokio::spawn(keep_spare(recruiter.clone(), ready.clone(), failures.clone(), shared.clone()));
+        tokio::spawn(keep_spare(recruiter.clone(), ready.clone(), setbacks.clone(), shared.clone()));
     }
     Ok(Started { isolation, grouping })
+}
+
+/// What went wrong with workers of late. Each time, the next one is made later.
+#[derive(Debug, Default)]
+struct Setbacks {
+    /// That did not start, since one did.
+    unmade: AtomicU32,
+    /// That started and died young, since one did not. To start says nothing of that.
+    young: AtomicU32,
+}
+
+impl Setbacks {
+    fn not_made(&self) {
+        self.unmade.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn made(&self) {
+        self.unmade.store(0, Ordering::Relaxed);
+    }
+
+    fn died_young(&self) {
+        self.young.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn did_well(&self) {
+        self.young.store(0, Ordering::Relaxed);
+    }
+
+    /// How long to wait before the next one is made.
+    fn pause(&self) -> Duration {
+        let count = self.unmade.load(Ordering::Relaxed).saturating_add(self.young.load(Ordering::Relaxed));
+        let more = count.checked_sub(1);
+        more.map_or(Duration::ZERO, |more| BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(more)))
+    }
 }
 
 /// Makes a worker whenever the spare has been taken; waits longer after each one that fails.
 async fn keep_spare(
     recruiter: Recruiter,
     ready: mpsc::Sender<ReadyWorker>,
-    failures: Arc<AtomicU32>,
+    setbacks: Arc<Setbacks>,
     shared: Arc<Shared>,
 ) {
     while let Ok(permit) = ready.reserve().await {
         if shared.is_draining() {
             return;
         }
-        let failed = failures.load(Ordering::Relaxed);
-        if failed > 0 {
-            tokio::time::sleep(BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(failed - 1))).await;
+        let pause = setbacks.pause();
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
         match recruiter.make_fit().await {
-            Ok(worker) => permit.send(worker),
+            Ok(worker) => {
+                setbacks.made();
+                permit.send(worker);
+            }
             Err(error) => {
-                failures.fetch_add(1, Ordering::Relaxed);
+                setbacks.not_made();
                 tracing::error!(%error, "a worker did not start");
             }
         }
+    }
+}
+
+/// The next spare that lives; none when no more are made. One that has died while it waited would lose the work that it is
+/// given, and a script would be blamed for that.
+async fn next_alive(spares: &mut mpsc::Receiver<ReadyWorker>, setbacks: &Setbacks) -> Option<ReadyWorker> {
+    loop {
+        let worker = spares.recv().await?;
+        if !worker.process.has_ended() {
+            return Some(worker);
+        }
+        let ReadyWorker { process, socket, group, .. } = worker;
+        let pid = process.id();
+        drop(socket);
+        let exit = process.end().await;
+        // Only an empty one can be removed.
+        drop(group);
+        if !exit.is_from_outside() {
+            setbacks.died_young();
+        }
+        tracing::warn!(worker.pid = pid, exit = exit.describe(), "a spare worker died while it waited");
     }
 }
 
@@ -82,7 +144,7 @@ async fn keep_spare(
 #[derive(Clone)]
 struct Farm {
     shared: Arc<Shared>,
-    failures: Arc<AtomicU32>,
+    setbacks: Arc<Setbacks>,
     /// Not used, but kept: workers die with the thread that started them, which ends with its last recruiter.
     /// When the pool drains, those who make spares go before those who are at work.
     _recruiter: Recruiter,
@@ -95,7 +157,7 @@ impl Farm {
         while self.shared.vacancy().await {
             let worker = match first.take() {
                 Some(worker) => Some(worker),
-                None => spares.recv().await,
+                None => next_alive(&mut spares, &self.setbacks).await,
             };
             let Some(worker) = worker else {
                 return;
@@ -116,7 +178,7 @@ impl Farm {
         let pid = worker.process.id();
         tracing::debug!(worker.pid = pid, "worker ready");
         let mut just_ended = Vec::new();
-        let over = run_conversation(&self.shared, id, &worker.socket, &wake, &mut just_ended).await;
+        let over = self.converse(id, &worker.socket, &wake, &mut just_ended).await;
         let is_known = matches!(over, Over::Violation(_) | Over::Unruly(_) | Over::Stalled);
         let (exit, process) = if is_known {
             (Exit::Unknown, Some(worker.process))
@@ -143,7 +205,7 @@ impl Farm {
         if matches!(over, Over::Closed) && exit.is_clean() && gone.may_leave {
             tracing::debug!(worker.pid = pid, "worker ended");
             // It started and did its work; what went wrong with others before is over.
-            self.failures.store(0, Ordering::Relaxed);
+            self.setbacks.did_well();
             return;
         }
         if let Some(misconduct) = misconduct {
@@ -154,9 +216,9 @@ impl Farm {
         // One that was given work had started well: a script that ends its workers must not make others wait for theirs.
         let has_started = gone.has_worked || lost_count > 0 || since.elapsed() >= HEALTHY;
         if !has_started && !exit.is_from_outside() {
-            self.failures.fetch_add(1, Ordering::Relaxed);
+            self.setbacks.died_young();
         } else {
-            self.failures.store(0, Ordering::Relaxed);
+            self.setbacks.did_well();
         }
         tracing::warn!(
             worker.pid = pid,
@@ -164,5 +226,90 @@ impl Farm {
             exit = exit.describe(),
             "worker lost: {over}"
         );
+    }
+
+    /// Talks to a worker until one of the two is done with the other. That may be in an hour: when it has not died young is
+    /// known before.
+    async fn converse(
+        &self,
+        id: u64,
+        socket: &Socket,
+        wake: &Arc<Notify>,
+        just_ended: &mut Vec<Suspect>,
+    ) -> Over {
+        let mut conversation = pin!(run_conversation(&self.shared, id, socket, wake, just_ended));
+        if let Ok(over) = timeout(HEALTHY, conversation.as_mut()).await {
+            return over;
+        }
+        self.setbacks.did_well();
+        conversation.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::pool::process::Process;
+
+    #[test]
+    fn who_makes_workers_waits_no_longer_once_one_has_started() {
+        let setbacks = Setbacks::default();
+        assert_eq!(setbacks.pause(), Duration::ZERO);
+        setbacks.not_made();
+        assert_eq!(setbacks.pause(), BACKOFF_FIRST);
+        (0..40).for_each(|_| setbacks.not_made());
+        assert_eq!(setbacks.pause(), BACKOFF_MAX);
+        setbacks.made();
+        assert_eq!(setbacks.pause(), Duration::ZERO);
+    }
+
+    #[test]
+    fn that_workers_start_does_not_make_more_of_those_that_die_young() {
+        let setbacks = Setbacks::default();
+        for _ in 0..40 {
+            setbacks.made();
+            setbacks.died_young();
+        }
+        setbacks.made();
+        assert_eq!(setbacks.pause(), BACKOFF_MAX);
+        setbacks.did_well();
+        assert_eq!(setbacks.pause(), Duration::ZERO);
+    }
+
+    /// A spare that says which process it is, and then does so.
+    async fn spare(then: &str) -> ReadyWorker {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("echo $$; {then}")]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let process = Process::meet(shell.spawn().unwrap(), deadline).await.unwrap();
+        let (stream, _) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let socket = Socket::new(stream).unwrap();
+        ReadyWorker { process, socket, slots: 1, isolation: Isolation::NONE, group: None }
+    }
+
+    #[tokio::test]
+    async fn a_spare_that_died_while_it_waited_gives_its_place_to_the_next() {
+        let (ready, mut spares) = mpsc::channel(2);
+        let (dead, alive) = (spare("exit 3").await, spare("exec sleep 60").await);
+        let (dead_pid, alive_pid) = (dead.process.id(), alive.process.id());
+        while !dead.process.has_ended() {
+            tokio::task::yield_now().await;
+        }
+        for spare in [dead, alive] {
+            ready.send(spare).await.unwrap();
+        }
+        let setbacks = Setbacks::default();
+        let next = next_alive(&mut spares, &setbacks).await.unwrap();
+        assert_eq!(next.process.id(), alive_pid);
+        assert!(!Path::new(&format!("/proc/{dead_pid}")).exists(), "it is collected");
+        assert_eq!(setbacks.pause(), BACKOFF_FIRST, "it may be the same with those to come");
+        assert!(next.process.end().await.is_from_outside());
+        drop(ready);
+        assert!(next_alive(&mut spares, &setbacks).await.is_none());
     }
 }

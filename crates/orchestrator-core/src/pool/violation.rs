@@ -19,11 +19,11 @@ pub(super) enum Violation {
     TooLong(u32),
     #[error("host call {0}, which does not exist")]
     UnknownCall(u16),
-    #[error("more log notices than the worker's own guest could send")]
+    #[error("more log notices, or longer ones, than the worker's own guest could send")]
     NoticeFlood,
     #[error("a host call of slot {0}, which waits for the answer to another one")]
     SecondCall(u16),
-    #[error("more host calls than the worker's own guest could make")]
+    #[error("more host calls, or longer ones, than the worker's own guest could make")]
     CallFlood,
     #[error("a result of slot {0}, which waits for the answer to a host call")]
     Unanswered(u16),

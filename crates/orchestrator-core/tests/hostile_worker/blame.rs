@@ -6,9 +6,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use orchestrator_core::pool::{Mode, PoolConfig};
 use shared::invocation::{ExecutionStatus, Refusal, WorkResult};
+use shared::limits::KILL_GRACE_MS;
 
 use crate::parent::{Farm, Tenant, beside, eventually, invocation, invocation_within, program};
 use crate::tenancy::futures;
+
+const LIMITS: &str = include_str!("../../../../docs/limits.md");
 
 fn shared(slots: u16) -> PoolConfig {
     PoolConfig::new(program(), 1, slots).isolated(Mode::Shared)
@@ -207,6 +210,9 @@ pub(crate) async fn who_ends_workers_delays_nobody() {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn an_ignored_deadline_ends_the_worker() {
+    // What is promised, in numbers: by its clock a busy machine cannot tell it from twice as much.
+    assert_eq!(KILL_GRACE_MS, 250);
+    assert!(LIMITS.contains("| grace after a deadline | 250 ms | `KILL_GRACE_MS` |"));
     // One worker for each owner: the late one's other app is in the same, the canary in another.
     let farm = Farm::start(PoolConfig::new(program(), 1, 4)).await;
     let (late, canary) = (Tenant::new(), Tenant::new());

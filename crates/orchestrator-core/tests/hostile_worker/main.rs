@@ -12,6 +12,7 @@ mod blame;
 mod introduction;
 mod lingering;
 mod parent;
+mod spares;
 mod tenancy;
 mod turns;
 mod worker;
@@ -155,6 +156,7 @@ const TENANCY: &[(&str, fn())] = &[
     ),
     ("attack_a_compilation_that_ends_its_worker_is_set_apart", blame::compilations_are_suspected),
     ("attack_workers_that_end_again_and_again_keep_nobody_waiting", blame::who_ends_workers_delays_nobody),
+    ("a_spare_that_died_while_it_waited_is_given_no_work", spares::who_died_while_it_waited_is_given_no_work),
     ("an_ignored_deadline_ends_the_worker_and_spares_the_others", blame::an_ignored_deadline_ends_the_worker),
     ("a_full_queue_refuses_at_once", tenancy::a_full_queue_refuses_at_once),
     ("an_app_that_burns_much_waits_for_one_that_does_not", turns::who_burns_much_waits_for_who_does_not),

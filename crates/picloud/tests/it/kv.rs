@@ -48,11 +48,18 @@ fn what_a_call_refuses_is_an_error_map_that_a_script_can_catch() {
 fn a_script_that_goes_on_calling_although_it_is_refused_is_ended_alone() {
     let server = TestServer::shared();
     let app = server.app();
-    let flood = "let c = kv::collection(\"c\"); loop { try { c.get(\"k\") } catch { } }";
-    app.serve("flood", flood, &NO_LIMITS);
-    let reply = app.get("/flood");
-    assert_eq!(reply.is(500).json()["code"], "script_error");
-    assert_eq!(app.execution_of(&reply)["status"], "script_error");
+    let limits = json!({ "fuel": 100_000_000_000_u64, "timeout_ms": 60_000 });
+    for (name, begin, call) in [
+        ("calls", "", "c.get(\"k\")"),
+        // Too large for a value, but not for a call.
+        ("arguments", "let s = \"\"; s.pad(1000000, 'x');", "c.set(\"k\", s)"),
+        ("answers", "let s = \"\"; s.pad(60000, 'x'); c.set(\"k\", s);", "c.get(\"k\")"),
+    ] {
+        let flood = format!("let c = kv::collection(\"c\"); {begin} loop {{ try {{ {call} }} catch {{ }} }}");
+        let reply = app.run(name, &flood, &limits);
+        assert_eq!(reply.is(500).json()["code"], "script_error", "{name}");
+        assert_eq!(app.execution_of(&reply)["status"], "script_error", "{name}");
+    }
 }
 
 #[test]

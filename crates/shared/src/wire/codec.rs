@@ -65,8 +65,26 @@ pub fn encode<B: Serialize>(out: &mut Vec<u8>, kind: u8, slot: u16, generation: 
     out.extend_from_slice(&slot.to_le_bytes());
     out.extend_from_slice(&generation.to_le_bytes());
     encode_body(out, body);
-    let body_bytes =
-        u32::try_from(out.len() - start - HEADER_BYTES).expect("a frame body is far below 4 GiB");
+    set_body_bytes(out, start, 0);
+}
+
+/// Lets the frame that begins at `start`, the last one in `out`, end with a byte string of so many bytes, which the
+/// caller has follow. It is the last field of the body, and empty there so far.
+///
+/// # Panics
+/// As [`encode`].
+pub fn announce(out: &mut Vec<u8>, start: usize, bytes: usize) {
+    let length = out.pop();
+    debug_assert_eq!(length, Some(0), "the body ends with an empty byte string");
+    // As postcard writes it in front of the bytes.
+    encode_body(out, &bytes);
+    set_body_bytes(out, start, bytes);
+}
+
+/// Writes the length of the body that begins in `out`, of which so many bytes follow.
+fn set_body_bytes(out: &mut [u8], start: usize, following: usize) {
+    let body_bytes = out.len() - start - HEADER_BYTES + following;
+    let body_bytes = u32::try_from(body_bytes).expect("a frame body is far below 4 GiB");
     out[start..start + 4].copy_from_slice(&body_bytes.to_le_bytes());
 }
 

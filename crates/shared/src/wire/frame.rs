@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::worker::Layers;
 
 /// Version of everything in this file and of [`crate::guest_abi`]. Both sides must speak the same.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal,)+ }) => {
@@ -70,6 +70,8 @@ pub struct HelloWorker {
     pub slots: u16,
     /// Bytes of compiled script images to keep.
     pub image_cache_bytes: u64,
+    /// Where the guest's code that comes with this frame is wanted, the same in all workers of a parent; 0: anywhere.
+    pub code_at: u64,
 }
 
 /// First frame from a worker, once it is locked down and ready.

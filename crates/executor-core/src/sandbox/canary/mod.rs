@@ -114,7 +114,7 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
-        Self::with(Sandbox::load(SLOTS, None).unwrap())
+        Self::with(Sandbox::load(SLOTS, None, 0).unwrap())
     }
 
     fn with(sandbox: Sandbox) -> Self {
@@ -145,8 +145,8 @@ impl Worker {
             input,
         };
         let job = Job { slot, generation: 1, handle, task };
-        let mut future =
-            pin!(execute(self.sandbox.clone(), self.images.clone(), link.clone(), move || machine, job));
+        let (sandbox, images) = (self.sandbox.clone(), self.images.clone());
+        let mut future = pin!(execute(sandbox, images, link.clone(), move || machine, Rc::default(), job));
         let mut said = Vec::new();
         loop {
             if let Poll::Ready(Finished { ending, machine, .. }) =
@@ -167,7 +167,8 @@ impl Worker {
         let (output_bytes, clock_ms, seed, input) = (1 << 20, 0, [7; 16], input(""));
         let task = Task::Run { fuel, memory_bytes, output_bytes, clock_ms, seed, input };
         let job = Job { slot: 0, generation: 1, handle, task };
-        at_once(execute(self.sandbox.clone(), self.images.clone(), self.links[0].clone(), || None, job))
+        let (sandbox, images, link) = (self.sandbox.clone(), self.images.clone(), self.links[0].clone());
+        at_once(execute(sandbox, images, link, || None, Rc::default(), job))
     }
 
     /// Makes a machine ready for the other tenant's script, as an execution does.
@@ -240,8 +241,12 @@ fn secret(seed: usize) -> String {
 }
 
 fn load_request(source: &str) -> Vec<u8> {
+    load_request_of(&Bundle::single(ScriptKind::Endpoint, "canary", source))
+}
+
+fn load_request_of(whole: &Bundle) -> Vec<u8> {
     let mut bundle = Vec::new();
-    codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "canary", source));
+    codec::encode_body(&mut bundle, whole);
     let mut request = Vec::new();
     // More call levels than any deploy may have: the stack must overflow, not the counter.
     let load =
@@ -302,7 +307,7 @@ fn nothing_is_left_in_ten_thousand_pairs() {
 #[test]
 fn nothing_is_left_where_the_kernels_pages_are_larger() {
     for page_bytes in [16 << 10, 64 << 10] {
-        let sandbox = Sandbox { page_bytes, ..Sandbox::load(SLOTS, None).unwrap() };
+        let sandbox = Sandbox { page_bytes, ..Sandbox::load(SLOTS, None, 0).unwrap() };
         search(Worker::with(sandbox), ROUNDS / 10);
     }
 }
