@@ -34,6 +34,8 @@ impl Shared {
         if let Some(at) = state.position(id) {
             state.connections[at].violation.get_or_insert(Violation::HungUp);
         }
+        // It takes no turn any more, and its process may need milliseconds to end.
+        state.forget(id);
     }
 
     /// Removes a worker that is gone; answers what is to be known of it. `just_ended` is what had ended when the worker broke

@@ -22,8 +22,17 @@ const FRAMES_PER_CORE: usize = 3;
 pub(super) struct Pace {
     at_once: usize,
     busy: Vec<Busy>,
-    /// For whom something is there, since when.
-    waiting: VecDeque<(u64, Instant)>,
+    waiting: VecDeque<Waiting>,
+    /// Somebody lost its turn by silence, and those who wait have not been told.
+    has_lost: bool,
+}
+
+/// For whom something is there.
+#[derive(Debug)]
+struct Waiting {
+    worker: u64,
+    since: Instant,
+    frames: usize,
 }
 
 /// Who was sent something and has not answered.
@@ -36,7 +45,7 @@ struct Busy {
 
 impl Pace {
     pub(super) const fn new(at_once: usize) -> Self {
-        Self { at_once, busy: Vec::new(), waiting: VecDeque::new() }
+        Self { at_once, busy: Vec::new(), waiting: VecDeque::new(), has_lost: false }
     }
 
     /// Whether a worker may be sent the frames that are there for it; when not, the time by which it may.
@@ -45,14 +54,18 @@ impl Pace {
             busy.frames += frames;
             return Ok(());
         }
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == worker);
-        let until = place.map_or(now, |place| self.waiting[place].1) + PATIENCE;
-        if place.unwrap_or(self.waiting.len()) >= self.free() {
+        let place = self.waiting.iter().position(|waiting| waiting.worker == worker);
+        let since = place.map_or(now, |place| self.waiting[place].since);
+        let (until, ahead) = (since + PATIENCE, place.unwrap_or(self.waiting.len()));
+        if !self.may_go(ahead) {
+            let before = self.busy.len();
             self.busy.retain(|busy| busy.since + PATIENCE > now);
+            self.has_lost |= self.busy.len() < before;
         }
-        if until > now && place.unwrap_or(self.waiting.len()) >= self.free() {
-            if place.is_none() {
-                self.waiting.push_back((worker, now));
+        if until > now && !self.may_go(ahead) {
+            match place {
+                Some(place) => self.waiting[place].frames = frames,
+                None => self.waiting.push_back(Waiting { worker, since, frames }),
             }
             return Err(until);
         }
@@ -63,28 +76,31 @@ impl Pace {
 
     /// Whether something is there for a worker whose turn has not come. It looks again by itself when its patience ends.
     pub(super) fn is_waiting(&self, worker: u64) -> bool {
-        self.waiting.iter().any(|(waiting, _)| *waiting == worker)
+        self.waiting.iter().any(|waiting| waiting.worker == worker)
     }
 
     /// A worker has answered, or is gone. Answers who may be sent something now; some of them have been told before.
     pub(super) fn heard(&mut self, worker: u64) -> impl Iterator<Item = u64> {
         let place = self.busy.iter().position(|busy| busy.worker == worker);
         let had_turn = place.map(|place| self.busy.swap_remove(place)).is_some();
-        let next = if had_turn { self.free() } else { 0 };
-        self.waiting.iter().take(next).map(|(worker, _)| *worker)
+        let tells = had_turn | std::mem::take(&mut self.has_lost);
+        let this = &*self;
+        let may_go =
+            this.waiting.iter().enumerate().take_while(move |(ahead, _)| tells && this.may_go(*ahead));
+        may_go.map(|(_, waiting)| waiting.worker)
     }
 
     /// The same, of a worker that will not come back.
     pub(super) fn forget(&mut self, worker: u64) -> impl Iterator<Item = u64> {
-        self.waiting.retain(|(waiting, _)| *waiting != worker);
+        self.waiting.retain(|waiting| waiting.worker != worker);
         self.heard(worker)
     }
 
-    /// How many more may have their turn, each with one frame at least.
-    fn free(&self) -> usize {
+    /// Whether somebody may have its turn before whom so many wait, who go first.
+    fn may_go(&self, ahead: usize) -> bool {
         let under_way: usize = self.busy.iter().map(|busy| busy.frames).sum();
-        let by_frames = (self.at_once * FRAMES_PER_CORE).saturating_sub(under_way);
-        self.at_once.saturating_sub(self.busy.len()).max(by_frames)
+        let before: usize = self.waiting.iter().take(ahead).map(|waiting| waiting.frames).sum();
+        self.busy.len() + ahead < self.at_once || under_way + before < self.at_once * FRAMES_PER_CORE
     }
 }
 
@@ -137,14 +153,36 @@ mod tests {
     fn who_waits_longest_is_next() {
         let (mut pace, now) = (Pace::new(1), Instant::now());
         assert_eq!(pace.ask(1, MANY, now), Ok(()));
-        for worker in 2..2 + FRAMES_PER_CORE as u64 {
+        for worker in [2, 3] {
             assert!(pace.ask(worker, MANY, now).is_err());
         }
-        assert_eq!(heard(&mut pace, 1)[0], 2);
+        assert_eq!(heard(&mut pace, 1), [2]);
         assert!(pace.ask(1, MANY, now).is_err(), "it may not overtake");
+        assert!(pace.ask(3, MANY, now).is_err(), "nor may the second");
         assert_eq!(pace.ask(2, MANY, now), Ok(()));
+        assert_eq!(heard(&mut pace, 2), [3]);
+    }
+
+    #[test]
+    fn a_newcomer_does_not_take_what_there_is_for_those_who_have_been_told() {
+        let (mut pace, now) = (Pace::new(2), Instant::now());
+        assert_eq!((pace.ask(1, MANY, now), pace.ask(2, MANY, now)), (Ok(()), Ok(())));
         assert!(pace.ask(3, MANY, now).is_err());
-        assert_eq!(heard(&mut pace, 2)[0], 3);
+        assert_eq!(heard(&mut pace, 1), [3]);
+        assert!(pace.ask(9, 2 * MANY, now).is_err());
+        assert_eq!(pace.ask(3, MANY, now), Ok(()));
+    }
+
+    #[test]
+    fn who_waits_is_told_when_others_have_lost_their_turn_by_silence() {
+        let (mut pace, start) = (Pace::new(2), Instant::now());
+        assert_eq!((pace.ask(1, MANY, start), pace.ask(2, MANY, start)), (Ok(()), Ok(())));
+        for worker in 3..7 {
+            assert!(pace.ask(worker, 1, start + PATIENCE / 2 * u32::from(worker > 3)).is_err());
+        }
+        assert_eq!(pace.ask(3, 1, start + PATIENCE), Ok(()));
+        assert_eq!(heard(&mut pace, 1), [4, 5, 6], "though it had no turn to give any more");
+        assert!(heard(&mut pace, 2).is_empty(), "they have been told");
     }
 
     #[test]

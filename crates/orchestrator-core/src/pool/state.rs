@@ -208,7 +208,7 @@ impl State {
         pace.heard(worker).for_each(|next| wake(connections, next));
     }
 
-    /// A worker is gone, and its connection: others may have their turn.
+    /// A worker is gone, or will be: others may have their turn.
     pub(super) fn forget(&mut self, worker: u64) {
         let Self { pace, connections, .. } = self;
         pace.forget(worker).for_each(|next| wake(connections, next));
