@@ -320,11 +320,11 @@ fn write_done(outbound: &mut Vec<u8>, slot: u16, generation: u32, finished: &Fin
 
 #[cfg(test)]
 mod tests {
-    use shared::guest_abi::{GuestInput, InvocationType, LoadRequest};
     use shared::limits::FUEL_MIN;
     use shared::script::{Bundle, BundledModule, ScriptKind};
 
     use super::*;
+    use crate::sandbox::sample;
 
     /// What ten milliseconds of CPU are charged with.
     const MUCH: u64 = 10_000 * FUEL_PER_US;
@@ -333,40 +333,19 @@ mod tests {
     fn running(source: &str, module: &str, fuel: u64, timeout: Duration) -> Scheduler {
         let mut bundle = Bundle::single(ScriptKind::Endpoint, "script", source);
         bundle.modules.push(BundledModule { name: "m".to_owned(), source: module.to_owned() });
-        let (mut encoded, mut load) = (Vec::new(), Vec::new());
-        codec::encode_body(&mut encoded, &bundle);
-        let limits =
-            LoadRequest { max_operations: 0, max_call_levels: 64, max_expr_depth: 64, bundle: &encoded };
-        codec::encode_body(&mut load, &limits);
         let mut scheduler = Scheduler::new(Sandbox::load(1, None, 0).unwrap(), 1 << 20);
-        scheduler.add_bundle(1, &load).unwrap();
+        scheduler.add_bundle(1, &sample::load_request(&bundle, 64)).unwrap();
         let (memory_bytes, output_bytes, clock_ms, seed) = (32 << 20, 1 << 20, 0, [7; 16]);
-        let task = Task::Run { fuel, memory_bytes, output_bytes, clock_ms, seed, input: input() };
+        let task = Task::Run {
+            fuel,
+            memory_bytes,
+            output_bytes,
+            clock_ms,
+            seed,
+            input: sample::encoded(&sample::INPUT),
+        };
         scheduler.start(Job { slot: 0, generation: 1, handle: 1, task }, timeout).unwrap();
         scheduler
-    }
-
-    fn input() -> Vec<u8> {
-        let mut input = Vec::new();
-        let guest_input = GuestInput {
-            execution_id: [1; 16],
-            request_id: "r",
-            app: "a",
-            script: "script",
-            version: 1,
-            invocation_type: InvocationType::Function,
-            trigger_depth: 0,
-            fuel: FUEL_MIN,
-            memory_mb: 32,
-            timeout_ms: 1000,
-            response_bytes: 1000,
-            user: None,
-            http: None,
-            event: None,
-            delivery: None,
-        };
-        codec::encode_body(&mut input, &guest_input);
-        input
     }
 
     /// How its only execution ended, what is charged for it, and what for loading it.

@@ -160,13 +160,12 @@ mod tests {
     use std::time::Duration;
 
     use shared::call::{CallCode, CallError};
-    use shared::guest_abi::{GuestInput, InvocationType, LoadRequest};
     use shared::script::{Bundle, ScriptKind};
     use shared::wire::codec::{HEADER_BYTES, Header};
     use shared::wire::frame::{Done, Ending};
 
     use super::*;
-    use crate::sandbox::{Job, Sandbox, TIME_SLICE_FUEL, Task};
+    use crate::sandbox::{Job, Sandbox, TIME_SLICE_FUEL, Task, sample};
     use crate::scheduler::Scheduler;
 
     /// Far more than any of these scripts burns.
@@ -185,14 +184,15 @@ mod tests {
     /// Runs a script whose calls all fail.
     fn run(source: &str) -> Ran {
         let mut scheduler = Scheduler::new(Sandbox::load(1, None, 0).unwrap(), 64 << 20);
-        scheduler.add_bundle(1, &load_request(source)).unwrap();
+        let bundle = Bundle::single(ScriptKind::Endpoint, "script", source);
+        scheduler.add_bundle(1, &sample::load_request(&bundle, 64)).unwrap();
         let task = Task::Run {
             fuel: FUEL,
             memory_bytes: 32 << 20,
             output_bytes: 1 << 20,
             clock_ms: 0,
             seed: [7; 16],
-            input: input(),
+            input: sample::encoded(&sample::INPUT),
         };
         let job = Job { slot: 0, generation: 1, handle: 1, task };
         scheduler.start(job, Duration::from_secs(3600)).unwrap();
@@ -231,38 +231,6 @@ mod tests {
     fn failure() -> Reply {
         let failure = shared::call::Reply::failure(&CallError::new(CallCode::NotFound, "not there"));
         Reply { status: failure.status, body: failure.body }
-    }
-
-    fn load_request(source: &str) -> Vec<u8> {
-        let (mut bundle, mut request) = (Vec::new(), Vec::new());
-        codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", source));
-        let load =
-            LoadRequest { max_operations: 0, max_call_levels: 64, max_expr_depth: 64, bundle: &bundle };
-        codec::encode_body(&mut request, &load);
-        request
-    }
-
-    fn input() -> Vec<u8> {
-        let guest_input = GuestInput {
-            execution_id: [1; 16],
-            request_id: "r",
-            app: "a",
-            script: "script",
-            version: 1,
-            invocation_type: InvocationType::Function,
-            trigger_depth: 0,
-            fuel: FUEL,
-            memory_mb: 32,
-            timeout_ms: 1000,
-            response_bytes: 1000,
-            user: None,
-            http: None,
-            event: None,
-            delivery: None,
-        };
-        let mut input = Vec::new();
-        codec::encode_body(&mut input, &guest_input);
-        input
     }
 
     /// As many as the parent bears, which its own tests say: one more, and it would kill the worker.

@@ -15,6 +15,8 @@ mod limiter;
 mod link;
 mod machine;
 mod random;
+#[cfg(test)]
+pub(crate) mod sample;
 mod slot;
 
 pub use engine::publish;

@@ -229,9 +229,9 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use shared::guest_abi::LoadRequest;
     use shared::script::{Bundle, ScriptKind};
 
+    use super::super::sample;
     use super::*;
 
     /// A worker with one bundle, whose image is so large that putting it back is paid for.
@@ -243,13 +243,9 @@ mod tests {
     impl Worker {
         fn new() -> Self {
             let source = format!("if ctx.version == 0 {{ {} }} 1", "let a = 1; ".repeat(20_000));
-            let (mut bundle, mut request) = (Vec::new(), Vec::new());
-            codec::encode_body(&mut bundle, &Bundle::single(ScriptKind::Endpoint, "script", &source));
-            let load =
-                LoadRequest { max_operations: 0, max_call_levels: 64, max_expr_depth: 64, bundle: &bundle };
-            codec::encode_body(&mut request, &load);
+            let bundle = Bundle::single(ScriptKind::Endpoint, "script", &source);
             let mut images = Images::new(64 << 20);
-            assert!(images.add(1, &request));
+            assert!(images.add(1, &sample::load_request(&bundle, 64)));
             let sandbox = Rc::new(Sandbox::load(1, None, 0).unwrap());
             Self { sandbox, images: Rc::new(RefCell::new(images)) }
         }

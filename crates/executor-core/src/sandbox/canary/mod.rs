@@ -13,9 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use shared::guest_abi::{GuestHttp, GuestInput, InvocationType, LoadRequest};
+use shared::guest_abi::{GuestHttp, GuestInput, InvocationType};
 use shared::script::{Bundle, ScriptKind};
-use shared::wire::codec;
 use shared::wire::frame::Ending;
 
 use super::engine::Sandbox;
@@ -23,6 +22,7 @@ use super::image::Images;
 use super::link::Link;
 use super::machine::Machine;
 use super::random::SeededRandom;
+use super::sample;
 use super::slot::{Finished, Job, Task, clean_machine, execute};
 
 /// Rounds over all endings; each is a pair of executions for each of them.
@@ -245,14 +245,8 @@ fn load_request(source: &str) -> Vec<u8> {
 }
 
 fn load_request_of(whole: &Bundle) -> Vec<u8> {
-    let mut bundle = Vec::new();
-    codec::encode_body(&mut bundle, whole);
-    let mut request = Vec::new();
     // More call levels than any deploy may have: the stack must overflow, not the counter.
-    let load =
-        LoadRequest { max_operations: 0, max_call_levels: 1_000_000, max_expr_depth: 64, bundle: &bundle };
-    codec::encode_body(&mut request, &load);
-    request
+    sample::load_request(whole, 1_000_000)
 }
 
 fn input(secret: &str) -> Vec<u8> {
@@ -266,26 +260,8 @@ fn input(secret: &str) -> Vec<u8> {
         headers: &[],
         body: secret.as_bytes(),
     };
-    let mut input = Vec::new();
-    let guest_input = GuestInput {
-        execution_id: [1; 16],
-        request_id: "r",
-        app: "a",
-        script: "canary",
-        version: 1,
-        invocation_type: InvocationType::Http,
-        trigger_depth: 0,
-        fuel: FUEL,
-        memory_mb: 6,
-        timeout_ms: 1000,
-        response_bytes: 1000,
-        user: None,
-        http: Some(http),
-        event: None,
-        delivery: None,
-    };
-    codec::encode_body(&mut input, &guest_input);
-    input
+    let (script, invocation_type, http) = ("canary", InvocationType::Http, Some(http));
+    sample::encoded(&GuestInput { script, invocation_type, fuel: FUEL, memory_mb: 6, http, ..sample::INPUT })
 }
 
 #[test]
