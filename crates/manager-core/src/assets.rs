@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use shared::id::AppId;
 use shared::limits::ASSET_BYTES_MAX;
 use shared::ports::{Asset, AssetSource, AssetUnavailable, BoxFuture};
-use sqlx::{Postgres, Transaction};
 use tokio::sync::Semaphore;
 
 use crate::snapshot::Snapshot;
-use crate::store::{self, Database};
+use crate::store::{self, Database, Tx};
 
 /// Content kept in memory, of all apps.
 const KEPT_BYTES_MAX: usize = 32 << 20;
@@ -47,11 +46,7 @@ impl Assets {
     }
 
     /// Commits a change of files and shows it.
-    pub(crate) async fn publish(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        change: Transaction<'static, Postgres>,
-    ) -> sqlx::Result<()> {
+    pub(crate) async fn publish(&self, snapshot: &Arc<Snapshot>, change: Tx) -> sqlx::Result<()> {
         let published = snapshot.publish(change).await;
         // Also after a failure: a commit that failed may have happened all the same.
         self.kept().change();

@@ -32,6 +32,7 @@ mod modules;
 mod oidc;
 mod outbound;
 mod permits;
+mod places;
 mod plan;
 mod realtime;
 mod recorder;

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use shared::id::{AppId, TriggerId};
 use shared::ports::RouteSource;
 use shared::route::RoutingTable;
-use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -16,7 +15,7 @@ use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::events::triggers::{Trigger, TriggerTable};
 use crate::realtime::ExternalTopics;
 use crate::store::docs::schemas::Versions;
-use crate::store::{self, Database};
+use crate::store::{self, Database, Tx};
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -112,10 +111,7 @@ impl Snapshot {
     ///
     /// It is done in a task of its own, because a caller that goes away between the two would
     /// leave a table that does not know of the commit.
-    pub(crate) async fn publish(
-        self: &Arc<Self>,
-        mut change: Transaction<'static, Postgres>,
-    ) -> sqlx::Result<()> {
+    pub(crate) async fn publish(self: &Arc<Self>, mut change: Tx) -> sqlx::Result<()> {
         let snapshot = Arc::clone(self);
         let publishing = tokio::spawn(async move {
             let published = async {

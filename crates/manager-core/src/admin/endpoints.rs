@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::openapi::{Described, Operation};
@@ -238,7 +238,8 @@ pub fn permissions_beside() -> Vec<Permission> {
 pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
     table().into_iter().fold(Router::new(), |router, endpoint| {
         let state = (Arc::clone(admin), endpoint.needs);
-        let gated = endpoint.handler.route_layer(from_fn_with_state(state, gate::pass));
+        let handler = endpoint.handler.route_layer(from_fn(gate::as_caller));
+        let gated = handler.route_layer(from_fn_with_state(state, gate::pass));
         router.route(&verbs::routed(endpoint.path), gated)
     })
 }

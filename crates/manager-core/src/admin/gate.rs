@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::Extensions;
 use http::header;
 use http::request::Parts;
 use shared::credential;
@@ -19,8 +20,10 @@ use super::endpoints::Needs;
 use super::problem::ApiError;
 use super::rate::Count;
 use super::{Admin, access, cookie, idempotency, renamed};
-use crate::auth::{Auth, AuthenticateError, Capability, Origin, Principal, Standing};
+use crate::auth::{Auth, AuthenticateError, Capability, Credential, Origin, Principal, Standing};
+use crate::buckets::network;
 use crate::store::apps::App;
+use crate::store::{Asker, Whom};
 
 /// Lets a request through to its handler, with [`Principal`] and, where the path names an app, [`App`]
 /// and [`Standing`] in its extensions. It is counted, and the answer says how the counts stand.
@@ -47,6 +50,16 @@ pub(super) async fn pass_to_script(
     enter(&admin, needs, params, request, next, None).await
 }
 
+/// Around the handler alone, which may run in a task of its own: what it asks the database for is asked for by the
+/// caller there too.
+pub(super) async fn as_caller(request: Request, next: Next) -> Response {
+    let asker = request.extensions().get::<Principal>().map(Asker::from);
+    match asker {
+        Some(asker) => asker.scope(next.run(request)).await,
+        None => next.run(request).await,
+    }
+}
+
 async fn enter(
     admin: &Arc<Admin>,
     needs: Needs,
@@ -59,12 +72,28 @@ async fn enter(
     if let Some(count) = &mut count {
         count.address()?;
     }
-    let Needs::Right(capability) = needs else { return Ok(next.run(request).await) };
-    let (mut parts, body) = request.into_parts();
+    let Needs::Right(capability) = needs else {
+        return Ok(stranger(request.extensions()).scope(next.run(request)).await);
+    };
+    let (parts, body) = request.into_parts();
     let principal = authenticate(&admin.auth, &parts).await?;
     if let Some(count) = count {
         count.caller(&principal)?;
     }
+    let request = Request::from_parts(parts, body);
+    Asker::from(&principal).scope(let_in(admin, principal, capability, params, request, next)).await
+}
+
+/// Lets somebody whom the gate knows through to the handler, if they may do what it does.
+async fn let_in(
+    admin: &Arc<Admin>,
+    principal: Principal,
+    capability: Capability,
+    params: RawPathParams,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
     let key = params.iter().find(|(name, _)| *name == "app").map(|(_, key)| key.to_owned());
     if let Some((app, standing)) = admit(admin, &principal, capability, key.as_deref(), &parts).await? {
         if let Some(response) = key.and_then(|key| renamed::redirect(&app, &key, &parts)) {
@@ -106,7 +135,8 @@ pub(super) async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Principal
             ApiError::new(Code::Unauthenticated, detail)
         })?,
     };
-    auth.authenticate(token, origin(parts)).await.map_err(|error| match error {
+    let authenticating = auth.authenticate(token, origin(parts));
+    stranger(&parts.extensions).scope(authenticating).await.map_err(|error| match error {
         AuthenticateError::Unknown => {
             let detail = "the token is neither of a live session nor a live API key; log in again";
             ApiError::new(Code::Unauthenticated, detail)
@@ -125,6 +155,22 @@ fn bearer(parts: &Parts) -> Result<Option<&str>, ApiError> {
     let wrong =
         || ApiError::new(Code::Unauthenticated, "the header Authorization is not, once: Bearer and a token");
     credential::bearer(&parts.headers).ok_or_else(wrong).map(Some)
+}
+
+impl From<&Principal> for Asker {
+    fn from(principal: &Principal) -> Self {
+        let credential = match &principal.credential {
+            Credential::Session(id) => id.as_uuid(),
+            Credential::Key(key) => key.id.as_uuid(),
+        };
+        Self { whom: Whom::Person(principal.user.id), credential: Some(credential) }
+    }
+}
+
+/// Who asks, as long as nobody knows who it is.
+fn stranger(extensions: &Extensions) -> Asker {
+    let address = extensions.get().map(|ClientAddress(address)| network(*address));
+    Asker { whom: Whom::Stranger(address), credential: None }
 }
 
 /// Where a request came from, for the audit log.

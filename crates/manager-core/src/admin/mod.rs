@@ -76,12 +76,13 @@ mod verbs;
 mod version_diff;
 mod versions;
 
+use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{from_fn_with_state, map_request};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::routing::{any, get, post};
 use shared::ports::Invoke;
 use tower::Layer;
@@ -145,7 +146,8 @@ pub(crate) fn router(admin: Admin, beside: &[Beside]) -> Router {
     let is_tls = IsTls::of(&admin.config.public_url);
     let admin = Arc::new(admin);
     let credential = (Arc::clone(&admin), Needs::Right(Capability::ReadSelf));
-    let execute = any(execute::execute).layer(from_fn_with_state(credential, gate::pass_to_script));
+    let execute = any(execute::execute).layer::<_, Infallible>(from_fn(gate::as_caller));
+    let execute = execute.layer(from_fn_with_state(credential, gate::pass_to_script));
     let platform = Router::new()
         .nest(ROOT, endpoints::router(&admin))
         .route("/api/v1/execute/{script_id}", execute)

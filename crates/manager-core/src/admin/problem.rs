@@ -90,6 +90,12 @@ impl ApiError {
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
+        if store::is_crowded(&error) {
+            tracing::warn!("a request found no connection to the database free");
+            let detail = "no connection to the database was free for this request, because others at the same time take \
+                          long: perhaps they wait for what a dry run changes; try again soon, with fewer at once";
+            return Self::new(Code::Unavailable, detail).retry_after(1);
+        }
         if store::is_outage(&error) {
             tracing::error!(%error, "the database is away");
             return Self::new(Code::Unavailable, "the database cannot be reached; try again soon")

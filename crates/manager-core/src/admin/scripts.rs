@@ -14,7 +14,6 @@ use shared::limits::{self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, ScriptL
 use shared::name::ScriptName;
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
-use sqlx::{Postgres, Transaction};
 
 use super::apps::DeleteParams;
 use super::compile::{ATTEMPTS, Verified, keeps_changing, unresolved};
@@ -27,12 +26,12 @@ use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal, Standing};
 use crate::deploy::{Awaiting, Deploy, Deployed, deploy as deploy_version};
 use crate::modules;
-use crate::store;
 use crate::store::apps::App;
 use crate::store::modules::Source;
 use crate::store::scripts::Script;
 
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
+use crate::store::{self, Tx};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -330,11 +329,7 @@ pub(super) fn refuse_escape<'a>(
 }
 
 /// Commits a change that removes these scripts, with the quarantines they may have, and shows it.
-pub(super) async fn publish_removal(
-    admin: &Admin,
-    change: Transaction<'static, Postgres>,
-    removed: Vec<ScriptId>,
-) -> sqlx::Result<()> {
+pub(super) async fn publish_removal(admin: &Admin, change: Tx, removed: Vec<ScriptId>) -> sqlx::Result<()> {
     let snapshot = Arc::clone(&admin.snapshot);
     admin.incidents.publish_removal(async move { snapshot.publish(change).await }, removed).await
 }

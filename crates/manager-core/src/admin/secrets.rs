@@ -52,7 +52,7 @@ pub(super) async fn put(
 ) -> Result<(StatusCode, JsonBody<Secret>), ApiError> {
     let name = parse(&name)?;
     let value = Zeroizing::new(body.value);
-    let mut tx = admin.database.begin_hastily().await?;
+    let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let (secret, is_new) = secrets::put(&mut tx, &admin.vault, app.id, &name, &value).await?;
     // Without a digest: one of a short value would give it away.
@@ -69,7 +69,7 @@ pub(super) async fn delete(
     Path((_, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let name = parse(&name)?;
-    let mut tx = admin.database.begin_hastily().await?;
+    let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     if !store::secrets::delete(&mut tx, app.id, name.as_str()).await? {
         return Err(ApiError::not_found(format!("the app has no secret {name}")));
@@ -92,7 +92,7 @@ pub(super) async fn rotate(
     principal: Principal,
     app: App,
 ) -> Result<JsonBody<Rotated>, ApiError> {
-    let mut tx = admin.database.begin_hastily().await?;
+    let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let count = admin.vault.rotate_data_key(&mut tx, app.id).await?;
     audit::append(&mut tx, Entry::new(&principal, "secrets.rotate_key", app.slug.as_str()).on(app.id))

@@ -58,7 +58,7 @@ pub(super) async fn create(
     Json(body): Json<ManifestTopic>,
 ) -> Result<(StatusCode, Tagged<Topic>), ApiError> {
     let wanted = checked(body)?;
-    let mut tx = admin.database.begin_hastily().await?;
+    let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     if store::topics::count(&mut tx, app.id).await? >= TOPICS_MAX as i64 {
         return Err(ApiError::invalid(format!("an app has at most {TOPICS_MAX} topics")));
@@ -88,7 +88,7 @@ pub(super) async fn update(
     preconditions: Preconditions,
     Json(body): Json<TopicPatch>,
 ) -> Result<Tagged<Topic>, ApiError> {
-    let mut tx = admin.database.begin_hastily().await?;
+    let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, &parse(&name)?).await?;
     preconditions.check(Some(&old))?;
@@ -114,7 +114,7 @@ pub(super) async fn delete(
     Path((_, name)): Path<(String, String)>,
     preconditions: Preconditions,
 ) -> Result<StatusCode, ApiError> {
-    let mut tx = admin.database.begin_hastily().await?;
+    let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let old = find(&mut tx, &app, &parse(&name)?).await?;
     preconditions.check(Some(&old))?;

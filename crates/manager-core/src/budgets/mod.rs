@@ -17,7 +17,6 @@ use shared::invocation::{ExecutionRecord, Refusal, ScriptTarget};
 use shared::limits::DATA_BYTES_MAX;
 use shared::name::AppSlug;
 use sqlx::postgres::PgConnection;
-use sqlx::{Postgres, Transaction};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -25,7 +24,7 @@ use self::meter::{DAY_S, Window};
 pub(crate) use self::meter::{Level, Meter, Sending, Spent, level_of_kept};
 use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::store::usage::{Added, Used};
-use crate::store::{self, Database};
+use crate::store::{self, Database, Tx};
 
 /// The budgets, as a cheap handle.
 #[derive(Debug, Clone)]
@@ -165,11 +164,7 @@ impl Budgets {
 
     /// Commits a change of an app's budget and shows it, in a task of its own: a caller that goes
     /// away between the two would leave memory behind the database.
-    pub(crate) async fn publish(
-        &self,
-        change: Transaction<'static, Postgres>,
-        app: AppId,
-    ) -> sqlx::Result<()> {
+    pub(crate) async fn publish(&self, change: Tx, app: AppId) -> sqlx::Result<()> {
         let budgets = self.clone();
         let publishing = tokio::spawn(async move {
             let published = async {

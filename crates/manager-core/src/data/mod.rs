@@ -26,7 +26,7 @@ use std::sync::Arc;
 use shared::allowance::{Allowance, Left};
 use shared::call::{CallCode, CallError, HostCall, Stage};
 use shared::cause::Cause;
-use shared::id::{AppId, DeliveryId};
+use shared::id::{AppId, DeliveryId, UserId};
 use tokio::task::AbortHandle;
 
 use self::docs::schema::Schemas;
@@ -42,7 +42,7 @@ pub(crate) use self::watch::Watch;
 use crate::events::queues::Queues;
 use crate::realtime::Hub;
 use crate::snapshot::Snapshot;
-use crate::store::app_database::{AppConnection, AppDatabase, STATEMENT_TIME_MAX};
+use crate::store::app_database::{AppConnection, AppDatabase, STATEMENT_TIME_MAX, Tenant};
 use crate::store::apps::App;
 use crate::store::{self, Database};
 use crate::vault::Vault;
@@ -72,6 +72,8 @@ pub(crate) struct Data {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access<'a> {
     app: AppId,
+    /// Whose the app is.
+    owner: UserId,
     stage: Option<&'a Stage>,
     left: Option<&'a Left>,
     /// Why something runs that a change brings about; none for what begins a chain.
@@ -84,6 +86,7 @@ impl<'a> Access<'a> {
     pub(crate) fn of_script(call: &'a HostCall) -> Self {
         Self {
             app: call.context.app(),
+            owner: call.context.target.owner,
             stage: Some(&call.stage),
             left: Some(&call.context.left),
             cause: Some(call.context.effect()),
@@ -93,7 +96,11 @@ impl<'a> Access<'a> {
 
     /// A person uses an app's data; that they may has been decided.
     pub(crate) const fn of_person(app: &App) -> Self {
-        Self { app: app.id, stage: None, left: None, cause: None, rehearsal: None }
+        Self { app: app.id, owner: app.owner_id, stage: None, left: None, cause: None, rehearsal: None }
+    }
+
+    const fn tenant(&self) -> Tenant {
+        Tenant { owner: self.owner, app: self.app }
     }
 
     /// To be told how many rows a call may come to, before it reads or changes any.
@@ -165,8 +172,8 @@ impl Data {
         self.database.close().await;
     }
 
-    async fn acquire_for(&self, app: AppId) -> Result<AppConnection, CallError> {
-        self.database.acquire(app).await.map_err(|error| failed(&error))
+    async fn acquire_for(&self, tenant: Tenant) -> Result<AppConnection, CallError> {
+        self.database.acquire(tenant).await.map_err(|error| failed(&error))
     }
 }
 

@@ -190,7 +190,7 @@ impl Data {
     pub(crate) async fn acquire<'a>(&self, access: &Access<'a>) -> Result<Conn<'a>, CallError> {
         match access.rehearsal {
             Some(rehearsal) => rehearsal.enter(access.app).await.map(Conn::Shared),
-            None => self.acquire_for(access.app).await.map(Conn::Own),
+            None => self.acquire_for(access.tenant()).await.map(Conn::Own),
         }
     }
 
@@ -198,7 +198,9 @@ impl Data {
     pub(crate) async fn begin<'a>(&self, access: &Access<'a>) -> Result<Change<'a>, CallError> {
         match access.rehearsal {
             Some(rehearsal) => Ok(Change::Part(rehearsal.enter(access.app).await?, rehearsal)),
-            None => self.database.begin(access.app).await.map(Change::Own).map_err(|error| failed(&error)),
+            None => {
+                self.database.begin(access.tenant()).await.map(Change::Own).map_err(|error| failed(&error))
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use shared::wire::codec;
 use super::messages::topic_name;
 use super::sealed_claim::now_s;
 use super::{Access, Data};
+use crate::store::app_database::Tenant;
 
 /// What keeps tokens from opening elsewhere, and the other way round.
 const OF: &str = "subscriber tokens";
@@ -84,7 +85,7 @@ impl Data {
     ) -> Result<Option<Subscription>, CallError> {
         let shown = token.strip_prefix(PREFIX).and_then(|text| self.shown(text, TOKEN_BYTES_MAX));
         let Some(shown) = shown.filter(|shown| shown.app == app) else { return Ok(None) };
-        let mut conn = self.acquire_for(app).await?;
+        let mut conn = self.acquire_for(Tenant::of_unknown_owner(app)).await?;
         let Some(plain) = self.open_claim(&mut conn, &shown, OF).await? else { return Ok(None) };
         conn.answered();
         let Ok(claim) = codec::decode_body::<Claim<'_>>(&plain) else { return Ok(None) };

@@ -6,13 +6,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::NewEvent;
 use super::outbox::{EmitError, Outbox};
-use crate::store::Database;
+use crate::store::{Conn, Database};
 
 /// Events of one statement.
 const BATCH_MAX: usize = 256;
@@ -74,7 +72,7 @@ impl Writer {
         }
     }
 
-    async fn write(&self, conn: &mut Option<PoolConnection<Postgres>>, batch: Vec<Entry>) {
+    async fn write(&self, conn: &mut Option<Conn>, batch: Vec<Entry>) {
         let (events, waiting): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|entry| (entry.event, entry.written)).unzip();
         match self.insert(conn, events).await {
@@ -94,11 +92,7 @@ impl Writer {
     }
 
     /// Writes those events whose apps may have more; answers which.
-    async fn insert(
-        &self,
-        conn: &mut Option<PoolConnection<Postgres>>,
-        events: Vec<NewEvent>,
-    ) -> sqlx::Result<Vec<bool>> {
+    async fn insert(&self, conn: &mut Option<Conn>, events: Vec<NewEvent>) -> sqlx::Result<Vec<bool>> {
         let conn = match conn {
             Some(conn) => conn,
             None => conn.insert(self.database.acquire().await?),

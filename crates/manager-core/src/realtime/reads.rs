@@ -5,12 +5,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::postgres::PgConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::store::Database;
+use crate::store::{Conn, Database};
 
 /// Connections that all who listen on a node have together.
 const PLACES: usize = 2;
@@ -39,7 +38,7 @@ impl Reads {
 /// A connection, and the place that it takes.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    conn: PoolConnection<Postgres>,
+    conn: Conn,
     _place: OwnedSemaphorePermit,
 }
 

@@ -85,12 +85,20 @@ pub(crate) async fn live(
     .await
 }
 
+/// Notes that a session was seen, unless somebody has its row: a dry run that ends it may have it for long, and each
+/// request of the session would wait with a connection of the platform. Whoever comes then notes it.
 pub(crate) async fn mark_seen(conn: &mut PgConnection, app: AppId, id: AppSessionId) -> sqlx::Result<()> {
-    sqlx::query("update app_user_sessions set last_seen_at = now() where app_id = $1 and id = $2")
-        .bind(app)
-        .bind(id)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "update app_user_sessions set last_seen_at = now()
+         where app_id = $1
+           and id = (
+               select id from app_user_sessions where app_id = $1 and id = $2 for no key update skip locked
+           )",
+    )
+    .bind(app)
+    .bind(id)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod app_user_tokens;
 pub(crate) mod app_users;
 pub(crate) mod approvals;
 pub(crate) mod apps;
+mod asker;
 pub(crate) mod assets;
 pub(crate) mod audit;
 pub(crate) mod budgets;
@@ -18,6 +19,7 @@ pub(crate) mod bundles;
 pub(crate) mod changes;
 pub(crate) mod channels;
 mod columns;
+mod connection;
 pub(crate) mod cron;
 pub(crate) mod dead_letters;
 pub(crate) mod docs;
@@ -54,17 +56,26 @@ pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod versions;
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
-use sqlx::{Connection, Postgres, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use uuid::Uuid;
+
+pub(crate) use self::asker::{Asker, Whom};
+use self::connection::AskersPlace;
+pub(crate) use self::connection::{Conn, Tx};
+use crate::places::Places;
 
 /// Connections one process holds. The small private server has 32; a cluster's nodes share theirs.
 const CONNECTIONS_MAX: u32 = 8;
+/// Of these, all that people's requests have together. The others are left to what nobody asks for by the admin API:
+/// events, schedules, records, and what is asked on routes.
+const ASKERS_MAX: usize = 5;
 /// A connection that was used since then is taken for good without asking the server, which would cost every
 /// statement a round trip of its own. What ended meanwhile says so to whoever uses it first.
 const UNTESTED_FOR: Duration = Duration::from_secs(1);
@@ -72,6 +83,9 @@ const UNTESTED_FOR: Duration = Duration::from_secs(1);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a batch waits for the one before it: several times what one takes. What is stuck does not hold up others.
 const TURN_WAIT: Duration = Duration::from_millis(25);
+/// Begins what somebody asked for. A lock may be a dry run's, which has it for 10 seconds; a connection that waits for it
+/// is missing for others who ask, who wait [`ACQUIRE_TIMEOUT`] for one. See [`waited_too_long`].
+const BEGIN_HASTILY: &str = "begin; set local lock_timeout = '2s'";
 
 /// Connections of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +100,7 @@ pub struct DatabaseCounters {
 pub(crate) struct Database {
     pool: PgPool,
     batches: Arc<Semaphore>,
+    askers: Arc<Places<Whom, Option<Uuid>>>,
 }
 
 impl Database {
@@ -100,41 +115,42 @@ impl Database {
             .before_acquire(|conn, state| Box::pin(is_good(conn, state.idle_for)))
             .connect_with(options)
             .await?;
-        Ok(Self { pool, batches: Arc::new(Semaphore::new(1)) })
+        Ok(Self { pool, batches: Arc::new(Semaphore::new(1)), askers: Arc::new(Places::new(ASKERS_MAX)) })
     }
 
-    /// A connection for statements that stand alone.
-    pub(crate) async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        self.pool.acquire().await
+    /// A connection for statements that stand alone. Who has one asks for no second one: an [`Asker`] who has few would
+    /// wait for themselves.
+    pub(crate) async fn acquire(&self) -> sqlx::Result<Conn> {
+        let place = self.place().await?;
+        Ok(Conn::new(self.pool.acquire().await?, place))
     }
 
-    /// A transaction; dropped without commit it is rolled back.
-    pub(crate) async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin().await
+    /// A transaction; dropped without commit it is rolled back. One that somebody asked for waits for no lock for long.
+    pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
+        self.begin_with(if Asker::current().is_some() { BEGIN_HASTILY } else { "begin" }).await
     }
 
     /// A transaction that does not wait for the disk: a crash may lose its rows, never damage others.
-    pub(crate) async fn begin_lazily(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pub(crate) async fn begin_lazily(&self) -> sqlx::Result<Tx> {
         self.begin_with("begin; set local synchronous_commit = off").await
     }
 
     /// A transaction that waits for the disk, whatever the database's own setting is: no crash takes back its commit.
-    pub(crate) async fn begin_durably(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pub(crate) async fn begin_durably(&self) -> sqlx::Result<Tx> {
         self.begin_with("begin; set local synchronous_commit = on").await
     }
 
-    /// A transaction that waits 5 seconds at most for each lock, where a dry run may have it for much longer: a
-    /// connection that waits is missing for everything else that people do. See [`waited_too_long`].
-    pub(crate) async fn begin_hastily(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.begin_with("begin; set local lock_timeout = '5s'").await
+    /// A transaction that begins with settings of its own, in one round trip.
+    pub(crate) async fn begin_with(&self, begin: &'static str) -> sqlx::Result<Tx> {
+        let place = self.place().await?;
+        Ok(Tx::new(self.pool.begin_with(begin).await?, place))
     }
 
-    /// A transaction that begins with settings of its own, in one round trip.
-    pub(crate) async fn begin_with(
-        &self,
-        begin: &'static str,
-    ) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with(begin).await
+    /// The place of who asks, if somebody does.
+    async fn place(&self) -> sqlx::Result<AskersPlace> {
+        let Some(Asker { whom, credential }) = Asker::current() else { return Ok(None) };
+        let place = timeout(ACQUIRE_TIMEOUT, self.askers.take(whom, credential)).await;
+        place.map_err(|_| sqlx::Error::Io(io::Error::from(ErrorKind::ResourceBusy)))
     }
 
     /// Waits its turn with a batch of the platform's own: hundreds of rows in a statement, which keep a processor of a
@@ -145,8 +161,8 @@ impl Database {
     }
 
     /// A transaction in which every statement sees the same commit.
-    pub(crate) async fn begin_snapshot(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with("begin transaction isolation level repeatable read, read only").await
+    pub(crate) async fn begin_snapshot(&self) -> sqlx::Result<Tx> {
+        self.begin_with("begin transaction isolation level repeatable read, read only").await
     }
 
     /// A connection of its own, beside the others, that hears what is told on channels. It ends when
@@ -215,6 +231,11 @@ pub(crate) fn took_too_long(error: &sqlx::Error) -> bool {
 /// Whether a lock was not free within the time that the transaction gives it.
 pub(crate) fn waited_too_long(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code == "55P03"))
+}
+
+/// Whether who asks has as many connections as they may have, and none of them came back.
+pub(crate) fn is_crowded(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == ErrorKind::ResourceBusy)
 }
 
 /// Whether the database is away or refuses work for now, rather than the statement being wrong.

@@ -49,7 +49,8 @@ impl Script {
         let target = ScriptTarget {
             app,
             app_slug: slug.parse().unwrap(),
-            owner: UserId::new(),
+            // Each app somebody else's.
+            owner: UserId::from_uuid(app.as_uuid()),
             script: ScriptId::new(),
             name: "script".parse().unwrap(),
             version: 1,
@@ -101,6 +102,13 @@ impl Script {
     /// The same script, run for a user of the app who was let in by this session.
     pub(crate) fn in_session(mut self, session: Option<AppSessionId>) -> Self {
         Arc::get_mut(&mut self.context).unwrap().session = session;
+        self
+    }
+
+    /// The same script, in an app of this owner's.
+    pub(crate) fn owned_by(mut self, owner: UserId) -> Self {
+        let target = &mut Arc::get_mut(&mut self.context).unwrap().target;
+        Arc::get_mut(target).unwrap().owner = owner;
         self
     }
 

@@ -9,6 +9,7 @@ mod app_users;
 mod apps;
 mod assets;
 mod atomic;
+mod attacks;
 mod audit;
 mod auth;
 mod bootstrap;

@@ -85,7 +85,7 @@ async fn accept_by(acceptor: &dyn Accept, api: &TestApi, request: Request) -> Re
 }
 
 /// Accepts a request that runs later; answers its delivery.
-async fn later(api: &TestApi) -> uuid::Uuid {
+pub(crate) async fn later(api: &TestApi) -> uuid::Uuid {
     match accept(api, LATER).await.unwrap() {
         Accepted::Later { delivery, .. } => delivery.as_uuid(),
         Accepted::Ended(result) => panic!("{result:?}"),

@@ -12,6 +12,8 @@ use crate::harness::{At, Disk, Failpoint, NO_LIMITS, TestApp, TestServer, eventu
 
 /// Threads that write.
 const WRITERS: u32 = 4;
+/// Changes that wait at once, each on a connection: one app gets no more than five.
+const HELD: usize = 3;
 /// What was tried in vain during several outages waits for half a minute and more before it is tried again.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -195,19 +197,19 @@ fn no_change_and_no_event_is_lost_when_the_platform_is_killed_under_load() {
     assert_eq!(number(&disk, &there), HEARD.len() * answered.len(), "of what was answered");
 }
 
-/// Holds whoever writes an event at this point, kills the platform there, and lets the database go on.
-/// Answers what there is then: a server on what is left, and the app.
-fn kill_at(at: At) -> (TestServer, String) {
+/// Holds whoever writes an event at this point, kills the platform there while these changes are made, and lets the
+/// database go on. Answers what there is then: a server on what is left, and the app.
+fn kill_at(at: At, changes: &[(&str, &str)]) -> (TestServer, String) {
     let disk = Arc::new(Disk::new());
     let mut server = TestServer::start_on(Arc::clone(&disk));
     let app = watched_app(&server);
     let point = Failpoint::set(&disk, at, "insert", "outbox", "true");
     std::thread::scope(|scope| {
-        for (name, _) in CHANGES {
+        for (name, _) in changes {
             let app = &app;
             scope.spawn(move || app.client().try_send("GET", &app.host, &format!("/{name}?n=n"), &[], &[]));
         }
-        point.is_reached_by(CHANGES.len());
+        point.is_reached_by(changes.len());
         app.server.signal(Signal::SIGKILL);
     });
     let slug = app.slug.clone();
@@ -218,14 +220,20 @@ fn kill_at(at: At) -> (TestServer, String) {
 
 #[test]
 fn a_change_whose_event_was_not_written_is_not_made() {
-    let (server, slug) = kill_at(At::Statement);
-    assert_eq!(changes(&server.disk), 0);
-    assert_eq!(differences(&server.existing_app(&slug)), 0);
+    for held in CHANGES.chunks(HELD) {
+        let (server, slug) = kill_at(At::Statement, held);
+        assert_eq!(changes(&server.disk), 0);
+        assert_eq!(differences(&server.existing_app(&slug)), 0);
+    }
 }
 
 #[test]
 fn a_change_that_was_committed_when_nobody_could_be_told_is_told_after_the_restart() {
-    let (server, slug) = kill_at(At::Commit);
-    assert_eq!(changes(&server.disk), HEARD.len());
-    assert_eq!(differences(&server.existing_app(&slug)), 0);
+    let mut made = 0;
+    for held in CHANGES.chunks(HELD) {
+        let (server, slug) = kill_at(At::Commit, held);
+        made += changes(&server.disk);
+        assert_eq!(differences(&server.existing_app(&slug)), 0);
+    }
+    assert_eq!(made, HEARD.len());
 }

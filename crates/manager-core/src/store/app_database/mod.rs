@@ -5,26 +5,24 @@
 //! that it was told is remembered, so that the next call of the same app costs nothing. One that was told of no app
 //! sees no row.
 
-mod places;
-
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use self::places::{Place, Places};
 use super::row_security::{self, ROW_SECURITY_ROLE, RowSecurity};
 use super::{ACQUIRE_TIMEOUT, Database};
+use crate::places::{Place, Places};
 
 /// Connections on which scripts' calls are carried out, beside those of the platform: whatever scripts do,
-/// people who administer the server still get one. An app that is alone gets half of them.
+/// people who administer the server still get one. The apps of an owner who is alone get half of them.
 const CONNECTIONS_MAX: usize = 12;
 /// Longest time for one statement of a script, waiting for locks included: its data is made for reads of a millisecond.
 pub(crate) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -32,8 +30,22 @@ pub(crate) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(5);
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before a server that is starting is asked again.
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
-/// Whose the connections of dry runs are; no app has this id.
-const REHEARSALS: AppId = AppId::from_uuid(Uuid::nil());
+/// Whose the connections of dry runs are; nobody has this id.
+const REHEARSALS: UserId = UserId::from_uuid(Uuid::nil());
+
+/// An app, and whose it is: what an owner has is shared by their apps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tenant {
+    pub(crate) owner: UserId,
+    pub(crate) app: AppId,
+}
+
+impl Tenant {
+    /// Where nobody has looked whose the app is: it is counted as all that its owner has.
+    pub(crate) const fn of_unknown_owner(app: AppId) -> Self {
+        Self { owner: UserId::from_uuid(app.as_uuid()), app }
+    }
+}
 
 /// The connections of scripts' calls, as a cheap handle.
 #[derive(Debug, Clone)]
@@ -44,7 +56,7 @@ pub(crate) struct AppDatabase {
 #[derive(Debug)]
 struct Shared {
     options: PgConnectOptions,
-    places: Arc<Places>,
+    places: Arc<Places<UserId, AppId>>,
     /// The one that came back last is at the end.
     idle: Mutex<Vec<Told>>,
 }
@@ -73,7 +85,7 @@ enum State {
 pub(crate) struct AppConnection {
     /// Taken when it is dropped.
     told: Option<Told>,
-    place: Option<Place>,
+    place: Option<Place<UserId, AppId>>,
     shared: Arc<Shared>,
 }
 
@@ -106,25 +118,25 @@ impl AppDatabase {
 
     /// A connection for statements that stand alone. None is tried out before it is used, because calls come by
     /// the thousand: one that has died fails once. Who has one asks for no second one: all could wait for each other.
-    pub(crate) async fn acquire(&self, app: AppId) -> sqlx::Result<AppConnection> {
-        self.acquire_as(app, app).await
+    pub(crate) async fn acquire(&self, tenant: Tenant) -> sqlx::Result<AppConnection> {
+        self.acquire_as(tenant.owner, tenant.app).await
     }
 
     /// A transaction about one app.
-    pub(crate) async fn begin(&self, app: AppId) -> sqlx::Result<AppTransaction> {
-        self.begin_as(app, app).await
+    pub(crate) async fn begin(&self, tenant: Tenant) -> sqlx::Result<AppTransaction> {
+        self.begin_as(tenant.owner, tenant.app).await
     }
 
-    /// The same for a dry run, which is open for long. What all dry runs have is counted as one app's of their own, so
-    /// that it keeps none of what their apps may have for their calls.
+    /// The same for a dry run, which is open for long. What all dry runs have is counted as that of an owner of their own,
+    /// so that it keeps none of what their apps may have for their calls.
     pub(crate) async fn begin_rehearsal(&self, app: AppId) -> sqlx::Result<AppTransaction> {
         self.begin_as(REHEARSALS, app).await
     }
 
-    /// A connection that counts as one of this tenant and sees an app's rows.
-    async fn acquire_as(&self, tenant: AppId, app: AppId) -> sqlx::Result<AppConnection> {
+    /// A connection that counts as one of this owner's and sees an app's rows.
+    async fn acquire_as(&self, owner: UserId, app: AppId) -> sqlx::Result<AppConnection> {
         let until = Instant::now() + ACQUIRE_TIMEOUT;
-        let place = timeout_at(until, self.shared.places.take(tenant)).await;
+        let place = timeout_at(until, self.shared.places.take(owner, app)).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.ok_or(sqlx::Error::PoolClosed)?;
         let acquiring = async {
             let told = match self.shared.take(app) {
@@ -141,8 +153,8 @@ impl AppDatabase {
         timeout_at(until, acquiring).await.unwrap_or_else(silent)
     }
 
-    async fn begin_as(&self, tenant: AppId, app: AppId) -> sqlx::Result<AppTransaction> {
-        let mut conn = self.acquire_as(tenant, app).await?;
+    async fn begin_as(&self, owner: UserId, app: AppId) -> sqlx::Result<AppTransaction> {
+        let mut conn = self.acquire_as(owner, app).await?;
         // Before it is sent: who goes away meanwhile leaves it open.
         conn.told_mut().state = State::Open;
         sqlx::raw_sql("begin").execute(&mut *conn).await?;

@@ -69,6 +69,11 @@ impl World {
     }
 }
 
+/// The only app of its owner.
+fn lone(app: AppId) -> Tenant {
+    Tenant::of_unknown_owner(app)
+}
+
 async fn run(options: &PgConnectOptions, sql: String) {
     let mut conn = PgConnection::connect_with(options).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
@@ -90,7 +95,7 @@ async fn changed(conn: &mut PgConnection, sql: String) -> sqlx::Result<u64> {
 async fn attack_a_statement_that_forgets_its_app_or_names_another_one() {
     let world = World::new().await;
     let theirs = world.theirs;
-    let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+    let mut conn = world.scripts.acquire(lone(world.ours)).await.unwrap();
     // Forgotten.
     for table in ["kv", "docs", "app_docs", "apps", "app_members"] {
         assert_eq!(one::<i64>(&mut conn, &format!("select count(*) from {table}")).await, 1, "{table}");
@@ -145,21 +150,21 @@ async fn attack_a_connection_that_was_told_of_no_app() {
 async fn a_connection_goes_back_to_the_app_that_it_was_told_of_and_shows_another_one_its_own() {
     let world = World::new().await;
     let pid = "select pg_backend_pid()";
-    let mut mine = world.scripts.acquire(world.ours).await.unwrap();
-    let mut other = world.scripts.acquire(world.theirs).await.unwrap();
+    let mut mine = world.scripts.acquire(lone(world.ours)).await.unwrap();
+    let mut other = world.scripts.acquire(lone(world.theirs)).await.unwrap();
     let (first, second): (i32, i32) = (one(&mut mine, pid).await, one(&mut other, pid).await);
     drop((mine, other));
     world.at_rest(2).await;
     for _ in 0..2 {
-        let mut other = world.scripts.acquire(world.theirs).await.unwrap();
-        let mut mine = world.scripts.acquire(world.ours).await.unwrap();
+        let mut other = world.scripts.acquire(lone(world.theirs)).await.unwrap();
+        let mut mine = world.scripts.acquire(lone(world.ours)).await.unwrap();
         assert_eq!((one(&mut mine, pid).await, one(&mut other, pid).await), (first, second));
         drop((mine, other));
         world.at_rest(2).await;
     }
     // Told of another one when there is none of its own.
-    let mine = world.scripts.acquire(world.ours).await.unwrap();
-    let mut again = world.scripts.acquire(world.ours).await.unwrap();
+    let mine = world.scripts.acquire(lone(world.ours)).await.unwrap();
+    let mut again = world.scripts.acquire(lone(world.ours)).await.unwrap();
     assert_eq!(one::<i32>(&mut again, pid).await, second);
     assert_eq!(store::kv::get(&mut again, world.ours, &KEY).await.unwrap().as_deref(), Some("1"));
     assert_eq!(store::kv::get(&mut again, world.theirs, &KEY).await.unwrap(), None);
@@ -171,13 +176,13 @@ async fn a_connection_goes_back_to_the_app_that_it_was_told_of_and_shows_another
 async fn a_connection_is_asked_whether_it_is_at_rest_only_when_nobody_has_waited_for_the_answer() {
     let world = World::new().await;
     let at_rest = || world.scripts.shared.idle().len();
-    let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+    let mut conn = world.scripts.acquire(lone(world.ours)).await.unwrap();
     assert!(store::kv::has(&mut conn, world.ours, &KEY).await.unwrap());
     conn.answered();
     drop(conn);
     // At once: this test has one thread, so nobody can have asked.
     assert_eq!(at_rest(), 1);
-    let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+    let mut conn = world.scripts.acquire(lone(world.ours)).await.unwrap();
     tokio::select! {
         biased;
         _ = sqlx::query("select pg_sleep(0.1)").execute(&mut *conn) => panic!("it takes a tenth of a second"),
@@ -192,7 +197,7 @@ async fn a_connection_is_asked_whether_it_is_at_rest_only_when_nobody_has_waited
 #[tokio::test]
 async fn who_asks_too_much_of_the_database_is_told_so_and_not_that_it_is_away() {
     let world = World::new().await;
-    let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+    let mut conn = world.scripts.acquire(lone(world.ours)).await.unwrap();
     assert_eq!(one::<String>(&mut conn, "select current_setting('statement_timeout')").await, "5s");
     changed(&mut conn, "set statement_timeout = '10ms'".into()).await.unwrap();
     let error = changed(&mut conn, "select pg_sleep(60)".into()).await.unwrap_err();
@@ -222,9 +227,9 @@ async fn a_dry_run_keeps_none_of_the_connections_that_its_app_may_have_for_its_c
     assert_eq!(app, world.ours.as_uuid(), "it sees its app's rows");
     let mut others = Vec::new();
     for _ in 0..CONNECTIONS_MAX - 2 {
-        others.push(world.scripts.acquire(AppId::new()).await.unwrap());
+        others.push(world.scripts.acquire(lone(AppId::new())).await.unwrap());
     }
-    let mut conn = world.scripts.acquire(world.ours).await.expect("the last one is for who has none");
+    let mut conn = world.scripts.acquire(lone(world.ours)).await.expect("the last one is for who has none");
     assert!(store::kv::has(&mut conn, world.ours, &KEY).await.unwrap());
     run.rollback().await.unwrap();
     drop((conn, others));
@@ -234,7 +239,7 @@ async fn a_dry_run_keeps_none_of_the_connections_that_its_app_may_have_for_its_c
 #[tokio::test]
 async fn what_is_begun_and_left_is_taken_back_before_anybody_else_comes() {
     let world = World::new().await;
-    let mut tx = world.scripts.begin(world.ours).await.unwrap();
+    let mut tx = world.scripts.begin(lone(world.ours)).await.unwrap();
     assert_eq!(changed(&mut tx, "update kv set value = '2'".into()).await.unwrap(), 1);
     drop(tx);
     world.at_rest(1).await;
@@ -242,7 +247,7 @@ async fn what_is_begun_and_left_is_taken_back_before_anybody_else_comes() {
     // may have answered all the same; then it has begun and is left.
     tokio::select! {
         biased;
-        begun = world.scripts.begin(world.ours) => drop(begun.unwrap()),
+        begun = world.scripts.begin(lone(world.ours)) => drop(begun.unwrap()),
         () = ready(()) => {}
     }
     world.at_rest(1).await;
@@ -251,15 +256,15 @@ async fn what_is_begun_and_left_is_taken_back_before_anybody_else_comes() {
                 where datname = current_database() and state like 'idle in transaction%'";
     assert_eq!(one::<i64>(&mut platform, open).await, 0);
     drop(platform);
-    let mut conn = world.scripts.acquire(world.theirs).await.unwrap();
+    let mut conn = world.scripts.acquire(lone(world.theirs)).await.unwrap();
     let app: uuid::Uuid = one(&mut conn, "select current_app()").await;
     assert_eq!(app, world.theirs.as_uuid());
     drop(conn);
-    let mut tx = world.scripts.begin(world.ours).await.unwrap();
+    let mut tx = world.scripts.begin(lone(world.ours)).await.unwrap();
     assert_eq!(store::kv::get(&mut tx, world.ours, &KEY).await.unwrap().as_deref(), Some("1"));
     assert_eq!(changed(&mut tx, "update kv set value = '3'".into()).await.unwrap(), 1);
     tx.commit().await.unwrap();
-    let mut conn = world.scripts.acquire(world.ours).await.unwrap();
+    let mut conn = world.scripts.acquire(lone(world.ours)).await.unwrap();
     assert_eq!(store::kv::get(&mut conn, world.ours, &KEY).await.unwrap().as_deref(), Some("3"));
     drop(conn);
     world.end().await;

@@ -1,0 +1,3 @@
+//! Attacks on what all who use an instance share.
+
+mod platform_connections;
