@@ -12,7 +12,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use shared::limits::{EMAILS_CONCURRENT_MAX, EMAILS_PER_MINUTE_MAX};
 use tokio::time::{Instant, timeout_at};
 
@@ -25,6 +25,8 @@ use crate::shares::{Exhausted, Shares};
 
 /// Longest wait for a mail to be accepted, connection included.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Mails of all apps under way: connections that the operator's mail server has to take from this one.
+const UNDER_WAY_MAX: usize = 16;
 
 /// Why a mail was not sent. No text has anything of the mail but what the mail server said of it.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ struct Shared {
 
 impl Mail {
     pub(crate) fn new(server: Option<MailServer>) -> Self {
-        let shares = Shares::new(EMAILS_CONCURRENT_MAX, EMAILS_PER_MINUTE_MAX);
+        let shares = Shares::new(EMAILS_CONCURRENT_MAX, EMAILS_PER_MINUTE_MAX).within(UNDER_WAY_MAX);
         Self(Arc::new(Shared { server, tls: Tls::default(), shares }))
     }
 
@@ -72,14 +74,14 @@ impl Mail {
     /// Hands a mail over; it is the mail server's from then on. `spend` is asked before anybody is spoken to.
     pub(crate) async fn send(
         &self,
-        app: AppId,
+        (owner, app): (UserId, AppId),
         posted: &Posted,
         deadline: Instant,
         spend: impl FnOnce() -> Result<(), Spent>,
     ) -> Result<(), NotSent> {
         let server = self.server()?;
         let whole = async {
-            let _pass = self.0.shares.pass(app).await.map_err(too_many)?;
+            let _pass = self.0.shares.pass(owner, app).await.map_err(too_many)?;
             spend()?;
             session::deliver(server, &self.0.tls, posted).await
         };
@@ -89,7 +91,7 @@ impl Mail {
 
 fn too_many(exhausted: Exhausted) -> NotSent {
     NotSent::TooMany(match exhausted {
-        Exhausted::AtOnce => "too many mails of the app are under way",
-        Exhausted::PerMinute => "the app has sent too many mails in this minute",
+        Exhausted::AtOnce => "too many mails of the app, or of its owner's apps, are under way",
+        Exhausted::PerMinute => "the app, or its owner's apps, have sent too many mails in this minute",
     })
 }

@@ -150,7 +150,7 @@ fn on_one_line(code: &str, words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use shared::host_call::email;
-    use shared::id::AppId;
+    use shared::id::{AppId, UserId};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::time::Instant;
@@ -179,7 +179,8 @@ mod tests {
         };
         let posted =
             Letter::read(&send).unwrap().posted(server.from(), AppId::new(), "<1@example.org>").unwrap();
-        Mail::new(Some(server)).send(AppId::new(), &posted, Instant::now() + patience, || Ok(())).await
+        let sender = (UserId::new(), AppId::new());
+        Mail::new(Some(server)).send(sender, &posted, Instant::now() + patience, || Ok(())).await
     }
 
     #[tokio::test]

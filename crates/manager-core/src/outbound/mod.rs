@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use shared::limits::{OUTBOUND_CONCURRENT_MAX, OUTBOUND_PER_MINUTE_MAX};
 use tokio::time::{Instant, timeout_at};
 
@@ -134,7 +134,7 @@ impl Outbound {
     /// Carries a request out. `visit` is told of every destination before it is spoken to, and may refuse it.
     pub(crate) async fn send(
         &self,
-        app: AppId,
+        (owner, app): (UserId, AppId),
         rules: &Rules,
         mut target: Target,
         mut request: Request,
@@ -142,7 +142,7 @@ impl Outbound {
     ) -> Result<Response, Refused> {
         let deadline = request.deadline.min(Instant::now() + self.0.patience);
         let whole = async {
-            let _pass = self.0.shares.pass(app).await.map_err(too_many)?;
+            let _pass = self.0.shares.pass(owner, app).await.map_err(too_many)?;
             for _ in 0..=REDIRECTS_MAX {
                 let mut answer = self.hop(&target, &request, visit).await?;
                 let Some(next) = redirected(&target, &request, &answer, rules)? else {
@@ -214,8 +214,8 @@ impl Outbound {
 
 fn too_many(exhausted: Exhausted) -> Refused {
     Refused::TooMany(match exhausted {
-        Exhausted::AtOnce => "too many requests are under way",
-        Exhausted::PerMinute => "the app has made too many requests in this minute",
+        Exhausted::AtOnce => "too many requests of the app, or of its owner's apps, are under way",
+        Exhausted::PerMinute => "the app, or its owner's apps, have made too many requests in this minute",
     })
 }
 
@@ -349,7 +349,8 @@ mod tests {
         let rules = Rules { ports: vec![address.port()], ..Rules::default() };
         let target = Target::parse(&format!("http://{address}/"), &rules).unwrap();
         let request = Request { deadline: Instant::now() + Duration::from_secs(60 * 60), ..request() };
-        let sent = outbound.send(AppId::new(), &rules, target, request, &mut |_: &Target| Ok(())).await;
+        let sender = (UserId::new(), AppId::new());
+        let sent = outbound.send(sender, &rules, target, request, &mut |_: &Target| Ok(())).await;
         assert!(matches!(sent, Err(Refused::Timeout)), "{sent:?}");
         assert!(dripped.load(Ordering::Relaxed) > 1, "nothing came");
         assert!(!server.is_finished(), "the server had not ended");

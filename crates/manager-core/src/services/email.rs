@@ -31,7 +31,7 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
     let begun = Instant::now();
     let deadline = (begun + PATIENCE).min(context.deadline.into());
     let spend = || services.budgets.spend(&context.target, Sending::Mail);
-    services.mail.send(app, &posted, deadline, spend).await.map_err(not_sent)?;
+    services.mail.send((context.target.owner, app), &posted, deadline, spend).await.map_err(not_sent)?;
     // Neither whom it is for nor what it says is anybody's business.
     tracing::info!(
         app.id = %app,

@@ -72,7 +72,8 @@ pub(super) async fn send(services: &Services, call: &HostCall) -> Result<Reply, 
         visited.push(target.authority());
         Ok(())
     };
-    let answer = services.outbound.send(app, &rules, target, outgoing, &mut visit).await;
+    let sender = (call.context.target.owner, app);
+    let answer = services.outbound.send(sender, &rules, target, outgoing, &mut visit).await;
     remember(services, call, &visited).await;
     Ok(reply(call, answer.map_err(refused)?))
 }
