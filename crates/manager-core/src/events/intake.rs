@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 
+use shared::id::AppId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::NewEvent;
-use super::outbox::{EmitError, Outbox};
+use super::outbox::{EmitError, Load, Outbox};
 use crate::store::{Conn, Database};
 
 /// Events of one statement.
@@ -97,13 +98,13 @@ impl Writer {
             Some(conn) => conn,
             None => conn.insert(self.database.acquire().await?),
         };
-        let mut counts = HashMap::new();
+        let mut loads: HashMap<AppId, Load> = HashMap::new();
         let (mut kept, mut taken) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         for event in events {
-            let count = counts.get(&event.app).copied().unwrap_or_default() + 1;
-            let has_room = self.outbox.has_room(conn, &HashMap::from([(event.app, count)])).await?;
+            let load = loads.get(&event.app).copied().unwrap_or_default().plus(Load::of(&event));
+            let has_room = self.outbox.has_room(conn, &HashMap::from([(event.app, load)])).await?;
             if has_room {
-                counts.insert(event.app, count);
+                loads.insert(event.app, load);
                 kept.push(event);
             }
             taken.push(has_room);

@@ -24,6 +24,9 @@ use crate::store;
 /// Events of one app that may wait: what a few hours of a busy app make. A caller beyond it is told,
 /// so that one app cannot fill the disk.
 pub(crate) const WAITING_MAX: i64 = 100_000;
+/// Bytes of their payloads, for the same reason: seven of the largest requests and others beside them, or 2.6 KiB for
+/// each event.
+const WAITING_BYTES_MAX: i64 = 256 << 20;
 /// Commits whose events wait for the dispatcher to take them. Beyond it they are read from the table.
 const HANDED_OVER_MAX: usize = 4_096;
 /// When to look for events whose writer went away before it could say whether it had committed.
@@ -34,10 +37,21 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Why events were not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EmitError {
-    #[error("the app has {WAITING_MAX} events waiting; no more are accepted until some are done")]
+    #[error(
+        "the app has {WAITING_MAX} events waiting, or {} MiB of them; no more are accepted until some are done",
+        WAITING_BYTES_MAX >> 20
+    )]
     Full,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) events: i64,
+    /// Of their payloads.
+    pub(super) bytes: i64,
 }
 
 /// A handle on the outbox.
@@ -53,8 +67,8 @@ struct Shared {
     is_dirty: AtomicBool,
     dirty: Notify,
     arrivals: Arrivals,
-    /// About how many events of each app are not done. Right again after each count of the table.
-    waiting: Mutex<HashMap<AppId, i64>>,
+    /// About how much of each app is not done. Right again after each count of the table.
+    waiting: Mutex<HashMap<AppId, Load>>,
     /// When somebody had too many and the table was counted.
     counted: Mutex<Option<Instant>>,
 }
@@ -78,6 +92,25 @@ pub(super) struct Outlet {
 #[derive(Debug)]
 pub(super) struct Dirty(Arc<Shared>);
 
+impl Load {
+    pub(super) fn of_one(bytes: usize) -> Self {
+        Self { events: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) }
+    }
+
+    pub(super) fn of(event: &NewEvent) -> Self {
+        Self::of_one(event.payload.as_bytes().len())
+    }
+
+    pub(super) const fn plus(self, more: Self) -> Self {
+        Self { events: self.events.saturating_add(more.events), bytes: self.bytes.saturating_add(more.bytes) }
+    }
+
+    /// Never less than nothing: what was done here may have been taken in elsewhere.
+    fn minus(self, less: Self) -> Self {
+        Self { events: (self.events - less.events).max(0), bytes: (self.bytes - less.bytes).max(0) }
+    }
+}
+
 impl Outbox {
     pub(super) fn new() -> (Self, Outlet) {
         let (inlet, handed) = channel(HANDED_OVER_MAX);
@@ -100,17 +133,17 @@ impl Outbox {
         conn: &mut PgConnection,
         events: Vec<NewEvent>,
     ) -> Result<Pending, EmitError> {
-        if !self.has_room(conn, &counts(&events)).await? {
+        if !self.has_room(conn, &loads(&events)).await? {
             return Err(EmitError::Full);
         }
         Ok(self.insert_beyond(conn, events).await?)
     }
 
-    /// Whether apps may have so many events more.
+    /// Whether apps may have so much more.
     pub(super) async fn has_room(
         &self,
         conn: &mut PgConnection,
-        more: &HashMap<AppId, i64>,
+        more: &HashMap<AppId, Load>,
     ) -> sqlx::Result<bool> {
         if !self.shared.is_over(more) {
             return Ok(true);
@@ -128,8 +161,8 @@ impl Outbox {
         conn: &mut PgConnection,
         events: Vec<NewEvent>,
     ) -> sqlx::Result<Pending> {
-        let counts = counts(&events);
-        let arrival = self.shared.arrivals.announce(counts.keys().copied());
+        let loads = loads(&events);
+        let arrival = self.shared.arrivals.announce(loads.keys().copied());
         let delays = events.iter().filter_map(|event| match event.due {
             Due::After(delay) => Some(delay),
             Due::Now => None,
@@ -139,7 +172,7 @@ impl Outbox {
             true => Vec::new(),
             false => store::outbox::insert(conn, events).await?,
         };
-        Ok(Pending { shared: Arc::clone(&self.shared), rows, next_due, counts, arrivals: vec![arrival] })
+        Ok(Pending { shared: Arc::clone(&self.shared), rows, next_due, loads, arrivals: vec![arrival] })
     }
 
     /// Has the dispatcher look for events of which nobody knows whether they were committed.
@@ -152,13 +185,14 @@ impl Outbox {
         self.shared.nudge();
     }
 
-    /// Begins anew with the numbers of the table.
-    pub(super) fn set_waiting(&self, counts: Vec<(AppId, i64)>) {
-        *self.shared.waiting() = counts.into_iter().collect();
+    /// Begins anew with the numbers of the table: events, and bytes.
+    pub(super) fn set_waiting(&self, counts: Vec<(AppId, i64, i64)>) {
+        let loads = counts.into_iter().map(|(app, events, bytes)| (app, Load { events, bytes }));
+        *self.shared.waiting() = loads.collect();
     }
 
-    pub(super) fn done(&self, app: AppId, events: i64) {
-        self.shared.count(app, -events);
+    pub(super) fn done(&self, app: AppId, load: Load) {
+        self.shared.count(app, |waiting| waiting.minus(load));
     }
 }
 
@@ -172,13 +206,16 @@ impl Dirty {
 }
 
 impl Shared {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, i64>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, Load>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_over(&self, more: &HashMap<AppId, i64>) -> bool {
+    fn is_over(&self, more: &HashMap<AppId, Load>) -> bool {
         let waiting = self.waiting();
-        more.iter().any(|(app, more)| waiting.get(app).unwrap_or(&0) + more > WAITING_MAX)
+        more.iter().any(|(app, more)| {
+            let load = waiting.get(app).copied().unwrap_or_default().plus(*more);
+            load.events > WAITING_MAX || load.bytes > WAITING_BYTES_MAX
+        })
     }
 
     /// Whether it is time to count the table; then nobody else does for a while.
@@ -191,11 +228,11 @@ impl Shared {
         is_time
     }
 
-    fn count(&self, app: AppId, change: i64) {
+    fn count(&self, app: AppId, change: impl FnOnce(Load) -> Load) {
         let mut waiting = self.waiting();
-        let count = waiting.entry(app).or_default();
-        *count = (*count + change).max(0);
-        if *count == 0 {
+        let load = waiting.entry(app).or_default();
+        *load = change(*load);
+        if load.events == 0 {
             waiting.remove(&app);
         }
     }
@@ -212,12 +249,13 @@ impl Shared {
     }
 }
 
-fn counts(events: &[NewEvent]) -> HashMap<AppId, i64> {
-    let mut counts = HashMap::new();
+fn loads(events: &[NewEvent]) -> HashMap<AppId, Load> {
+    let mut loads: HashMap<AppId, Load> = HashMap::new();
     for event in events {
-        *counts.entry(event.app).or_default() += 1;
+        let load = loads.entry(event.app).or_default();
+        *load = load.plus(Load::of(event));
     }
-    counts
+    loads
 }
 
 /// Events that are written and not yet committed.
@@ -227,7 +265,7 @@ pub(crate) struct Pending {
     shared: Arc<Shared>,
     rows: Vec<Row>,
     next_due: Option<Duration>,
-    counts: HashMap<AppId, i64>,
+    loads: HashMap<AppId, Load>,
     /// Whoever gives way to these events does until they are handed over.
     arrivals: Vec<Arrival>,
 }
@@ -237,8 +275,9 @@ impl Pending {
     pub(crate) fn join(&mut self, mut other: Self) {
         self.rows.append(&mut other.rows);
         self.next_due = [self.next_due, other.next_due.take()].into_iter().flatten().min();
-        for (app, count) in other.counts.drain() {
-            *self.counts.entry(app).or_default() += count;
+        for (app, more) in other.loads.drain() {
+            let load = self.loads.entry(app).or_default();
+            *load = load.plus(more);
         }
         self.arrivals.append(&mut other.arrivals);
     }
@@ -251,8 +290,8 @@ impl Pending {
 
     /// Gives the events to the dispatcher. Only after the commit.
     pub(crate) fn hand_over(mut self) {
-        for (app, count) in self.counts.drain() {
-            self.shared.count(app, count);
+        for (app, load) in self.loads.drain() {
+            self.shared.count(app, |waiting| waiting.plus(load));
         }
         let rows = std::mem::take(&mut self.rows);
         if !rows.is_empty() {

@@ -490,6 +490,64 @@ async fn an_app_with_too_many_events_is_told_so() {
     eventually("there is room again", || async { accept(&api, LATER).await.ok() }).await;
 }
 
+/// An app with a route to a script of its own that answers later.
+async fn app_with_route(api: &TestApi, slug: &str) -> Arc<ScriptTarget> {
+    api.post("/apps", json!({ "slug": slug })).await.is(201);
+    api.deploy(slug, "later", "1").await.is(201);
+    let route = json!({ "method": "POST", "path": "/later", "script": "later", "dispatch_mode": "async" });
+    api.post(&format!("/apps/{slug}/routes"), route).await.is(201);
+    let table = api.manager.routes().current();
+    let app = table.apps.iter().find(|app| app.slug.as_str() == slug).unwrap();
+    Arc::clone(&app.routes[0].target)
+}
+
+#[tokio::test]
+async fn attack_an_app_with_large_events_is_told_when_it_has_too_many_bytes_and_no_other_is() {
+    let api = TestApi::start().await;
+    let (target, other) = (target(&api), app_with_route(&api, "other").await);
+    let acceptor = api.manager.acceptor();
+    let body = vec![0; 32 << 20];
+    let send = |target: &Arc<ScriptTarget>, body: &[u8]| {
+        let (acceptor, target, body) = (Arc::clone(&acceptor), Arc::clone(target), body.to_vec());
+        async move {
+            let http = GuestHttp {
+                method: "POST",
+                path: "/later",
+                rest: "",
+                remote_ip: "192.0.2.1",
+                params: &[],
+                query: &[],
+                headers: &[],
+                body: &body,
+            };
+            let route = RouteId::from_uuid(uuid::Uuid::from_u128(7));
+            let arrived = Arrived {
+                route,
+                target: &target,
+                request_id: "request-7",
+                caller: None,
+                http,
+                is_awaited: false,
+                key: None,
+            };
+            acceptor.accept(arrived).await
+        }
+    };
+    for number in 0..7 {
+        assert!(send(&target, &body).await.is_ok(), "{number} of them are not too many");
+    }
+    assert_eq!(
+        send(&target, &body).await.unwrap_err(),
+        NotAccepted::Full,
+        "each is a little more than its body"
+    );
+    assert!(send(&target, b"small").await.is_ok(), "there is room for others");
+    assert!(send(&other, &body).await.is_ok(), "another app has its own");
+    // What the table says is the same.
+    let bytes = "select max(bytes) from outbox_waiting";
+    assert!((7 << 25..8 << 25).contains(&api.database.scalar::<i64>(bytes).await));
+}
+
 #[tokio::test]
 async fn an_idle_outbox_runs_no_statement() {
     let api = delivering().await;

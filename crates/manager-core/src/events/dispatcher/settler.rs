@@ -1,10 +1,12 @@
 //! Writes down what came of deliveries.
 
+use std::collections::HashSet;
+
 use shared::id::AppId;
 use uuid::Uuid;
 
 use super::runner::Runner;
-use crate::events::outbox::Outbox;
+use crate::events::outbox::{Load, Outbox};
 use crate::events::row::shard_of;
 use crate::events::verdict::Settlement;
 use crate::store::outbox::{Burial, Later};
@@ -40,16 +42,21 @@ pub(super) async fn settle(
     if found.len() < rows.len() && rows.len() > sorted.remove.len() {
         found.extend(rewrite(database, outbox, runner, owner, rows, &sorted).await?);
     }
-    let found: std::collections::HashSet<i64> = found.into_iter().collect();
-    for (_, app, settlement) in rows.iter().filter(|(id, ..)| found.contains(id)) {
-        if !matches!(
+    let found: HashSet<i64> = found.into_iter().collect();
+    Ok(rows.iter().map(|(id, ..)| *id).filter(|id| !found.contains(id)).collect())
+}
+
+/// Counts what waits no more of a batch that was settled. So many bytes its rows' payloads had.
+pub(super) fn note_done(outbox: &Outbox, rows: &[(i64, AppId, Settlement)], bytes: &[usize], missed: &[i64]) {
+    for ((id, app, settlement), bytes) in rows.iter().zip(bytes) {
+        let stays = matches!(
             settlement,
             Settlement::Later { .. } | Settlement::Hold { .. } | Settlement::Strike { .. }
-        ) {
-            outbox.done(*app, 1);
+        );
+        if !stays && !missed.contains(id) {
+            outbox.done(*app, Load::of_one(*bytes));
         }
     }
-    Ok(rows.iter().map(|(id, ..)| *id).filter(|id| !found.contains(id)).collect())
 }
 
 /// Everything that must not be lost: on the disk when it is committed, and only while the shards are

@@ -20,7 +20,7 @@ pub(crate) use self::settle::{
     settle_later,
 };
 pub(crate) use self::shards::{Acquired, CHANNEL, acquire, lock_owned, notify, release};
-pub(crate) use self::view::{OutboxRow, count_by_app, page};
+pub(crate) use self::view::{OutboxRow, count_by_app, owners, page};
 use crate::events::{Due, NewEvent, Row, Task, shard_of};
 
 /// Writes events; answers those that are due at once, in the same order.

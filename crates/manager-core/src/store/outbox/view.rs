@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use shared::id::{AppId, DeliveryId, ExecutionId, ScriptId, TriggerId};
+use shared::id::{AppId, DeliveryId, ExecutionId, ScriptId, TriggerId, UserId};
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
@@ -59,7 +59,12 @@ pub(crate) async fn page(
     .await
 }
 
-/// How many events each app has, for whoever accepts one.
-pub(crate) async fn count_by_app(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, i64)>> {
-    sqlx::query_as("select app_id, events from outbox_waiting").fetch_all(conn).await
+/// How many events each app has, and bytes of them, for whoever accepts one.
+pub(crate) async fn count_by_app(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, i64, i64)>> {
+    sqlx::query_as("select app_id, events, bytes from outbox_waiting").fetch_all(conn).await
+}
+
+/// Whose all apps are, for whoever shares out what there is for events.
+pub(crate) async fn owners(conn: &mut PgConnection) -> sqlx::Result<Vec<(AppId, UserId)>> {
+    sqlx::query_as("select id, owner_id from apps").fetch_all(conn).await
 }

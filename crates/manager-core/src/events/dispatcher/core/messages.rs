@@ -1,8 +1,9 @@
 //! What the dispatcher's core is told, and what it answers.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 
 use super::super::super::row::Row;
 use super::super::super::verdict::{Settlement, Verdict};
@@ -25,6 +26,8 @@ pub(crate) enum Event {
     Lost {
         shard: u8,
     },
+    /// Whose all apps are.
+    Owners(HashMap<AppId, UserId>),
     /// Rows that were just committed here and are due.
     HandedOver(Vec<Row>),
     /// A row will be due after this time.
@@ -61,6 +64,9 @@ pub(crate) enum Event {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<Row>,
+    /// Rows that were left in the table because the page would have too many bytes: of which app, when they were due, and
+    /// how many bytes they have.
+    pub(crate) left: Vec<(AppId, i64, usize)>,
     /// Whether more is due than there was room for.
     pub(crate) is_full: bool,
     /// How many apps had rows.
@@ -80,10 +86,15 @@ pub(crate) struct Fetch {
     pub(crate) is_first: bool,
     /// Rows that are here already.
     pub(crate) known: Vec<i64>,
+    /// Apps that have what they may have, and of which nothing is looked for.
+    pub(crate) left_out: Vec<AppId>,
     /// No row is looked for that was due before this, by the database's clock.
     pub(crate) low_water_us: Option<i64>,
     pub(crate) rows_max: usize,
     pub(crate) rows_per_app: usize,
+    /// Of payloads, together, but for large ones: those that have more alone.
+    pub(crate) bytes_max: usize,
+    pub(crate) large_max: usize,
 }
 
 /// What is to be done.
@@ -123,4 +134,15 @@ pub(crate) struct Counts {
     /// Rows that were not there or not ours any more when they were to be settled.
     pub(crate) missed: u64,
     pub(crate) fetches: u64,
+}
+
+impl Counts {
+    pub(super) const fn count(&mut self, settlement: &Settlement) {
+        match settlement {
+            Settlement::Remove | Settlement::NoteFailure { .. } => self.done += 1,
+            Settlement::Bury { .. } => self.buried += 1,
+            Settlement::Later { .. } | Settlement::Hold { .. } => self.put_off += 1,
+            Settlement::Strike { .. } => {}
+        }
+    }
 }

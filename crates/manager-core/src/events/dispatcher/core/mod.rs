@@ -10,6 +10,7 @@ mod messages;
 mod reading;
 mod settling;
 mod shards;
+mod shares;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,9 @@ pub(crate) use self::messages::{Action, Capacity, Counts, Event, Fetch, Page, Ti
 use self::reading::Reading;
 use self::settling::Settling;
 use self::shards::Shards;
+use self::shares::Owners;
 use self::suspects::Suspects;
-use self::window::{Stage, Window};
+use self::window::{Place, Stage, Window};
 use super::super::row::{Role, Row, SHARDS, shard_of};
 use super::super::verdict::{self, STRIKES_MAX, Settlement, Verdict};
 
@@ -87,6 +89,11 @@ impl Core {
             }
             Event::Lost { shard } if !has(Bug::IgnoresLoss) => self.lost(shard),
             Event::Lost { .. } => {}
+            Event::Owners(known) => {
+                let owners = Owners::new(known);
+                self.window.set_owners(&owners);
+                self.apps.set_owners(owners);
+            }
             Event::HandedOver(rows) => self.handed_over(now, rows, actions),
             Event::DueAfter(delay) => {
                 self.reading.due_at(now + delay);
@@ -121,6 +128,11 @@ impl Core {
     /// Rows in memory, and how many of them run.
     pub(crate) fn load(&self) -> (usize, usize) {
         (self.window.len(), self.runs.len())
+    }
+
+    /// Bytes of a row's payload, while it is here.
+    pub(crate) fn payload_bytes(&self, id: i64) -> usize {
+        self.window.row(id).map_or(0, |row| row.task.payload.as_bytes().len())
     }
 
     /// Whether an event of this app, when it comes, is to find others' backlogs at rest.
@@ -174,8 +186,10 @@ impl Core {
                 is_elsewhere = true;
             } else if self.is_found_by_a_fetch(&row) {
                 self.reading.seek(row.due_us);
+            } else if self.window.has_room_for_handed_over(&row) {
+                self.take_in(row, Place::Share);
             } else {
-                self.take_in(row);
+                self.reading.owe(row.app, Some(row.due_us), row.bytes());
             }
         }
         if is_elsewhere {
@@ -191,7 +205,6 @@ impl Core {
             // Whoever handed it over may have been held up since the commit. The row may have been found and
             // tried meanwhile, by another owner or by us, and have attempts and strikes that are not said here.
             || self.shards.is_inherited(row) && !has(Bug::TrustsLateHandOvers)
-            || !self.window.has_room_for_handed_over()
     }
 
     fn fetched(&mut self, now: Time, fetch: u64, page: Page) {
@@ -199,29 +212,31 @@ impl Core {
             return;
         }
         for row in page.rows {
-            if self.window.is_full() && !self.window.has(row.id) {
-                // What was handed over meanwhile has taken the room.
-                self.reading.seek(row.due_us);
-            } else if self.shards.owns(row.shard()) {
-                self.take_in(row);
+            if !self.shards.owns(row.shard()) || self.window.has(row.id) {
+                continue;
+            }
+            match self.window.place(row.app, row.bytes()) {
+                Some(place) => self.take_in(row, place),
+                // Its app has what it may have, perhaps by what was handed over meanwhile.
+                None => self.reading.owe(row.app, Some(row.due_us), row.bytes()),
             }
         }
     }
 
-    fn take_in(&mut self, mut row: Row) {
+    fn take_in(&mut self, mut row: Row, place: Place) {
         row.is_suspect = self.shards.is_suspect(&row) && !has(Bug::RunsSuspectsUnmarked);
         let (id, app) = (row.id, row.app);
         if row.strikes >= STRIKES_MAX {
             let settlement = verdict::poisoned(&row);
-            if self.window.insert(row, Stage::Settling) {
-                self.buried_or_done(&settlement);
+            if self.window.insert(row, Stage::Settling, place) {
+                self.counts.count(&settlement);
                 self.settling.push(id, app, settlement);
             }
         } else if row.is_suspect {
-            if self.window.insert(row, Stage::Suspect) {
+            if self.window.insert(row, Stage::Suspect, place) {
                 self.suspects.push(id);
             }
-        } else if self.window.insert(row, Stage::Ready) {
+        } else if self.window.insert(row, Stage::Ready, place) {
             self.apps.push(app, id);
         }
     }
@@ -255,18 +270,9 @@ impl Core {
         let app = row.app;
         let settlement = verdict::settle(&row, verdict, chance);
         self.suspects.finished(id);
-        self.buried_or_done(&settlement);
+        self.counts.count(&settlement);
         self.window.set_stage(id, Stage::Settling);
         self.settling.push_from(now, id, app, settlement);
-    }
-
-    const fn buried_or_done(&mut self, settlement: &Settlement) {
-        match settlement {
-            Settlement::Remove | Settlement::NoteFailure { .. } => self.counts.done += 1,
-            Settlement::Bury { .. } => self.counts.buried += 1,
-            Settlement::Later { .. } | Settlement::Hold { .. } => self.counts.put_off += 1,
-            Settlement::Strike { .. } => {}
-        }
     }
 
     fn settled(&mut self, now: Time, batch: u64, missed: &[i64]) {
@@ -361,9 +367,7 @@ impl Core {
     }
 
     fn start(&mut self, actions: &mut Vec<Action>) {
-        while (self.runs.len() < self.capacity.runs || has(Bug::IgnoresCapacity))
-            && let Some(id) = self.apps.pop(self.capacity.runs_per_app)
-        {
+        while let Some(id) = self.apps.pop(self.free_runs(), self.capacity.runs_per_app) {
             let Some(row) = self.window.ready(id) else { continue };
             let row = row.clone();
             self.next_run += 1;
@@ -375,6 +379,13 @@ impl Core {
                 self.settling.push(id, row.app, Settlement::Remove);
             }
             actions.push(Action::Run { run: self.next_run, row });
+        }
+    }
+
+    fn free_runs(&self) -> usize {
+        match has(Bug::IgnoresCapacity) {
+            true => usize::MAX,
+            false => self.capacity.runs.saturating_sub(self.runs.len()),
         }
     }
 

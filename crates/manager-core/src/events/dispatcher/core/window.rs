@@ -2,11 +2,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use shared::id::AppId;
+
 use super::Row;
 use super::bugs::{Bug, has};
+use super::shares::{Owners, Taken};
 
-/// Bytes of rows at most.
+/// Bytes of rows at most, but for large ones.
 const BYTES_MAX: usize = 32 << 20;
+/// Rows that are more than their app's share of the bytes. They are few, each of another owner, and taken in only as a
+/// fetch finds them, so that each has its turn.
+const LARGE_MAX: usize = 2;
+/// A fetch is not worth it for less than this part of the rows.
+const WORTH_IT: usize = 128;
 /// Stays that are over and remembered, because a fetch that began before may still show them: more
 /// than are over while a fetch takes.
 const OVER_MAX: usize = 16_384;
@@ -26,17 +34,39 @@ pub(super) enum Stage {
     Settling,
 }
 
+/// As what a row is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Its bytes are in its app's share.
+    Share,
+    /// It is one of the large ones.
+    Large,
+}
+
+/// What a fetch may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) rows: usize,
+    /// A row that has more is large.
+    pub(super) bytes: usize,
+    pub(super) large: usize,
+}
+
 #[derive(Debug)]
 struct Entry {
     row: Row,
     stage: Stage,
+    place: Place,
 }
 
 #[derive(Debug)]
 pub(super) struct Window {
     rows_max: usize,
     entries: HashMap<i64, Entry>,
-    bytes: usize,
+    rows: Taken,
+    /// But for those of large ones.
+    bytes: Taken,
+    large: Taken,
     over: HashSet<(i64, i64)>,
     over_in_order: VecDeque<(i64, i64)>,
 }
@@ -46,9 +76,17 @@ impl Window {
         Self {
             rows_max,
             entries: HashMap::new(),
-            bytes: 0,
+            rows: Taken::default(),
+            bytes: Taken::default(),
+            large: Taken::default(),
             over: HashSet::new(),
             over_in_order: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn set_owners(&mut self, owners: &Owners) {
+        for taken in [&mut self.rows, &mut self.bytes, &mut self.large] {
+            taken.set_owners(owners.clone());
         }
     }
 
@@ -57,12 +95,16 @@ impl Window {
     }
 
     /// Takes a row in; false when it is here, or was and is done.
-    pub(super) fn insert(&mut self, row: Row, stage: Stage) -> bool {
+    pub(super) fn insert(&mut self, row: Row, stage: Stage, place: Place) -> bool {
         if self.entries.contains_key(&row.id) || self.is_over(&row) {
             return false;
         }
-        self.bytes += row.bytes();
-        self.entries.insert(row.id, Entry { row, stage });
+        self.rows.add(row.app, 1);
+        match place {
+            Place::Share => self.bytes.add(row.app, row.bytes()),
+            Place::Large => self.large.add(row.app, 1),
+        }
+        self.entries.insert(row.id, Entry { row, stage, place });
         true
     }
 
@@ -72,8 +114,12 @@ impl Window {
 
     /// Lets go of a row; answers whether it was running.
     pub(super) fn remove(&mut self, id: i64) -> Option<(Row, bool)> {
-        let Entry { row, stage } = self.entries.remove(&id)?;
-        self.bytes -= row.bytes();
+        let Entry { row, stage, place } = self.entries.remove(&id)?;
+        self.rows.remove(row.app, 1);
+        match place {
+            Place::Share => self.bytes.remove(row.app, row.bytes()),
+            Place::Large => self.large.remove(row.app, 1),
+        }
         if stage == Stage::Settling {
             self.remember((row.id, row.due_us));
         }
@@ -133,8 +179,10 @@ impl Window {
         of_it.map(|entry| entry.row.id).collect()
     }
 
-    pub(super) fn ids(&self) -> Vec<i64> {
-        self.entries.keys().copied().collect()
+    /// Of all apps but these.
+    pub(super) fn ids_but_of(&self, left_out: &HashSet<AppId>) -> Vec<i64> {
+        let others = self.entries.values().filter(|entry| !left_out.contains(&entry.row.app));
+        others.map(|entry| entry.row.id).collect()
     }
 
     pub(super) fn oldest_due_us(&self) -> Option<i64> {
@@ -142,21 +190,49 @@ impl Window {
     }
 
     /// Rows that are handed over leave room for those that a fetch brings, which are older.
-    pub(super) fn has_room_for_handed_over(&self) -> bool {
-        self.has_at_most(self.rows_max / 4 * 3)
+    pub(super) fn has_room_for_handed_over(&self, row: &Row) -> bool {
+        self.rows.has_share(self.rows_max / 4 * 3, row.app, 1)
+            && self.bytes.has_share(BYTES_MAX / 4 * 3, row.app, row.bytes())
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= self.rows_max
+    /// The place of a row that a fetch has brought, or would bring, if there is one.
+    pub(super) fn place(&self, app: AppId, bytes: usize) -> Option<Place> {
+        if !self.rows.has_share(self.rows_max, app, 1) {
+            return None;
+        }
+        if self.bytes.has_share(BYTES_MAX, app, bytes) {
+            return Some(Place::Share);
+        }
+        (self.large.all() < LARGE_MAX && self.large.of_owner(app) == 0).then_some(Place::Large)
     }
 
-    /// How many rows a fetch may bring; none while it is not worth it.
-    pub(super) fn room(&self) -> Option<usize> {
-        // Each row that is here makes a fetch dearer: the database passes over it on the way to the others.
-        self.has_at_most(self.rows_max / 4).then(|| self.rows_max - self.entries.len())
+    /// Apps of which there are rows.
+    pub(super) fn apps(&self) -> impl Iterator<Item = AppId> {
+        self.rows.apps()
     }
 
-    fn has_at_most(&self, rows: usize) -> bool {
-        self.entries.len() <= rows && self.bytes <= BYTES_MAX / self.rows_max * rows
+    /// Whether a fetch is to bring rows of an app, the next of which has so many bytes, as far as that is known. Not
+    /// while it has more than half of its share: a fetch for each row would be dear.
+    pub(super) fn is_worth_reading(&self, app: AppId, bytes: usize) -> bool {
+        let (rows, all_bytes) = (self.rows.share(self.rows_max, app), self.bytes.share(BYTES_MAX, app));
+        rows >= self.worth_it()
+            && self.rows.of_app(app) * 2 <= rows
+            && self.bytes.of_app(app) * 2 <= all_bytes
+            && self.place(app, bytes).is_some()
+    }
+
+    /// What a fetch may bring: of each that is left a quarter, which is the share of an app that has nothing yet. Nothing
+    /// while it is not worth it for anybody.
+    pub(super) fn room(&self) -> Option<Room> {
+        let rows = self.rows_max.saturating_sub(self.rows.all()) / 4;
+        (rows >= self.worth_it()).then(|| Room {
+            rows,
+            bytes: BYTES_MAX.saturating_sub(self.bytes.all()) / 4,
+            large: LARGE_MAX.saturating_sub(self.large.all()),
+        })
+    }
+
+    fn worth_it(&self) -> usize {
+        (self.rows_max / WORTH_IT).max(1)
     }
 }

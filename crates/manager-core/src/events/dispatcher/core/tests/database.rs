@@ -107,7 +107,9 @@ impl Database {
                 found.next_due = Some(found.next_due.map_or(delay, |known| known.min(delay)));
                 continue;
             }
-            let is_wanted = stored.due_us > low_water && !wanted.known.contains(&stored.row.id);
+            let is_left_out = wanted.left_out.contains(&stored.row.app);
+            let is_wanted =
+                stored.due_us > low_water && !wanted.known.contains(&stored.row.id) && !is_left_out;
             if !is_wanted || !self.is_first_of_key(stored) {
                 continue;
             }

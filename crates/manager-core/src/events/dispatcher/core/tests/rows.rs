@@ -39,3 +39,10 @@ pub(super) fn row(id: i64, app: AppId, now_us: i64, max_attempts: u16, is_handle
         task: Arc::new(task),
     }
 }
+
+/// The same with a payload of so many bytes.
+pub(super) fn large_row(id: i64, app: AppId, now_us: i64, bytes: usize) -> Row {
+    let row = row(id, app, now_us, 1, false);
+    let task = Task { payload: Payload::from_stored(vec![0; bytes]), ..(*row.task).clone() };
+    Row { task: Arc::new(task), ..row }
+}

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
 
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use uuid::Uuid;
 
 use super::super::super::super::verdict::Reason;
@@ -34,6 +34,7 @@ enum Happening {
     Settled { node: usize, life: u64, batch: u64, missed: Option<Vec<i64>> },
     End { node: usize, life: u64, run: u64 },
     Acquire { node: usize, life: u64 },
+    Own { node: usize, life: u64, owners: HashMap<AppId, UserId> },
     LoseLocks { node: usize },
     HearOfLoss { node: usize, life: u64, shards: Vec<u8> },
     Crash { node: usize },
@@ -226,6 +227,7 @@ impl World {
             ),
             Happening::End { node, life, run } => self.end(node, life, run),
             Happening::Acquire { node, life } => self.acquire(node, life),
+            Happening::Own { node, life, owners } => self.tell(node, life, Event::Owners(owners)),
             Happening::LoseLocks { node } => self.lose_locks(node),
             Happening::HearOfLoss { node, life, shards } => {
                 if let Some(alive) = self.alive(node, life) {
@@ -367,6 +369,13 @@ impl World {
             running: BTreeMap::new(),
             polls_at: None,
         });
+        // Two people have two apps each, which is not known at once.
+        let owners = (1..=APPS).map(|app| {
+            let owner = UserId::from_uuid(Uuid::from_u128(app % 2));
+            (AppId::from_uuid(Uuid::from_u128(app)), owner)
+        });
+        let owners = owners.collect();
+        self.at(self.now + Duration::from_millis(300), Happening::Own { node, life, owners });
         self.soon(50, Happening::Acquire { node, life });
     }
 
