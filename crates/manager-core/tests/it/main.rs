@@ -19,6 +19,7 @@ mod calls;
 mod catalogue;
 mod connections;
 mod cookies;
+mod cron;
 mod database;
 mod doc_indexes;
 mod doc_schemas;

@@ -7,27 +7,28 @@
 mod agenda;
 mod due;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use shared::id::TriggerId;
+use shared::id::{AppId, TriggerId};
 use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 
 use self::agenda::Agenda;
 pub(crate) use self::due::About;
 use self::due::{Due, events_of};
+use super::outbox::Load;
 use super::triggers::cron::{CronConfig, Overlap, Schedule};
 use super::triggers::{Kind, Trigger, TriggerConfig};
-use super::{EmitError, NewEvent, Outbox};
+use super::{NewEvent, Outbox};
 use crate::snapshot::Snapshot;
 use crate::store::{self, Database};
 
 /// Triggers that one transaction deals with. At midnight there are many.
 const BATCH: usize = 100;
-/// When to ask a database again that did not answer.
+/// When to ask a database again that did not answer, and for a mark that somebody else had locked.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A cron trigger and its times.
@@ -142,31 +143,52 @@ impl Timekeeper {
         let advanced: BTreeMap<_, _> =
             due.iter().map(|due| (due.entry.trigger.id, due.handled_until)).collect();
         store::cron::advance(&mut tx, &advanced).await?;
-        let pending = match self.outbox.insert(&mut tx, events).await {
-            Ok(pending) => Some(pending),
-            Err(EmitError::Database(error)) => return Err(error),
-            Err(error @ EmitError::Full) => {
-                // The times of one app that has filled its outbox must not keep all others waiting.
-                tracing::warn!(%error, triggers = advanced.len(), "times of cron triggers are left out");
-                None
-            }
-        };
+        let events = self.those_with_room(&mut tx, events).await?;
+        let pending = self.outbox.insert_beyond(&mut tx, events).await?;
         tx.commit().await?;
-        if let Some(pending) = pending {
-            pending.hand_over();
-        }
+        pending.hand_over();
         self.agenda.set_clock(now);
         for entry in rung {
             self.agenda.remove(*entry);
         }
-        for mark in marks {
-            let until = advanced.get(&mark.trigger_id).copied().unwrap_or(mark.handled_until);
-            let next = self.entries.get(&mark.trigger_id).and_then(|entry| entry.schedule.after(until));
+        let marks: BTreeMap<_, _> =
+            marks.into_iter().map(|mark| (mark.trigger_id, mark.handled_until)).collect();
+        for (_, id) in rung {
+            // A trigger that is gone comes with a snapshot that says so.
+            let Some(entry) = self.entries.get(id) else { continue };
+            let next = match marks.get(id) {
+                Some(mark) => entry.schedule.after(advanced.get(id).copied().unwrap_or(*mark)),
+                None => Some(now + RETRY),
+            };
             if let Some(next) = next {
-                self.agenda.add(next, mark.trigger_id);
+                self.agenda.add(next, *id);
             }
         }
         Ok(())
+    }
+
+    /// The times of an app that has filled its outbox are left out, and nobody else's.
+    async fn those_with_room(
+        &self,
+        conn: &mut PgConnection,
+        events: Vec<NewEvent>,
+    ) -> sqlx::Result<Vec<NewEvent>> {
+        let mut kept = Vec::with_capacity(events.len());
+        let mut taken: HashMap<AppId, Load> = HashMap::new();
+        let mut left_out: BTreeMap<AppId, usize> = BTreeMap::new();
+        for event in events {
+            let load = taken.get(&event.app).copied().unwrap_or_default().plus(Load::of(&event));
+            if self.outbox.has_room(conn, &HashMap::from([(event.app, load)])).await? {
+                taken.insert(event.app, load);
+                kept.push(event);
+            } else {
+                *left_out.entry(event.app).or_default() += 1;
+            }
+        }
+        for (app, times) in left_out {
+            tracing::warn!(app.id = %app, times, "an app with too many events waiting has no room for its times");
+        }
+        Ok(kept)
     }
 }
 
