@@ -1,6 +1,7 @@
 //! Apps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json as JsonBody;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use shared::fault::Code;
 use shared::host::of_url;
 use shared::id::AppId;
 use shared::name::AppSlug;
+use tokio::time::timeout;
 
 use super::page::{Items, PageParams};
 use super::precondition::{Preconditions, Resource, Tagged};
@@ -21,11 +23,14 @@ use crate::audit::{self, Entry};
 use crate::auth::{Capability, Place, Principal, Standing, can};
 use crate::manager::ManagerConfig;
 use crate::store;
-use crate::store::apps::{App, Change, Contents};
+use crate::store::apps::removal::{self, COUNTED_MAX, Contents};
+use crate::store::apps::{App, Change};
 use crate::store::members::AppRole;
 
 const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
+/// How long whoever removes an app waits until all of it is gone: of most apps it is by then.
+const REMOVAL_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -216,19 +221,30 @@ pub(super) async fn delete(
     preconditions: Preconditions,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, ApiError> {
+    // Not with the app locked: there may be much to count.
+    let mut contents = {
+        let mut conn = admin.database.acquire().await?;
+        removal::contents(&mut conn, app.id).await?
+    };
     let mut tx = admin.database.begin().await?;
     let app = access::lock_app(&mut tx, &app).await?;
     preconditions.check(Some(&app))?;
-    let contents = store::apps::contents(&mut tx, app.id).await?;
+    if contents.is_nothing() {
+        // Somebody may have put something there meanwhile, and cannot have put much.
+        contents = removal::contents(&mut tx, app.id).await?;
+    }
     if !contents.is_nothing() && !params.force {
         return Err(not_empty(&app, &contents));
     }
-    store::apps::delete(&mut tx, app.id).await?;
+    removal::hide(&mut tx, app.id).await?;
     let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&(&app, &contents));
     audit::append(&mut tx, entry).await?;
     admin.snapshot.publish(tx).await?;
     admin.budgets.forget(app.id);
     admin.data.forget(app.id);
+    let mut removing = admin.recorder.remove(app.id);
+    // Nothing is ever sent: an error says that it has ended. Where that takes long, it goes on without the caller.
+    let _ = timeout(REMOVAL_WAIT, removing.changed()).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -236,7 +252,11 @@ pub(super) async fn delete(
 fn not_empty(app: &App, contents: &Contents) -> ApiError {
     let counts = serde_json::to_value(contents).unwrap_or_default();
     let named = counts.as_object().into_iter().flatten().filter(|(_, count)| **count != 0);
-    let named: Vec<_> = named.map(|(what, count)| format!("{count} {}", what.replace('_', " "))).collect();
+    let named = named.map(|(what, count)| {
+        let bound = if *count == COUNTED_MAX { "at least " } else { "" };
+        format!("{bound}{count} {}", what.replace('_', " "))
+    });
+    let named: Vec<_> = named.collect();
     let detail = format!(
         "the app {} has {}; repeat with ?force=true to remove all of it for good",
         app.slug,

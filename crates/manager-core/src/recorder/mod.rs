@@ -4,9 +4,11 @@
 //! most first, and counted.
 //! Failures are never shed; if the database is away for so long that even they have no place left,
 //! each one lost is said in the log. An idle recorder runs no SQL, and
-//! wakes only to see that it has nothing to do: see `retention`.
+//! wakes only to see that it has nothing to do: see `retention`. What is recorded of an app, and all else of it, goes
+//! with the app: see `removal`.
 
 mod queue;
+mod removal;
 mod retention;
 mod row;
 mod tail;
@@ -17,12 +19,14 @@ mod writer;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use shared::id::AppId;
 use shared::invocation::{ExecutionRecord, ExecutionStatus};
 use shared::ports::RecordSink;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::queue::{Pushed, Queue};
+use self::removal::Removals;
 pub use self::retention::Retention;
 pub(crate) use self::row::row;
 use self::tail::Tails;
@@ -58,6 +62,7 @@ struct Shared {
     lost: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
     retention: Mutex<Option<JoinHandle<()>>>,
+    removals: Removals,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +85,7 @@ impl Recorder {
             lost: AtomicU64::new(0),
             writer: Mutex::default(),
             retention: Mutex::default(),
+            removals: Removals::start(database.clone()),
         });
         let keeping = tokio::spawn(retention::run(Arc::clone(&shared), database.clone(), retention));
         *shared.retention.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeping);
@@ -94,6 +100,12 @@ impl Recorder {
             shed: self.shared.shed.load(Ordering::Relaxed),
             lost: self.shared.lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// Removes what there is of an app that nobody finds any more, in small parts beside everything else. The sender
+    /// of what it answers goes when all of it is gone.
+    pub(crate) fn remove(&self, app: AppId) -> watch::Receiver<()> {
+        self.shared.removals.begin(app)
     }
 
     /// Executions as they end, from now on.
@@ -113,6 +125,7 @@ impl Recorder {
         if let Some(retention) = self.shared.retention.lock().unwrap_or_else(PoisonError::into_inner).take() {
             retention.abort();
         }
+        self.shared.removals.end();
         self.shared.lock().is_closed = true;
         self.shared.wake.notify_one();
         self.shared.hurry.notify_one();
@@ -144,19 +157,24 @@ impl RecordSink for Recorder {
             self.shared.wake.notify_one();
         }
         // What is dropped is dropped here, outside the lock.
-        match pushed {
-            Pushed::Kept => {}
-            Pushed::Shed(records) => {
-                self.shared.shed.fetch_add(records.len() as u64, Ordering::Relaxed);
-            }
-            Pushed::Lost(record) => self.shared.lose(&record),
-        }
+        self.shared.account(pushed);
     }
 }
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what there was no room for.
+    fn account(&self, pushed: Pushed) {
+        match pushed {
+            Pushed::Kept => {}
+            Pushed::Shed(records) => {
+                self.shed.fetch_add(records.len() as u64, Ordering::Relaxed);
+            }
+            Pushed::Lost(record) => self.lose(&record),
+        }
     }
 
     fn lose(&self, record: &ExecutionRecord) {

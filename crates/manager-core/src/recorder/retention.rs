@@ -36,6 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Rete
         if seen == Some(written) {
             continue;
         }
+        shared.removals.take_up();
         let of_events = events::sweep_retention(&database, retention.events).await;
         match &of_events {
             Ok(0) => {}

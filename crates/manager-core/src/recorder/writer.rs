@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use shared::id::AppId;
 use shared::invocation::{ExecutionRecord, ExecutionStatus};
 
 use super::Shared;
-use super::queue::Batch;
+use super::queue::{Batch, Queue};
 use super::row::{empty, row};
 use crate::store::executions::ExecutionRow;
 use crate::store::{self, Database};
@@ -20,16 +21,20 @@ const BATCH_MAX: usize = 1_000;
 const GOOD_PER_SECOND: f64 = 1_000.0;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// When to try again to write records of apps that were locked.
+const HELD_RETRY: Duration = Duration::from_secs(1);
 /// How long a closing recorder waits for a database that is away.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(shared: Arc<Shared>, database: Database) {
-    let mut writer = Writer { shared, database, closing_since: None };
+    let (held, held_until) = (Queue::default(), Instant::now());
+    let mut writer = Writer { shared, database, closing_since: None, held, held_until };
     let mut allowance = Allowance { left: GOOD_PER_SECOND, at: Instant::now() };
     while writer.wait_for_records().await {
         if !writer.is_closing() {
             writer.nap(GATHER).await;
         }
+        writer.write_held().await;
         let good_limit = if writer.is_closing() { usize::MAX } else { allowance.refill(Instant::now()) };
         let batch = writer.shared.lock().queue.take(BATCH_MAX, good_limit);
         allowance.spend(batch.records.len() - batch.failed);
@@ -41,15 +46,20 @@ struct Writer {
     shared: Arc<Shared>,
     database: Database,
     closing_since: Option<Instant>,
+    /// Records of apps that were locked. They wait here, and nothing waits for them.
+    held: Queue,
+    held_until: Instant,
 }
 
 impl Writer {
     /// False when the recorder is closed and all is written.
     async fn wait_for_records(&self) -> bool {
         loop {
+            let held_for = self.held_until.saturating_duration_since(Instant::now());
             {
                 let mut state = self.shared.lock();
-                if !state.queue.is_empty() {
+                let is_held_due = !self.held.is_empty() && (state.is_closed || held_for.is_zero());
+                if is_held_due || !state.queue.is_empty() {
                     return true;
                 }
                 if state.is_closed {
@@ -57,7 +67,12 @@ impl Writer {
                 }
                 state.is_writer_waiting = true;
             }
-            self.shared.wake.notified().await;
+            let woken = self.shared.wake.notified();
+            if self.held.is_empty() {
+                woken.await;
+            } else {
+                let _ = tokio::time::timeout(held_for, woken).await;
+            }
         }
     }
 
@@ -68,9 +83,29 @@ impl Writer {
         self.closing_since.is_some()
     }
 
+    /// Whether a closing recorder has waited long enough.
+    fn gives_up(&mut self) -> bool {
+        self.is_closing() && self.closing_since.is_some_and(|since| since.elapsed() > CLOSE_PATIENCE)
+    }
+
     /// Waits, less when the recorder is closed meanwhile.
     async fn nap(&self, longest: Duration) {
         let _ = tokio::time::timeout(longest, self.shared.hurry.notified()).await;
+    }
+
+    /// Tries again what is held, when it is time.
+    async fn write_held(&mut self) {
+        let held_for = self.held_until.saturating_duration_since(Instant::now());
+        if self.held.is_empty() || !(held_for.is_zero() || self.is_closing()) {
+            return;
+        }
+        if self.gives_up() {
+            let batch = self.held.take(usize::MAX, usize::MAX);
+            return batch.records.iter().for_each(|record| self.give_up(record));
+        }
+        self.nap(held_for).await;
+        let batch = self.held.take(BATCH_MAX, usize::MAX);
+        self.write(batch).await;
     }
 
     /// Writes a batch, however long the database is away.
@@ -83,17 +118,14 @@ impl Writer {
         let mut delay = RETRY_FIRST;
         loop {
             match insert(&self.database, &rows, failed > 0).await {
-                Ok(()) => {
-                    self.shared.written.fetch_add(rows.len() as u64, Ordering::Relaxed);
-                    return;
-                }
+                Ok(locked) => return self.settle(records, &locked),
                 Err(error) if store::is_about_data(&error) => {
                     tracing::warn!(%error, "a batch of execution records was refused; writing one by one");
-                    return self.write_singly(&records, rows).await;
+                    return self.write_singly(records, rows).await;
                 }
                 Err(error) => tracing::warn!(%error, "execution records wait for the database"),
             }
-            if self.is_closing() && self.closing_since.is_some_and(|since| since.elapsed() > CLOSE_PATIENCE) {
+            if self.gives_up() {
                 return records.iter().for_each(|record| self.give_up(record));
             }
             self.nap(delay).await;
@@ -102,20 +134,36 @@ impl Writer {
     }
 
     /// Finds the rows that the database refuses, so that they do not take others with them.
-    async fn write_singly(&self, records: &[ExecutionRecord], rows: Vec<ExecutionRow>) {
-        for (record, mut row) in records.iter().zip(rows) {
+    async fn write_singly(&mut self, records: Vec<ExecutionRecord>, rows: Vec<ExecutionRow>) {
+        for (record, mut row) in records.into_iter().zip(rows) {
             let is_failure = record.status != ExecutionStatus::Ok;
-            if insert(&self.database, std::slice::from_ref(&row), is_failure).await.is_err() {
+            let mut written = insert(&self.database, std::slice::from_ref(&row), is_failure).await;
+            if written.is_err() {
                 // What a script wrote is the likeliest reason; the outcome itself is worth keeping.
                 row.error = None;
                 row.logs = empty();
-                if let Err(error) = insert(&self.database, &[row], is_failure).await {
+                written = insert(&self.database, &[row], is_failure).await;
+            }
+            match written {
+                Ok(locked) => self.settle(vec![record], &locked),
+                Err(error) => {
                     tracing::error!(%error, execution.id = %record.id, "an execution record was refused");
-                    self.give_up(record);
-                    continue;
+                    self.give_up(&record);
                 }
             }
-            self.shared.written.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what was written, and holds what was not because its app was locked.
+    fn settle(&mut self, records: Vec<ExecutionRecord>, locked: &[AppId]) {
+        let (held, written): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| locked.contains(&record.target.app));
+        self.shared.written.fetch_add(written.len() as u64, Ordering::Relaxed);
+        if !held.is_empty() {
+            self.held_until = Instant::now() + HELD_RETRY;
+        }
+        for record in held {
+            self.shared.account(self.held.push(record));
         }
     }
 
@@ -129,14 +177,16 @@ impl Writer {
     }
 }
 
-async fn insert(database: &Database, rows: &[ExecutionRow], is_durable: bool) -> sqlx::Result<()> {
+/// Answers which apps were locked.
+async fn insert(database: &Database, rows: &[ExecutionRow], is_durable: bool) -> sqlx::Result<Vec<AppId>> {
     if is_durable {
         return store::executions::insert(&mut *database.acquire().await?, rows).await;
     }
     let _turn = database.turn().await;
     let mut tx = database.begin_lazily().await?;
-    store::executions::insert(&mut tx, rows).await?;
-    tx.commit().await
+    let locked = store::executions::insert(&mut tx, rows).await?;
+    tx.commit().await?;
+    Ok(locked)
 }
 
 /// How many successes may be written now.

@@ -45,14 +45,13 @@ pub(crate) async fn marks(conn: &mut PgConnection, triggers: &[TriggerId]) -> sq
     .await
 }
 
-/// Locks marks, in an order that two transactions share.
+/// Locks marks, but for those that somebody else has locked: one app's must not keep all others' waiting.
 pub(crate) async fn lock(conn: &mut PgConnection, triggers: &[TriggerId]) -> sqlx::Result<Vec<Mark>> {
     sqlx::query_as(
         "select trigger_id, handled_until
          from cron_marks
          where trigger_id = any($1)
-         order by app_id, trigger_id
-         for update",
+         for update skip locked",
     )
     .bind(uuids(triggers))
     .fetch_all(conn)

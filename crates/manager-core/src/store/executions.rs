@@ -204,28 +204,39 @@ pub(crate) async fn delete_up_to(
     Ok(done.rows_affected())
 }
 
-/// Writes rows in one statement. Rows that are there already, and rows of apps that are gone, are
-/// passed over, so that a batch may be sent again.
-pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into executions (app_id, id, script_id, script_name, version, bundle_hash, request_id,
-                                 invocation_type, status, http_status, started_at, duration_us,
-                                 queued_us, fuel, peak_memory_bytes, host_calls, error, logs,
-                                 root_id, parent_id, depth, delivery_id, attempt)
-         select r.app_id, r.id, r.script_id, r.script_name, r.version, r.bundle_hash, r.request_id,
-                r.invocation_type, r.status, r.http_status, r.started_at, r.duration_us,
-                r.queued_us, r.fuel, r.peak_memory_bytes, r.host_calls, r.error, r.logs,
-                r.root_id, r.parent_id, r.depth, r.delivery_id, r.attempt
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bytea[], $7::text[],
-                     $8::text[], $9::text[], $10::smallint[], $11::timestamptz[], $12::bigint[],
-                     $13::bigint[], $14::bigint[], $15::bigint[], $16::int[], $17::json[], $18::json[],
-                     $19::uuid[], $20::uuid[], $21::int[], $22::uuid[], $23::int[])
-              as r (app_id, id, script_id, script_name, version, bundle_hash, request_id,
-                    invocation_type, status, http_status, started_at, duration_us,
-                    queued_us, fuel, peak_memory_bytes, host_calls, error, logs,
-                    root_id, parent_id, depth, delivery_id, attempt)
-         join apps a on a.id = r.app_id
-         on conflict do nothing",
+/// Writes rows in one statement. Rows that are there already, and rows of apps that are gone or being removed, are
+/// passed over, so that a batch may be sent again. Apps that somebody has locked against every reference to them are
+/// not waited for, because all others would wait, too: answers which, and nothing of theirs is written.
+pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sqlx::Result<Vec<AppId>> {
+    sqlx::query_scalar(
+        "with free as (
+             select id
+             from apps
+             where id = any($1::uuid[]) and removing_at is null
+             for key share skip locked
+         ), written as (
+             insert into executions (app_id, id, script_id, script_name, version, bundle_hash, request_id,
+                                     invocation_type, status, http_status, started_at, duration_us,
+                                     queued_us, fuel, peak_memory_bytes, host_calls, error, logs,
+                                     root_id, parent_id, depth, delivery_id, attempt)
+             select r.app_id, r.id, r.script_id, r.script_name, r.version, r.bundle_hash, r.request_id,
+                    r.invocation_type, r.status, r.http_status, r.started_at, r.duration_us,
+                    r.queued_us, r.fuel, r.peak_memory_bytes, r.host_calls, r.error, r.logs,
+                    r.root_id, r.parent_id, r.depth, r.delivery_id, r.attempt
+             from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bytea[], $7::text[],
+                         $8::text[], $9::text[], $10::smallint[], $11::timestamptz[], $12::bigint[],
+                         $13::bigint[], $14::bigint[], $15::bigint[], $16::int[], $17::json[], $18::json[],
+                         $19::uuid[], $20::uuid[], $21::int[], $22::uuid[], $23::int[])
+                  as r (app_id, id, script_id, script_name, version, bundle_hash, request_id,
+                        invocation_type, status, http_status, started_at, duration_us,
+                        queued_us, fuel, peak_memory_bytes, host_calls, error, logs,
+                        root_id, parent_id, depth, delivery_id, attempt)
+             join free on free.id = r.app_id
+             on conflict do nothing
+         )
+         select id
+         from apps
+         where id = any($1::uuid[]) and removing_at is null and id not in (select id from free)",
     )
     .bind(column(rows, |row| row.app_id.as_uuid()))
     .bind(column(rows, |row| row.id.as_uuid()))
@@ -250,9 +261,8 @@ pub(crate) async fn insert(conn: &mut PgConnection, rows: &[ExecutionRow]) -> sq
     .bind(column(rows, |row| row.depth))
     .bind(column(rows, |row| row.delivery_id.map(DeliveryId::as_uuid)))
     .bind(column(rows, |row| row.attempt))
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_all(conn)
+    .await
 }
 
 fn column<'a, T>(rows: &'a [ExecutionRow], value: impl Fn(&'a ExecutionRow) -> T) -> Vec<T> {

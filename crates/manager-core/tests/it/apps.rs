@@ -2,6 +2,7 @@ use manager_core::ManagerConfig;
 use serde_json::json;
 
 use crate::harness::{TestApi, config};
+use crate::outbox::eventually;
 
 #[tokio::test]
 async fn an_app_is_made_shown_renamed_and_removed() {
@@ -51,10 +52,7 @@ async fn an_app_with_scripts_is_removed_only_by_force() {
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("1 scripts") && detail.contains("2 routes") && !detail.contains('0'), "{detail}");
     assert_eq!(api.call("DELETE", "/apps/default?force=true", None).await.status, 204);
-    for table in ["apps", "scripts", "script_versions", "bundles", "routes"] {
-        let count: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
-        assert_eq!(count, 0, "{table}");
-    }
+    are_empty(&api, &["apps", "scripts", "script_versions", "bundles", "routes"]).await;
 }
 
 #[tokio::test]
@@ -79,10 +77,80 @@ async fn an_app_with_anything_that_somebody_put_there_is_removed_only_by_force()
         assert!(problem["detail"].as_str().unwrap().contains(&named), "{problem}");
         assert_eq!(api.call("DELETE", "/apps/shop?force=true", None).await.status, 204);
     }
-    for table in ["secrets", "kv", "docs", "queue_messages", "topics", "app_domains"] {
-        let count: i64 = api.database.scalar(&format!("select count(*) from {table}")).await;
-        assert_eq!(count, 0, "{table}");
+    are_empty(&api, &["secrets", "kv", "docs", "queue_messages", "topics", "app_domains"]).await;
+}
+
+/// Waits until tables have no rows.
+async fn are_empty(api: &TestApi, tables: &[&str]) {
+    for table in tables {
+        let sql = format!("select count(*) from {table}");
+        eventually(&format!("{table} is empty"), || async {
+            (api.database.scalar::<i64>(&sql).await == 0).then_some(())
+        })
+        .await;
     }
+}
+
+#[tokio::test]
+async fn what_is_much_is_counted_only_so_far_and_all_of_it_goes() {
+    let api = TestApi::start().await;
+    api.database
+        .execute(
+            "insert into kv (app_id, collection, key, value, version)
+             select id, 'things', n::text, '1', n
+             from apps, generate_series(1, 10001) n",
+        )
+        .await;
+    let refused = api.call("DELETE", "/apps/default", None).await;
+    let problem = refused.is_problem("conflict");
+    assert_eq!(problem["contents"]["values"], 10_000);
+    assert!(problem["detail"].as_str().unwrap().contains("at least 10000 values"), "{problem}");
+    assert_eq!(api.call("DELETE", "/apps/default?force=true", None).await.status, 204);
+    are_empty(&api, &["kv", "apps"]).await;
+}
+
+#[tokio::test]
+async fn an_app_whose_removal_was_cut_off_is_found_by_nobody_and_goes_after_the_next_start() {
+    let mut api = TestApi::start().await;
+    let id = api.app_id("default").await;
+    api.call("PUT", "/apps/default/kv/things/one", Some(json!({ "value": 1 }))).await.is(200);
+    // As a process leaves it that ended right after the first commit.
+    api.database.execute("update apps set removing_at = now(), slug = id::text, is_default = false").await;
+    for key in ["default", &id.to_string()] {
+        api.get(&format!("/apps/{key}")).await.is_problem("not_found");
+        api.call("DELETE", &format!("/apps/{key}?force=true"), None).await.is_problem("not_found");
+    }
+    assert_eq!(api.get("/apps").await.is(200)["items"], json!([]));
+    api.post("/apps", json!({ "slug": "default" })).await.is(201);
+    assert_eq!(api.manager.routes().current().apps.len(), 1);
+    api.restart().await;
+    are_empty(&api, &["kv", "routes", &format!("apps where id = '{id}'")]).await;
+    api.get("/apps/default").await.is(200);
+}
+
+#[tokio::test]
+async fn attack_a_removal_that_somebody_holds_up_holds_up_nobody_else() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "big" })).await.is(201);
+    api.call("PUT", "/apps/big/kv/things/one", Some(json!({ "value": 1 }))).await.is(200);
+    let mut holder = api.database.connect().await;
+    sqlx::raw_sql("begin; select from kv for update").execute(&mut holder).await.unwrap();
+    let removing = api.call("DELETE", "/apps/big?force=true", None);
+    let others = async {
+        eventually("it is found by nobody", || async {
+            (api.get("/apps/big").await.status == 404).then_some(())
+        })
+        .await;
+        // Its slug is free, and whatever else is written about apps is written.
+        api.post("/apps", json!({ "slug": "big" })).await.is(201);
+        api.call("PUT", "/apps/big/kv/things/two", Some(json!({ "value": 2 }))).await.is(200);
+        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+    };
+    let (removed, ()) = tokio::join!(removing, others);
+    assert_eq!(removed.status, 204);
+    are_empty(&api, &["kv where key = 'one'", "apps where removing_at is not null"]).await;
+    let kept = api.database.scalar::<i64>("select count(*) from kv where key = 'two'").await;
+    assert_eq!(kept, 1);
 }
 
 #[tokio::test]

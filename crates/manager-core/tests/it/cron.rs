@@ -2,8 +2,10 @@
 
 use serde_json::json;
 use shared::id::AppId;
+use shared::invocation::ExecutionStatus;
+use sqlx::{AssertSqlSafe, Connection};
 
-use crate::harness::TestApi;
+use crate::harness::{TestApi, record};
 use crate::outbox::eventually;
 
 const SLOTS: usize = 8;
@@ -56,5 +58,42 @@ async fn attack_an_outbox_that_one_app_has_filled_loses_no_time_of_another() {
     .await;
     let before = runs(&api, SCRIPTS[1]);
     run(&api, SCRIPTS[1], before + 3).await;
+    api.manager.stop_events().await;
+}
+
+#[tokio::test]
+async fn an_app_that_somebody_has_locked_keeps_no_other_waiting() {
+    let (api, [locked, other], _) = two_apps().await;
+    let mut holder = api.database.connect().await;
+    let lock = format!(
+        "begin;
+         select from apps where id = '{locked}' for update;
+         select from cron_marks where app_id = '{locked}' for update"
+    );
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+    api.manager.start_events(api.pool.clone(), SLOTS);
+    let sink = api.manager.recorder();
+    for status in [ExecutionStatus::Timeout, ExecutionStatus::Ok] {
+        sink.record(record(locked, status));
+        sink.record(record(other, status));
+    }
+    let count = async |what: &str, expected: i64| {
+        let sql = format!("select count(*) from {what}");
+        eventually(&format!("there are {expected} {what}"), || async {
+            (api.database.scalar::<i64>(&sql).await == expected).then_some(())
+        })
+        .await;
+    };
+    run(&api, SCRIPTS[1], 2).await;
+    count(&format!("executions where app_id = '{other}' and request_id = 'request-1'"), 2).await;
+    count(&format!("app_usage where app_id = '{other}'"), 1).await;
+    assert_eq!(runs(&api, SCRIPTS[0]), 0);
+
+    // What waited comes when it can.
+    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+    run(&api, SCRIPTS[0], 1).await;
+    count(&format!("executions where app_id = '{locked}' and request_id = 'request-1'"), 2).await;
+    assert_eq!(api.manager.recorder_counters().lost, 0);
+    holder.close().await.unwrap();
     api.manager.stop_events().await;
 }

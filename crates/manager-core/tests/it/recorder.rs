@@ -77,7 +77,7 @@ async fn failures_outlast_a_database_that_is_away() {
     api.database.set_read_only(true).await;
     api.manager.recorder().record(record(app, ExecutionStatus::Timeout));
     let tries = "select count(*) from pg_stat_activity
-                 where datname = current_database() and query like 'insert into executions%'";
+                 where datname = current_database() and query like 'with free as (%insert into executions%'";
     eventually(&api, tries, 1).await;
     assert_eq!(api.manager.recorder_counters().written, 0);
     api.database.set_read_only(false).await;
