@@ -22,7 +22,7 @@ use crate::auth::Principal;
 use crate::events::{self, Payload};
 use crate::store;
 use crate::store::apps::App;
-use crate::store::dead_letters::{DeadLetter, Filter, Resolution};
+use crate::store::dead_letters::{Filter, Listed, Resolution};
 
 /// Dead letters that one call resolves at most.
 const RESOLVE_MAX: i64 = 1_000;
@@ -62,12 +62,11 @@ pub(super) struct View {
 }
 
 impl View {
-    fn with_event(letter: DeadLetter) -> Self {
-        let event = Payload::from_stored(letter.payload.clone()).to_json();
-        Self { event: Some(event), ..Self::without_event(letter) }
+    fn with_event(letter: Listed, payload: &Payload) -> Self {
+        Self { event: Some(payload.to_json()), ..Self::without_event(letter) }
     }
 
-    fn without_event(letter: DeadLetter) -> Self {
+    fn without_event(letter: Listed) -> Self {
         Self {
             id: letter.id,
             delivery_id: letter.delivery_id,
@@ -130,7 +129,7 @@ pub(super) async fn list(
     let ListParams { kind, script, reason, .. } = params;
     let wanted = FilterBody { kind, script, reason, ..FilterBody::default() };
     let filter = Filter { is_unresolved: params.unresolved, ..filter(&mut conn, &app, wanted).await? };
-    let rows = store::dead_letters::page(&mut conn, app.id, &filter, page.after, page.rows()).await?;
+    let rows = store::dead_letters::list(&mut conn, app.id, &filter, page.after, page.rows()).await?;
     Ok(JsonBody(page.items(rows, |letter| letter.id.to_string()).map(View::without_event)))
 }
 
@@ -139,10 +138,14 @@ pub(super) async fn show(
     app: App,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<JsonBody<View>, ApiError> {
+    let id = parse_id(&id)?;
     let mut conn = admin.database.acquire().await?;
-    let filter = Filter { id: Some(parse_id(&id)?), ..Filter::default() };
-    let found = store::dead_letters::page(&mut conn, app.id, &filter, None, 1).await?;
-    found.into_iter().next().map(|letter| JsonBody(View::with_event(letter))).ok_or_else(missing)
+    let filter = Filter { id: Some(id), ..Filter::default() };
+    let found = store::dead_letters::list(&mut conn, app.id, &filter, None, 1).await?;
+    let letter = found.into_iter().next().ok_or_else(missing)?;
+    // It may go meanwhile.
+    let payload = store::dead_letters::payload(&mut conn, app.id, id).await?.ok_or_else(missing)?;
+    Ok(JsonBody(View::with_event(letter, &Payload::from_stored(payload))))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -168,7 +171,7 @@ pub(super) struct ReplayManyBody {
 /// What is tried again.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Replayed {
-    /// At most 1,000 at once; ask again for more.
+    /// At most 1,000 at once, with 32 MiB of events, and one at least; ask again for more.
     count: usize,
     deliveries: Vec<DeliveryId>,
 }
@@ -296,8 +299,8 @@ async fn ignore(
         Wanted::Open(filter) => filter,
         Wanted::Filter(body) => filter(&mut tx, app, body).await?,
     };
-    let letters = store::dead_letters::lock_unresolved(&mut tx, app.id, &filter, None, RESOLVE_MAX).await?;
-    let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+    let open = store::dead_letters::lock_unresolved(&mut tx, app.id, &filter, None, RESOLVE_MAX).await?;
+    let ids: Vec<_> = open.iter().map(|letter| letter.id).collect();
     let count =
         store::dead_letters::resolve(&mut tx, app.id, &ids, Resolution::Ignored, note.as_deref()).await?;
     if count > 0 {
@@ -335,7 +338,7 @@ async fn filter(conn: &mut PgConnection, app: &App, body: FilterBody) -> Result<
 async fn not_open(admin: &Admin, app: &App, id: &str) -> Result<ApiError, ApiError> {
     let filter = Filter { id: Some(parse_id(id)?), ..Filter::default() };
     let mut conn = admin.database.acquire().await?;
-    let found = store::dead_letters::page(&mut conn, app.id, &filter, None, 1).await?;
+    let found = store::dead_letters::list(&mut conn, app.id, &filter, None, 1).await?;
     Ok(match found.first() {
         None => missing(),
         Some(letter) => {

@@ -55,6 +55,11 @@ fn gone() -> ScriptName {
 fn of_letter(table: &TriggerTable, letter: &DeadLetter, script: &ScriptName) -> Vec<NewEvent> {
     let kind = letter.kind.parse::<EventKind>().ok().and_then(EventKind::of_trigger);
     let given = Given { kind, trigger: letter.trigger_id, script };
+    let handlers: Vec<_> = table.on_dead_letter(letter.app_id, given).collect();
+    // What was given up may have megabytes, and most of it nobody wants to know of.
+    if handlers.is_empty() {
+        return Vec::new();
+    }
     let cause = Cause {
         root: letter.root_id,
         // Its first attempt has the id of its delivery, and the others are recorded under it.
@@ -75,8 +80,8 @@ fn of_letter(table: &TriggerTable, letter: &DeadLetter, script: &ScriptName) -> 
     let Ok(payload) = Payload::at(EventKind::DeadLetter, Uuid::now_v7(), Utc::now(), &about) else {
         return Vec::new();
     };
-    let handlers = table.on_dead_letter(letter.app_id, given);
     handlers
+        .into_iter()
         .map(|handler| {
             let (app, script) = (handler.app, handler.target.script);
             let event = NewEvent::new(app, script, EventKind::DeadLetter, cause, payload.clone());

@@ -1,7 +1,7 @@
 //! Dead letters are tried again.
 
 use shared::cause::Cause;
-use shared::id::{AppId, DeliveryId};
+use shared::id::{AppId, DeadLetterId, DeliveryId};
 use sqlx::postgres::PgConnection;
 
 use super::event::{EventKind, NewEvent, Payload};
@@ -11,10 +11,12 @@ use super::retry::RetryPolicy;
 use super::triggers::Trigger;
 use super::triggers::queue::QueueConfig;
 use crate::store;
-use crate::store::dead_letters::{DeadLetter, Filter};
+use crate::store::dead_letters::{DeadLetter, Filter, Unresolved};
 
 /// Dead letters of one replay: more would hold their locks for long.
 const REPLAY_MAX: u16 = 1_000;
+/// Their payloads: they are in memory together. One that is longer is tried again alone.
+const REPLAY_BYTES_MAX: u64 = 32 << 20;
 
 /// What was replayed.
 #[derive(Debug)]
@@ -23,9 +25,10 @@ pub(crate) struct Replay {
     pub(crate) pending: Pending,
 }
 
-/// Writes new events for the open dead letters that a filter means, at most a thousand, with all
-/// their attempts before them, and in line with what has the same order key. `version` runs that version
-/// instead of the live one. `depth` is that of whoever asks: a script that tries again what fails again and again comes to an end like any other.
+/// Writes new events for the open dead letters that a filter means, the oldest, as many as one replay has room for, with
+/// all their attempts before them, and in line with what has the same order key. `version` runs that version instead of
+/// the live one. `depth` is that of whoever asks: a script that tries again what fails again and again comes to an end
+/// like any other.
 pub(crate) async fn replay(
     conn: &mut PgConnection,
     outbox: &Outbox,
@@ -34,8 +37,12 @@ pub(crate) async fn replay(
     version: Option<u32>,
     depth: u32,
 ) -> Result<Replay, EmitError> {
-    let letters = store::dead_letters::lock_unresolved(conn, app, filter, None, REPLAY_MAX.into()).await?;
-    write(conn, outbox, app, letters, |event| NewEvent {
+    let mut batch = Batch::default();
+    let open = store::dead_letters::lock_unresolved(conn, app, filter, None, REPLAY_MAX.into()).await?;
+    for letter in store::dead_letters::read(conn, app, &batch.next(&open)).await? {
+        batch.add(letter);
+    }
+    write(conn, outbox, app, batch.letters, |event| NewEvent {
         version,
         cause: Cause { depth: event.cause.depth.max(depth), ..event.cause },
         ..event
@@ -43,8 +50,8 @@ pub(crate) async fn replay(
     .await
 }
 
-/// Gives the open dead letters of a queue to the consumer that it has now, whoever had them before, at most a
-/// thousand.
+/// Gives the open dead letters of a queue to the consumer that it has now, whoever had them before, as many as one
+/// replay has room for.
 pub(crate) async fn redrive(
     conn: &mut PgConnection,
     outbox: &Outbox,
@@ -59,18 +66,19 @@ pub(crate) async fn redrive(
         mentions: Some(queues::mark(queue)),
         ..Filter::default()
     };
-    let (mut letters, mut after) = (Vec::new(), None);
+    let (mut batch, mut after) = (Batch::default(), None);
     loop {
-        let some = store::dead_letters::lock_unresolved(conn, app, &filter, after, REPLAY_MAX.into()).await?;
-        let is_last = some.len() < REPLAY_MAX.into();
-        after = some.last().map(|letter| letter.id);
-        letters.extend(some.into_iter().filter(|letter| queues::is_of(&letter.payload, queue)));
-        if is_last || letters.len() >= REPLAY_MAX.into() {
-            break;
+        let open = store::dead_letters::lock_unresolved(conn, app, &filter, after, REPLAY_MAX.into()).await?;
+        let next = batch.next(&open);
+        let Some(last) = next.last() else { break };
+        after = Some(*last);
+        for letter in store::dead_letters::read(conn, app, &next).await? {
+            if queues::is_of(&letter.payload, queue) {
+                batch.add(letter);
+            }
         }
     }
-    letters.truncate(REPLAY_MAX.into());
-    write(conn, outbox, app, letters, |event| NewEvent {
+    write(conn, outbox, app, batch.letters, |event| NewEvent {
         trigger: Some(consumer.id),
         script: consumer.target.script,
         retry: consumer.retry.into(),
@@ -78,6 +86,33 @@ pub(crate) async fn redrive(
         ..event
     })
     .await
+}
+
+/// The dead letters of one replay, with their payloads.
+#[derive(Default)]
+struct Batch {
+    letters: Vec<DeadLetter>,
+    bytes: u64,
+}
+
+impl Batch {
+    /// The first of these, as many as there is room for; where nothing is yet, one at least.
+    fn next(&self, open: &[Unresolved]) -> Vec<DeadLetterId> {
+        let mut bytes = self.bytes;
+        let mut has_room = |place: usize, letter: Unresolved| {
+            bytes = bytes.saturating_add(letter.payload_bytes.unsigned_abs().into());
+            bytes <= REPLAY_BYTES_MAX || (self.letters.is_empty() && place == 0)
+        };
+        let room = usize::from(REPLAY_MAX).saturating_sub(self.letters.len());
+        let fitting =
+            open.iter().take(room).enumerate().take_while(|(place, letter)| has_room(*place, **letter));
+        fitting.map(|(_, letter)| letter.id).collect()
+    }
+
+    fn add(&mut self, letter: DeadLetter) {
+        self.bytes = self.bytes.saturating_add(letter.payload.len() as u64);
+        self.letters.push(letter);
+    }
 }
 
 /// Writes the events of dead letters, each as it was, but for what `change` makes of it.
@@ -121,4 +156,31 @@ fn event(letter: DeadLetter) -> Option<NewEvent> {
         replay_of: Some(letter.delivery_id),
         ..NewEvent::new(letter.app_id, letter.script_id, kind, cause, payload)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(batch: &Batch, bytes: &[u64]) -> usize {
+        let open = bytes.iter().map(|bytes| Unresolved {
+            id: DeadLetterId::new(),
+            payload_bytes: i32::try_from(*bytes).unwrap(),
+        });
+        let open: Vec<_> = open.collect();
+        let next = batch.next(&open);
+        assert_eq!(next, open[..next.len()].iter().map(|letter| letter.id).collect::<Vec<_>>());
+        next.len()
+    }
+
+    #[test]
+    fn a_replay_takes_what_has_room_in_memory_and_one_at_least() {
+        let empty = Batch::default();
+        let half = REPLAY_BYTES_MAX / 2;
+        assert_eq!(taken(&empty, &[]), 0);
+        assert_eq!(taken(&empty, &[half, half, 1]), 2);
+        assert_eq!(taken(&empty, &[half, half + 1, 1]), 1, "what is younger does not overtake");
+        assert_eq!(taken(&empty, &[REPLAY_BYTES_MAX + 1, 0]), 1);
+        assert_eq!(taken(&empty, &[1; 1_001]), usize::from(REPLAY_MAX));
+    }
 }

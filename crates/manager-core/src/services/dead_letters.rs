@@ -63,10 +63,9 @@ pub(super) async fn get(services: &Services, call: &HostCall) -> Result<Reply, C
     let id = id(args::<One<'_>>(call)?.id)?;
     let mut conn = services.data.acquire(&Access::of_script(call)).await?;
     require(services, &mut conn, call, Capability::WriteApp).await?;
-    let filter = Filter { id: Some(id), ..Filter::default() };
-    let page = store::dead_letters::page(&mut conn, call.context.app(), &filter, None, 1).await;
+    let found = store::dead_letters::one(&mut conn, call.context.app(), id).await;
     // Absence is no failure.
-    let shown = conn.answered(page).map_err(|error| failed(&error))?.first().map_or(Value::Null, show);
+    let shown = conn.answered(found).map_err(|error| failed(&error))?.as_ref().map_or(Value::Null, show);
     Ok(Reply::success(&Shown { json: &shown.to_string() }))
 }
 

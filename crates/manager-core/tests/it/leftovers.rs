@@ -88,3 +88,26 @@ async fn what_is_too_old_or_too_much_for_its_app_goes_oldest_first_and_nothing_e
         }
     }
 }
+
+/// Two hundred of the longest on one page would be gigabytes, and so would the thousand that one call tries again.
+#[tokio::test]
+async fn attack_dead_letters_of_the_longest_events_are_not_in_memory_together() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    let letters = |numbers, payload_bytes| Leftovers { app, numbers, days_old: 1, payload_bytes }.statement();
+    let statements = [letters("1, 5", 16 << 20), letters("6, 6", 33 << 20), letters("7, 7", 1)].concat();
+    api.database.execute(&statements).await;
+    let listed = api.get("/apps/default/dead-letters?limit=200").await;
+    let listed = listed.is(200)["items"].as_array().unwrap();
+    assert_eq!(listed.len(), 7);
+    assert!(listed.iter().all(|letter| letter.get("event").is_none()), "{listed:?}");
+    let again = async || {
+        let replayed = api.post("/apps/default/dead-letters:replay", json!({ "filter": {} })).await;
+        replayed.is(202)["count"].as_u64().unwrap()
+    };
+    let counts = [again().await, again().await, again().await, again().await];
+    assert_eq!(counts, [2, 2, 1, 1], "32 MiB at a time, or one that is longer");
+    let resolved = api.post("/apps/default/dead-letters:resolve", json!({ "filter": {} })).await;
+    assert_eq!(resolved.is(200)["count"], 1);
+    assert_eq!(again().await, 0);
+}

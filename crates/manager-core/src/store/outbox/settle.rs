@@ -121,8 +121,9 @@ pub(crate) struct Buried {
     pub(crate) letter: DeadLetter,
 }
 
-/// Makes dead letters of rows, in one statement with their removal. Those of apps that are gone are
-/// only removed. The shards must be locked.
+/// Makes dead letters of rows, in one statement with their removal. Those of apps that are gone, or being removed, are
+/// only removed. What is answered has nothing of requests, which nobody looks at and which may have 32 MiB each. The
+/// shards must be locked.
 pub(crate) async fn bury(
     conn: &mut PgConnection,
     owner: Uuid,
@@ -153,15 +154,16 @@ pub(crate) async fn bury(
                     g.reason, g.made, g.all_errors, g.root_id, g.parent_id, g.depth, g.order_key,
                     g.max_attempts, g.base_ms, g.cap_ms, g.payload, g.enqueued_at
              from gone g
-             join apps a on a.id = g.app_id
-             returning app_id, id, delivery_id, kind, trigger_id, script_id, version, reason, attempts,
-                       errors, root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms,
-                       payload, enqueued_at, failed_at, resolution, resolved_at, note, replayed_as
+             join apps a on a.id = g.app_id and a.removing_at is null
+             returning app_id, id, delivery_id, kind, trigger_id, script_id, reason, attempts, errors,
+                       root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms,
+                       case when kind = 'http' then ''::bytea else payload end as payload,
+                       failed_at, resolution, resolved_at
          )
          select g.id as row_id, k.app_id, k.id, k.delivery_id, k.kind, k.trigger_id, k.script_id,
-                null::text as script, k.version, k.reason, k.attempts, k.errors, k.root_id, k.parent_id, k.depth,
+                null::text as script, k.reason, k.attempts, k.errors, k.root_id, k.parent_id, k.depth,
                 k.order_key, k.max_attempts, k.base_ms, k.cap_ms, k.payload,
-                k.enqueued_at, k.failed_at, k.resolution, k.resolved_at, k.note, k.replayed_as
+                k.failed_at, k.resolution, k.resolved_at
          from kept k
          join gone g on g.letter = k.id",
     )

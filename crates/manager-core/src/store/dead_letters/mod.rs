@@ -1,12 +1,16 @@
 //! Deliveries that were given up, with everything that is known of them.
 
+mod retention;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::id::{AppId, DeadLetterId, DeliveryId, ExecutionId, ScriptId, TriggerId};
 use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
-/// One row.
+pub(crate) use self::retention::{delete_before, delete_up_to, first_too_many};
+
+/// One row, with what runs and handlers of it need.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct DeadLetter {
     pub(crate) app_id: AppId,
@@ -17,7 +21,6 @@ pub(crate) struct DeadLetter {
     pub(crate) script_id: ScriptId,
     /// The script's name; none when it is gone, and where nobody asks.
     pub(crate) script: Option<String>,
-    pub(crate) version: Option<i32>,
     pub(crate) reason: String,
     pub(crate) attempts: i16,
     #[sqlx(json)]
@@ -30,12 +33,42 @@ pub(crate) struct DeadLetter {
     pub(crate) base_ms: i32,
     pub(crate) cap_ms: i32,
     pub(crate) payload: Vec<u8>,
+    pub(crate) failed_at: DateTime<Utc>,
+    pub(crate) resolution: Option<String>,
+    pub(crate) resolved_at: Option<DateTime<Utc>>,
+}
+
+/// One row as a list has it. There is no payload: one may have 32 MiB, and those of a page would be in memory together.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Listed {
+    pub(crate) id: DeadLetterId,
+    pub(crate) delivery_id: DeliveryId,
+    pub(crate) kind: String,
+    pub(crate) trigger_id: Option<TriggerId>,
+    pub(crate) script_id: ScriptId,
+    /// The script's name; none when it is gone.
+    pub(crate) script: Option<String>,
+    pub(crate) version: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) attempts: i16,
+    #[sqlx(json)]
+    pub(crate) errors: Value,
+    pub(crate) root_id: ExecutionId,
+    pub(crate) parent_id: Option<ExecutionId>,
+    pub(crate) depth: i32,
     pub(crate) enqueued_at: DateTime<Utc>,
     pub(crate) failed_at: DateTime<Utc>,
     pub(crate) resolution: Option<String>,
     pub(crate) resolved_at: Option<DateTime<Utc>>,
     pub(crate) note: Option<String>,
     pub(crate) replayed_as: Option<DeliveryId>,
+}
+
+/// One that is open or whose handler failed, before it is read.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub(crate) struct Unresolved {
+    pub(crate) id: DeadLetterId,
+    pub(crate) payload_bytes: i32,
 }
 
 /// Which dead letters are meant.
@@ -53,7 +86,27 @@ pub(crate) struct Filter {
     pub(crate) mentions: Option<String>,
 }
 
-/// The columns of a [`DeadLetter`], and which rows a [`Filter`] bound as $2 to $10 means.
+/// The columns of a [`DeadLetter`]; of a request, which is not shown and may have 32 MiB, without what it was.
+macro_rules! letter {
+    () => {
+        letter!("payload")
+    };
+    (without request) => {
+        letter!("case when kind = 'http' then ''::bytea else payload end as payload")
+    };
+    ($payload:literal) => {
+        concat!(
+            "app_id, id, delivery_id, kind, trigger_id, script_id,
+             (select s.name from scripts s where s.app_id = dead_letters.app_id
+                                             and s.id = dead_letters.script_id) as script,
+             reason, attempts, errors, root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms,
+             failed_at, resolution, resolved_at, ",
+            $payload
+        )
+    };
+}
+
+/// Which rows a [`Filter`] bound as $2 to $10 means.
 macro_rules! filtered {
     ($verb:literal, $rest:literal) => {
         concat!(
@@ -74,21 +127,19 @@ macro_rules! filtered {
 }
 
 /// Dead letters of an app, newest first.
-pub(crate) async fn page(
+pub(crate) async fn list(
     conn: &mut PgConnection,
     app: AppId,
     filter: &Filter,
     before: Option<DeadLetterId>,
     limit: i64,
-) -> sqlx::Result<Vec<DeadLetter>> {
+) -> sqlx::Result<Vec<Listed>> {
     sqlx::query_as(filtered!(
-        "select app_id, id, delivery_id, kind, trigger_id, script_id,
+        "select id, delivery_id, kind, trigger_id, script_id,
                 (select s.name from scripts s where s.app_id = dead_letters.app_id
                                                 and s.id = dead_letters.script_id) as script,
-                version, reason, attempts, errors,
-                root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms, payload, enqueued_at,
-                failed_at, resolution, resolved_at,
-                note, replayed_as
+                version, reason, attempts, errors, root_id, parent_id, depth, enqueued_at, failed_at,
+                resolution, resolved_at, note, replayed_as
          from dead_letters",
         "and ($11::uuid is null or id < $11)
          order by id desc
@@ -125,15 +176,10 @@ pub(crate) async fn newest(
         letter: DeadLetter,
         found: i64,
     }
-    let rows: Vec<Row> = sqlx::query_as(
-        "select app_id, id, delivery_id, kind, trigger_id, script_id,
-                (select s.name from scripts s where s.app_id = dead_letters.app_id
-                                                and s.id = dead_letters.script_id) as script,
-                version, reason, attempts, errors,
-                root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms,
-                case when kind = 'http' then ''::bytea else payload end as payload, enqueued_at,
-                failed_at, resolution, resolved_at,
-                note, replayed_as, found
+    let rows: Vec<Row> = sqlx::query_as(concat!(
+        "select ",
+        letter!(without request),
+        ", found
          from dead_letters
          join (
              select id, count(*) over () as found, sum(bytes) over (order by id desc) - bytes as bytes_before
@@ -147,8 +193,8 @@ pub(crate) async fn newest(
              ) newest
          ) newest using (id)
          where app_id = $1 and bytes_before <= $4
-         order by id desc",
-    )
+         order by id desc"
+    ))
     .bind(app)
     .bind(is_unresolved)
     .bind(limit)
@@ -159,22 +205,52 @@ pub(crate) async fn newest(
     Ok((rows.len() == found).then(|| rows.into_iter().map(|row| row.letter).collect()))
 }
 
-/// Unresolved dead letters of an app that a filter means, the oldest after `after` first, locked.
+/// One as it is shown to scripts: a request without its payload.
+pub(crate) async fn one(
+    conn: &mut PgConnection,
+    app: AppId,
+    id: DeadLetterId,
+) -> sqlx::Result<Option<DeadLetter>> {
+    sqlx::query_as(concat!(
+        "select ",
+        letter!(without request),
+        " from dead_letters
+         where app_id = $1 and id = $2"
+    ))
+    .bind(app)
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The payload of one; nothing of a request, which is not shown and may have 32 MiB.
+pub(crate) async fn payload(
+    conn: &mut PgConnection,
+    app: AppId,
+    id: DeadLetterId,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar(
+        "select case when kind = 'http' then ''::bytea else payload end
+         from dead_letters
+         where app_id = $1 and id = $2",
+    )
+    .bind(app)
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Unresolved dead letters of an app that a filter means, the oldest after `after` first, locked. How long their
+/// payloads are is known without reading them.
 pub(crate) async fn lock_unresolved(
     conn: &mut PgConnection,
     app: AppId,
     filter: &Filter,
     after: Option<DeadLetterId>,
     limit: i64,
-) -> sqlx::Result<Vec<DeadLetter>> {
+) -> sqlx::Result<Vec<Unresolved>> {
     sqlx::query_as(filtered!(
-        "select app_id, id, delivery_id, kind, trigger_id, script_id,
-                (select s.name from scripts s where s.app_id = dead_letters.app_id
-                                                and s.id = dead_letters.script_id) as script,
-                version, reason, attempts, errors,
-                root_id, parent_id, depth, order_key, max_attempts, base_ms, cap_ms, payload, enqueued_at,
-                failed_at, resolution, resolved_at,
-                note, replayed_as
+        "select id, octet_length(payload) as payload_bytes
          from dead_letters",
         "and (resolution is null or resolution = 'handler_failed')
            and ($11::uuid is null or id > $11)
@@ -194,6 +270,25 @@ pub(crate) async fn lock_unresolved(
     .bind(&filter.mentions)
     .bind(after)
     .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// These dead letters of an app with their payloads, the oldest first.
+pub(crate) async fn read(
+    conn: &mut PgConnection,
+    app: AppId,
+    ids: &[DeadLetterId],
+) -> sqlx::Result<Vec<DeadLetter>> {
+    sqlx::query_as(concat!(
+        "select ",
+        letter!(),
+        " from dead_letters
+         where app_id = $1 and id = any($2)
+         order by id"
+    ))
+    .bind(app)
+    .bind(ids.iter().map(|id| id.as_uuid()).collect::<Vec<_>>())
     .fetch_all(conn)
     .await
 }
@@ -262,78 +357,4 @@ pub(crate) async fn unresolved(conn: &mut PgConnection) -> sqlx::Result<(i64, Op
     sqlx::query_as("select count(*), min(failed_at) from dead_letters where resolution is null")
         .fetch_one(conn)
         .await
-}
-
-/// The newest dead letter of an app for which there is no room: beside it there are so many newer ones, or they
-/// have, together with it, more than so many bytes. Their sizes are known without reading what is large.
-pub(crate) async fn first_too_many(
-    conn: &mut PgConnection,
-    app: AppId,
-    newer: u32,
-    bytes: i64,
-) -> sqlx::Result<Option<DeadLetterId>> {
-    sqlx::query_scalar(
-        "select id
-         from (
-             select id,
-                    row_number() over newest_first as place,
-                    sum(octet_length(payload) + pg_column_size(errors)) over newest_first as bytes
-             from dead_letters
-             where app_id = $1
-             window newest_first as (order by id desc rows unbounded preceding)
-         ) letters
-         where place > $2 or bytes > $3
-         order by id desc
-         limit 1",
-    )
-    .bind(app)
-    .bind(i64::from(newer))
-    .bind(bytes)
-    .fetch_optional(conn)
-    .await
-}
-
-/// Removes the oldest dead letters of an app, none younger than `last`; answers how many.
-pub(crate) async fn delete_up_to(
-    conn: &mut PgConnection,
-    app: AppId,
-    last: DeadLetterId,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let done = sqlx::query(
-        "delete from dead_letters
-         where app_id = $1
-           and id = any(array(
-               select id
-               from dead_letters
-               where app_id = $1 and id <= $2
-               order by id
-               limit $3
-           ))",
-    )
-    .bind(app)
-    .bind(last)
-    .bind(limit)
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Removes some that failed before this, the oldest; answers how many.
-pub(crate) async fn delete_before(
-    conn: &mut PgConnection,
-    time: DateTime<Utc>,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let done = sqlx::query(
-        "delete from dead_letters
-         where (app_id, id) in (
-             select app_id, id from dead_letters where failed_at < $1 order by failed_at limit $2
-         )",
-    )
-    .bind(time)
-    .bind(limit)
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
 }
