@@ -145,13 +145,13 @@ pub(super) async fn apply(
     }
     store::bundles::forget_unused(&mut tx, app.id).await?;
     let tag = AppTag::of(&self::current(&mut tx, &app).await?);
-    for change in &changes {
+    let entries = changes.iter().map(|change| {
         let waits =
             matches!(&change.step, Step::Deploy(name) if awaiting.iter().any(|one| one.name == *name));
         let action = if waits { "script.propose" } else { action_name(change) };
-        let entry = Entry::new(&principal, action, &change.name).on(app.id).after(change);
-        audit::append(&mut tx, entry).await?;
-    }
+        Entry::new(&principal, action, &change.name).on(app.id).after(change)
+    });
+    audit::append_all(&mut tx, entries.collect()).await?;
     scripts::publish_removal(&admin, tx, removed.iter().map(|script| script.id).collect()).await?;
     Ok(Tagged(PlanAnswer { awaiting, ..PlanAnswer::new(changes, true, tag) }))
 }

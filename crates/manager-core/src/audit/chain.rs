@@ -65,6 +65,17 @@ impl Link {
         link
     }
 
+    /// The entries behind the last one, each bound to the one before it.
+    pub(crate) fn chain(mut last: Option<(i64, [u8; 32])>, entries: Vec<Entry>) -> Vec<Self> {
+        let mut links = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let link = Self::after(last, entry);
+            last = Some((link.number, link.hash));
+            links.push(link);
+        }
+        links
+    }
+
     /// SHA-256 over the hash before and every field, each with its length, so that no two rows have
     /// the same bytes.
     pub(crate) fn computed_hash(&self) -> [u8; 32] {
@@ -127,6 +138,17 @@ mod tests {
             Entry::new(Actor::platform(), "app.delete", "blog"),
         );
         assert_eq!((second.number, second.previous_hash), (2, first.hash));
+    }
+
+    #[test]
+    fn links_of_one_chain_are_bound_to_each_other_in_their_order() {
+        let entry = |target: &str| Entry::new(Actor::platform(), "app.create", target);
+        let links = Link::chain(Some((6, [9; 32])), vec![entry("a"), entry("b"), entry("c")]);
+        let places: Vec<_> = links.iter().map(|link| (link.number, link.target.as_str())).collect();
+        assert_eq!(places, [(7, "a"), (8, "b"), (9, "c")]);
+        let before: Vec<_> = links.iter().map(|link| link.previous_hash).collect();
+        assert_eq!(before, [[9; 32], links[0].hash, links[1].hash]);
+        assert!(Link::chain(None, Vec::new()).is_empty());
     }
 
     #[test]

@@ -104,10 +104,18 @@ impl From<&Principal> for Actor {
 /// so this is the last statement of a transaction: who waited for another lock while holding this
 /// one would make everybody wait, and could wait forever.
 pub(crate) async fn append(conn: &mut PgConnection, entry: Entry) -> sqlx::Result<()> {
+    append_all(conn, vec![entry]).await
+}
+
+/// The same for what one transaction changed, one behind the other, in as many statements as for one: everybody
+/// waits for them.
+pub(crate) async fn append_all(conn: &mut PgConnection, entries: Vec<Entry>) -> sqlx::Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     store::audit::lock(conn).await?;
     let last = store::audit::last(conn).await?;
-    let link = Link::after(last, entry);
-    store::audit::insert(conn, &link).await
+    store::audit::insert(conn, &Link::chain(last, entries)).await
 }
 
 fn digest(state: &impl Serialize) -> Option<[u8; 32]> {

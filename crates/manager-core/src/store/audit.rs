@@ -1,8 +1,9 @@
 //! Rows of the audit log. There is no statement here that changes or removes one.
 
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
+use uuid::Uuid;
 
 use crate::audit::Link;
 
@@ -42,27 +43,40 @@ pub(crate) async fn last(conn: &mut PgConnection) -> sqlx::Result<Option<(i64, [
         .await
 }
 
-pub(crate) async fn insert(conn: &mut PgConnection, link: &Link) -> sqlx::Result<()> {
+/// Writes entries in one statement: everybody else waits meanwhile.
+pub(crate) async fn insert(conn: &mut PgConnection, links: &[Link]) -> sqlx::Result<()> {
+    let texts = |column: fn(&Link) -> &str| links.iter().map(column).collect::<Vec<_>>();
+    let uuids = |column: fn(&Link) -> Option<Uuid>| links.iter().map(column).collect::<Vec<_>>();
+    let hashes =
+        |column: fn(&Link) -> &[u8; 32]| links.iter().map(|link| column(link).as_slice()).collect::<Vec<_>>();
+    let digests = |column: fn(&Link) -> Option<[u8; 32]>| {
+        links.iter().map(|link| column(link).map(|digest| digest.to_vec())).collect::<Vec<_>>()
+    };
     sqlx::query(
         "insert into audit_log (number, at, actor_id, actor_name, credential, app_id, action, target,
                                 remote_address, request_id, before_digest, after_digest,
                                 previous_hash, hash)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         select number, at, actor_id, actor_name, credential, app_id, action, target,
+                remote_address, request_id, before_digest, after_digest, previous_hash, hash
+         from unnest($1::bigint[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[],
+                     $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[])
+              as l (number, at, actor_id, actor_name, credential, app_id, action, target,
+                    remote_address, request_id, before_digest, after_digest, previous_hash, hash)",
     )
-    .bind(link.number)
-    .bind(link.at)
-    .bind(link.actor_id)
-    .bind(&link.actor_name)
-    .bind(&link.credential)
-    .bind(link.app_id)
-    .bind(&link.action)
-    .bind(&link.target)
-    .bind(&link.remote_address)
-    .bind(&link.request_id)
-    .bind(link.before_digest)
-    .bind(link.after_digest)
-    .bind(link.previous_hash)
-    .bind(link.hash)
+    .bind(links.iter().map(|link| link.number).collect::<Vec<_>>())
+    .bind(links.iter().map(|link| link.at).collect::<Vec<_>>())
+    .bind(uuids(|link| link.actor_id.map(UserId::as_uuid)))
+    .bind(texts(|link| &link.actor_name))
+    .bind(texts(|link| &link.credential))
+    .bind(uuids(|link| link.app_id.map(AppId::as_uuid)))
+    .bind(texts(|link| &link.action))
+    .bind(texts(|link| &link.target))
+    .bind(texts(|link| &link.remote_address))
+    .bind(texts(|link| &link.request_id))
+    .bind(digests(|link| link.before_digest))
+    .bind(digests(|link| link.after_digest))
+    .bind(hashes(|link| &link.previous_hash))
+    .bind(hashes(|link| &link.hash))
     .execute(conn)
     .await?;
     Ok(())

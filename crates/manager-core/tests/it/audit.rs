@@ -122,3 +122,30 @@ async fn changes_at_once_are_chained_one_behind_the_other() {
     let verdict = api.get("/audit:verify").await;
     assert_eq!(verdict.is(200)["is_intact"], true, "{verdict:?}");
 }
+
+/// Everybody's changes wait while entries are written, so a manifest's are not written one by one.
+#[tokio::test]
+async fn what_a_manifest_changes_is_chained_in_its_order_by_one_statement() {
+    let api = TestApi::start().await;
+    api.database
+        .execute(
+            "create table statements (n int);
+             create function count_statement() returns trigger language plpgsql as $$
+             begin
+                 insert into statements values (1);
+                 return null;
+             end $$;
+             create trigger count_statements after insert on audit_log
+                 for each statement execute function count_statement()",
+        )
+        .await;
+    let topics: Vec<_> = (0..300).map(|n| json!({ "name": format!("topic-{n:03}") })).collect();
+    let applied = api.post("/apps/default:apply", json!({ "scripts": {}, "topics": topics })).await;
+    let changes = applied.is(200)["changes"].as_array().unwrap();
+    let made: Vec<_> = changes.iter().map(|change| change["name"].clone()).collect();
+    assert_eq!(api.database.scalar::<i64>("select count(*) from statements").await, 1);
+    let entries = api.all_pages("/apps/default/audit", 200).await;
+    let targets: Vec<_> = entries.iter().rev().map(|entry| entry["target"].clone()).collect();
+    assert!(made.len() > 300 && targets.ends_with(&made), "{targets:?}");
+    assert_eq!(api.get("/audit:verify").await.is(200)["is_intact"], true);
+}
