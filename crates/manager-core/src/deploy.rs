@@ -1,11 +1,12 @@
 //! What a deploy does to the tables: a bundle, a version, and the live pointer. The pointer stays where it
-//! is when the version asks for more than the live one and the app requires that somebody approves that.
+//! is when the version asks for more than the live one and the app requires that somebody approves that. Old versions
+//! make room for new ones.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::capabilities::Capabilities;
 use shared::id::{AppId, ScriptId, UserId};
-use shared::limits::ScriptLimits;
+use shared::limits::{ScriptLimits, VERSION_BYTES_MIN, VERSIONS_BYTES_MAX, VERSIONS_MAX};
 use shared::name::ScriptName;
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
@@ -87,6 +88,35 @@ pub(crate) async fn deploy(conn: &mut PgConnection, deploy: Deploy<'_>) -> sqlx:
     let script = store::scripts::by_name(conn, app, name).await?.ok_or(sqlx::Error::RowNotFound)?;
     let wants_more = if is_first { Vec::new() } else { beyond };
     Ok(Deployed { script, is_first, capabilities, wants_more, awaiting })
+}
+
+/// All that an app keeps of its scripts' code takes more than it may.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(
+        "the code of the app's scripts would take {bytes} bytes, each script with its modules, and at most \
+         {VERSIONS_BYTES_MAX} are kept of an app; remove or shorten scripts, or the modules that many of them import"
+    )]
+    Full { bytes: i64 },
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Removes old versions of an app for which there is no room beside those that were just added. The app must be
+/// locked.
+pub(crate) async fn make_room(conn: &mut PgConnection, app: AppId) -> Result<(), KeepError> {
+    if store::versions::forget_old(conn, app, VERSIONS_MAX).await? > 0 {
+        store::bundles::forget_unused(conn, app).await?;
+    }
+    if store::bundles::bytes(conn, app, VERSION_BYTES_MIN).await? <= VERSIONS_BYTES_MAX {
+        return Ok(());
+    }
+    store::versions::forget_beyond(conn, app, VERSIONS_BYTES_MAX, VERSION_BYTES_MIN).await?;
+    store::bundles::forget_unused(conn, app).await?;
+    match store::bundles::bytes(conn, app, VERSION_BYTES_MIN).await? {
+        bytes if bytes > VERSIONS_BYTES_MAX => Err(KeepError::Full { bytes }),
+        _ => Ok(()),
+    }
 }
 
 /// What is asked for and the live version does not ask for; all of it where there is none.

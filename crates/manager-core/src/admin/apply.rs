@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::fault::Code;
 use shared::id::{TriggerId, UserId};
-use shared::limits::MANIFEST_BYTES_MAX;
+use shared::limits::{MANIFEST_BYTES_MAX, SOURCES_BYTES_MAX};
 use shared::manifest::Manifest;
 use shared::name::{ScriptName, SecretName};
 use sqlx::postgres::PgConnection;
@@ -22,7 +22,7 @@ use super::version_diff::compared;
 use super::{Admin, access, manifest, routes, scripts, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal, Standing};
-use crate::deploy::{Awaiting, Deploy, deploy};
+use crate::deploy::{Awaiting, Deploy, deploy, make_room};
 use crate::diff;
 use crate::plan::triggers::WantedTrigger;
 use crate::plan::{Action, Change, Current, CurrentScript, KindChanges, Step, Wanted, changes};
@@ -116,10 +116,12 @@ pub(super) async fn apply(
     preconditions: Preconditions,
     Json(manifest): ManifestBody,
 ) -> Result<Tagged<PlanAnswer>, ApiError> {
-    // Compiled before anything is locked; what is live by then is looked at again under the lock.
-    let before = read(&admin, &app).await?;
     let needed = manifest.secrets.clone();
-    let wanted = manifest::resolve(&admin, &before, manifest).await?;
+    let wanted = {
+        // Compiled before anything is locked; what is live by then is looked at again under the lock.
+        let before = read(&admin, &app).await?;
+        manifest::resolve(&admin, &before, manifest).await?
+    };
     let mut tx = admin.database.begin().await?;
     access::lock(&mut tx, &app).await?;
     let current = current(&mut tx, &app).await?;
@@ -144,6 +146,7 @@ pub(super) async fn apply(
         awaiting.extend(waits);
     }
     store::bundles::forget_unused(&mut tx, app.id).await?;
+    make_room(&mut tx, app.id).await?;
     let tag = AppTag::of(&self::current(&mut tx, &app).await?);
     let entries = changes.iter().map(|change| {
         let waits =
@@ -181,6 +184,7 @@ pub(super) async fn read(admin: &Admin, app: &App) -> Result<Current, ApiError> 
 
 async fn current(conn: &mut PgConnection, app: &App) -> Result<Current, ApiError> {
     let app = store::apps::by_id(conn, app.id).await?.ok_or_else(access::no_app)?;
+    refuse_too_large(store::modules::live_bytes(conn, app.id, None).await?, &app)?;
     let scripts = store::scripts::of_app(conn, app.id).await?;
     let names: Vec<String> = scripts.iter().map(|script| script.name.to_string()).collect();
     let mut sources: HashMap<_, _> =
@@ -194,6 +198,20 @@ async fn current(conn: &mut PgConnection, app: &App) -> Result<Current, ApiError
     let triggers = store::triggers::of_app(conn, app.id).await?;
     let topics = store::topics::of_app(conn, app.id).await?;
     Ok(Current { app, scripts, routes, triggers, topics })
+}
+
+/// They would be in memory together. An app can have more from before there was a limit, and by going back to longer
+/// versions.
+fn refuse_too_large(bytes: i64, app: &App) -> Result<(), ApiError> {
+    if bytes <= SOURCES_BYTES_MAX as i64 {
+        return Ok(());
+    }
+    let detail = format!(
+        "the sources of the app's scripts are {bytes} bytes together, and a whole app is read only up to \
+         {SOURCES_BYTES_MAX}; read the scripts one by one, at /apps/{}/scripts/{{name}}, and remove or shorten some there",
+        app.slug
+    );
+    Err(ApiError::new(Code::Conflict, detail))
 }
 
 async fn refuse_strange_hosts(

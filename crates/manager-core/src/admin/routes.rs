@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use shared::fault::Code;
 use shared::host::HostPattern;
 use shared::id::{RouteId, ScriptId};
-use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange};
+use shared::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, LimitOutOfRange, ROUTES_MAX};
 use shared::name::ScriptName;
 use shared::route::{
     Cors, DispatchMode, InvalidPolicy, PathPattern, RateLimit, RouteAuth, RoutePolicy, UnknownMode,
@@ -119,6 +119,13 @@ pub(super) async fn create(
         refuse_strange_host(&mut tx, &admin, &app, host).await?;
     }
     refuse_conflict(&mut tx, &app, &spec, None).await?;
+    if store::routes::count(&mut tx, app.id).await? >= ROUTES_MAX as i64 {
+        let detail = format!(
+            "the app has {ROUTES_MAX} routes, which is the most; remove some first, or let one with a parameter answer \
+             for many"
+        );
+        return Err(ApiError::new(Code::Conflict, detail));
+    }
     let id = store::routes::create(&mut tx, app.id, &spec).await?;
     let route = find(&mut tx, &app, id).await?;
     let entry = Entry::new(&principal, "route.create", &route.path).on(app.id).after(&route);

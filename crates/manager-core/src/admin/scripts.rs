@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use shared::capabilities::Capabilities;
 use shared::fault::Code;
 use shared::id::ScriptId;
-use shared::limits::{self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, ScriptLimits};
+use shared::limits::{
+    self, DEPENDENTS_MAX, LimitOutOfRange, LimitsPatch, SCRIPTS_MAX, SOURCES_BYTES_MAX, ScriptLimits,
+};
 use shared::name::ScriptName;
 use shared::script::{Bundle, ScriptKind};
 use sqlx::postgres::PgConnection;
@@ -24,14 +26,14 @@ use super::read::{Json, Params};
 use super::{Admin, access, read, triggers};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal, Standing};
-use crate::deploy::{Awaiting, Deploy, Deployed, deploy as deploy_version};
+use crate::deploy::{Awaiting, Deploy, Deployed, KeepError, deploy as deploy_version, make_room};
 use crate::modules;
 use crate::store::apps::App;
 use crate::store::modules::Source;
 use crate::store::scripts::Script;
+use crate::store::{self, Tx};
 
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
-use crate::store::{self, Tx};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -141,6 +143,7 @@ pub(super) async fn deploy(
         let existing = store::scripts::by_name(&mut tx, app.id, &name).await?;
         preconditions.check(existing.as_ref())?;
         self::kind(Some(kind), existing.as_ref())?;
+        refuse_too_much(&mut tx, &app, existing.as_ref(), &source.text).await?;
         let planned = modules::plan(&mut tx, app.id, &name, source.clone()).await;
         let plan = planned.map_err(|error| unresolved(error, &name, &source.text, &imports))?;
         if verified.knows(&plan.bundle, limits) && verified.knows_dependents(&plan) {
@@ -161,6 +164,7 @@ pub(super) async fn deploy(
                 Some(_) => ("script.propose", Vec::new()),
             };
             let rebundled = modules::rebundle(&mut tx, app.id, &dependents, principal.user.id).await?;
+            make_room(&mut tx, app.id).await?;
             let entry = Entry::new(&principal, action, &script.name).on(app.id).after(&(&script, &awaiting));
             audit::append(&mut tx, entry).await?;
             admin.snapshot.publish(tx).await?;
@@ -190,6 +194,36 @@ fn kind(asked: Option<ScriptKind>, existing: Option<&Script>) -> Result<ScriptKi
     Err(ApiError::new(Code::Conflict, detail).with("field", "kind"))
 }
 
+/// An app has as much as a manifest of it has room for. The app must be locked. One that has more already takes what
+/// makes it smaller.
+pub(super) async fn refuse_too_much(
+    conn: &mut PgConnection,
+    app: &App,
+    existing: Option<&Script>,
+    source: &str,
+) -> Result<(), ApiError> {
+    if existing.is_none() && store::scripts::count(conn, app.id).await? >= SCRIPTS_MAX as i64 {
+        let detail = format!(
+            "the app has {SCRIPTS_MAX} scripts, which is the most; remove one first, or give some of them an app of their own"
+        );
+        return Err(ApiError::new(Code::Conflict, detail));
+    }
+    let all = store::modules::live_bytes(conn, app.id, None).await?;
+    let others = match existing {
+        Some(script) => store::modules::live_bytes(conn, app.id, Some(script.id)).await?,
+        None => all,
+    };
+    let with_it = others.saturating_add_unsigned(source.len() as u64);
+    if with_it <= SOURCES_BYTES_MAX as i64 || with_it <= all {
+        return Ok(());
+    }
+    let detail = format!(
+        "the sources of the app's scripts would be {with_it} bytes together, and at most {SOURCES_BYTES_MAX} are allowed; \
+         remove or shorten some first, or give some of them an app of their own"
+    );
+    Err(ApiError::new(Code::Conflict, detail).with("field", "source"))
+}
+
 /// Checks what is to be deployed before it costs anything.
 pub(super) fn check(
     source: &str,
@@ -212,6 +246,15 @@ pub(super) fn check(
         return Err(ApiError::invalid(detail).with("field", "description"));
     }
     Ok(limits.resolve()?)
+}
+
+impl From<KeepError> for ApiError {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::Full { .. } => Self::new(Code::Conflict, error.to_string()),
+            KeepError::Database(error) => error.into(),
+        }
+    }
 }
 
 impl From<LimitOutOfRange> for ApiError {

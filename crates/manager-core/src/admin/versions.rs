@@ -14,10 +14,11 @@ use super::page::{Items, PageParams};
 use super::precondition::{Preconditions, Resource, Tagged};
 use super::problem::ApiError;
 use super::read::{Json, Params};
-use super::scripts::{Rebundled, named};
+use super::scripts::{Rebundled, named, refuse_too_much};
 use super::{Admin, access};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Principal};
+use crate::deploy::make_room;
 use crate::modules;
 use crate::store;
 use crate::store::apps::App;
@@ -108,6 +109,7 @@ async fn make_live(
         };
         let unapproved = store::approvals::wanted(&mut tx, app.id, script.id, version).await?;
         refuse_unless(why, version, unapproved)?;
+        refuse_too_much(&mut tx, app, Some(&script), &source.text).await?;
         let dependents = match script.kind {
             // A version has all that it needs in it, however the app's modules are by now.
             ScriptKind::Endpoint => Vec::new(),
@@ -128,6 +130,7 @@ async fn make_live(
         }
         store::scripts::set_live(&mut tx, app.id, script.id, version).await?;
         let rebundled = modules::rebundle(&mut tx, app.id, &dependents, principal.user.id).await?;
+        make_room(&mut tx, app.id).await?;
         let now = access::script(&mut tx, app, name).await?;
         let action = match why {
             Why::Rollback => "script.rollback",

@@ -105,7 +105,7 @@ async fn reachable(
     users: &[ModuleUser],
 ) -> Result<Sources, PlanError> {
     let mut asked = BTreeSet::from([name.to_string()]);
-    let mut bytes = source.text.len();
+    let mut bytes = source.text.len() as i64;
     let wanted = users.iter().map(|user| &user.source).chain([&source]);
     let mut next: BTreeSet<String> = wanted.flat_map(|source| source.imports.iter().cloned()).collect();
     let mut sources = Sources::from([(name.to_string(), source)]);
@@ -115,11 +115,11 @@ async fn reachable(
             return Ok(sources);
         }
         next.clear();
+        bytes = bytes.saturating_add(store::modules::sources_bytes(conn, app, &names).await?);
+        if bytes > REBUNDLE_BYTES_MAX as i64 {
+            return Err(PlanError::TooLarge);
+        }
         for (name, source) in store::modules::sources(conn, app, &names).await? {
-            bytes += source.text.len();
-            if bytes > REBUNDLE_BYTES_MAX {
-                return Err(PlanError::TooLarge);
-            }
             next.extend(source.imports.iter().cloned());
             sources.insert(name, source);
         }

@@ -9,6 +9,18 @@ use sqlx::types::Json;
 
 use super::columns;
 
+/// What the bundle `b` takes as it is stored, known without reading it, and so much at least.
+macro_rules! bundle_bytes {
+    ($least:literal) => {
+        concat!(
+            "greatest(pg_column_size(b.source)::bigint + pg_column_size(b.modules), ",
+            $least,
+            "::bigint)"
+        )
+    };
+}
+pub(super) use bundle_bytes;
+
 /// Keeps a bundle; one of the same content that the app has already is left as it is, but for what
 /// releases before did not say of it.
 pub(crate) async fn keep(
@@ -74,4 +86,19 @@ pub(crate) async fn forget_unused(conn: &mut PgConnection, app: AppId) -> sqlx::
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// What the bundles of an app take together, each so much at least.
+pub(crate) async fn bytes(conn: &mut PgConnection, app: AppId, least: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar(concat!(
+        "select coalesce(sum(",
+        bundle_bytes!("$2"),
+        "), 0)::bigint
+         from bundles b
+         where b.app_id = $1"
+    ))
+    .bind(app)
+    .bind(least)
+    .fetch_one(conn)
+    .await
 }

@@ -109,6 +109,46 @@ pub(crate) async fn sources(
     rows.iter().map(|row| Ok((row.try_get("name")?, Source::from_row(row)?))).collect()
 }
 
+/// How many bytes these are together, known without reading them.
+pub(crate) async fn sources_bytes(
+    conn: &mut PgConnection,
+    app: AppId,
+    names: &[String],
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(octet_length(b.source)), 0)::bigint
+         from scripts s
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         where s.app_id = $1 and s.name = any($2)",
+    )
+    .bind(app)
+    .bind(names)
+    .fetch_one(conn)
+    .await
+}
+
+/// How many bytes the live sources of an app are together, without that of the script `but`. Known without reading them.
+pub(crate) async fn live_bytes(
+    conn: &mut PgConnection,
+    app: AppId,
+    but: Option<ScriptId>,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(octet_length(b.source)), 0)::bigint
+         from scripts s
+         join script_versions v
+           on v.app_id = s.app_id and v.script_id = s.id and v.number = s.live_version
+         join bundles b on b.app_id = v.app_id and b.hash = v.bundle_hash
+         where s.app_id = $1 and ($2::uuid is null or s.id <> $2)",
+    )
+    .bind(app)
+    .bind(but)
+    .fetch_one(conn)
+    .await
+}
+
 /// What a version of a script is made of.
 pub(crate) async fn of_version(
     conn: &mut PgConnection,

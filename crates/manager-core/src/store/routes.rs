@@ -122,6 +122,10 @@ pub(crate) async fn page(
     .await
 }
 
+pub(crate) async fn count(conn: &mut PgConnection, app: AppId) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from routes where app_id = $1").bind(app).fetch_one(conn).await
+}
+
 /// The route that answers the same requests as this one would. The app must be locked when a write
 /// is to follow.
 pub(crate) async fn same_shape(

@@ -128,6 +128,10 @@ pub(crate) async fn of_app(conn: &mut PgConnection, app: AppId) -> sqlx::Result<
     sqlx::query_as(select_scripts!("where s.app_id = $1 order by s.name")).bind(app).fetch_all(conn).await
 }
 
+pub(crate) async fn count(conn: &mut PgConnection, app: AppId) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from scripts where app_id = $1").bind(app).fetch_one(conn).await
+}
+
 /// What a run of the script's live version needs, whichever app it is of.
 pub(crate) async fn target(conn: &mut PgConnection, script: ScriptId) -> sqlx::Result<Option<ScriptTarget>> {
     let row =

@@ -1,4 +1,4 @@
-//! Versions of scripts. They are added and read, never changed.
+//! Versions of scripts. They are added and read, never changed, and removed when they are old.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
+use super::bundles::bundle_bytes;
 use super::columns;
 
 /// One deploy of a script.
@@ -131,4 +132,82 @@ pub(crate) async fn page(
     .bind(limit)
     .fetch_all(conn)
     .await
+}
+
+/// Whether an event waits for the version `v`.
+macro_rules! awaited {
+    () => {
+        "exists (
+             select
+             from outbox o
+             where o.app_id = v.app_id and o.script_id = v.script_id and o.version = v.number
+         )"
+    };
+}
+
+/// Removes versions of an app's scripts beside which there are so many newer ones, unless they are live or an event
+/// waits for them; answers how many. The app must be locked.
+pub(crate) async fn forget_old(conn: &mut PgConnection, app: AppId, newer: u32) -> sqlx::Result<u64> {
+    let done = sqlx::query(concat!(
+        "delete from script_versions v
+         using (
+             select s.id, s.live_version,
+                    (select max(n.number) from script_versions n where n.app_id = s.app_id and n.script_id = s.id)
+                        as newest
+             from scripts s
+             where s.app_id = $1
+         ) s
+         where v.app_id = $1 and v.script_id = s.id
+           and v.number <= s.newest - $2 and v.number <> s.live_version and not ",
+        awaited!()
+    ))
+    .bind(app)
+    .bind(i64::from(newer))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes versions of an app's scripts, the oldest first, until the code of what is left has so many bytes. Those that
+/// are live or that an event waits for stay, and so does the newest of each script, after which the next is numbered;
+/// answers how many went. The app must be locked.
+pub(crate) async fn forget_beyond(
+    conn: &mut PgConnection,
+    app: AppId,
+    bytes: i64,
+    least: i64,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(concat!(
+        "with used as (
+             select v.bundle_hash as hash,
+                    max(case when v.number in (s.live_version, n.newest) or ",
+        awaited!(),
+        " then 'infinity' else v.created_at end) as last
+             from script_versions v
+             join scripts s on s.app_id = v.app_id and s.id = v.script_id
+             join (
+                 select script_id, max(number) as newest
+                 from script_versions
+                 where app_id = $1
+                 group by script_id
+             ) n on n.script_id = v.script_id
+             where v.app_id = $1
+             group by v.bundle_hash
+         ), placed as (
+             select u.hash, u.last, sum(",
+        bundle_bytes!("$3"),
+        ") over (order by u.last desc, u.hash) as bytes
+             from used u
+             join bundles b on b.app_id = $1 and b.hash = u.hash
+         )
+         delete from script_versions v
+         using placed p
+         where v.app_id = $1 and v.bundle_hash = p.hash and p.bytes > $2 and p.last < 'infinity'"
+    ))
+    .bind(app)
+    .bind(bytes)
+    .bind(least)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use shared::limits::ROUTES_MAX;
 
 use crate::harness::TestApi;
 
@@ -208,4 +209,28 @@ async fn a_match_tells_what_each_route_says_and_why_it_lost() {
     {
         api.post("/apps/default/routes:match", wrong).await.is_problem("invalid_input");
     }
+}
+
+#[tokio::test]
+async fn an_app_has_no_more_routes_than_a_manifest_of_it() {
+    let api = TestApi::start().await;
+    api.database
+        .execute(&format!(
+            "insert into routes (app_id, id, method, path, shape, script_id, body_bytes_max, host, host_shape, policy,
+                                 dispatch_mode)
+             select r.app_id, gen_random_uuid(), 'GET', '/filler/' || n, '/filler/' || n, r.script_id,
+                    r.body_bytes_max, r.host, r.host_shape, r.policy, r.dispatch_mode
+             from (select * from routes where path = '/') r, generate_series(1, {}) n",
+            // Two are there.
+            ROUTES_MAX - 3
+        ))
+        .await;
+    let last = create(&api, json!({ "path": "/last", "script": "hello" })).await;
+    let last = format!("/apps/default/routes/{}", last.is(201)["id"].as_str().unwrap());
+    let refused = create(&api, json!({ "path": "/beyond", "script": "hello" })).await;
+    let detail = refused.is_problem("conflict")["detail"].as_str().unwrap();
+    assert!(detail.contains("10000 routes") && detail.contains("remove some first"), "{detail}");
+    api.call("PATCH", &last, Some(json!({ "path": "/other" }))).await.is(200);
+    assert_eq!(api.call("DELETE", &last, None).await.status, 204);
+    create(&api, json!({ "path": "/beyond", "script": "hello" })).await.is(201);
 }

@@ -1,6 +1,7 @@
 use axum::body::Body;
 use http::Request;
 use serde_json::json;
+use shared::limits::{SCRIPTS_MAX, SOURCES_BYTES_MAX, VERSION_BYTES_MIN, VERSIONS_BYTES_MAX};
 
 use crate::harness::{Reply, TestApi};
 
@@ -181,4 +182,145 @@ async fn a_script_is_switched_off_and_on_and_keeps_its_routes() {
     assert!(!is_disabled());
     let log = api.get("/apps/default/audit?limit=10").await.is(200).to_string();
     assert_eq!((log.matches("script.disable").count(), log.matches("script.enable").count()), (1, 1));
+}
+
+/// Scripts of the app `default`, each of so many bytes.
+fn fillers(count: usize, bytes: usize) -> String {
+    format!(
+        "insert into bundles (app_id, hash, kind, name, source, modules)
+         select id, decode(repeat('07', 32), 'hex'), 'endpoint', 'filler', repeat('x', {bytes}), '[]'
+         from apps
+         where slug = 'default';
+         insert into scripts (app_id, id, name, kind, live_version)
+         select id, gen_random_uuid(), 'filler-' || n, 'endpoint', 1
+         from apps, generate_series(1, {count}) n
+         where slug = 'default';
+         insert into script_versions (app_id, script_id, number, bundle_hash, limits)
+         select s.app_id, s.id, 1, decode(repeat('07', 32), 'hex'), v.limits
+         from scripts s, script_versions v
+         where s.name like 'filler-%' and v.script_id = (select id from scripts where name = 'hello')"
+    )
+}
+
+#[tokio::test]
+async fn an_app_has_no_more_scripts_than_a_manifest_of_it() {
+    let api = TestApi::start().await;
+    // With the one that is there, one is missing.
+    api.database.execute(&fillers(SCRIPTS_MAX - 2, 1)).await;
+    api.deploy("default", "last", "1").await.is(201);
+    let refused = api.deploy("default", "beyond", "1").await;
+    let detail = refused.is_problem("conflict")["detail"].as_str().unwrap();
+    assert!(detail.contains("1000 scripts") && detail.contains("remove one first"), "{detail}");
+    api.get("/apps/default/scripts/beyond").await.is_problem("not_found");
+    api.deploy("default", "last", "2").await.is(200);
+    assert_eq!(api.call("DELETE", "/apps/default/scripts/filler-1", None).await.status, 204);
+    api.deploy("default", "beyond", "1").await.is(201);
+}
+
+#[tokio::test]
+async fn attack_an_app_whose_sources_are_too_long_together_is_not_read_whole_and_only_gets_smaller() {
+    let api = TestApi::start().await;
+    let megabytes = SOURCES_BYTES_MAX >> 20;
+    api.database.execute(&fillers(megabytes, 1 << 20)).await;
+    // As it was made before there was a limit: the script that was there comes on top.
+    for refused in [
+        api.get("/apps/default/manifest").await,
+        api.post("/apps/default:plan", json!({ "scripts": {} })).await,
+        api.post("/apps/default:apply", json!({ "scripts": {} })).await,
+    ] {
+        let detail = refused.is_problem("conflict")["detail"].as_str().unwrap();
+        assert!(detail.contains("one by one") && detail.contains("/apps/default/scripts/"), "{detail}");
+    }
+    for (name, source) in [("new", "1"), ("hello", &*"1 ".repeat(10_000))] {
+        let refused = api.deploy("default", name, source).await;
+        let problem = refused.is_problem("conflict");
+        assert_eq!(problem["field"], "source", "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("at most 16777216"), "{problem}");
+    }
+    api.deploy("default", "hello", "1").await.is(200);
+    let one = api.get("/apps/default/scripts/filler-1").await;
+    assert_eq!(one.is(200)["source"].as_str().unwrap().len(), 1 << 20);
+    assert_eq!(api.call("DELETE", "/apps/default/scripts/filler-1", None).await.status, 204);
+    api.deploy("default", "new", "1").await.is(201);
+    let exported = api.get("/apps/default/manifest").await;
+    assert_eq!(exported.is(200)["scripts"].as_object().unwrap().len(), megabytes + 1);
+}
+
+#[tokio::test]
+async fn old_versions_go_but_those_that_somebody_needs_and_no_number_comes_again() {
+    let api = TestApi::start().await;
+    api.database
+        .execute(
+            "insert into script_versions (app_id, script_id, number, bundle_hash, limits)
+             select app_id, script_id, n, bundle_hash, limits
+             from script_versions, generate_series(2, 150) n",
+        )
+        .await;
+    let kept = async || {
+        let versions = api.all_pages("/apps/default/scripts/hello/versions", 200).await;
+        let ends = [&versions[0], &versions[versions.len() - 2], &versions[versions.len() - 1]];
+        (versions.len(), ends.map(|version| version["version"].as_u64().unwrap()))
+    };
+    assert_eq!(api.deploy("default", "other", "1").await.is(201)["version"], 1);
+    assert_eq!(kept().await, (101, [150, 51, 1]), "the first one is live");
+    let back = json!({ "version": 51 });
+    api.post("/apps/default/scripts/hello/rollback", back.clone()).await.is(200);
+    let shard = api.app_id("default").await.to_bytes()[15] % 16;
+    api.database
+        .execute(&format!(
+            "insert into outbox (shard, app_id, delivery_id, kind, script_id, version, due_at, max_attempts, base_ms, cap_ms,
+                                 root_id, depth, payload)
+             select {shard}, app_id, gen_random_uuid(), 'function', id, 60, 'infinity', 5, 1, 1, gen_random_uuid(), 1, 'x'
+             from scripts where name = 'hello'"
+        ))
+        .await;
+    assert_eq!(api.deploy("default", "hello", "2").await.is(200)["version"], 151);
+    assert_eq!(kept().await, (100, [151, 53, 52]));
+    api.post("/apps/default/scripts/hello/rollback", back).await.is_problem("not_found");
+    api.database
+        .execute(
+            "insert into script_versions (app_id, script_id, number, bundle_hash, limits)
+             select app_id, script_id, n, bundle_hash, limits
+             from script_versions, generate_series(152, 300) n
+             where number = 151",
+        )
+        .await;
+    assert_eq!(api.deploy("default", "hello", "3").await.is(200)["version"], 301);
+    assert_eq!(kept().await, (101, [301, 202, 60]), "an event waits for one");
+}
+
+/// A thousand scripts of a thousand versions each would fill everybody's disk.
+#[tokio::test]
+async fn attack_code_of_old_versions_takes_no_more_room_than_an_app_has() {
+    let api = TestApi::start().await;
+    let most = VERSIONS_BYTES_MAX / VERSION_BYTES_MIN;
+    let scripts = most / 100 + 3;
+    // Each version has code of its own, and the higher its number, the younger it is.
+    api.database
+        .execute(&format!(
+            "create temporary table code as
+             select a.id as app_id, i, n, sha256(convert_to(i || '-' || n, 'UTF8')) as hash
+             from apps a, generate_series(1, {scripts}) i, generate_series(1, 100) n
+             where a.slug = 'default';
+             insert into bundles (app_id, hash, kind, name, source, modules)
+             select app_id, hash, 'endpoint', 'filler', '1', '[]' from code;
+             insert into scripts (app_id, id, name, kind, live_version)
+             select distinct app_id, md5(i::text)::uuid, 'filler-' || i, 'endpoint', 2 from code;
+             insert into script_versions (app_id, script_id, number, bundle_hash, limits, created_at)
+             select c.app_id, md5(c.i::text)::uuid, c.n, c.hash, v.limits, now() - interval '1 day' + c.n * interval '1 s'
+             from code c, (select limits from script_versions limit 1) v"
+        ))
+        .await;
+    api.deploy("default", "new", "1").await.is(201);
+    assert_eq!(api.database.scalar::<i64>("select count(*) from bundles").await, most);
+    let kept = async |which: &str| {
+        let sql = format!(
+            "select count(*) from script_versions v join scripts s on s.id = v.script_id
+             where s.name like 'filler-%' and {which}"
+        );
+        api.database.scalar::<i64>(&sql).await
+    };
+    assert_eq!(kept("v.number in (2, 100)").await, 2 * scripts, "they are live, and the newest");
+    assert!(kept("v.number = 1").await < scripts, "the oldest went");
+    assert_eq!(kept("v.number > 3").await, 97 * scripts, "younger ones did not");
 }

@@ -3,12 +3,17 @@
 //!
 //! `docs/limits.md` says the same to users, by the names here: `xtask tidy` compares them.
 
+mod apps;
 mod compiling;
 mod files;
 mod realtime;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::apps::{
+    MANIFEST_BYTES_MAX, MANIFEST_ROUTES_MAX, MANIFEST_SCRIPTS_MAX, ROUTES_MAX, SCRIPTS_MAX,
+    SOURCES_BYTES_MAX, VERSION_BYTES_MIN, VERSIONS_BYTES_MAX, VERSIONS_MAX,
+};
 pub use self::compiling::{COMPILE_FUEL, COMPILE_MEMORY_MB, COMPILE_MEMORY_PER_BYTE, COMPILE_TIMEOUT_MS};
 pub use self::files::{
     APP_UPLOADS_MAX, FILE_BYTES_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOAD_S_MAX,
@@ -86,13 +91,6 @@ pub const IMPORT_DEPTH_MAX: usize = 8;
 pub const DEPENDENTS_MAX: usize = 1_000;
 /// Source of all bundles that one deploy of a module makes: they are in memory together.
 pub const REBUNDLE_BYTES_MAX: usize = 64 << 20;
-
-/// A whole app as one manifest, as JSON with its sources: a hundred ordinary scripts fit many times, and it is in memory.
-pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
-/// Scripts of a manifest: each is compiled, at about 10 ms.
-pub const MANIFEST_SCRIPTS_MAX: usize = 1_000;
-/// Routes of a manifest.
-pub const MANIFEST_ROUTES_MAX: usize = 10_000;
 
 /// Triggers of an app: each change of its data is compared with all of them, at under a microsecond.
 pub const TRIGGERS_MAX: usize = 1_000;

@@ -219,6 +219,7 @@ pub(super) fn problems(id: &str) -> &'static [Code] {
             AppFrozen,
             ScriptQuarantined,
         ],
+        "export_show" => &[Conflict],
         "routes_create" | "routes_update" => &[LimitOutOfRange],
         "kv_set" | "kv_delete" | "docs_find" | "docs_create" | "docs_replace" | "docs_patch"
         | "docs_delete" | "files_create" | "files_replace" | "files_delete" => &[BudgetExhausted],
