@@ -52,8 +52,8 @@ settings! {
         "Executions of one app at a time, 1 to all slots (`workers` times `slots_per_worker`; in `strict` isolation `workers`, \
          as each has one slot); its others wait.";
     body_memory_mb: u32, "PICLOUD_BODY_MEMORY_MB", "an eighth of the memory, at least 64",
-        "MiB that bodies of requests to routes may take until they are answered, and answers until they are taken, 64 to \
-         1,048,576; those of one app, and those of one client, have half of it at most.";
+        "MiB that bodies of requests may take until they are answered, and answers until they are taken, 64 to 1,048,576; \
+         those of one app, those of one client, and those of one person who asks the admin API, have half of it at most.";
     isolation: String, "PICLOUD_ISOLATION", "`pinned`",
         "What keeps tenants apart: `shared` (fresh memory), `pinned` (workers of their own for each owner), \
          `strict` (for each app), or `off`, which takes the walls around workers away.";

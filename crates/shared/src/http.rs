@@ -99,6 +99,11 @@ pub struct AppHost(pub crate::id::AppId);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub std::sync::Arc<str>);
 
+/// Request extension: the room for the body. Whoever keeps more of it than a chunk asks here first.
+#[cfg(feature = "host")]
+#[derive(Debug, Clone)]
+pub struct BodyRoom(pub std::sync::Arc<dyn crate::ports::HoldBody>);
+
 /// Bytes that are not a [`PairBlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed name/value block")]

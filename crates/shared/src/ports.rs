@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::call::{HostCall, Reply};
 use crate::caller::Caller;
 use crate::guest_abi::GuestHttp;
-use crate::id::{AppId, DeliveryId, RouteId};
+use crate::id::{AppId, DeliveryId, RouteId, UserId};
 use crate::incident::Incident;
 use crate::invocation::{ExecutionRecord, Refusal, ScriptTarget, Work, WorkResult};
 use crate::route::RoutingTable;
@@ -165,6 +165,18 @@ pub trait AssetSource: Send + Sync {
         app: AppId,
         path: &'a str,
     ) -> BoxFuture<'a, Result<Option<Arc<Asset>>, AssetUnavailable>>;
+}
+
+/// A body finds no room in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("requests and answers take all the memory that they may have; try again in a second")]
+pub struct NoRoom;
+
+/// Admin API → ingress (ADR 0037): the room in memory for one request's body. It is given back when the request is
+/// answered; where that never comes, because the client has left, when nobody has this any more.
+pub trait HoldBody: fmt::Debug + Send + Sync {
+    /// Makes room for so many bytes in all, out of this person's share, or out of the client's while nobody is known.
+    fn hold(&self, person: Option<UserId>, bytes: usize) -> Result<(), NoRoom>;
 }
 
 /// Ingress → telemetry (ADR 0020): a step of a recorded trace has ended. Never blocks.

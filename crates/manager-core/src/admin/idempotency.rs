@@ -9,24 +9,25 @@ use std::sync::Arc;
 
 use axum::Json as JsonBody;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Extensions, Method, StatusCode};
 use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::fault::Code;
+use shared::http::BodyRoom;
 use shared::id::UserId;
 use shared::limits::MANIFEST_BYTES_MAX;
 use tracing::Instrument;
 
 use super::openapi::{Answer, Operation};
 use super::problem::ApiError;
-use super::{Admin, read};
+use super::{Admin, ROOT, read, verbs};
 use crate::store;
 use crate::store::idempotency::{Begun, Kept};
 
@@ -36,6 +37,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const KEY_CHARS_MAX: usize = 255;
 /// Longest answer that is kept: far beyond all but test runs of scripts with long answers.
 const KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// What takes more than others: manifests, and what is taken as it comes, which with a key is in memory first.
+const LONG: [&str; 3] = ["/apps/{app}:plan", "/apps/{app}:apply", "/apps/{app}/files/{collection}"];
 
 /// An answer that shows a secret: it is sent and kept nowhere.
 pub(super) struct Once<T>(pub(super) T);
@@ -89,8 +93,8 @@ pub(super) async fn once(
 ) -> Result<Response, ApiError> {
     let Some(key) = key(request.method(), request.headers())? else { return Ok(next.run(request).await) };
     let (parts, body) = request.into_parts();
-    // The longest that any handler takes; each looks for itself whether it takes so much.
-    let body = read::body(Request::new(body), MANIFEST_BYTES_MAX).await?;
+    let body = read::whole(&parts.extensions, body, body_bytes_max(&parts.extensions)).await?;
+    let room: Option<BodyRoom> = parts.extensions.get().cloned();
     let fingerprint = fingerprint(&parts, &body);
     let begun = {
         let mut conn = admin.database.acquire().await?;
@@ -116,7 +120,12 @@ pub(super) async fn once(
     let request = Request::from_parts(parts, Body::from(body));
     // On its own, so that it is done to its end even when the client leaves, which is why it has a key.
     let admin = Arc::clone(admin);
-    let work = async move { settle(&admin, user, &key, next.run(request).await).await };
+    let work = async move {
+        let answer = settle(&admin, user, &key, next.run(request).await).await;
+        // What was made of the body is in memory until here, also when nobody waits for the answer any more.
+        drop(room);
+        answer
+    };
     tokio::spawn(work.in_current_span()).await.map_err(|error| {
         tracing::error!(%error, "a request with an idempotency key failed");
         ApiError::new(Code::Internal, "the platform failed")
@@ -135,6 +144,13 @@ fn key(method: &Method, headers: &HeaderMap) -> Result<Option<String>, ApiError>
         ApiError::new(Code::BadRequest, detail)
     })?;
     Ok(Some(text.to_owned()))
+}
+
+/// The longest body of an endpoint; one that takes less than most looks for itself.
+fn body_bytes_max(extensions: &Extensions) -> usize {
+    let path = extensions.get().map(|path: &MatchedPath| verbs::joined(path.as_str())).unwrap_or_default();
+    let is_long = path.strip_prefix(ROOT).is_some_and(|path| LONG.contains(&path));
+    if is_long { MANIFEST_BYTES_MAX } else { read::JSON_BYTES_MAX }
 }
 
 /// What makes a request this one and no other. Each part is preceded by its length.
@@ -199,4 +215,19 @@ fn replay(kept: Kept) -> Result<Response, ApiError> {
         }
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoints;
+    use super::*;
+
+    #[test]
+    fn what_takes_long_bodies_is_there() {
+        let table = endpoints::table();
+        for path in LONG {
+            let is_there = table.iter().any(|endpoint| endpoint.method == "POST" && endpoint.path == path);
+            assert!(is_there, "{path}");
+        }
+    }
 }

@@ -5,21 +5,24 @@ use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use http::Extensions;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use shared::fault::Code;
-use shared::http::BodyTooSlow;
+use shared::http::{BodyRoom, BodyTooSlow};
+use shared::ports::NoRoom;
 
 use super::problem::ApiError;
+use crate::auth::Principal;
 
 /// Body of an admin request: a script of the largest size, escaped as JSON, with room to spare.
-const JSON_BYTES_MAX: usize = 2 << 20;
+pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
 
 /// A JSON body of at most so many bytes.
 pub(super) struct Json<T, const BYTES_MAX: usize = JSON_BYTES_MAX>(pub(super) T);
@@ -43,20 +46,55 @@ impl<S: Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Js
 
 /// The whole body, up to a limit.
 pub(super) async fn body(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let (parts, body) = request.into_parts();
+    whole(&parts.extensions, body, limit).await
+}
+
+/// The same of a request in two parts.
+pub(super) async fn whole(
+    extensions: &Extensions,
+    mut body: Body,
+    limit: usize,
+) -> Result<Vec<u8>, ApiError> {
     let too_large =
         || ApiError::new(Code::BodyTooLarge, format!("the body may be at most {limit} bytes long"));
     // Looked at before the body is asked for, which is what sends a client `100 Continue`.
-    if request.body().size_hint().lower() > limit as u64 {
+    if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(error) if is_too_slow(&*error) => {
-            Err(ApiError::new(Code::RequestTimeout, BodyTooSlow.to_string()))
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let bytes = whole.len() + data.len();
+        if bytes > limit {
+            return Err(too_large());
         }
-        Err(_) => Err(ApiError::new(Code::BadRequest, "the body ended too early")),
+        // As it comes, and not as the client says: who sends little must not take the room of much.
+        hold(extensions, bytes)?;
+        // Most bodies come in one piece, and one that was read before a handler always does.
+        if whole.is_empty() {
+            whole = data.into();
+        } else {
+            whole.extend_from_slice(&data);
+        }
     }
+    Ok(whole)
+}
+
+/// Asks for room for so much of a body. The caller is in the extensions when the gate has let them in.
+fn hold(extensions: &Extensions, bytes: usize) -> Result<(), ApiError> {
+    // The server in front of the API gives every request some.
+    let Some(BodyRoom(room)) = extensions.get::<BodyRoom>() else { return Ok(()) };
+    let person = extensions.get().map(|principal: &Principal| principal.user.id);
+    let held = room.hold(person, bytes);
+    held.map_err(|full: NoRoom| ApiError::new(Code::Overloaded, full.to_string()).retry_after(1))
+}
+
+fn broken(error: axum::Error) -> ApiError {
+    if is_too_slow(&error) {
+        return ApiError::new(Code::RequestTimeout, BodyTooSlow.to_string());
+    }
+    ApiError::new(Code::BadRequest, "the body ended too early")
 }
 
 /// The server in front of the API says so; what is between the two wraps its error.

@@ -12,6 +12,7 @@ mod atomic;
 mod attacks;
 mod audit;
 mod auth;
+mod bodies;
 mod bootstrap;
 mod bounds;
 mod budgets;

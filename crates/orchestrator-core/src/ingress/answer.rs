@@ -80,7 +80,7 @@ where
     } else {
         match room.grow(usize::try_from(reserved).unwrap_or(usize::MAX >> 1)) {
             Ok(()) => (response, Some(room)),
-            Err(failure) => (refused(failure, &response, request_id).map(Either::Left), None),
+            Err(full) => (refused(full.into(), &response, request_id).map(Either::Left), None),
         }
     };
     let counted = Mutex::new(Counted { room, bytes: 0, is_reserved: reserved > 0 });

@@ -1,5 +1,6 @@
 //! How much memory bodies take: those of requests from their first byte until they are answered, and those of answers
-//! until they are taken. All together, those of one app, those of one client, and those of one client of one app.
+//! until they are taken. All together, those of one app, those of one client, those of one client of one app, and those of
+//! one person who asks the admin API.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::fault::Code;
 use shared::http::customer;
-use shared::id::AppId;
+use shared::id::{AppId, UserId};
+use shared::ports::{HoldBody, NoRoom};
 
 use super::problem::Failure;
 
@@ -41,7 +43,7 @@ struct Counts {
 #[derive(Debug, Default, Clone, Copy)]
 struct Held {
     bytes: u64,
-    /// Counted for clients only.
+    /// Counted for clients and people only.
     small: u64,
 }
 
@@ -51,6 +53,8 @@ enum Holder {
     App(AppId),
     Client(IpAddr),
     ClientOfApp(AppId, IpAddr),
+    /// Instead of the client: wherever somebody comes from, they have one share, and leave their neighbours theirs.
+    Person(UserId),
 }
 
 /// The room that one request has: for its body, and then for its answer. Given back when it is dropped.
@@ -58,6 +62,8 @@ enum Holder {
 pub(super) struct Room {
     bodies: Bodies,
     client: IpAddr,
+    /// Who asks the admin API, once it is known.
+    person: Option<UserId>,
     app: Option<AppId>,
     bytes: u64,
     /// Has a small body that costs nothing.
@@ -71,7 +77,8 @@ impl Bodies {
 
     /// For a request of this client, of which nothing is here yet.
     pub(super) fn room(&self, client: IpAddr) -> Room {
-        Room { bodies: self.clone(), client: customer(client), app: None, bytes: 0, is_small: false }
+        let (bodies, client) = (self.clone(), customer(client));
+        Room { bodies, client, person: None, app: None, bytes: 0, is_small: false }
     }
 
     /// Whether there was so much left.
@@ -85,7 +92,7 @@ impl Bodies {
         let has_share = |holder| {
             let held = counts.bytes_of(holder);
             let share = match holder {
-                Holder::App(_) | Holder::Client(_) => (held + left) / 2,
+                Holder::App(_) | Holder::Client(_) | Holder::Person(_) => (held + left) / 2,
                 Holder::ClientOfApp(..) if held == room.bytes => held + left,
                 Holder::ClientOfApp(app, _) => {
                     let left_of_app = left.saturating_sub(counts.bytes_of(Holder::App(app))) / 2;
@@ -104,9 +111,9 @@ impl Bodies {
         true
     }
 
-    /// Whether this client may have another small body for nothing.
-    fn take_small(&self, client: IpAddr) -> bool {
-        let (mut counts, holder) = (self.counts(), Holder::Client(client));
+    /// Whether this client or person may have another small body for nothing.
+    fn take_small(&self, holder: Holder) -> bool {
+        let mut counts = self.counts();
         let held = counts.by_holder.get(&holder).map_or(0, |held| held.small);
         if held >= CLIENT_SMALL_MAX || counts.small >= self.0.bytes_max / STEP_BYTES {
             return false;
@@ -139,12 +146,12 @@ impl Counts {
         self.forget_if_empty(holder);
     }
 
-    fn give_back_small(&mut self, client: IpAddr) {
+    fn give_back_small(&mut self, holder: Holder) {
         self.small -= 1;
-        if let Some(held) = self.by_holder.get_mut(&Holder::Client(client)) {
+        if let Some(held) = self.by_holder.get_mut(&holder) {
             held.small -= 1;
         }
-        self.forget_if_empty(Holder::Client(client));
+        self.forget_if_empty(holder);
     }
 
     fn forget_if_empty(&mut self, holder: Holder) {
@@ -161,20 +168,19 @@ impl Room {
         self.app = Some(app);
     }
 
-    /// Makes room for so many bytes in all; a refusal when there is none.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+    /// Makes room for so many bytes in all.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let bytes = bytes as u64;
         if bytes <= self.bytes || (bytes <= STEP_BYTES && self.is_small_for_nothing()) {
             return Ok(());
         }
         let bytes = bytes.next_multiple_of(STEP_BYTES);
         if !self.bodies.take(self, bytes - self.bytes) {
-            let detail = "requests and answers take all the memory that they may have; try again in a second";
-            return Err(Failure { retry_after_s: Some(1), ..Failure::new(Code::Overloaded, detail) });
+            return Err(NoRoom);
         }
         self.bytes = bytes;
         if std::mem::take(&mut self.is_small) {
-            self.bodies.counts().give_back_small(self.client);
+            self.bodies.counts().give_back_small(self.asker());
         }
         Ok(())
     }
@@ -187,7 +193,7 @@ impl Room {
         }
         let mut counts = self.bodies.counts();
         if is_small {
-            counts.give_back_small(self.client);
+            counts.give_back_small(self.asker());
         }
         if bytes > 0 {
             counts.all -= bytes;
@@ -199,15 +205,63 @@ impl Room {
 
     fn is_small_for_nothing(&mut self) -> bool {
         if !self.is_small && self.bytes == 0 {
-            self.is_small = self.bodies.take_small(self.client);
+            self.is_small = self.bodies.take_small(self.asker());
         }
         self.is_small
+    }
+
+    /// What there is of it, which leaves nothing here.
+    fn take(&mut self) -> Self {
+        let (bodies, client, person, app) = (self.bodies.clone(), self.client, self.person, self.app);
+        let nothing = Self { bodies, client, person, app, bytes: 0, is_small: false };
+        std::mem::replace(self, nothing)
+    }
+
+    fn asker(&self) -> Holder {
+        self.person.map_or(Holder::Client(self.client), Holder::Person)
     }
 
     fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
         let client = self.client;
         let of_app = self.app.map(|app| [Holder::App(app), Holder::ClientOfApp(app, client)]);
-        std::iter::once(Holder::Client(client)).chain(of_app.into_iter().flatten())
+        std::iter::once(self.asker()).chain(of_app.into_iter().flatten())
+    }
+}
+
+impl From<NoRoom> for Failure {
+    fn from(refused: NoRoom) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(Code::Overloaded, refused.to_string()) }
+    }
+}
+
+/// A room that the platform's handlers fill: they alone know what they keep of a body, and for whom.
+#[derive(Debug)]
+pub(super) struct Lent(Mutex<Room>);
+
+impl Lent {
+    /// Leaves an empty room with its owner.
+    pub(super) fn of(room: &mut Room) -> Self {
+        Self(Mutex::new(room.take()))
+    }
+
+    /// The room as it was filled. Who still has this has an empty one from here on.
+    pub(super) fn take_back(&self) -> Room {
+        self.room().take()
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HoldBody for Lent {
+    fn hold(&self, person: Option<UserId>, bytes: usize) -> Result<(), NoRoom> {
+        let mut room = self.room();
+        if room.person != person {
+            room.clear();
+            room.person = person;
+        }
+        room.grow(bytes)
     }
 }
 
@@ -219,7 +273,7 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
-    use shared::limits::{BODIES_BYTES_MIN, BODY_BYTES_MAX};
+    use shared::limits::{BODIES_BYTES_MIN, BODY_BYTES_MAX, MANIFEST_BYTES_MAX};
 
     use super::*;
 
@@ -279,7 +333,7 @@ mod tests {
         let [attacked, other] = [AppId::new(), AppId::new()];
         let held = fill(&bodies, attacked, "2001:db8::1", 2);
         assert_eq!(held.len(), 8, "a quarter of all: half of what an app may have");
-        let refused = room(&bodies, attacked, "2001:db8::2").grow(2 * STEP).unwrap_err();
+        let refused = Failure::from(room(&bodies, attacked, "2001:db8::2").grow(2 * STEP).unwrap_err());
         assert_eq!((refused.code, refused.retry_after_s), (Code::Overloaded, Some(1)));
         let of_another = fill(&bodies, attacked, "192.0.2.1", 8);
         assert!(!of_another.is_empty(), "another client, the same app");
@@ -335,5 +389,61 @@ mod tests {
         };
         let held: Vec<_> = (0..=255).filter_map(one).collect();
         assert!(held.len() < 8 + 8, "{}", held.len());
+    }
+
+    /// What is lent to as many requests of a person, each from an address of its own, as have room for so much.
+    fn fill_as(bodies: &Bodies, person: UserId, bytes: usize) -> Vec<Lent> {
+        let next = |n: u8| {
+            let lent = Lent::of(&mut bodies.room([192, 0, 2, n].into()));
+            lent.hold(Some(person), bytes).is_ok().then_some(lent)
+        };
+        (0..=255).map_while(next).collect()
+    }
+
+    #[test]
+    fn attack_a_person_has_one_share_wherever_they_come_from() {
+        let bodies = Bodies::new(32 * MANIFEST_BYTES_MAX as u64);
+        let [attacker, other] = [UserId::new(), UserId::new()];
+        let held = fill_as(&bodies, attacker, MANIFEST_BYTES_MAX - 1);
+        assert_eq!(held.len(), 16, "half of all");
+        let mut at_the_same_address = bodies.room(ip("192.0.2.1"));
+        let lent = Lent::of(&mut at_the_same_address);
+        assert_eq!(lent.hold(Some(attacker), STEP + 1), Err(NoRoom));
+        assert_eq!(lent.hold(Some(other), MANIFEST_BYTES_MAX), Ok(()));
+        // Who logs in, or sends an app a request, is nobody yet.
+        assert!(bodies.room(ip("192.0.2.1")).grow(MANIFEST_BYTES_MAX).is_ok());
+        drop((held, lent));
+        let counts = bodies.counts();
+        assert!(counts.all == 0 && counts.by_holder.is_empty());
+    }
+
+    #[test]
+    fn what_is_lent_is_kept_until_it_is_taken_back_or_nobody_has_it() {
+        let bodies = Bodies::new(64 * STEP_BYTES);
+        let mut room = bodies.room(ip("192.0.2.1"));
+        let lent = Arc::new(Lent::of(&mut room));
+        assert!(lent.hold(None, 2 * STEP).is_ok() && lent.hold(None, STEP).is_ok());
+        assert_eq!(bodies.bytes(), 2 * STEP_BYTES);
+        let works_on = Arc::clone(&lent);
+        drop((room, lent));
+        assert_eq!(bodies.bytes(), 2 * STEP_BYTES, "the client has left, and somebody works on");
+        let taken_back = works_on.take_back();
+        drop(works_on);
+        assert_eq!(bodies.bytes(), 2 * STEP_BYTES);
+        drop(taken_back);
+        assert_eq!(bodies.bytes(), 0);
+    }
+
+    #[test]
+    fn small_bodies_of_a_person_cost_nothing_of_their_neighbours() {
+        let bodies = Bodies::new(1024 * STEP_BYTES);
+        let held = fill_as(&bodies, UserId::new(), STEP);
+        assert_eq!((held.len(), bodies.bytes()), (256, 0));
+        let mut room = bodies.room(ip("192.0.2.1"));
+        assert!(room.grow(STEP).is_ok());
+        assert_eq!(bodies.bytes(), 0);
+        drop((held, room));
+        let counts = bodies.counts();
+        assert!(counts.by_holder.is_empty() && counts.small == 0);
     }
 }

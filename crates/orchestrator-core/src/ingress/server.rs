@@ -19,7 +19,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use shared::fault::Code;
 use shared::host::normalized;
-use shared::http::{AppHost, ClientAddress, RequestId};
+use shared::http::{AppHost, BodyRoom, ClientAddress, RequestId};
 use shared::id::AppId;
 use shared::invocation::Work;
 use shared::limits::BODIES_BYTES_MIN;
@@ -31,7 +31,7 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::answer::Answer;
-use super::bodies::{Bodies, Room};
+use super::bodies::{Bodies, Lent, Room};
 use super::body::Paced;
 use super::gate::Gate;
 use super::home::Home;
@@ -201,7 +201,8 @@ where
             let span = tracing::info_span!("request", id = &*request_id, trace = trace.trace_id());
             match self.plane.home.check(&self.plane.router, &request) {
                 Ok(()) => {
-                    self.ask_platform(request, client, request_id.clone(), trace).instrument(span).await
+                    let asked = self.ask_platform(request, client, request_id.clone(), trace, &mut room);
+                    asked.instrument(span).await
                 }
                 Err(failure) => failure.into_response(&request_id).map(Either::Left),
             }
@@ -231,6 +232,7 @@ where
         client: IpAddr,
         request_id: Arc<str>,
         trace: TraceContext,
+        room: &mut Room,
     ) -> Response<Either<Full<Bytes>, B>> {
         if is_realtime(request.uri().path())
             && let Some(app) = self.plane.app_of(&request)
@@ -239,10 +241,13 @@ where
         }
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(RequestId(request_id.clone()));
+        let lent = Arc::new(Lent::of(room));
+        request.extensions_mut().insert(BodyRoom(lent.clone()));
         let mut response = match self.platform.clone().oneshot(request).await {
             Ok(response) => response.map(Either::Right),
             Err(never) => match never {},
         };
+        *room = lent.take_back();
         if let Ok(value) = request_id.parse() {
             response.headers_mut().insert(super::problem::REQUEST_ID.clone(), value);
         }

@@ -186,6 +186,7 @@ impl<T: JsonSchema, const BYTES_MAX: usize> Argument for Json<T, BYTES_MAX> {
             Code::BodyTooLarge,
             Code::UnsupportedMedia,
             Code::InvalidInput,
+            Code::Overloaded,
         ]);
     }
 }
@@ -196,7 +197,7 @@ impl Argument for Request {
         operation.body = Some(
             json!({ "required": false, "content": { "*/*": { "schema": { "type": "string", "format": "binary" } } } }),
         );
-        operation.problems(&[Code::BadRequest, Code::RequestTimeout, Code::BodyTooLarge]);
+        operation.problems(&[Code::BadRequest, Code::RequestTimeout, Code::BodyTooLarge, Code::Overloaded]);
     }
 }
 
