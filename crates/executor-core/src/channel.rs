@@ -53,6 +53,11 @@ impl Channel {
         }
     }
 
+    /// The socket, for somebody who sends no frames. What was received and not looked at is lost.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        ManuallyDrop::into_inner(self.socket)
+    }
+
     /// The next whole frame that has already been received.
     pub(crate) fn next_frame(&mut self) -> Result<Option<(Header, &[u8])>, ChannelError> {
         let unread = &self.inbound[self.start..self.end];
@@ -94,13 +99,14 @@ impl Channel {
     /// The same, waiting, for the first frame, with which a descriptor may come. Later there is no call that takes one.
     pub(crate) fn receive_first(&mut self) -> Result<Option<OwnedFd>, ChannelError> {
         self.make_room()?;
-        let (count, descriptor) = descriptors::receive(self.socket.as_fd(), &mut self.inbound[self.end..])
-            .map_err(ChannelError::Socket)?;
+        let (count, mut descriptors) =
+            descriptors::receive(self.socket.as_fd(), &mut self.inbound[self.end..])
+                .map_err(ChannelError::Socket)?;
         if count == 0 {
             return Err(ChannelError::Closed);
         }
         self.end += count;
-        Ok(descriptor)
+        Ok(descriptors.pop())
     }
 
     /// Sleeps until the parent has sent something, or has gone. Not in `recv`: who sleeps there is woken also

@@ -5,10 +5,12 @@
 
 mod channel;
 pub mod jail;
+mod program;
 mod sandbox;
 mod scheduler;
 mod turns;
 mod worker;
+mod zygote;
 
 pub use sandbox::publish as publish_guest;
 pub use worker::main;

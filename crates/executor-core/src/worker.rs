@@ -11,12 +11,14 @@ use shared::wire::frame::{
     PROTOCOL_VERSION, ToWorker,
 };
 use shared::wire::process_limits::data_bytes;
-use shared::wire::worker::{Layers, STRICT_ARG, WITHOUT_WALLS_ARG, WorkerExit};
+use shared::wire::worker::{Layers, STRICT_ARG, WITHOUT_WALLS_ARG, WorkerExit, ZYGOTE_ARG};
 
 use crate::channel::{Channel, ChannelError};
-use crate::jail::{self, Allowed, JailError, Priority, RULES};
+use crate::jail::{self, Allowed, Jail, JailError, Priority, RULES};
+use crate::program;
 use crate::sandbox::{GUEST_SHA256, Job, Reply, Sandbox, SandboxError, Task};
 use crate::scheduler::{Misuse, Scheduler, Turn};
+use crate::zygote::Zygote;
 
 /// Results are sent when this many bytes have gathered, so that the parent works on the first of a
 /// batch while the rest still runs.
@@ -26,7 +28,7 @@ const FLUSH_BYTES: usize = 2 << 10;
 const LONE_SLICES: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
-enum WorkerError {
+pub(crate) enum WorkerError {
     #[error("usage: only the supervisor starts workers")]
     Usage,
     #[error(transparent)]
@@ -69,8 +71,8 @@ struct Worker {
     priority: Priority,
 }
 
-/// Runs a worker. `args` are those after the one that selects this role: the parent's process id,
-/// and whether there are to be all walls or none.
+/// Runs a worker, or what workers are copies of. `args` are those after the one that selects this role: the parent's
+/// process id, which of the two it is, and whether there are to be all walls or none.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let exit = match run(args) {
         Ok(()) => WorkerExit::Clean,
@@ -87,13 +89,18 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), WorkerError> {
     let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok()).ok_or(WorkerError::Usage)?;
-    let wanted = match args.next() {
+    let mut word = args.next();
+    let is_zygote = word.as_ref().is_some_and(|word| word == ZYGOTE_ARG);
+    if is_zygote {
+        word = args.next();
+    }
+    let wanted = match word {
         None => Layers::USUAL,
         Some(word) if word == STRICT_ARG => Layers::ALL,
         Some(word) if word == WITHOUT_WALLS_ARG => Layers::NONE,
         Some(_) => return Err(WorkerError::Usage),
     };
-    serve(prepare(parent, wanted, RULES)?)
+    serve(if is_zygote { copies(parent, wanted)? } else { prepare(parent, wanted, RULES)? })
 }
 
 /// For the escape tests: gets ready like any worker, behind the given layers only, and then runs
@@ -106,6 +113,10 @@ pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCo
 /// The same, with a filter that lets fewer calls through.
 #[cfg(feature = "hostile")]
 pub fn rehearse_with(parent: i32, wanted: Layers, rules: &[Allowed], act: impl FnOnce() -> u8) -> ExitCode {
+    // Where isolation is not strict, workers have their code where their zygote has moved it.
+    if wanted != Layers::ALL {
+        program::move_to_huge_pages();
+    }
     match prepare(parent, wanted, rules) {
         Ok(mut worker) => match worker.channel.flush() {
             Ok(()) => ExitCode::from(act()),
@@ -135,6 +146,32 @@ fn prepare(parent: i32, wanted: Layers, rules: &[Allowed]) -> Result<Worker, Wor
     let (hello, published) = receive_hello(&mut channel)?;
     let sandbox = Sandbox::load(hello.slots, published.as_ref(), hello.code_at)?;
     drop(published);
+    lock(jail, channel, sandbox, &hello, rules)
+}
+
+/// Loads the guest once, and makes workers as copies of this process for as long as the parent asks for them. Returns in
+/// each copy, which hears its parent's hello on a socket of its own.
+fn copies(parent: i32, wanted: Layers) -> Result<Worker, WorkerError> {
+    end_by_exit();
+    let mut zygote = Zygote::enter(parent)?;
+    let (hello, published) = receive_hello(&mut zygote.channel)?;
+    // Copies have what this process has: huge pages and all.
+    program::move_to_huge_pages();
+    let sandbox = Sandbox::load(hello.slots, published.as_ref(), hello.code_at)?;
+    drop(published);
+    let (jail, mut channel) = zygote.copy_for_each(parent, wanted)?;
+    let (hello, _) = receive_hello(&mut channel)?;
+    lock(jail, channel, sandbox, &hello, RULES)
+}
+
+/// Locks the jail around a guest that is loaded.
+fn lock(
+    jail: Jail,
+    mut channel: Channel,
+    sandbox: Sandbox,
+    hello: &HelloWorker,
+    rules: &[Allowed],
+) -> Result<Worker, WorkerError> {
     let slots = sandbox.slots;
     let data_bytes = data_bytes(slots, hello.image_cache_bytes);
     let code = sandbox.code.clone();

@@ -115,6 +115,11 @@ pub(crate) fn command_line(pid: u32) -> Vec<String> {
         .collect()
 }
 
+/// What the kernel calls a process.
+pub(crate) fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
 struct Stat {
     parent: u32,
     cpu: Cpu,

@@ -127,6 +127,7 @@ fn pool_config(config: &Config) -> PoolConfig {
         worker_memory_bytes: Some(memory::worker_bytes_max()),
         group_memory_bytes: config.isolation.has_walls().then(memory::worker_bytes_max),
         guest: published_guest(),
+        has_zygote: true,
         ..PoolConfig::new(program, config.workers, config.slots_per_worker)
     };
     shared.isolated(config.isolation)

@@ -1,5 +1,7 @@
 //! Steps 1, 2, 10 and 11: what the process is.
 
+use std::ffi::CStr;
+
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -28,6 +30,11 @@ pub(super) fn check_parent(parent: i32) -> Result<(), JailError> {
 /// with one of its own would get as much as the parent and everything beside it.
 pub(super) fn leave_group() {
     let _ = setpgid(Pid::this(), Pid::from_raw(0));
+}
+
+/// What the kernel calls this process, for whoever looks at processes. One without a name does its work as well.
+pub(crate) fn call_it(name: &CStr) {
+    let _ = prctl::set_name(name);
 }
 
 /// Step 2. Environments carry secrets: the database's address, the master key.

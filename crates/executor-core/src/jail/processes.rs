@@ -18,45 +18,83 @@ pub(super) fn become_first(jail: &mut Jail) -> Result<(), JailError> {
     if !jail.wanted.contains(Layers::PROCESS_NAMESPACE) {
         return announce(getpid().as_raw());
     }
-    match copy(jail) {
-        Ok(0) => {
-            jail.held |= Layers::PROCESS_NAMESPACE;
+    match copy_apart(jail) {
+        Ok(None) => {
             // Both ended with the process that was copied.
             process::die_with_parent()?;
             process::leave_group();
             Ok(())
         }
-        Ok(worker) => {
+        Ok(Some(worker)) => {
             announce(worker)?;
             std::process::exit(0)
         }
         Err(errno) => {
-            super::complain(&format_args!("without {}: {errno}", Layers::PROCESS_NAMESPACE));
+            complain(errno);
             announce(getpid().as_raw())
         }
     }
 }
 
-/// Whoever may not make namespaces makes one of users along with it, which step 6 then uses too.
-fn copy(jail: &mut Jail) -> Result<i32, Errno> {
-    let alone = clone(libc::CLONE_NEWPID);
-    if alone != Err(Errno::EPERM) || !jail.wanted.contains(Layers::USER_NAMESPACE) {
-        return alone;
+/// Which of two processes goes on.
+pub(super) enum Side {
+    /// The one that was there, and the other's id.
+    Original(i32),
+    /// The other, and why it has no namespace of its own if it is to have one.
+    Copy(Option<Errno>),
+}
+
+/// Makes a worker as a copy of this process, which goes on: in a namespace of its own where that is wanted and can be
+/// had.
+pub(super) fn copy(jail: &mut Jail) -> Result<Side, Errno> {
+    let mut lack = None;
+    let mut copied = Err(Errno::ENOSYS);
+    if jail.wanted.contains(Layers::PROCESS_NAMESPACE) {
+        copied = copy_apart(jail);
+        lack = copied.err();
     }
-    let copied = clone(libc::CLONE_NEWPID | libc::CLONE_NEWUSER);
-    if copied == Ok(0) {
-        jail.held |= Layers::USER_NAMESPACE;
+    Ok(copied.or_else(|_| clone(0))?.map_or(Side::Copy(lack), Side::Original))
+}
+
+/// Step 1 in such a copy, which has nothing of it from its original.
+pub(super) fn arrive(jail: &Jail, parent: i32, lack: Option<Errno>) -> Result<(), JailError> {
+    process::die_with_parent()?;
+    if let Some(errno) = lack {
+        complain(errno);
+    }
+    if !jail.held.contains(Layers::PROCESS_NAMESPACE) {
+        return process::check_parent(parent);
+    }
+    process::leave_group();
+    Ok(())
+}
+
+/// Whoever may not make namespaces makes one of users along with it, which step 6 then uses too.
+fn copy_apart(jail: &mut Jail) -> Result<Option<i32>, Errno> {
+    let mut layers = Layers::PROCESS_NAMESPACE;
+    let mut copied = clone(libc::CLONE_NEWPID);
+    if copied == Err(Errno::EPERM) && jail.wanted.contains(Layers::USER_NAMESPACE) {
+        layers |= Layers::USER_NAMESPACE;
+        copied = clone(libc::CLONE_NEWPID | libc::CLONE_NEWUSER);
+    }
+    if copied == Ok(None) {
+        jail.held |= layers;
     }
     copied
 }
 
-fn clone(namespaces: libc::c_int) -> Result<i32, Errno> {
+fn complain(errno: Errno) {
+    super::complain(&format_args!("without {}: {errno}", Layers::PROCESS_NAMESPACE));
+}
+
+/// Answers the copy's id; in the copy nothing.
+fn clone(namespaces: libc::c_int) -> Result<Option<i32>, Errno> {
     let flags = libc::c_ulong::from((namespaces | libc::CLONE_PARENT).cast_unsigned());
     let unused: libc::c_ulong = 0;
     // SAFETY: as fork: no stack is given and no memory is shared, and this process has one thread,
     // so the copy has everything it had.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, unused, unused, unused, unused) };
-    Errno::result(pid).map(|pid| i32::try_from(pid).unwrap_or_default())
+    Ok(i32::try_from(Errno::result(pid)?).ok().filter(|pid| *pid != 0))
 }
 
 /// Tells the parent, on standard output, which process is the worker.

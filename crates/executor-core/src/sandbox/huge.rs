@@ -13,7 +13,7 @@ use std::ffi::CStr;
 use std::num::NonZero;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -22,9 +22,12 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
+use super::guard::page_bytes;
+
 /// Of processors with pages of 4 KiB. Where huge pages are larger, as with pages of 16 KiB, the code is too small
 /// for one, and the kernel refuses.
 const HUGE_BYTES: usize = 2 << 20;
+const SMALL_BYTES: usize = 4 << 10;
 /// What the file is called in `/proc`.
 const NAME: &CStr = c"picloud-guest";
 
@@ -69,6 +72,27 @@ pub(super) fn map(file: &OwnedFd, len: usize, at: Option<NonZero<usize>>) -> Res
     Ok(NonNull::slice_from_raw_parts(start.cast(), size))
 }
 
+/// Puts a copy on huge pages in the place of code that is running: of what lies on whole ones.
+pub(crate) fn move_to_huge_pages(code: &Range<usize>) -> Result<(), Errno> {
+    let from = code.start.next_multiple_of(HUGE_BYTES);
+    let size = (code.end / HUGE_BYTES * HUGE_BYTES).saturating_sub(from);
+    // With larger pages huge ones are larger too, and this would be a copy for nothing.
+    if size == 0 || page_bytes() != SMALL_BYTES {
+        return Ok(());
+    }
+    let place = Place::reserve(size)?;
+    let copy = place.writable()?;
+    let code = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(from)).ok_or(Errno::EINVAL)?;
+    // SAFETY: the copy is as long, can be written, and nobody else knows of it. The kernel makes instruction caches
+    // coherent when it makes it executable, after the last write.
+    unsafe {
+        copy.cast::<u8>().copy_from_nonoverlapping(code, size);
+        Errno::result(libc::madvise(copy.as_ptr(), size, libc::MADV_COLLAPSE))?;
+        Errno::result(libc::mprotect(copy.as_ptr(), size, libc::PROT_READ | libc::PROT_EXEC))?;
+    }
+    place.take_place_of(code.cast())
+}
+
 /// Addresses that are kept free for a mapping that begins at a huge page.
 struct Place {
     start: NonNull<libc::c_void>,
@@ -100,6 +124,40 @@ impl Place {
         let place = Self { start, len: size, offset: 0, size };
         // Kernels before 4.17 take the address for a wish.
         if start.addr() == at { Ok(place) } else { Err(Errno::EEXIST) }
+    }
+
+    /// Memory of nobody else's, wanted on huge pages.
+    fn writable(&self) -> Result<NonNull<libc::c_void>, Errno> {
+        let start = self.start.as_ptr().wrapping_byte_add(self.offset);
+        // SAFETY: it is a part of what was reserved, of which nothing is in use.
+        unsafe {
+            Errno::result(libc::mprotect(start, self.size, libc::PROT_READ | libc::PROT_WRITE))?;
+            Errno::result(libc::madvise(start, self.size, libc::MADV_HUGEPAGE))?;
+        }
+        NonNull::new(start).ok_or(Errno::EINVAL)
+    }
+
+    /// Moves the mapping to other addresses, in place of what is there, and gives back the rest of its own.
+    fn take_place_of(self, other: NonNull<libc::c_void>) -> Result<(), Errno> {
+        let mapping = self.start.as_ptr().wrapping_byte_add(self.offset);
+        let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: the caller's code with the same bytes and the same rights, in one call under the lock of all this
+        // process's mappings: whoever runs there meanwhile waits at most. It can fail only for want of memory for the
+        // kernel's own tables, and then there may be no code left to say so.
+        let moved = unsafe { libc::mremap(mapping, self.size, self.size, how, other.as_ptr()) };
+        if moved == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        // What lay between belongs to whoever maps it next.
+        let (before, end) = (self.offset, self.offset + self.size);
+        let ends =
+            [(self.start.as_ptr(), before), (self.start.as_ptr().wrapping_byte_add(end), self.len - end)];
+        std::mem::forget(self);
+        for (start, len) in ends.into_iter().filter(|(_, len)| *len > 0) {
+            // SAFETY: these are the place's still, and nobody keeps an address of them.
+            Errno::result(unsafe { libc::munmap(start, len) })?;
+        }
+        Ok(())
     }
 
     fn map(&self, file: &OwnedFd, access: ProtFlags, kind: MapFlags) -> Result<NonNull<libc::c_void>, Errno> {

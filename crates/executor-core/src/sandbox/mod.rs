@@ -22,6 +22,7 @@ mod slot;
 pub use engine::publish;
 pub(crate) use engine::{GUEST_SHA256, Sandbox, SandboxError};
 pub(crate) use fuel::TIME_SLICE_FUEL;
+pub(crate) use huge::move_to_huge_pages;
 pub(crate) use image::Images;
 pub(crate) use link::{Link, Reply};
 pub(crate) use machine::Machine;

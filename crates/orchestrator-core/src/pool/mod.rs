@@ -35,6 +35,7 @@ mod sample;
 mod seeds;
 mod shelf;
 mod socket;
+mod spawner;
 mod staff;
 mod state;
 mod status;
@@ -45,6 +46,7 @@ mod tenancy;
 mod verify;
 mod violation;
 mod watch;
+mod zygote;
 
 use std::sync::Arc;
 use std::time::Duration;

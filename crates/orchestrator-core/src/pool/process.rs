@@ -1,20 +1,18 @@
-//! Worker processes: starting them, and seeing them end.
+//! Worker processes: starting them by exec, and seeing them end.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid};
 use shared::wire::worker::{STRICT_ARG, WITHOUT_WALLS_ARG, WORKER_ARG, WorkerExit};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::mode::Mode;
@@ -30,56 +28,24 @@ pub(super) struct Program {
     pub(super) mode: Mode,
 }
 
-/// A started worker and the parent's end of its socket.
-#[derive(Debug)]
-pub(super) struct Spawned {
-    pub(super) child: Child,
-    pub(super) stream: UnixStream,
-}
-
-/// Starts workers from one thread that lives as long as this does: the kernel kills a worker when
-/// the *thread* that started it ends.
-#[derive(Debug, Clone)]
-pub(super) struct Spawner {
-    requests: mpsc::Sender<oneshot::Sender<io::Result<Spawned>>>,
-}
-
-impl Spawner {
-    pub(super) fn start(program: Program) -> io::Result<Self> {
-        let (requests, inbox) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
-        std::thread::Builder::new().name("worker-spawner".to_owned()).spawn(move || {
-            while let Ok(reply) = inbox.recv() {
-                // A requester that has gone drops the worker's socket, and so ends the worker.
-                let _ = reply.send(spawn(&program));
-            }
-        })?;
-        Ok(Self { requests })
+impl Program {
+    /// fork + exec, with an empty environment and one descriptor that matters. Never fork alone: that
+    /// would copy this process's memory, and with it the keys, into every worker.
+    pub(super) fn command(&self, role: Option<&str>, socket: OwnedFd) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .arg0("picloud-worker")
+            .arg(WORKER_ARG)
+            .arg(std::process::id().to_string())
+            .args(role)
+            .args(walls(self.mode))
+            .env_clear()
+            .current_dir("/")
+            .stdin(socket)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
     }
-
-    pub(super) async fn spawn(&self) -> io::Result<Spawned> {
-        let (reply, spawned) = oneshot::channel();
-        self.requests.send(reply).map_err(|_| io::Error::other("the spawning thread has ended"))?;
-        spawned.await.map_err(|_| io::Error::other("the spawning thread has ended"))?
-    }
-}
-
-/// fork + exec, with an empty environment and one descriptor that matters. Never fork alone: that
-/// would copy this process's memory, and with it the keys, into every worker.
-fn spawn(program: &Program) -> io::Result<Spawned> {
-    let (stream, theirs) = UnixStream::pair()?;
-    stream.set_nonblocking(true)?;
-    let child = Command::new(&program.path)
-        .arg0("picloud-worker")
-        .arg(WORKER_ARG)
-        .arg(std::process::id().to_string())
-        .args(walls(program.mode))
-        .env_clear()
-        .current_dir("/")
-        .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    Ok(Spawned { child, stream })
 }
 
 const fn walls(mode: Mode) -> Option<&'static str> {
@@ -88,6 +54,58 @@ const fn walls(mode: Mode) -> Option<&'static str> {
         Mode::Strict => Some(STRICT_ARG),
         Mode::Shared | Mode::Pinned => None,
     }
+}
+
+/// A started worker and the parent's ends of what it talks through.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) origin: Origin,
+    pub(super) stream: UnixStream,
+    pub(super) errors: Option<ChildStderr>,
+}
+
+/// Where a worker comes from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A process that was started for it. It may make itself a second time, in a namespace of its own, and says so.
+    Started(Child),
+    /// A copy of a zygote, which has said which process it is.
+    Copied(Unmet),
+}
+
+/// A child that nothing holds but its number, which is its own until it has been waited for. Ended when it is dropped.
+#[derive(Debug)]
+pub(super) struct Unmet(Pid);
+
+impl Unmet {
+    pub(super) const fn new(pid: Pid) -> Self {
+        Self(pid)
+    }
+}
+
+impl Drop for Unmet {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, rustix::process::Signal::KILL);
+        let _ = waitpid(Some(self.0), WaitOptions::empty());
+    }
+}
+
+impl Origin {
+    pub(super) fn id(&self) -> u32 {
+        match self {
+            Self::Started(child) => child.id(),
+            Self::Copied(worker) => worker.0.as_raw_pid().cast_unsigned(),
+        }
+    }
+}
+
+pub(super) fn spawn(program: &Program) -> io::Result<Spawned> {
+    let (stream, theirs) = UnixStream::pair()?;
+    stream.set_nonblocking(true)?;
+    let mut command = program.command(None, theirs.into());
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let errors = child.stderr.take();
+    Ok(Spawned { origin: Origin::Started(child), stream, errors })
 }
 
 /// A worker, held by a descriptor that means this process and never another that got its number.
@@ -101,7 +119,18 @@ pub(super) struct Process {
 impl Process {
     /// Learns which process is the worker: the one that was started, or a copy of it that was born
     /// in a namespace of its own. No stranger's script has run in either.
-    pub(super) async fn meet(mut child: Child, deadline: Instant) -> io::Result<Self> {
+    pub(super) async fn meet(origin: Origin, deadline: Instant) -> io::Result<Self> {
+        match origin {
+            Origin::Started(child) => Self::introduced(child, deadline).await,
+            Origin::Copied(worker) => {
+                let held = Self::held_child(worker.0)?;
+                std::mem::forget(worker);
+                Ok(held)
+            }
+        }
+    }
+
+    async fn introduced(mut child: Child, deadline: Instant) -> io::Result<Self> {
         let stdout = child.stdout.take();
         let started = Self::hold(Pid::from_child(&child)).inspect_err(|_| {
             // Nothing else holds it, and nobody has waited for it: the number is still its own.
@@ -113,14 +142,18 @@ impl Process {
             Ok(pid) => {
                 // It has ended, or is about to.
                 let _ = started.wait().await;
-                let worker = Self::hold(pid)?;
-                if worker.is_child() { Ok(worker) } else { Err(io::Error::other("its copy is not there")) }
+                Self::held_child(pid)
             }
             Err(error) => {
                 let _ = started.end().await;
                 Err(error)
             }
         }
+    }
+
+    fn held_child(pid: Pid) -> io::Result<Self> {
+        let worker = Self::hold(pid)?;
+        if worker.is_child() { Ok(worker) } else { Err(io::Error::other("its copy is not there")) }
     }
 
     fn hold(pid: Pid) -> io::Result<Self> {

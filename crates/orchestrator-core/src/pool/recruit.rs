@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::ChildStderr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,15 @@ use shared::wire::process_limits::data_bytes;
 use shared::wire::worker::Layers;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 
 use super::complaints::Complaints;
 use super::groups::{Controllers, Delegated, Group, Groups, Ungrouped};
 use super::layout;
 use super::mode::Mode;
-use super::process::{Process, Program, Spawned, Spawner};
+use super::process::{Origin, Process, Program, Spawned};
 use super::socket::Socket;
+use super::spawner::{Spawner, Upbringing};
 use super::verify::{self, Isolation, VerifyError};
 
 /// A worker that is not ready by then never will be.
@@ -63,6 +66,9 @@ pub struct PoolConfig {
     pub group_memory_bytes: Option<u64>,
     /// The guest's code as workers run it best, a sealed file; without it they run their own copy.
     pub guest: Option<Arc<OwnedFd>>,
+    /// Whether workers are copies of a process that has loaded the guest. The program must know how to be one. In strict
+    /// isolation there is none: workers share no memory then, and no layout.
+    pub has_zygote: bool,
 }
 
 impl PoolConfig {
@@ -82,6 +88,7 @@ impl PoolConfig {
             worker_memory_bytes: None,
             group_memory_bytes: None,
             guest: None,
+            has_zygote: false,
         }
     }
 
@@ -166,16 +173,27 @@ pub(super) struct Recruiter {
 impl Recruiter {
     pub(super) fn new(config: PoolConfig) -> Result<Self, StartError> {
         let program = Program { path: config.program.clone(), mode: config.mode };
-        let spawner = Spawner::start(program).map_err(StartError::Spawn)?;
         let groups = config.group_memory_bytes.ok_or(Ungrouped::Unwanted).and_then(divide).map(Arc::new);
         // Strictly kept apart, they do not have even that in common.
         let code_at = if config.mode == Mode::Strict { 0 } else { layout::draw() };
-        Ok(Self { config, spawner, complaints: Arc::default(), groups, code_at })
+        let complaints = Arc::<Complaints>::default();
+        let listener = (complaints.clone(), Handle::current());
+        let spawner = Spawner::start(program, upbringing(&config, code_at), move |pid, errors| {
+            let (complaints, runtime) = &listener;
+            runtime.spawn(listen(complaints.clone(), pid, errors));
+        });
+        let spawner = spawner.map_err(StartError::Spawn)?;
+        Ok(Self { config, spawner, complaints, groups, code_at })
     }
 
     /// What limits the workers' groups, or why they have none.
     pub(super) fn grouping(&self) -> Result<Controllers, Ungrouped> {
         self.groups.as_ref().map(|groups| groups.controllers().clone()).map_err(|why| *why)
+    }
+
+    /// Has the next worker have another layout than those before.
+    pub(super) fn renew(&self) {
+        self.spawner.renew();
     }
 
     /// A worker that has what the mode needs. The first one is let through without it, for whoever starts the pool to
@@ -192,18 +210,19 @@ impl Recruiter {
     }
 
     pub(super) async fn make_ready(&self) -> Result<ReadyWorker, StartError> {
-        let Spawned { mut child, stream } = self.spawner.spawn().await.map_err(StartError::Spawn)?;
-        if let Some(stderr) = child.stderr.take() {
-            let (complaints, pid) = (Arc::clone(&self.complaints), child.id());
-            tokio::spawn(async move { complaints.log(pid, stderr).await });
+        let Spawned { origin, stream, errors } = self.spawner.spawn().await.map_err(StartError::Spawn)?;
+        if let Some(errors) = errors {
+            tokio::spawn(listen(self.complaints.clone(), origin.id(), errors));
         }
+        let is_copy = matches!(origin, Origin::Copied(_));
         let mut stream = UnixStream::from_std(stream).map_err(StartError::Spawn)?;
         let deadline = tokio::time::Instant::now() + HELLO_PATIENCE;
-        let process = Process::meet(child, deadline).await.map_err(HelloError::Silent)?;
-        // Before it has loaded anything, and long before it runs a stranger's script.
+        let process = Process::meet(origin, deadline).await.map_err(HelloError::Silent)?;
+        // Before it hears of anything, and long before it runs a stranger's script.
         let group = self.groups.as_deref().ok().and_then(|groups| enclose(groups, process.id()));
         let is_outside = self.groups.is_ok() && group.is_none();
-        let hello = tokio::time::timeout_at(deadline, greet(&mut stream, &self.config, self.code_at)).await;
+        let hello =
+            tokio::time::timeout_at(deadline, greet(&mut stream, &self.config, self.code_at, is_copy)).await;
         let verified = hello.unwrap_or(Err(HelloError::TooSlow)).and_then(|hello| {
             // The process is ours until it is waited for, so this is about no other.
             let slots = hello.slots.min(self.config.slots_per_worker);
@@ -223,6 +242,16 @@ impl Recruiter {
             }
         }
     }
+}
+
+/// What the process is told that workers are copies of, where there is one.
+fn upbringing(config: &PoolConfig, code_at: u64) -> Option<Upbringing> {
+    let is_wanted = config.has_zygote && config.mode != Mode::Strict;
+    is_wanted.then(|| Upbringing {
+        hello: hello(config, code_at),
+        guest: config.guest.clone(),
+        age_max: config.recycle_age,
+    })
 }
 
 /// The groups that workers will be in; none where the machine gives none, as the doctor says.
@@ -255,11 +284,8 @@ fn enclose(groups: &Groups, pid: u32) -> Option<Group> {
     }
 }
 
-async fn greet(
-    stream: &mut UnixStream,
-    config: &PoolConfig,
-    code_at: u64,
-) -> Result<HelloParent, HelloError> {
+/// The first frame to a worker, or to a zygote.
+fn hello(config: &PoolConfig, code_at: u64) -> Vec<u8> {
     let hello = HelloWorker {
         protocol: PROTOCOL_VERSION,
         slots: config.slots_per_worker,
@@ -268,7 +294,22 @@ async fn greet(
     };
     let mut frame = Vec::new();
     codec::encode(&mut frame, ToWorker::Hello as u8, 0, 0, &hello);
-    send_first(stream, &frame, config.guest.as_deref()).await.map_err(HelloError::Silent)?;
+    frame
+}
+
+async fn listen(complaints: Arc<Complaints>, pid: u32, errors: ChildStderr) {
+    complaints.log(pid, errors).await;
+}
+
+async fn greet(
+    stream: &mut UnixStream,
+    config: &PoolConfig,
+    code_at: u64,
+    is_copy: bool,
+) -> Result<HelloParent, HelloError> {
+    // A copy of a zygote has loaded it already.
+    let guest = config.guest.as_deref().filter(|_| !is_copy);
+    send_first(stream, &hello(config, code_at), guest).await.map_err(HelloError::Silent)?;
     let mut header = [0; HEADER_BYTES];
     stream.read_exact(&mut header).await.map_err(HelloError::Silent)?;
     let header = Header::decode(header).map_err(|_| HelloError::Protocol)?;
@@ -315,24 +356,38 @@ pub struct Probe {
     pub slots: u16,
     /// From the decision to start it to its being ready for work.
     pub start_up: Duration,
+    /// The same of the first one, with which the process is started that others are copies of, where there is one.
+    pub first_start_up: Duration,
 }
 
-/// Starts a worker, looks at it, and ends it.
+/// Starts a worker as a server does that runs, looks at it, and ends it.
 pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
     let recruiter = Recruiter::new(config)?;
-    let since = Instant::now();
-    let worker = recruiter.make_ready().await?;
-    let (start_up, pid) = (since.elapsed(), worker.process.id());
+    let (mut worker, first_start_up) = make_timed(&recruiter).await?;
+    let mut start_up = first_start_up;
+    if upbringing(&recruiter.config, recruiter.code_at).is_some() {
+        drop(worker.socket);
+        worker.process.end().await;
+        (worker, start_up) = make_timed(&recruiter).await?;
+    }
+    let pid = worker.process.id();
     let probe = Probe {
         isolation: worker.isolation,
         groups: verify::groups(pid),
         out_of_memory_score: verify::out_of_memory_score(pid),
         slots: worker.slots,
         start_up,
+        first_start_up,
     };
     drop(worker.socket);
     worker.process.end().await;
     Ok(probe)
+}
+
+async fn make_timed(recruiter: &Recruiter) -> Result<(ReadyWorker, Duration), StartError> {
+    let since = Instant::now();
+    let worker = recruiter.make_ready().await?;
+    Ok((worker, since.elapsed()))
 }
 
 #[cfg(test)]
@@ -351,6 +406,16 @@ mod tests {
             let config = PoolConfig::new("/".into(), 2, 16).isolated(mode);
             let config = PoolConfig { app_slots_max: given, tenant_workers: 64, ..config };
             assert_eq!(config.app_slots(), expected, "{mode} {given:?}");
+        }
+    }
+
+    #[test]
+    fn attack_strictly_isolated_workers_share_no_memory_and_no_layout() {
+        for (mode, has_zygote) in
+            [(Mode::Strict, false), (Mode::Pinned, true), (Mode::Shared, true), (Mode::Off, true)]
+        {
+            let config = PoolConfig { has_zygote: true, ..PoolConfig::new("/".into(), 2, 16).isolated(mode) };
+            assert_eq!(upbringing(&config, 0).is_some(), has_zygote, "{mode:?}");
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn start(config: PoolConfig, shared: Arc<Shared>) -> Result<Sta
     let spare_count = if mode.parts_tenants() { SPARES } else { 1 };
     let (ready, spares) = mpsc::channel(spare_count);
     let setbacks = Arc::<Setbacks>::default();
-    let farm = Farm { shared: shared.clone(), setbacks: setbacks.clone(), _recruiter: recruiter.clone() };
+    let farm = Farm { shared: shared.clone(), setbacks: setbacks.clone(), recruiter: recruiter.clone() };
     tokio::spawn(farm.hire(first, spares));
     for _ in 0..spare_count {
         tokio::spawn(keep_spare(recruiter.clone(), ready.clone(), setbacks.clone(), shared.clone()));
@@ -145,9 +145,9 @@ async fn next_alive(spares: &mut mpsc::Receiver<ReadyWorker>, setbacks: &Setback
 struct Farm {
     shared: Arc<Shared>,
     setbacks: Arc<Setbacks>,
-    /// Not used, but kept: workers die with the thread that started them, which ends with its last recruiter.
+    /// Kept to the end: workers die with the thread that started them, which ends with its last recruiter.
     /// When the pool drains, those who make spares go before those who are at work.
-    _recruiter: Recruiter,
+    recruiter: Recruiter,
 }
 
 impl Farm {
@@ -209,6 +209,8 @@ impl Farm {
             return;
         }
         if let Some(misconduct) = misconduct {
+            // Who tries again and again is not to learn more about the same addresses each time.
+            self.recruiter.renew();
             let detail = format!("{over}; {}", exit.describe());
             let sink = &*self.shared.ports.incidents;
             suspicion::report(gone.suspects, misconduct, gone.is_one_scripts, &detail, sink);
@@ -253,7 +255,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::pool::process::Process;
+    use crate::pool::process::{Origin, Process};
 
     #[test]
     fn who_makes_workers_waits_no_longer_once_one_has_started() {
@@ -285,7 +287,7 @@ mod tests {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &format!("echo $$; {then}")]).stdin(Stdio::null()).stdout(Stdio::piped());
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-        let process = Process::meet(shell.spawn().unwrap(), deadline).await.unwrap();
+        let process = Process::meet(Origin::Started(shell.spawn().unwrap()), deadline).await.unwrap();
         let (stream, _) = UnixStream::pair().unwrap();
         stream.set_nonblocking(true).unwrap();
         let socket = Socket::new(stream).unwrap();

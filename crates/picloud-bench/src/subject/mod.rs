@@ -21,8 +21,10 @@ pub(crate) use self::admin::{Admin, Execution, Worker, attempt};
 pub(crate) use self::database::{Activity, Database};
 use crate::process;
 
-/// The name that workers run under.
+/// The name that workers run under, and what they are copies of.
 const WORKER: &str = "picloud-worker";
+/// The kernel's name of the process that they are copies of.
+const ZYGOTE: &str = "picloud-zygote";
 /// The first start makes a database cluster, which takes a slow disk a while.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A little more than PiCloud takes to drain.
@@ -77,7 +79,10 @@ impl Picloud {
 
     /// The processes of the workers, spares included.
     pub(crate) fn workers(&self) -> Vec<u32> {
-        let is_worker = |pid: &u32| process::command_line(*pid).first().is_some_and(|name| name == WORKER);
+        let is_worker = |pid: &u32| {
+            process::command_line(*pid).first().is_some_and(|name| name == WORKER)
+                && process::name(*pid) != ZYGOTE
+        };
         process::descendants(self.pid()).into_iter().filter(is_worker).collect()
     }
 

@@ -148,9 +148,14 @@ fn checks_for(
 }
 
 fn start(probe: &Probe) -> Check {
-    let time = probe.start_up.as_millis();
+    let (time, first) = (probe.start_up.as_millis(), probe.first_start_up.as_millis());
     let verdict = if time > SLOW_START_MS { Verdict::Note } else { Verdict::Holds };
-    Check::new("worker", verdict, format!("locked down and ready after {time} ms")).taking(probe.start_up)
+    Check::new(
+        "worker",
+        verdict,
+        format!("locked down and ready after {time} ms, the first after {first} ms"),
+    )
+    .taking(probe.start_up)
 }
 
 fn address_space(probe: &Probe, wanted: u16) -> Check {
@@ -269,7 +274,8 @@ mod tests {
     fn probe(claimed: Layers) -> Result<Probe, StartError> {
         let isolation = Isolation { claimed, confirmed: claimed };
         let (groups, out_of_memory_score) = (Vec::new(), Some(1_000));
-        Ok(Probe { isolation, groups, out_of_memory_score, slots: 16, start_up: Duration::from_millis(10) })
+        let (start_up, first_start_up) = (Duration::from_millis(3), Duration::from_millis(30));
+        Ok(Probe { isolation, groups, out_of_memory_score, slots: 16, start_up, first_start_up })
     }
 
     #[test]

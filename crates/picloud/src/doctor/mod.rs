@@ -149,6 +149,7 @@ fn worker(config: &Config) -> PoolConfig {
     let mode = if config.isolation.has_walls() { config.isolation } else { Mode::default() };
     let worker = PoolConfig {
         guest: executor_core::publish_guest().ok().map(Arc::new),
+        has_zygote: true,
         ..PoolConfig::new(PathBuf::from("/proc/self/exe"), 1, config.slots_per_worker)
     };
     worker.isolated(mode)

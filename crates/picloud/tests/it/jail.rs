@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::unistd::geteuid;
 
-use crate::harness::{TestServer, print_row};
+use crate::harness::{TestServer, print_row, process};
 
 const PAGE: &str = include_str!("../../../../docs/jail.md");
 /// In the example of the page: the worker's id outside, and the first one that workers have as a user's.
@@ -90,6 +90,43 @@ fn attack_46_a_worker_has_no_environment_and_four_descriptors() {
         assert_eq!((target(0), target(1)), ("/dev/null".into(), "/dev/null".into()));
         assert!(target(2).to_string_lossy().starts_with("pipe:"), "{:?}", target(2));
         assert!(target(3).to_string_lossy().starts_with("socket:"), "{:?}", target(3));
+    }
+}
+
+/// It keeps the rights that its copies need for their walls. So it has nothing that could be taken from it, and hears
+/// nobody but the server.
+#[test]
+fn attack_what_workers_are_copies_of_has_no_environment_and_four_descriptors() {
+    let server = TestServer::shared();
+    // It has more while it makes one.
+    server.workers();
+    let zygote = process::zygote(server.pid()).unwrap();
+    assert_eq!(status(zygote, "Threads"), "1");
+    assert_eq!(fs::read(format!("/proc/{zygote}/environ")).unwrap(), b"", "environment");
+    let descriptors = fs::read_dir(format!("/proc/{zygote}/fd")).unwrap();
+    let targets: Vec<_> =
+        descriptors.map(|entry| fs::read_link(entry.unwrap().path()).unwrap().into_os_string()).collect();
+    let count =
+        |start: &str| targets.iter().filter(|target| target.to_string_lossy().starts_with(start)).count();
+    assert_eq!((count("/dev/null"), count("pipe:"), count("socket:"), targets.len()), (2, 1, 1, 4));
+}
+
+#[test]
+fn a_worker_has_its_code_from_the_process_that_it_is_a_copy_of() {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: where a worker has its code can be read by root alone");
+        return;
+    }
+    let server = TestServer::shared();
+    let code = |pid: u32| -> BTreeSet<String> {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let executable = maps.lines().filter(|line| line.contains(" r-xp "));
+        executable.map(|line| line.split_once(' ').unwrap().0.to_owned()).collect()
+    };
+    let zygote = code(process::zygote(server.pid()).unwrap());
+    assert!(zygote.len() > 2, "{zygote:?}");
+    for worker in server.workers() {
+        assert_eq!(code(worker), zygote);
     }
 }
 

@@ -253,7 +253,7 @@ fn a_server_of_a_plain_user_puts_its_workers_into_namespaces() {
     assert_eq!(wall.unwrap()["verdict"], "holds", "the private database is asked: {isolation}");
     let app = server.app();
     app.run("hello", "40 + 2", &NO_LIMITS).is(200);
-    assert!(process::children(server.pid()).iter().any(|pid| process::is_filtered(*pid)));
+    assert!(process::workers(server.pid()).iter().any(|pid| process::is_filtered(*pid)));
 }
 
 #[test]

@@ -88,11 +88,28 @@ fn the_server_survives_the_loss_of_all_its_workers_again_and_again() {
             (server.client.get("localhost", "/hello/pi").status == 200).then_some(())
         });
         let after = eventually("all workers are new", || {
-            let after = process::children(server.pid());
+            let after = process::workers(server.pid());
             (after.len() == WORKERS + SPARES && after.is_disjoint(&before)).then_some(after)
         });
         assert_eq!(after.len(), WORKERS + SPARES);
     }
+    eventually("no zombie is left", || process::zombies(server.pid()).is_empty().then_some(()));
+}
+
+#[test]
+fn when_what_workers_are_copies_of_is_killed_another_takes_its_place() {
+    let server = TestServer::start();
+    let before = server.workers();
+    let zygote = process::zygote(server.pid()).unwrap();
+    // First, or it would make those that take their places.
+    for pid in [&zygote].into_iter().chain(&before) {
+        process::send(*pid, Signal::SIGKILL);
+    }
+    eventually("hello is answered by new workers", || {
+        (server.client.get("localhost", "/hello/pi").status == 200).then_some(())
+    });
+    assert!(server.workers().is_disjoint(&before));
+    eventually("there is another", || process::zygote(server.pid()).filter(|another| *another != zygote));
     eventually("no zombie is left", || process::zombies(server.pid()).is_empty().then_some(()));
 }
 
@@ -119,7 +136,7 @@ fn a_stopped_worker_is_killed_when_its_executions_are_overdue() {
     });
     // The stopped ones that ran nothing are still there; nobody has noticed, and nobody needs to.
     for worker in before {
-        if process::children(server.pid()).contains(&worker) {
+        if process::workers(server.pid()).contains(&worker) {
             process::send_if_there(worker, Signal::SIGCONT);
         }
     }

@@ -1,5 +1,6 @@
 //! How a worker process begins and ends, and which walls stand around it meanwhile.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
@@ -9,10 +10,25 @@ use serde::{Deserialize, Serialize};
 /// supervisor starts workers.
 pub const WORKER_ARG: &str = "__worker";
 
-/// The second argument of a worker that puts up no walls, because its operator wants none.
+/// The argument after the parent's process id that makes it no worker but a zygote: it loads the guest and waits, and
+/// workers are copies of it. What follows is for them.
+pub const ZYGOTE_ARG: &str = "zygote";
+
+/// What the kernel calls a worker, in `ps` and in `/proc/PID/comm`. Its arguments are its zygote's.
+pub const WORKER_NAME: &CStr = c"picloud-worker";
+
+/// What the kernel calls a zygote.
+pub const ZYGOTE_NAME: &CStr = c"picloud-zygote";
+
+/// What a zygote answers, as the bytes of an `i32`, once it has loaded the guest. After that it answers each message, of one
+/// byte with the descriptors of a worker's socket and standard error, with the new worker's process id, or with the number
+/// of an error below zero.
+pub const ZYGOTE_READY: i32 = 0;
+
+/// The last argument of a worker that puts up no walls, because its operator wants none.
 pub const WITHOUT_WALLS_ARG: &str = "without-walls";
 
-/// The second argument of a worker that puts up every wall, those too that slow it down.
+/// The last argument of a worker that puts up every wall, those too that slow it down.
 pub const STRICT_ARG: &str = "strict";
 
 /// The descriptor of a worker's end of the socketpair once it has arranged itself. The supervisor

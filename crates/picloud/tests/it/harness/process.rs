@@ -14,6 +14,20 @@ pub(crate) fn children(parent: u32) -> BTreeSet<u32> {
     family(parent).filter(|(_, state)| *state != 'Z').map(|(pid, _)| pid).collect()
 }
 
+/// The one process that workers are copies of.
+pub(crate) fn zygote(parent: u32) -> Option<u32> {
+    children(parent).into_iter().find(|pid| is_zygote(*pid))
+}
+
+/// Children of the server that are workers, or are about to be.
+pub(crate) fn workers(parent: u32) -> BTreeSet<u32> {
+    children(parent).into_iter().filter(|pid| !is_zygote(*pid)).collect()
+}
+
+fn is_zygote(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "picloud-zygote\n")
+}
+
 /// Processes that ended and that `parent` has not waited for.
 pub(crate) fn zombies(parent: u32) -> BTreeSet<u32> {
     family(parent).filter(|(_, state)| *state == 'Z').map(|(pid, _)| pid).collect()

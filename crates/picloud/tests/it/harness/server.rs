@@ -224,7 +224,7 @@ impl TestServer {
     pub(crate) fn workers(&self) -> BTreeSet<u32> {
         eventually("all workers and the spares are there", || {
             // One that is not locked down yet may be about to end in favour of its copy.
-            let children = process::children(self.pid());
+            let children = process::workers(self.pid());
             let hired = self.metric("picloud_workers_ready").max(WORKERS);
             let is_whole = children.len() == hired + self.spares
                 && children.iter().all(|pid| process::is_filtered(*pid));
