@@ -58,6 +58,16 @@ pub(super) enum Taken {
     Ignored,
 }
 
+/// What becomes of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Given,
+    /// This is said instead.
+    Replaced(Reply),
+    /// Nobody waits for it.
+    Ungiven,
+}
+
 /// A call to be carried out.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -125,27 +135,22 @@ impl Execution {
         }
     }
 
-    /// What the guest gets of an answer; nothing when it waits for none.
-    pub(super) fn answered(&mut self, reply: Reply) -> Result<Option<Reply>, Violation> {
+    /// Whether the guest gets an answer, or what is said instead of one that is too long. Both have been work. The answer
+    /// that uses the last bytes up is given whole: what it tells has happened.
+    pub(super) fn answered(&mut self, reply: &Reply) -> Result<Answered, Violation> {
         if self.calls.awaited.take().is_none() {
-            return Ok(None);
+            return Ok(Answered::Ungiven);
         }
         if reply.status == FORGED {
             return Err(Violation::Forged);
         }
-        Ok(Some(self.fitting(reply)))
-    }
-
-    /// The answer, or what is said instead of one that is too long. Both have been work. The answer that uses the
-    /// last bytes up is given whole: what it tells has happened.
-    fn fitting(&mut self, reply: Reply) -> Reply {
         let bytes = reply.body.len();
         self.budget.spend_up_to(Resource::ReplyBytes, bytes);
         if bytes > HOST_REPLY_BYTES_MAX {
             let message = format!("the answer is over the limit of {HOST_REPLY_BYTES_MAX} bytes");
-            return Reply::failure(&CallError::new(CallCode::TooLarge, message));
+            return Ok(Answered::Replaced(Reply::failure(&CallError::new(CallCode::TooLarge, message))));
         }
-        reply
+        Ok(Answered::Given)
     }
 
     fn context(&mut self) -> Option<Arc<CallContext>> {

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::admission::Queued;
 use super::budget::Budget;
-use super::calls::{Calls, Place, Started, Taken};
+use super::calls::{Answered, Calls, Place, Started, Taken};
 use super::execution::{Cancelled, Execution, GRACE};
 use super::job::{Job, Task};
 use super::library::Directory;
@@ -259,22 +259,33 @@ impl Connection {
 
     /// Hands over the answer to a call. Nobody waits for it when the execution has ended, and what comes at
     /// its deadline ends it: calls have that deadline too, and a script is not to catch that its time is over.
-    pub(super) fn answer(&mut self, at: Place, reply: Reply) {
+    ///
+    /// What is not given comes back, to be dropped when the pool is locked no more: it may be large.
+    pub(super) fn answer(&mut self, at: Place, reply: Reply) -> Option<Reply> {
         let now = Instant::now();
         let slot = self.slots.get_mut(usize::from(at.slot)).filter(|slot| slot.generation == at.generation);
         let Some(execution) = slot.and_then(|slot| slot.execution.as_mut()) else {
-            return;
+            return Some(reply);
         };
         let (ticket, is_overdue) = (execution.job.ticket, execution.is_overdue(now));
-        match execution.answered(reply) {
-            Ok(None) => return,
-            Ok(Some(_)) if is_overdue => {
+        let (given, ungiven) = match execution.answered(&reply) {
+            Ok(Answered::Ungiven) => return Some(reply),
+            Ok(_) if is_overdue => {
                 self.cancel(ticket, Cancelled::Deadline, now);
+                (None, Some(reply))
             }
-            Ok(Some(reply)) => write_reply(&mut self.outbound, at.slot, at.generation, reply),
-            Err(violation) => self.violation = Some(violation),
+            Ok(Answered::Given) => (Some(reply), None),
+            Ok(Answered::Replaced(said)) => (Some(said), Some(reply)),
+            Err(violation) => {
+                self.violation = Some(violation);
+                (None, Some(reply))
+            }
+        };
+        if let Some(reply) = given {
+            write_reply(&mut self.outbound, at.slot, at.generation, reply);
         }
         self.wake.notify_one();
+        ungiven
     }
 
     /// Frees the slot of an execution that has ended.
@@ -386,7 +397,7 @@ fn write_reply(outbound: &mut Outbound, slot: u16, generation: u32, mut reply: R
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
-    use shared::call::SUCCESS;
+    use shared::call::{FORGED, SUCCESS};
     use shared::host_call::{CallFailure, LogLevel, LogLine};
     use shared::id::UserId;
     use shared::limits::{
@@ -410,8 +421,8 @@ mod tests {
         sample::compilation(Mode::Shared, UserId::new())
     }
 
-    /// The kind of frame that is on its way to the worker when a call is answered of an execution that began `ago`.
-    fn told_after(ago: Duration) -> u8 {
+    /// A worker whose one execution began `ago` and waits for an answer.
+    fn calling(ago: Duration) -> (Connection, Place) {
         let mut worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
         worker.start(run(), Start { now: Instant::now() - ago, at_us: 0, seed: [0; 16] });
         let (slot, generation) = (0, worker.slots[0].generation);
@@ -420,7 +431,13 @@ mod tests {
         let header = Header { body_bytes: 0, kind: FromWorker::HostCall as u8, slot, generation };
         worker.call(&header, &call).unwrap().unwrap();
         worker.outbound = Outbound::default();
-        worker.answer(Place { connection: 1, slot, generation }, Reply::success(&()));
+        (worker, Place { connection: 1, slot, generation })
+    }
+
+    /// The kind of frame that is on its way to the worker when a call is answered of an execution that began `ago`.
+    fn told_after(ago: Duration) -> u8 {
+        let (mut worker, place) = calling(ago);
+        worker.answer(place, Reply::success(&()));
         Header::peek(worker.outbound.unsent()).unwrap().unwrap().kind
     }
 
@@ -429,6 +446,27 @@ mod tests {
         let timeout = Duration::from_millis(ScriptLimits::default().timeout_ms.into());
         assert_eq!(told_after(Duration::ZERO), ToWorker::HostReply as u8);
         assert_eq!(told_after(timeout), ToWorker::Cancel as u8);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_given_comes_back_to_be_freed_when_the_pool_is_locked_no_more() {
+        let timeout = Duration::from_millis(ScriptLimits::default().timeout_ms.into());
+        let longest = HOST_REPLY_BYTES_MAX;
+        let reply = |status, bytes| Reply { status, body: vec![0; bytes] };
+        for (ago, status, bytes, comes_back) in [
+            (Duration::ZERO, SUCCESS, longest, false),
+            (Duration::ZERO, SUCCESS, longest + 1, true),
+            (Duration::ZERO, FORGED, longest, true),
+            (timeout, SUCCESS, longest, true),
+        ] {
+            let (mut worker, place) = calling(ago);
+            let ungiven = worker.answer(place, reply(status, bytes)).map(|reply| reply.body.len());
+            assert_eq!(ungiven, comes_back.then_some(bytes), "{ago:?} {status} {bytes}");
+            let next = Place { generation: place.generation + 1, ..place };
+            for late in [place, next] {
+                assert_eq!(worker.answer(late, reply(SUCCESS, 1)), Some(reply(SUCCESS, 1)), "{late:?}");
+            }
+        }
     }
 
     #[test]
@@ -485,7 +523,7 @@ mod tests {
         let mut execution = with_bytes_left(3);
         for bytes in [1, 2] {
             assert_eq!(refusal(&mut execution, bytes), None);
-            assert!(execution.answered(Reply::success(&())).unwrap().is_some());
+            assert_eq!(execution.answered(&Reply::success(&())), Ok(Answered::Given));
         }
         is_over_budget(&refusal(&mut execution, 1).unwrap());
         assert_eq!(refusal(&mut execution, 0), None, "only bytes are used up");
@@ -495,7 +533,11 @@ mod tests {
     fn answer(execution: &mut Execution, bytes: usize) -> Reply {
         assert_eq!(refusal(execution, 0), None);
         let reply = Reply { status: SUCCESS, body: vec![0; bytes] };
-        execution.answered(reply).unwrap().unwrap()
+        match execution.answered(&reply).unwrap() {
+            Answered::Given => reply,
+            Answered::Replaced(said) => said,
+            Answered::Ungiven => panic!("it waits for it"),
+        }
     }
 
     #[test]
@@ -528,7 +570,7 @@ mod tests {
         let most = HOST_CALLS_BYTES_MAX as usize / HOST_CALL_BYTES_MAX;
         for _ in 0..most {
             assert_eq!(refusal(&mut execution, HOST_CALL_BYTES_MAX), None);
-            assert!(execution.answered(Reply::success(&())).unwrap().is_some());
+            assert_eq!(execution.answered(&Reply::success(&())), Ok(Answered::Given));
         }
         for _ in 0..HOST_CALL_REFUSALS_MAX {
             is_over_budget(&refusal(&mut execution, 1).unwrap());

@@ -96,7 +96,7 @@ impl State {
     }
 
     /// Asks once more whether a job may run, now that it has waited: its script may have been quarantined, or its
-    /// app's budget used up, by what ran before it. One that may not is answered.
+    /// app's budget used up, by what ran before it. One that may not is answered, and what it brought is left behind.
     pub(super) fn still_permitted(&mut self, job: Job) -> Option<Job> {
         let Task::Run(invocation) = &job.task else {
             return Some(job);
@@ -104,9 +104,11 @@ impl State {
         let Err(refusal) = self.permits.permit(&invocation.target) else {
             return Some(job);
         };
-        self.admission.forget_if_idle(job.app);
+        let Job { app, task, image, reply, .. } = job;
+        self.admission.forget_if_idle(app);
+        self.refused.push((task, image));
         // Its caller may be gone.
-        let _ = job.reply.send(WorkResult::Refused(refusal));
+        let _ = reply.send(WorkResult::Refused(refusal));
         None
     }
 }

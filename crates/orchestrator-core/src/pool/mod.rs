@@ -17,6 +17,7 @@ mod job;
 mod layout;
 mod library;
 mod lines;
+mod locked;
 mod log;
 mod loss;
 mod memory;

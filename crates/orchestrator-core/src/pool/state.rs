@@ -1,6 +1,6 @@
 //! The pool's shared state: one lock, short sections, no I/O inside.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use shared::call::Reply;
@@ -14,7 +14,8 @@ use super::Ports;
 use super::admission::{Admission, Cost, Queued};
 use super::calls::Place;
 use super::connection::{Connection, Start};
-use super::job::Job;
+use super::job::{Job, LoadableImage, Task};
+use super::locked::Locked;
 use super::memory::{PoolMemory, WorkerMemory};
 use super::nested;
 use super::news::{Ended, News};
@@ -52,6 +53,8 @@ pub(super) struct State {
     pub(super) watch: Watch,
     /// Asked under the lock, so nobody may use the pool under theirs.
     pub(super) permits: Arc<dyn Permits>,
+    /// What jobs brought that were refused when it was their turn: see [`Locked`].
+    pub(super) refused: Vec<(Task, LoadableImage)>,
 }
 
 impl Shared {
@@ -77,6 +80,7 @@ impl Shared {
             seeds: Seeds::default(),
             watch: Watch::default(),
             permits: Arc::clone(&ports.permits),
+            refused: Vec::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -175,10 +179,9 @@ impl Shared {
 
     /// Hands an answer to the execution that waits for it.
     pub(super) fn answer(&self, place: Place, reply: Reply) {
-        let mut state = self.lock();
-        if let Some(at) = state.position(place.connection) {
-            state.connections[at].answer(place, reply);
-        }
+        let ungiven = self.lock().answer(place, reply);
+        // It may be large: not before the pool is locked no more.
+        drop(ungiven);
     }
 
     /// Charges ended executions to their apps and starts what waits.
@@ -196,12 +199,20 @@ impl Shared {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl State {
+    /// Hands an answer to the execution that waits for it; one that is not given comes back.
+    fn answer(&mut self, place: Place, reply: Reply) -> Option<Reply> {
+        let Some(at) = self.position(place.connection) else {
+            return Some(reply);
+        };
+        self.connections[at].answer(place, reply)
+    }
+
     /// A worker has answered: others may have their turn.
     fn heard(&mut self, worker: u64) {
         let Self { pace, connections, .. } = self;
@@ -348,8 +359,11 @@ fn position(connections: &[Connection], id: u64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Sender, TryRecvError, channel};
+
+    use shared::call::Companion;
     use shared::id::UserId;
-    use shared::invocation::Refusal;
+    use shared::invocation::{Refusal, ScriptTarget};
 
     use super::*;
     use crate::pool::job::Submitted;
@@ -482,5 +496,55 @@ mod tests {
         assert!(hire(&shared).is_empty());
         shared.submit(sample::compilation(Mode::Strict, UserId::new())).unwrap();
         assert_eq!((hire(&shared).len(), shared.lock().running), (1, 3));
+    }
+
+    /// Lets nothing run.
+    struct Frozen;
+
+    impl Permits for Frozen {
+        fn permit(&self, _: &ScriptTarget) -> Result<(), Refusal> {
+            Err(Refusal::Frozen)
+        }
+    }
+
+    /// Goes along with a job; tells whether the pool is locked when it is dropped.
+    struct Brought {
+        shared: Arc<Shared>,
+        was_locked: Sender<bool>,
+    }
+
+    impl Drop for Brought {
+        fn drop(&mut self) {
+            self.was_locked.send(self.shared.state.try_lock().is_err()).unwrap();
+        }
+    }
+
+    #[test]
+    fn attack_jobs_that_were_frozen_while_they_waited_hold_the_pool_up_with_nothing_that_they_brought() {
+        let config = PoolConfig::new("/".into(), 1, 2).isolated(Mode::Shared);
+        let shared = Arc::new(sample::shared(&config));
+        let (was_locked, dropped) = channel();
+        for _ in 0..2 {
+            let mut job = sample::run(Mode::Shared, UserId::new());
+            let Task::Run(invocation) = &mut job.task else { unreachable!("it runs") };
+            invocation.input = vec![0; 1 << 20];
+            let brought = Brought { shared: Arc::clone(&shared), was_locked: was_locked.clone() };
+            invocation.companion = Some(Companion::new(Arc::new(brought)));
+            assert_eq!(shared.submit(job).unwrap().0, Submitted::Queued);
+        }
+        let mut state = shared.lock();
+        state.permits = Arc::new(Frozen);
+        let worker = Connection::new(1, (1, 2, Isolation::NONE), Arc::new(Notify::new()));
+        state.connections.push(worker);
+        state.refill();
+        assert_eq!((state.admission.queued(), state.running), (0, 0));
+        let input = |(task, _): &(Task, LoadableImage)| match task {
+            Task::Run(invocation) => invocation.input.len(),
+            Task::Compile => 0,
+        };
+        assert_eq!(state.refused.iter().map(input).collect::<Vec<_>>(), [1 << 20; 2]);
+        assert_eq!(dropped.try_recv(), Err(TryRecvError::Empty));
+        drop(state);
+        assert_eq!(dropped.try_iter().collect::<Vec<_>>(), [false; 2]);
     }
 }
