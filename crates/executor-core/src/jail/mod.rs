@@ -86,7 +86,7 @@ pub(crate) fn arrive(parent: i32) -> Result<(), JailError> {
 }
 
 /// Steps 1 to 11. Answers the jail, to be locked later, and the worker's one socket.
-pub(crate) fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> {
+pub fn enter(parent: i32, wanted: Layers) -> Result<(Jail, OwnedFd), JailError> {
     arrive(parent)?;
     process::call_it(WORKER_NAME);
     let mut jail = Jail::new(wanted);
