@@ -7,8 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::{SysconfVar, sysconf};
 use shared::wire::worker::Layers;
 
-use super::Jail;
-use crate::program;
+use super::{Jail, segments};
 
 /// The longest vDSO so far has three pages.
 const VDSO_REST_PAGES_MAX: usize = 4;
@@ -28,7 +27,7 @@ pub(super) fn seal_code(jail: &mut Jail, guest: Range<usize>) {
     let seal_all = || {
         let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
         let page = page.ok_or(Errno::EINVAL)?;
-        let mut all = program::executable().into_iter().chain([guest]).filter(|code| !code.is_empty());
+        let mut all = segments::executable().into_iter().chain([guest]).filter(|code| !code.is_empty());
         all.try_for_each(|code| seal(page, &code))
     };
     jail.attempt(Layers::SEALED_CODE, seal_all);

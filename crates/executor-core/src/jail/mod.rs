@@ -19,6 +19,7 @@ mod processes;
 mod resources;
 mod root;
 mod rules;
+mod segments;
 mod speculation;
 #[cfg(test)]
 mod verdicts;
@@ -39,6 +40,7 @@ pub use self::priority::run_in_short_stretches;
 pub(crate) use self::process::call_it;
 use self::processes::Side;
 pub use self::rules::{Allowed, Argument, RULES, Test};
+pub(crate) use self::segments::executable;
 
 /// A step that failed. A worker that cannot take it does not start.
 #[derive(Debug, thiserror::Error)]
