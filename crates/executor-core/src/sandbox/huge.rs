@@ -3,8 +3,8 @@
 //! A request runs through code that is spread over megabytes: with pages of 4 KiB a processor that has just run
 //! another process looks up a hundred addresses before it is through, which in a virtual machine takes as long as
 //! the script. So the parent puts the code into a file in memory, has the kernel make huge pages of it
-//! (`MADV_COLLAPSE`, Linux 6.1; it needs no setting of the machine's), seals it, and gives it to each worker. Where
-//! that is refused, workers run the code where it lies in the executable.
+//! (`MADV_COLLAPSE`, Linux 6.1; it needs no setting of the machine's), seals it, and gives it to what workers are
+//! copies of, or to each worker. Where that is refused, workers run the code where it lies in the executable.
 //!
 //! All workers of a parent have it at the same address, which the parent has drawn: a processor foretells where a
 //! branch goes by the branch's address, and so need not learn the same code anew for each worker (ADR 36).

@@ -73,7 +73,8 @@ pub(super) enum Origin {
     Copied(Unmet),
 }
 
-/// A child that nothing holds but its number, which is its own until it has been waited for. Ended when it is dropped.
+/// A child that nothing holds but its number, which is its own until it has been waited for. Ended when it is dropped;
+/// a number that is no child's is let alone, whoever it belongs to.
 #[derive(Debug)]
 pub(super) struct Unmet(Pid);
 
@@ -85,8 +86,11 @@ impl Unmet {
 
 impl Drop for Unmet {
     fn drop(&mut self) {
-        let _ = kill_process(self.0, rustix::process::Signal::KILL);
-        let _ = waitpid(Some(self.0), WaitOptions::empty());
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if waitid(Id::Pid(nix::unistd::Pid::from_raw(self.0.as_raw_pid())), look).is_ok() {
+            let _ = kill_process(self.0, rustix::process::Signal::KILL);
+            let _ = waitpid(Some(self.0), WaitOptions::empty());
+        }
     }
 }
 

@@ -118,8 +118,10 @@ fn unexpected(answer: i32) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::process::Command;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+
+    use nix::sys::signal::{Signal, kill};
 
     use super::*;
     use crate::pool::mode::Mode;
@@ -166,5 +168,19 @@ mod tests {
         let copy = Command::new("/bin/sleep").arg("60").spawn().unwrap().id();
         drop(answering(copy.cast_signed()));
         assert!(!std::path::Path::new(&format!("/proc/{copy}")).exists());
+    }
+
+    #[test]
+    fn attack_a_number_that_is_no_childs_ends_nobody() {
+        let script = "sleep 60 & echo $!; wait";
+        let mut shell = Command::new("/bin/sh");
+        let mut shell = shell.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let grandchild: i32 = line.trim().parse().unwrap();
+        drop(answering(grandchild));
+        let still_there = kill(nix::unistd::Pid::from_raw(grandchild), None);
+        kill(nix::unistd::Pid::from_raw(grandchild), Signal::SIGKILL).unwrap();
+        assert!(still_there.is_ok() && shell.wait().is_ok());
     }
 }
