@@ -268,7 +268,7 @@ mod tests {
         let (service, mut asked) = mpsc::unbounded_channel();
         shared.ports.calls = Arc::new(Service(service));
         let shared = Arc::new(shared);
-        let (id, _) = shared.attach((1, 2, Isolation::NONE), true).unwrap();
+        let (id, _) = shared.attach((1, 2, Isolation::NONE), true, None).unwrap();
         let (all_args, mut received) = ([b"a".to_vec(), vec![b'b'; 300]], Vec::new());
         for (slot, args) in (0..).zip(&all_args) {
             let job = sample::run(Mode::Shared, UserId::new());

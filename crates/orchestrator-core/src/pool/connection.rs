@@ -23,6 +23,7 @@ use super::execution::{Cancelled, Execution, GRACE};
 use super::job::{Job, Task};
 use super::library::Directory;
 use super::outbound::{Outbound, Tail};
+use super::spawner::Line;
 use super::status::{WorkerState, WorkerStatus};
 use super::stillness::{self, Stillness};
 use super::suspicion::{self, Sole};
@@ -85,6 +86,8 @@ pub(super) struct Connection {
     pub(super) isolation: Isolation,
     /// Whether it is in a control group of its own.
     pub(super) is_grouped: bool,
+    /// Whose layout it has; none where it has one of its own.
+    pub(super) line: Option<Line>,
     /// What ended in it last, to be suspected of what happens while nothing runs.
     pub(super) last: Option<Suspect>,
     /// What has been started in it.
@@ -114,6 +117,7 @@ impl Connection {
             is_kept: false,
             isolation,
             is_grouped: true,
+            line: None,
             last: None,
             sole: Sole::default(),
         }

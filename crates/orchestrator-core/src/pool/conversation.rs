@@ -303,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_started_while_the_worker_takes_in_nothing_stays_where_it_is_and_leaves_next() {
         let shared = Arc::new(sample::shared(&PoolConfig::new("/".into(), 1, 2).isolated(Mode::Shared)));
-        let (id, _) = shared.attach((1, 2, Isolation::NONE), true).unwrap();
+        let (id, _) = shared.attach((1, 2, Isolation::NONE), true, None).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).unwrap();

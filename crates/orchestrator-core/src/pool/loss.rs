@@ -5,8 +5,10 @@ use std::time::Instant;
 use shared::incident::Suspect;
 use shared::invocation::WorkResult;
 
+use super::connection::Connection;
 use super::job::{Job, Task};
 use super::news::Gone;
+use super::spawner::Line;
 use super::state::{Shared, State};
 use super::suspicion;
 use super::violation::Violation;
@@ -66,12 +68,13 @@ impl Shared {
             suspects.extend(connection.last.take());
         }
         state.workers_lost += u64::from(!may_leave);
+        let mut is_vacant = !connection.is_replaced && state.staff.leave(connection.is_kept);
         if is_suspicious(may_leave) {
             let now = Instant::now();
             suspects.iter().for_each(|suspect| state.watch.add(suspect.into(), now));
             state.set_apart(now);
+            is_vacant |= state.dismiss_alike(connection.line);
         }
-        let is_vacant = !connection.is_replaced && state.staff.leave(connection.is_kept);
         if state.refill() || is_vacant {
             self.vacancy.notify_one();
         }
@@ -89,6 +92,20 @@ impl Shared {
 }
 
 impl State {
+    /// Sends away who has the layout of a worker that was lost and has had nothing to do: whoever made that one crash would
+    /// be at work in the next, and know more of it. True when somebody is to be hired.
+    fn dismiss_alike(&mut self, line: Option<Line>) -> bool {
+        let Self { staff, connections, .. } = self;
+        let is_alike = |worker: &Connection| line.is_some() && worker.line == line;
+        let mut hires = false;
+        for at in 0..connections.len() {
+            if is_alike(&connections[at]) && connections[at].tenant.is_none() && !connections[at].retiring {
+                hires |= staff.dismiss(connections, at);
+            }
+        }
+        hires
+    }
+
     /// Moves jobs that wait, and are watched now, to workers of their own, and those that no longer are back.
     fn set_apart(&mut self, now: Instant) {
         let Self { admission, watch, .. } = self;
@@ -110,5 +127,40 @@ impl State {
         // Its caller may be gone.
         let _ = reply.send(WorkResult::Refused(refusal));
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::UserId;
+
+    use super::*;
+    use crate::pool::job::Submitted;
+    use crate::pool::mode::Mode;
+    use crate::pool::recruit::PoolConfig;
+    use crate::pool::sample;
+    use crate::pool::verify::Isolation;
+
+    #[test]
+    fn attack_no_job_starts_in_a_fresh_worker_that_is_like_the_one_that_was_lost() {
+        for (line, is_next_started) in [(Some(Line(0)), false), (Some(Line(1)), true), (None, true)] {
+            let shared = sample::shared(&PoolConfig::new("/".into(), 2, 2));
+            let attach = |line| shared.attach((1, 2, Isolation::NONE), true, line).unwrap().0;
+            let lost = attach(Some(Line(0)));
+            while shared.lock().staff.hire() {}
+            assert_eq!(
+                shared.submit(sample::run(Mode::Pinned, UserId::new())).unwrap().0,
+                Submitted::Started
+            );
+            let fresh = attach(line);
+            assert!(shared.detach(lost, Vec::new(), |_| true).executions.len() == 1);
+            let next = shared.submit(sample::run(Mode::Pinned, UserId::new())).unwrap().0;
+            assert_eq!(next == Submitted::Started, is_next_started, "{line:?}");
+            let mut state = shared.lock();
+            let at = state.position(fresh).unwrap();
+            assert_eq!(state.connections[at].retiring, !is_next_started);
+            let hired = std::iter::from_fn(|| state.staff.hire().then_some(())).count();
+            assert_eq!(hired, if is_next_started { 1 } else { 2 }, "for each that is gone or goes");
+        }
     }
 }

@@ -27,6 +27,7 @@ mod news;
 mod outbound;
 mod outcome;
 mod pace;
+mod probe;
 mod process;
 mod recruit;
 mod recycle;
@@ -61,7 +62,8 @@ pub use self::groups::{Controllers, Delegated, Ungrouped};
 use self::job::{Job, LoadableImage, Submitted};
 use self::library::Images;
 pub use self::mode::{Mode, UnknownMode};
-pub use self::recruit::{HelloError, PoolConfig, Probe, StartError, probe};
+pub use self::probe::{Probe, probe};
+pub use self::recruit::{HelloError, PoolConfig, StartError};
 use self::state::Shared;
 pub use self::status::{PoolStatus, WorkerState, WorkerStatus};
 use self::supervisor::Started;
@@ -178,7 +180,10 @@ impl Pool {
         }
         self.shared.has_place(self.mode, invocation)?;
         let patience = job::patience(invocation.is_nested, target.limits.timeout_ms);
-        self.images.fetch(target, begun + patience).await
+        let image = self.images.fetch(target, begun + patience).await?;
+        // That may have taken seconds.
+        self.shared.ports.permits.permit(target)?;
+        Ok(image)
     }
 
     pub fn status(&self) -> PoolStatus {

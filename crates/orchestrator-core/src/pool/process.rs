@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::time::Instant;
 
 use super::mode::Mode;
+use super::spawner::Line;
 
 /// The longest process id, and a line's end.
 const PID_LINE_BYTES_MAX: u64 = 16;
@@ -62,6 +63,8 @@ pub(super) struct Spawned {
     pub(super) origin: Origin,
     pub(super) stream: UnixStream,
     pub(super) errors: Option<ChildStderr>,
+    /// Whose layout it has; none where it has one of its own.
+    pub(super) line: Option<Line>,
 }
 
 /// Where a worker comes from.
@@ -109,7 +112,7 @@ pub(super) fn spawn(program: &Program) -> io::Result<Spawned> {
     let mut command = program.command(None, theirs.into());
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let errors = child.stderr.take();
-    Ok(Spawned { origin: Origin::Started(child), stream, errors })
+    Ok(Spawned { origin: Origin::Started(child), stream, errors, line: None })
 }
 
 /// A worker, held by a descriptor that means this process and never another that got its number.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ChildStderr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use shared::wire::codec::{self, HEADER_BYTES, Header};
@@ -23,7 +23,7 @@ use super::layout;
 use super::mode::Mode;
 use super::process::{Origin, Process, Program, Spawned};
 use super::socket::Socket;
-use super::spawner::{Spawner, Upbringing};
+use super::spawner::{Line, Spawner, Upbringing};
 use super::verify::{self, Isolation, VerifyError};
 
 /// A worker that is not ready by then never will be.
@@ -157,6 +157,8 @@ pub(super) struct ReadyWorker {
     pub(super) isolation: Isolation,
     /// Gone after the process.
     pub(super) group: Option<Group>,
+    /// Whose layout it has; none where it has one of its own.
+    pub(super) line: Option<Line>,
 }
 
 /// Makes workers.
@@ -191,9 +193,21 @@ impl Recruiter {
         self.groups.as_ref().map(|groups| groups.controllers().clone()).map_err(|why| *why)
     }
 
-    /// Has the next worker have another layout than those before.
-    pub(super) fn renew(&self) {
-        self.spawner.renew();
+    /// Has the next worker have another layout than one that was lost.
+    pub(super) fn renew(&self, line: Option<Line>) {
+        if let Some(line) = line {
+            self.spawner.renew(line);
+        }
+    }
+
+    /// Whether its workers are copies of a zygote.
+    pub(super) fn has_zygote(&self) -> bool {
+        upbringing(&self.config, self.code_at).is_some()
+    }
+
+    /// Whether a worker has a layout that no other is to be given work with.
+    pub(super) fn is_outdated(&self, worker: &ReadyWorker) -> bool {
+        worker.line.is_some_and(|line| self.spawner.is_over(line))
     }
 
     /// A worker that has what the mode needs. The first one is let through without it, for whoever starts the pool to
@@ -210,7 +224,8 @@ impl Recruiter {
     }
 
     pub(super) async fn make_ready(&self) -> Result<ReadyWorker, StartError> {
-        let Spawned { origin, stream, errors } = self.spawner.spawn().await.map_err(StartError::Spawn)?;
+        let Spawned { origin, stream, errors, line } =
+            self.spawner.spawn().await.map_err(StartError::Spawn)?;
         if let Some(errors) = errors {
             tokio::spawn(listen(self.complaints.clone(), origin.id(), errors));
         }
@@ -235,7 +250,9 @@ impl Recruiter {
             Ok((socket, slots, isolation))
         });
         match verified {
-            Ok((socket, slots, isolation)) => Ok(ReadyWorker { process, socket, slots, isolation, group }),
+            Ok((socket, slots, isolation)) => {
+                Ok(ReadyWorker { process, socket, slots, isolation, group, line })
+            }
             Err(error) => {
                 process.end().await;
                 Err(error.into())
@@ -342,52 +359,6 @@ async fn send_first(stream: &UnixStream, frame: &[u8], descriptor: Option<&Owned
             Err(error) => return Err(error),
         }
     }
-}
-
-/// What a worker turned out to be that was started only to be looked at.
-#[derive(Debug, Clone)]
-pub struct Probe {
-    pub isolation: Isolation,
-    /// Ids of the groups that it is in besides its user's own.
-    pub groups: Vec<u32>,
-    /// How soon the kernel ends it for want of memory, from -1,000, never, to 1,000, first; none when it cannot be
-    /// seen.
-    pub out_of_memory_score: Option<i32>,
-    pub slots: u16,
-    /// From the decision to start it to its being ready for work.
-    pub start_up: Duration,
-    /// The same of the first one, with which the process is started that others are copies of, where there is one.
-    pub first_start_up: Duration,
-}
-
-/// Starts a worker as a server does that runs, looks at it, and ends it.
-pub async fn probe(config: PoolConfig) -> Result<Probe, StartError> {
-    let recruiter = Recruiter::new(config)?;
-    let (mut worker, first_start_up) = make_timed(&recruiter).await?;
-    let mut start_up = first_start_up;
-    if upbringing(&recruiter.config, recruiter.code_at).is_some() {
-        drop(worker.socket);
-        worker.process.end().await;
-        (worker, start_up) = make_timed(&recruiter).await?;
-    }
-    let pid = worker.process.id();
-    let probe = Probe {
-        isolation: worker.isolation,
-        groups: verify::groups(pid),
-        out_of_memory_score: verify::out_of_memory_score(pid),
-        slots: worker.slots,
-        start_up,
-        first_start_up,
-    };
-    drop(worker.socket);
-    worker.process.end().await;
-    Ok(probe)
-}
-
-async fn make_timed(recruiter: &Recruiter) -> Result<(ReadyWorker, Duration), StartError> {
-    let since = Instant::now();
-    let worker = recruiter.make_ready().await?;
-    Ok((worker, since.elapsed()))
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ mod tests {
     fn who_found_a_worker_kept_for_another_starts_when_its_memory_is_taken_elsewhere() {
         for is_there in [true, false] {
             let shared = sample::shared(&config());
-            let attach = || shared.attach((1, 4, Isolation::NONE), true).unwrap();
+            let attach = || shared.attach((1, 4, Isolation::NONE), true, None).unwrap();
             let owner = UserId::new();
             attach();
             attach();

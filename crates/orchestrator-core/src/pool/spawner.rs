@@ -3,13 +3,19 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ChildStderr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::process::{Program, Spawned, spawn};
-use super::zygote::Zygote;
+use super::zygote::{CopyError, Zygote};
+
+/// How long workers are started by exec after a zygote came to nothing, which may pass: the machine may have lacked
+/// memory or processes. Twice as long each time, as a program that cannot be one takes time to find out.
+const RETRY_FIRST: Duration = Duration::from_mins(1);
+const RETRY_MAX: Duration = Duration::from_hours(1);
 
 /// What a zygote is told before there are workers.
 #[derive(Debug)]
@@ -23,18 +29,18 @@ pub(super) struct Upbringing {
     pub(super) age_max: Duration,
 }
 
-#[derive(Debug)]
-enum Request {
-    Worker(oneshot::Sender<io::Result<Spawned>>),
-    /// The next worker is to have nothing in common with those before.
-    Renew,
-}
+/// The copies of one zygote, which have one layout. Whoever made one of them crash has learnt of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Line(pub(super) u64);
+
+type Request = oneshot::Sender<io::Result<Spawned>>;
 
 /// Starts workers from one thread that lives as long as this does: the kernel kills a worker when
 /// the *thread* that started it ends.
 #[derive(Debug, Clone)]
 pub(super) struct Spawner {
     requests: mpsc::Sender<Request>,
+    line: Arc<AtomicU64>,
 }
 
 impl Spawner {
@@ -44,33 +50,37 @@ impl Spawner {
         upbringing: Option<Upbringing>,
         listen: impl Fn(u32, ChildStderr) + Send + 'static,
     ) -> io::Result<Self> {
-        let (requests, inbox) = mpsc::channel();
-        let mut maker = Maker { program, upbringing, listen, zygote: None };
+        let (requests, inbox) = mpsc::channel::<Request>();
+        let mut maker = Maker::new(program, upbringing, listen);
+        let line = maker.line.clone();
         std::thread::Builder::new().name("worker-spawner".to_owned()).spawn(move || {
-            while let Ok(request) = inbox.recv() {
-                match request {
-                    // Nobody would wait for what becomes of it.
-                    Request::Worker(reply) if reply.is_closed() => {}
+            while let Ok(reply) = inbox.recv() {
+                // Nobody would wait for what becomes of it.
+                if !reply.is_closed() {
                     // A requester that has gone meanwhile drops the worker, and so ends it.
-                    Request::Worker(reply) => drop(reply.send(maker.make())),
-                    Request::Renew => maker.zygote = None,
+                    drop(reply.send(maker.make()));
                 }
             }
         })?;
-        Ok(Self { requests })
+        Ok(Self { requests, line })
     }
 
     pub(super) async fn spawn(&self) -> io::Result<Spawned> {
         let (reply, spawned) = oneshot::channel();
         let ended = |_| io::Error::other("the spawning thread has ended");
-        self.requests.send(Request::Worker(reply)).map_err(|_| ended(()))?;
+        self.requests.send(reply).map_err(|_| ended(()))?;
         spawned.await.map_err(|_| ended(()))?
     }
 
-    /// Has the next worker be a copy of another process than those before.
-    pub(super) fn renew(&self) {
-        // A thread that has ended makes none.
-        let _ = self.requests.send(Request::Renew);
+    /// Ends a line: the next worker is a copy of another process, and those that are being made get no work.
+    pub(super) fn renew(&self, Line(line): Line) {
+        // One that is over already has a successor, of whom nobody has learnt anything.
+        let _ = self.line.compare_exchange(line, line + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether no more workers of a line are to be given work.
+    pub(super) fn is_over(&self, line: Line) -> bool {
+        line.0 != self.line.load(Ordering::Relaxed)
     }
 }
 
@@ -78,38 +88,63 @@ struct Maker<Listen> {
     program: Program,
     upbringing: Option<Upbringing>,
     listen: Listen,
-    zygote: Option<Zygote>,
+    zygote: Option<(Zygote, Line)>,
+    /// The number of the line that workers are to be of.
+    line: Arc<AtomicU64>,
+    /// Zygotes in a row that came to nothing, and when to try another.
+    failures: u32,
+    retry_at: Instant,
 }
 
 impl<Listen: Fn(u32, ChildStderr)> Maker<Listen> {
+    fn new(program: Program, upbringing: Option<Upbringing>, listen: Listen) -> Self {
+        let retry_at = Instant::now();
+        Self { program, upbringing, listen, zygote: None, line: Arc::default(), failures: 0, retry_at }
+    }
+
     fn make(&mut self) -> io::Result<Spawned> {
-        let Some(upbringing) = &self.upbringing else {
+        let (Some(upbringing), now) = (&self.upbringing, Instant::now()) else {
             return spawn(&self.program);
         };
-        let now = Instant::now();
-        if let Some(zygote) = self.zygote.take_if(|zygote| now < zygote.since() + upbringing.age_max) {
+        let line = Line(self.line.load(Ordering::Relaxed));
+        let is_good =
+            |(zygote, of): &(Zygote, Line)| *of == line && now < zygote.since() + upbringing.age_max;
+        // One that is of no use goes before there is another.
+        self.zygote = self.zygote.take().filter(is_good);
+        if let Some((zygote, _)) = &self.zygote {
             match zygote.copy() {
-                Ok(spawned) => {
-                    self.zygote = Some(zygote);
-                    return Ok(spawned);
+                Ok(spawned) => return Ok(Spawned { line: Some(line), ..spawned }),
+                Err(CopyError::Refused(error)) => {
+                    tracing::warn!(%error, "a worker is started by itself");
+                    return spawn(&self.program);
                 }
                 Err(error) => tracing::warn!(%error, "the process that workers are copies of is replaced"),
             }
+            self.zygote = None;
         }
-        // One that is too old goes before there is another.
-        self.zygote = None;
-        match self.make_first() {
-            Ok(spawned) => Ok(spawned),
+        if now < self.retry_at {
+            return spawn(&self.program);
+        }
+        match self.make_first(line) {
+            Ok(spawned) => {
+                self.failures = 0;
+                Ok(spawned)
+            }
             Err(error) => {
-                tracing::warn!(%error, "workers are started one by one, which takes longer and more memory");
-                (self.upbringing, self.zygote) = (None, None);
+                let pause = RETRY_MAX.min(RETRY_FIRST * 2_u32.saturating_pow(self.failures));
+                tracing::warn!(
+                    %error,
+                    "workers are started one by one for {} s, which takes longer and more memory",
+                    pause.as_secs()
+                );
+                (self.failures, self.retry_at) = (self.failures.saturating_add(1), Instant::now() + pause);
                 spawn(&self.program)
             }
         }
     }
 
     /// The first copy of a new zygote.
-    fn make_first(&mut self) -> io::Result<Spawned> {
+    fn make_first(&mut self, line: Line) -> io::Result<Spawned> {
         let (zygote, errors) = Zygote::start(&self.program)?;
         if let Some(errors) = errors {
             (self.listen)(zygote.id(), errors);
@@ -117,29 +152,67 @@ impl<Listen: Fn(u32, ChildStderr)> Maker<Listen> {
         if let Some(upbringing) = &self.upbringing {
             zygote.bring_up(upbringing)?;
         }
-        let spawned = zygote.copy()?;
-        self.zygote = Some(zygote);
-        Ok(spawned)
+        let spawned = zygote.copy().map_err(io::Error::other)?;
+        self.zygote = Some((zygote, line));
+        Ok(Spawned { line: Some(line), ..spawned })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use nix::errno::Errno;
+
     use super::*;
     use crate::pool::mode::Mode;
     use crate::pool::process::Origin;
+    use crate::pool::zygote::tests::answering;
 
-    #[test]
-    fn where_there_can_be_no_zygote_workers_are_started_one_by_one() {
+    /// One whose workers are programs that end at once.
+    fn maker() -> Maker<impl Fn(u32, ChildStderr)> {
         let program = Program { path: "/bin/true".into(), mode: Mode::Pinned };
         let upbringing = Upbringing { hello: vec![7; 100], guest: None, age_max: Duration::from_secs(3600) };
-        let mut maker = Maker { program, upbringing: Some(upbringing), listen: |_, _| (), zygote: None };
-        for _ in 0..2 {
-            let Origin::Started(mut child) = maker.make().unwrap().origin else {
-                panic!("it is no copy");
-            };
-            assert!(child.wait().unwrap().success());
-            assert!(maker.upbringing.is_none(), "it is not tried again");
+        Maker::new(program, Some(upbringing), |_, _| ())
+    }
+
+    fn is_by_exec(spawned: Spawned) -> bool {
+        match spawned.origin {
+            Origin::Started(mut child) => child.wait().unwrap().success() && spawned.line.is_none(),
+            Origin::Copied(_) => false,
         }
+    }
+
+    #[test]
+    fn where_there_can_be_no_zygote_workers_are_started_one_by_one_and_it_is_tried_again_later() {
+        let mut maker = maker();
+        for _ in 0..2 {
+            assert!(is_by_exec(maker.make().unwrap()));
+            assert_eq!(maker.failures, 1, "not at once");
+            assert!(maker.retry_at > Instant::now() + RETRY_FIRST / 2);
+        }
+        maker.retry_at = Instant::now();
+        assert!(is_by_exec(maker.make().unwrap()));
+        assert_eq!(maker.failures, 2);
+        assert!(maker.retry_at > Instant::now() + RETRY_FIRST, "each time later");
+    }
+
+    #[test]
+    fn a_zygote_that_could_not_be_copied_for_want_of_processes_is_kept() {
+        let mut maker = maker();
+        maker.zygote = Some((answering(-(Errno::EAGAIN as i32)), Line(0)));
+        assert!(is_by_exec(maker.make().unwrap()));
+        assert!(maker.zygote.is_some() && maker.failures == 0);
+    }
+
+    #[test]
+    fn attack_nothing_is_a_copy_of_a_zygote_whose_line_is_over() {
+        let mut maker = maker();
+        // Ended with the zygote, as nobody has heard of it.
+        let copy = Command::new("/bin/sleep").arg("60").spawn().unwrap().id();
+        maker.zygote = Some((answering(copy.cast_signed()), Line(0)));
+        maker.line.fetch_add(1, Ordering::Relaxed);
+        assert!(is_by_exec(maker.make().unwrap()));
+        assert!(maker.zygote.is_none() && maker.failures == 1, "another was tried");
     }
 }

@@ -24,6 +24,7 @@ use super::pace::Pace;
 use super::recruit::PoolConfig;
 use super::recycle::Recycling;
 use super::seeds::Seeds;
+use super::spawner::Line;
 use super::staff::Staff;
 use super::verify::Isolation;
 use super::violation::{Unruly, Violation};
@@ -109,11 +110,12 @@ impl Shared {
     }
 
     /// Makes a worker available: its process, its slots and the walls around it, and whether it is in a control group of
-    /// its own. Answers its id and what wakes its conversation; nothing while the pool drains.
+    /// its own; and whose layout it has. Answers its id and what wakes its conversation; nothing while the pool drains.
     pub(super) fn attach(
         &self,
         worker: (u32, u16, Isolation),
         is_grouped: bool,
+        line: Option<Line>,
     ) -> Option<(u64, Arc<Notify>)> {
         let mut state = self.lock();
         if state.draining {
@@ -123,7 +125,7 @@ impl Shared {
         let id = state.next_connection;
         let wake = Arc::new(Notify::new());
         let mut connection = Connection::new(id, worker, wake.clone());
-        connection.is_grouped = is_grouped;
+        (connection.is_grouped, connection.line) = (is_grouped, line);
         state.connections.push(connection);
         if state.refill() {
             self.vacancy.notify_one();
@@ -389,7 +391,7 @@ mod tests {
     }
 
     fn attach(shared: &Shared) -> u64 {
-        shared.attach((1, 1, Isolation::NONE), true).unwrap().0
+        shared.attach((1, 1, Isolation::NONE), true, None).unwrap().0
     }
 
     /// What an app's script calls.

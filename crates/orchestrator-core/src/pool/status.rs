@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn one_worker_outside_its_control_group_is_told_until_it_is_gone() {
         let shared = sample::shared(&PoolConfig::new("/".into(), 2, 16).isolated(Mode::Pinned));
-        let attach = |is_grouped| shared.attach((1, 16, Isolation::NONE), is_grouped).unwrap().0;
+        let attach = |is_grouped| shared.attach((1, 16, Isolation::NONE), is_grouped, None).unwrap().0;
         attach(true);
         assert!(shared.are_grouped());
         let outside = attach(false);

@@ -119,12 +119,17 @@ async fn keep_spare(
     }
 }
 
-/// The next spare that lives; none when no more are made. One that has died while it waited would lose the work that it is
-/// given, and a script would be blamed for that.
-async fn next_alive(spares: &mut mpsc::Receiver<ReadyWorker>, setbacks: &Setbacks) -> Option<ReadyWorker> {
+/// The next spare that lives and is not outdated; none when no more are made. One that has died while it waited would lose
+/// the work that it is given, and a script would be blamed for that.
+async fn next_fit(
+    spares: &mut mpsc::Receiver<ReadyWorker>,
+    setbacks: &Setbacks,
+    is_outdated: impl Fn(&ReadyWorker) -> bool,
+) -> Option<ReadyWorker> {
     loop {
         let worker = spares.recv().await?;
-        if !worker.process.has_ended() {
+        let has_ended = worker.process.has_ended();
+        if !has_ended && !is_outdated(&worker) {
             return Some(worker);
         }
         let ReadyWorker { process, socket, group, .. } = worker;
@@ -133,6 +138,10 @@ async fn next_alive(spares: &mut mpsc::Receiver<ReadyWorker>, setbacks: &Setback
         let exit = process.end().await;
         // Only an empty one can be removed.
         drop(group);
+        if !has_ended {
+            tracing::debug!(worker.pid = pid, "a spare worker has the layout of one that was lost");
+            continue;
+        }
         if !exit.is_from_outside() {
             setbacks.died_young();
         }
@@ -157,7 +166,10 @@ impl Farm {
         while self.shared.vacancy().await {
             let worker = match first.take() {
                 Some(worker) => Some(worker),
-                None => next_alive(&mut spares, &self.setbacks).await,
+                None => {
+                    let is_outdated = |worker: &_| self.recruiter.is_outdated(worker);
+                    next_fit(&mut spares, &self.setbacks, is_outdated).await
+                }
             };
             let Some(worker) = worker else {
                 return;
@@ -170,7 +182,7 @@ impl Farm {
     async fn employ(&self, worker: ReadyWorker) {
         let since = Instant::now();
         let what = (worker.process.id(), worker.slots, worker.isolation);
-        let Some((id, wake)) = self.shared.attach(what, worker.group.is_some()) else {
+        let Some((id, wake)) = self.shared.attach(what, worker.group.is_some(), worker.line) else {
             drop(worker.socket);
             worker.process.end().await;
             return;
@@ -189,7 +201,14 @@ impl Farm {
         };
         let is_out_of_memory = worker.group.as_ref().is_some_and(Group::was_out_of_memory);
         let misconduct = |may_leave| suspicion::misconduct(&over, exit, may_leave, is_out_of_memory);
-        let gone = self.shared.detach(id, just_ended, |may_leave| misconduct(may_leave).is_some());
+        let gone = self.shared.detach(id, just_ended, |may_leave| {
+            let is_misconduct = misconduct(may_leave).is_some();
+            if is_misconduct {
+                // Before its place is vacant. Who tries again and again is not to learn more about the same addresses each time.
+                self.recruiter.renew(worker.line);
+            }
+            is_misconduct
+        });
         let misconduct = misconduct(gone.may_leave);
         let lost_count = gone.executions.len();
         for execution in gone.executions {
@@ -209,8 +228,6 @@ impl Farm {
             return;
         }
         if let Some(misconduct) = misconduct {
-            // Who tries again and again is not to learn more about the same addresses each time.
-            self.recruiter.renew();
             let detail = format!("{over}; {}", exit.describe());
             let sink = &*self.shared.ports.incidents;
             suspicion::report(gone.suspects, misconduct, gone.is_one_scripts, &detail, sink);
@@ -291,7 +308,7 @@ mod tests {
         let (stream, _) = UnixStream::pair().unwrap();
         stream.set_nonblocking(true).unwrap();
         let socket = Socket::new(stream).unwrap();
-        ReadyWorker { process, socket, slots: 1, isolation: Isolation::NONE, group: None }
+        ReadyWorker { process, socket, slots: 1, isolation: Isolation::NONE, group: None, line: None }
     }
 
     #[tokio::test]
@@ -306,12 +323,29 @@ mod tests {
             ready.send(spare).await.unwrap();
         }
         let setbacks = Setbacks::default();
-        let next = next_alive(&mut spares, &setbacks).await.unwrap();
+        let next = next_fit(&mut spares, &setbacks, |_| false).await.unwrap();
         assert_eq!(next.process.id(), alive_pid);
         assert!(!Path::new(&format!("/proc/{dead_pid}")).exists(), "it is collected");
         assert_eq!(setbacks.pause(), BACKOFF_FIRST, "it may be the same with those to come");
         assert!(next.process.end().await.is_from_outside());
         drop(ready);
-        assert!(next_alive(&mut spares, &setbacks).await.is_none());
+        assert!(next_fit(&mut spares, &setbacks, |_| false).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn attack_a_spare_with_the_layout_of_a_worker_that_was_lost_gets_no_work() {
+        let (ready, mut spares) = mpsc::channel(2);
+        let (old, new) = (spare("exec sleep 60").await, spare("exec sleep 60").await);
+        let (old_pid, new_pid) = (old.process.id(), new.process.id());
+        for spare in [old, new] {
+            ready.send(spare).await.unwrap();
+        }
+        let setbacks = Setbacks::default();
+        let is_outdated = |worker: &ReadyWorker| worker.process.id() == old_pid;
+        let next = next_fit(&mut spares, &setbacks, is_outdated).await.unwrap();
+        assert_eq!(next.process.id(), new_pid);
+        assert!(!Path::new(&format!("/proc/{old_pid}")).exists(), "it is ended");
+        assert_eq!(setbacks.pause(), Duration::ZERO, "nothing was wrong with it");
+        next.process.end().await;
     }
 }

@@ -24,7 +24,18 @@ const UPBRINGING_PATIENCE: Duration = Duration::from_secs(20);
 /// One that has not copied itself by then is stuck: it takes a millisecond.
 const COPY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Ended when it is dropped; its copies stay, but for one that it has not told of.
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CopyError {
+    /// It goes on, and may be luckier next time.
+    #[error("the machine gives no process for a worker, or no descriptors: {0}")]
+    Refused(#[source] io::Error),
+    /// It is of no use any more.
+    #[error(transparent)]
+    Lost(io::Error),
+}
+
+/// Ended when it is dropped; its copies stay, but for one whose number it has sent and nobody has read.
 #[derive(Debug)]
 pub(super) struct Zygote {
     process: Child,
@@ -60,18 +71,24 @@ impl Zygote {
     }
 
     /// A worker that is a copy of it, and a child of this process.
-    pub(super) fn copy(&self) -> io::Result<Spawned> {
-        let (stream, theirs) = UnixStream::pair()?;
-        stream.set_nonblocking(true)?;
-        let (errors, their_errors) = pipe2(OFlag::O_CLOEXEC)?;
-        self.control.set_read_timeout(Some(COPY_PATIENCE))?;
-        self.send(&[0], &[theirs.as_fd(), their_errors.as_fd()])?;
-        let answer = self.answer()?;
+    pub(super) fn copy(&self) -> Result<Spawned, CopyError> {
+        let (stream, theirs) = connected().map_err(CopyError::Refused)?;
+        let (errors, their_errors) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|errno| CopyError::Refused(errno.into()))?;
+        let answer = self.ask(&[theirs.as_fd(), their_errors.as_fd()]).map_err(CopyError::Lost)?;
         if answer < 0 {
-            return Err(Errno::from_raw(-answer).into());
+            return Err(CopyError::Refused(Errno::from_raw(-answer).into()));
         }
-        let worker = Pid::from_raw(answer).map(Unmet::new).ok_or_else(|| unexpected(answer))?;
-        Ok(Spawned { origin: Origin::Copied(worker), stream, errors: Some(errors.into()) })
+        let worker = Pid::from_raw(answer).map(Unmet::new);
+        let worker = worker.ok_or_else(|| CopyError::Lost(unexpected(answer)))?;
+        Ok(Spawned { origin: Origin::Copied(worker), stream, errors: Some(errors.into()), line: None })
+    }
+
+    /// What it answers to the request for a copy with these descriptors.
+    fn ask(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<i32> {
+        self.control.set_read_timeout(Some(COPY_PATIENCE))?;
+        self.send(&[0], descriptors)?;
+        self.answer()
     }
 
     fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -104,6 +121,13 @@ impl Drop for Zygote {
     }
 }
 
+/// A worker's socket and the parent's end of it, which does not block.
+fn connected() -> io::Result<(UnixStream, UnixStream)> {
+    let (stream, theirs) = UnixStream::pair()?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, theirs))
+}
+
 fn silent(error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
     io::Error::new(
@@ -117,7 +141,7 @@ fn unexpected(answer: i32) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::process::{Command, Stdio};
 
@@ -141,7 +165,7 @@ mod tests {
     }
 
     /// One that has answered so.
-    fn answering(number: i32) -> Zygote {
+    pub(in crate::pool) fn answering(number: i32) -> Zygote {
         let (control, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&number.to_ne_bytes()).unwrap();
         // Its end stays open, as long as the process would run.
@@ -158,9 +182,11 @@ mod tests {
 
     #[test]
     fn what_keeps_it_from_copying_itself_is_told_by_its_number() {
-        let error = answering(-(Errno::EAGAIN as i32)).copy().unwrap_err();
+        let Err(CopyError::Refused(error)) = answering(-(Errno::EAGAIN as i32)).copy() else {
+            panic!("it goes on");
+        };
         assert_eq!(error.raw_os_error(), Some(Errno::EAGAIN as i32));
-        assert!(answering(0).copy().is_err());
+        assert!(matches!(answering(0).copy(), Err(CopyError::Lost(_))));
     }
 
     #[test]
