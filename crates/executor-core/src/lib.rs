@@ -15,4 +15,4 @@ mod zygote;
 pub use sandbox::publish as publish_guest;
 pub use worker::main;
 #[cfg(feature = "hostile")]
-pub use worker::{rehearse, rehearse_with, serve_with};
+pub use worker::{rehearse, rehearse_as_copy, rehearse_with, serve_with};

@@ -113,18 +113,28 @@ pub fn rehearse(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCo
 /// The same, with a filter that lets fewer calls through.
 #[cfg(feature = "hostile")]
 pub fn rehearse_with(parent: i32, wanted: Layers, rules: &[Allowed], act: impl FnOnce() -> u8) -> ExitCode {
-    // Where isolation is not strict, workers have their code where their zygote has moved it.
-    if wanted != Layers::ALL {
-        program::move_to_huge_pages();
-    }
-    match prepare(parent, wanted, rules) {
+    act_in(prepare(parent, wanted, rules), act)
+}
+
+/// The same in each copy of a zygote, as workers are where isolation is not strict.
+#[cfg(feature = "hostile")]
+pub fn rehearse_as_copy(parent: i32, wanted: Layers, act: impl FnOnce() -> u8) -> ExitCode {
+    act_in(copies(parent, wanted), act)
+}
+
+#[cfg(feature = "hostile")]
+fn act_in(worker: Result<Worker, WorkerError>, act: impl FnOnce() -> u8) -> ExitCode {
+    match worker {
         Ok(mut worker) => match worker.channel.flush() {
             Ok(()) => ExitCode::from(act()),
             Err(_) => ExitCode::from(WorkerExit::Socket as u8),
         },
         Err(error) => {
-            jail::complain(&error);
-            ExitCode::from(error.exit() as u8)
+            let exit = error.exit();
+            if exit != WorkerExit::Clean {
+                jail::complain(&error);
+            }
+            ExitCode::from(exit as u8)
         }
     }
 }

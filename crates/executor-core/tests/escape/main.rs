@@ -44,6 +44,25 @@ impl Row<'_> {
         }
         Some(hostile.seen())
     }
+
+    /// The same in a copy of a zygote, behind those of the layers that such a worker puts up, which it answers too; nothing
+    /// when there are none.
+    fn run_in_copy(&self) -> Option<(Layers, String)> {
+        let layers = usual(self.layers);
+        if layers == Layers::NONE && self.layers != Layers::NONE {
+            return None;
+        }
+        let hostile = Hostile::copy(layers, self.attack, self.target);
+        let missing = layers.without(hostile.held);
+        // The one that was started by itself has them.
+        let seen = if missing == Layers::NONE { hostile.seen() } else { format!("no {missing}") };
+        Some((layers, seen))
+    }
+}
+
+/// Without what only workers have that are started by themselves, in strict isolation.
+fn usual(layers: Layers) -> Layers {
+    layers.without(Layers::ALL.without(Layers::USUAL))
 }
 
 /// Runs all rows, prints them, and fails if one came out otherwise or an honest worker noticed.
@@ -61,10 +80,14 @@ fn expect_all_beside(sibling: &mut Sibling, rows: &[Row<'_>]) {
         let Some(seen) = sibling.beside(|| row.run()) else {
             continue;
         };
-        let walls = describe(row.layers);
-        print_row(row.attack, &walls, row.expected, &seen);
-        if seen != row.expected {
-            surprises.push(format!("{} behind {walls}: expected {}, seen {seen}", row.attack, row.expected));
+        let copy = sibling.beside(|| row.run_in_copy());
+        let copy = copy.map(|(layers, seen)| (format!("{}; a copy", describe(layers)), seen));
+        for (walls, seen) in [Some((describe(row.layers), seen)), copy].into_iter().flatten() {
+            print_row(row.attack, &walls, row.expected, &seen);
+            if seen != row.expected {
+                let Row { attack, expected, .. } = row;
+                surprises.push(format!("{attack} behind {walls}: expected {expected}, seen {seen}"));
+            }
         }
     }
     sibling.is_well();

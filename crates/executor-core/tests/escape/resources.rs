@@ -5,7 +5,7 @@ use shared::wire::worker::Layers;
 
 use std::process::Command;
 
-use super::{Hostile, Row, Sibling, describe, expect_all, print_row};
+use super::{Hostile, Row, Sibling, describe, expect_all, print_row, usual};
 
 fn row<'a>(attack: &'a str, layers: Layers, expected: &'a str) -> Row<'a> {
     Row { attack, target: "", layers, expected }
@@ -43,9 +43,11 @@ fn a_worker_that_nobody_listens_to_ends_as_it_should() {
     let all = Hostile::start(Layers::ALL, "nothing", "").held;
     // Process 1 of a namespace would be deaf to that signal.
     for layers in [Layers::SYSTEM_CALL_FILTER | Layers::NO_NEW_PRIVILEGES, all] {
+        let copy = Hostile::copy(usual(layers), "talk-to-nobody", "").end_unheard();
         let seen = Hostile::start(layers, "talk-to-nobody", "").end_unheard();
         print_row("talk-to-nobody", &describe(layers), "Exited(69)", &seen);
-        assert_eq!(seen, "Exited(69)");
+        print_row("talk-to-nobody", &format!("{}; a copy", describe(usual(layers))), "Exited(69)", &copy);
+        assert_eq!([seen, copy], ["Exited(69)", "Exited(69)"]);
     }
 }
 
@@ -107,18 +109,23 @@ fn a_worker_that_may_change_its_priority_cannot_go_before_everybody() {
 fn a_worker_that_spins_and_hears_no_signal_is_killed() {
     let mut sibling = Sibling::start();
     sibling.is_well();
-    let mut hostile = Hostile::start(Layers::ALL, "spin", "");
-    // What its layers lack comes first.
-    while hostile.wait_for_word() != "seen spinning" {}
-    // It spins until it is killed, so that these answers are given meanwhile.
-    (0..10).for_each(|_| sibling.is_well());
-    hostile.kill();
-    let walls = describe(hostile.held);
-    let seen = hostile.seen();
-    sibling.is_well();
-    print_row("spin", &walls, "SIGKILL", &seen);
-    print_row("the sibling", "while that spins", "well", &sibling.to_string());
-    assert_eq!(seen, "SIGKILL");
+    for is_copy in [false, true] {
+        let mut hostile = match is_copy {
+            false => Hostile::start(Layers::ALL, "spin", ""),
+            true => Hostile::copy(Layers::USUAL, "spin", ""),
+        };
+        // What its layers lack comes first.
+        while hostile.wait_for_word() != "seen spinning" {}
+        // It spins until it is killed, so that these answers are given meanwhile.
+        (0..10).for_each(|_| sibling.is_well());
+        hostile.kill();
+        let walls = format!("{}{}", describe(hostile.held), if is_copy { "; a copy" } else { "" });
+        let seen = hostile.seen();
+        sibling.is_well();
+        print_row("spin", &walls, "SIGKILL", &seen);
+        print_row("the sibling", "while that spins", "well", &sibling.to_string());
+        assert_eq!(seen, "SIGKILL");
+    }
 }
 
 #[test]

@@ -16,17 +16,23 @@ fn no_secret_of_the_parent_is_in_a_worker() {
     let question: String = secret.bytes().map(|byte| format!("{:02x}", !byte)).collect();
     // Reading its own memory by name needs files and descriptors; the rest is up.
     let walls = Layers::NO_NEW_PRIVILEGES.names().collect::<Vec<_>>().join(",");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
-    command.args(["become", &std::process::id().to_string(), &walls, "search-memory", &question]);
-    command
-        .env("PICLOUD_SECRET_KEY", &secret)
-        .env("DATABASE_URL", format!("postgres://picloud:{secret}@db/picloud"));
+    let hostile = |way: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+        let parent = std::process::id().to_string();
+        command.args(way).args([&parent, &walls, "search-memory", &question]);
+        command
+            .env("PICLOUD_SECRET_KEY", &secret)
+            .env("DATABASE_URL", format!("postgres://picloud:{secret}@db/picloud"));
+        command
+    };
     let mut sibling = Sibling::start();
-    let seen = sibling.beside(|| Hostile::spawn(command).seen());
+    let seen = sibling.beside(|| Hostile::spawn(hostile(&["become"])).seen());
+    let copy = sibling.beside(|| Hostile::copy_of(hostile(&["become", "copy"])).seen());
     sibling.is_well();
     print_row("search-memory", "for what the parent's environment holds", EXPECTED, &seen);
+    print_row("search-memory", "for the same; a copy", EXPECTED, &copy);
     print_row("the sibling", "beside that", "well", &sibling.to_string());
-    assert_eq!(seen, EXPECTED);
+    assert_eq!([seen, copy], [EXPECTED, EXPECTED]);
 }
 
 /// Two draws of what seeds the standard library's hash maps.

@@ -1,16 +1,18 @@
 //! Starts a hostile worker the way the supervisor starts workers, and tells what became of it.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, Command, Stdio};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 use shared::wire::codec::{self, HEADER_BYTES, Header};
 use shared::wire::frame::{FromWorker, HelloParent, HelloWorker, PROTOCOL_VERSION, ToWorker};
-use shared::wire::worker::Layers;
+use shared::wire::worker::{Layers, ZYGOTE_READY};
 
 /// A worker that is ready and about to attack.
 pub(crate) struct Hostile {
@@ -33,6 +35,39 @@ impl Hostile {
         Self::spawn(command)
     }
 
+    /// The same as a copy of a process that has loaded the guest, as workers are where isolation is not strict.
+    pub(crate) fn copy(layers: Layers, attack: &str, target: &str) -> Self {
+        let layers = layers.names().collect::<Vec<_>>().join(",");
+        let parent = std::process::id().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
+        command.args(["copy", &parent, &layers, attack, target]).env_clear();
+        Self::copy_of(command)
+    }
+
+    /// A copy of what this starts.
+    pub(crate) fn copy_of(mut command: Command) -> Self {
+        let (mut control, theirs) = UnixStream::pair().unwrap();
+        let started = command.current_dir("/").stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn();
+        let mut zygote = started.unwrap();
+        // The command holds the other end of the socket, whose closing must be noticed.
+        drop(command);
+        control.write_all(&hello(1)).unwrap();
+        assert_eq!(number(&mut control), ZYGOTE_READY);
+        let (stream, theirs) = UnixStream::pair().unwrap();
+        let (stderr, their_stderr) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let ends = [theirs.as_raw_fd(), their_stderr.as_raw_fd()];
+        let with = [ControlMessage::ScmRights(&ends)];
+        let request = [IoSlice::new(&[0])];
+        sendmsg::<()>(control.as_raw_fd(), &request, &with, MsgFlags::empty(), None).unwrap();
+        let worker = number(&mut control);
+        assert!(worker > 0, "errno {}", -worker);
+        drop((theirs, their_stderr));
+        // It ends when nobody can ask for copies any more, and its copies stay.
+        drop(control);
+        assert!(zygote.wait().unwrap().success());
+        Self::greet(Pid::from_raw(worker), stderr.into(), stream, 1).unwrap()
+    }
+
     /// One that is not hostile at all.
     pub(crate) fn honest() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hostile-worker"));
@@ -52,7 +87,7 @@ impl Hostile {
     /// The same, asked to have so many slots.
     #[expect(clippy::zombie_processes, reason = "what is not waited for here is the worker, and `seen` does")]
     pub(crate) fn try_spawn_with(mut command: Command, slots: u16) -> Option<Self> {
-        let (mut stream, theirs) = UnixStream::pair().unwrap();
+        let (stream, theirs) = UnixStream::pair().unwrap();
         let mut child = command
             .current_dir("/")
             .stdin(OwnedFd::from(theirs))
@@ -62,19 +97,19 @@ impl Hostile {
             .unwrap();
         // The command holds the other end of the socket, whose closing must be noticed.
         drop(command);
-        let mut stderr = child.stderr.take().unwrap();
+        let stderr = child.stderr.take().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let pid: i32 = line.trim().parse().unwrap();
         if pid.unsigned_abs() != child.id() {
             assert!(child.wait().unwrap().success());
         }
-        let mut hello = Vec::new();
-        let body = HelloWorker { protocol: PROTOCOL_VERSION, slots, image_cache_bytes: 1 << 20, code_at: 0 };
-        codec::encode(&mut hello, ToWorker::Hello as u8, 0, 0, &body);
-        stream.write_all(&hello).unwrap();
+        Self::greet(Pid::from_raw(pid), stderr, stream, slots)
+    }
+
+    fn greet(pid: Pid, mut stderr: ChildStderr, mut stream: UnixStream, slots: u16) -> Option<Self> {
+        stream.write_all(&hello(slots)).unwrap();
         let mut header = [0; HEADER_BYTES];
-        let pid = Pid::from_raw(pid);
         if let Err(error) = stream.read_exact(&mut header) {
             let mut words = String::new();
             stderr.read_to_string(&mut words).unwrap();
@@ -161,6 +196,20 @@ impl Hostile {
         let seen = words.lines().rev().find_map(|line| line.strip_prefix("seen "));
         seen.map_or_else(|| format!("{status:?}, {words}"), ToOwned::to_owned)
     }
+}
+
+fn hello(slots: u16) -> Vec<u8> {
+    let body = HelloWorker { protocol: PROTOCOL_VERSION, slots, image_cache_bytes: 1 << 20, code_at: 0 };
+    let mut hello = Vec::new();
+    codec::encode(&mut hello, ToWorker::Hello as u8, 0, 0, &body);
+    hello
+}
+
+/// What a zygote answers.
+fn number(control: &mut UnixStream) -> i32 {
+    let mut number = [0; size_of::<i32>()];
+    control.read_exact(&mut number).unwrap();
+    i32::from_ne_bytes(number)
 }
 
 /// By which signal a process ends, or with which code.

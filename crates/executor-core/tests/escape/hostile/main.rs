@@ -44,17 +44,26 @@ fn main() -> ExitCode {
             let error = Command::new("/proc/self/exe").args(rest).env_clear().exec();
             report(&Ok(error.to_string()))
         }
-        [parent, layers, attack, target] => {
-            let (Ok(parent), Some(layers)) = (parent.parse::<i32>(), parse(layers)) else {
-                return ExitCode::from(2);
-            };
-            executor_core::rehearse(parent, layers, || {
-                report(&attacks::run(attack, target, parent.unsigned_abs() as usize));
-                0
-            })
+        ["copy", parent, layers, attack, target] => {
+            rehearse(executor_core::rehearse_as_copy, parent, layers, attack, target)
         }
+        [parent, layers, attack, target] => rehearse(executor_core::rehearse, parent, layers, attack, target),
         _ => ExitCode::from(2),
     }
+}
+
+/// A way to get ready.
+type Ready<'a> = fn(i32, Layers, Box<dyn FnOnce() -> u8 + 'a>) -> ExitCode;
+
+fn rehearse<'a>(ready: Ready<'a>, parent: &str, layers: &str, attack: &'a str, target: &'a str) -> ExitCode {
+    let (Ok(parent), Some(layers)) = (parent.parse::<i32>(), parse(layers)) else {
+        return ExitCode::from(2);
+    };
+    let attack = move || {
+        report(&attacks::run(attack, target, parent.unsigned_abs() as usize));
+        0
+    };
+    ready(parent, layers, Box::new(attack))
 }
 
 fn without(rule: &str) -> Vec<Allowed> {
