@@ -244,6 +244,7 @@ impl Core {
     fn ended(&mut self, now: Time, run: u64, mut verdict: Verdict) {
         let Some(id) = self.runs.remove(&run) else { return };
         let Some(row) = self.window.running(id, run) else {
+            self.apps.look_again();
             return;
         };
         self.apps.finished(row.app);

@@ -70,9 +70,18 @@ impl Taken {
         self.by_app.get(&app).copied().unwrap_or(0)
     }
 
+    pub(super) fn owner(&self, app: AppId) -> Owner {
+        self.owners.of(app)
+    }
+
+    /// What somebody has with all their apps.
+    pub(super) fn by(&self, owner: Owner) -> usize {
+        self.by_owner.get(&owner).copied().unwrap_or(0)
+    }
+
     /// What the owner of this app has with all their apps.
     pub(super) fn of_owner(&self, app: AppId) -> usize {
-        self.by_owner.get(&self.owners.of(app)).copied().unwrap_or(0)
+        self.by(self.owner(app))
     }
 
     /// Whether an app may have so much more, where there is so much in all.

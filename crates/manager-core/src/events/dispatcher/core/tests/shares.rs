@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use shared::id::{AppId, UserId};
 
-use super::super::{Action, Capacity, Core, Event, Fetch, Page, Row, SHARDS, Time, Verdict};
+use super::super::{Action, Capacity, Core, Event, Fetch, Page, Row, SHARDS, Time, Verdict, shard_of};
 use super::rows::{large_row, row};
 
 const CAPACITY: Capacity = Capacity { runs: 8, runs_per_app: 4, rows: 4_096 };
@@ -166,4 +166,18 @@ fn attack_many_apps_of_one_owner_have_together_what_one_owner_may() {
         bench.wanted().is_some_and(|wanted| wanted.rows_max > 100),
         "and what nobody hands over is found"
     );
+}
+
+#[test]
+fn what_still_runs_of_a_lost_shard_makes_room_for_others_when_it_ends() {
+    let (mut bench, lost) = (Bench::new(), AppId::new());
+    let kept = std::iter::repeat_with(AppId::new).find(|app| shard_of(*app) != shard_of(lost));
+    let kept = kept.expect("there are more shards");
+    assert_eq!(bench.hand_over(lost, 4).len(), CAPACITY.runs_per_app);
+    let shard = shard_of(lost);
+    bench.step(Event::Lost { shard });
+    bench.step(Event::Acquired { shard, suspect_max_id: 0, last_id: 0, is_continued: false });
+    assert_eq!(bench.hand_over(kept, 4).len(), 2, "no more than are free then");
+    bench.step(Event::Ended { run: 1, verdict: Verdict::Done });
+    assert_eq!(bench.started().len(), 1);
 }
