@@ -231,13 +231,13 @@ pub(super) async fn purge(
     for _ in 0..=shared::limits::QUEUE_MESSAGES_MAX / PURGE_BATCH.unsigned_abs() {
         let mut tx = admin.database.begin().await?;
         let purged = store::queues::purge(&mut tx, app.id, &queue, PURGE_BATCH).await?;
-        if purged > 0 {
+        if purged.messages > 0 {
             audit::append(&mut tx, Entry::new(&principal, "queue.purge", &queue).on(app.id)).await?;
         }
         tx.commit().await?;
         admin.queues.purged(app.id, purged);
-        messages += purged;
-        if purged < PURGE_BATCH.unsigned_abs() {
+        messages += purged.messages;
+        if purged.messages < PURGE_BATCH.unsigned_abs() {
             break;
         }
     }

@@ -9,8 +9,8 @@ use shared::call::SUCCESS;
 use shared::host_call::{CallFailure, HostOp, dead_letters, queue, users};
 use shared::id::DeadLetterId;
 use shared::limits::{
-    APP_USER_ROLE_BYTES_MAX, APP_USERS_MAX, QUEUE_CONCURRENCY_MAX, QUEUE_MESSAGES_MAX, TOPICS_MAX,
-    TRIGGERS_MAX, WEBHOOK_PER_MINUTE_MAX, WEBHOOK_SECRETS_MAX,
+    APP_USER_ROLE_BYTES_MAX, APP_USERS_MAX, MESSAGE_BYTES_MAX, QUEUE_CONCURRENCY_MAX, QUEUE_MESSAGES_MAX,
+    QUEUES_BYTES_MAX, TOPICS_MAX, TRIGGERS_MAX, WEBHOOK_PER_MINUTE_MAX, WEBHOOK_SECRETS_MAX,
 };
 use shared::wire::codec;
 
@@ -111,6 +111,51 @@ async fn as_many_messages_as_the_limit_wait_in_the_queues_of_an_app_and_no_more(
     is_refused(&by_hand, "too_many_requests", QUEUE_MESSAGES_MAX);
     let kept: i64 = api.database.scalar("select count(*) from queue_messages").await;
     assert_eq!(u64::try_from(kept), Ok(QUEUE_MESSAGES_MAX), "what was refused is not kept");
+}
+
+#[tokio::test]
+async fn attack_messages_of_as_many_bytes_as_the_limit_wait_in_the_queues_of_an_app_and_no_more() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let consumer = json!({ "kind": "queue", "script": "hello", "config": { "queue": "handled" } });
+    api.post("/apps/default/triggers", consumer).await.is(201);
+    // All but the longest message are there already, and nobody handles them.
+    api.database
+        .execute(&format!(
+            "insert into queue_messages (app_id, queue, delivery_id, message, bytes, due_at, root_id, depth)
+             select id, 'waiting', gen_random_uuid(), '1', {}, now(), gen_random_uuid(), 0
+             from apps
+             where slug = 'default'",
+            QUEUES_BYTES_MAX - MESSAGE_BYTES_MAX as u64
+        ))
+        .await;
+    let limit = format!("{} MiB", QUEUES_BYTES_MAX >> 20);
+    let longest = json!("x".repeat(MESSAGE_BYTES_MAX - 2));
+    let longest_text = longest.to_string();
+    let send = |queue, message, key| queue::Send { queue, message, delay_ms: 0, key, dedup: None };
+    let script = Script::of(&api, "default").await;
+    script.call(HostOp::QueueSend, &send("handled", "1", None)).await.unwrap();
+    // What waits is counted before any of it is handled.
+    api.manager.start_events(api.pool.clone(), 1);
+    let is_handled = || async { (!api.pool.requests().is_empty()).then_some(()) };
+    eventually("a message is handled", is_handled).await;
+
+    let script = Script::of(&api, "default").await;
+    script.call(HostOp::QueueSend, &send("waiting", &longest_text, None)).await.unwrap();
+    refuses(&script, HostOp::QueueSend, &send("another", "1", None), "budget_exhausted", &limit).await;
+    let by_hand = api.post("/apps/default/queues/waiting/messages", json!({ "message": 1 })).await;
+    is_refused(&by_hand, "too_many_requests", &limit);
+    let other = api.post("/apps/other/queues/waiting/messages", json!({ "message": longest })).await;
+    other.is(202);
+
+    // What is thrown away makes room, unless it was being counted just then.
+    let purged = api.post("/apps/default/queues/waiting:purge", json!({})).await;
+    assert_eq!(purged.is(200)["messages"], 2);
+    let with_key = send("waiting", &longest_text, Some("k"));
+    let again = || async { script.call(HostOp::QueueSend, &with_key).await.ok() };
+    eventually("there is room again", again).await;
+    let bytes: i32 = api.database.scalar("select bytes from queue_messages where key = 'k'").await;
+    assert_eq!(usize::try_from(bytes), Ok(MESSAGE_BYTES_MAX + 1));
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@
 mod apps;
 mod compiling;
 mod files;
+mod logs;
+mod queues;
 mod realtime;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,10 @@ pub use self::compiling::{COMPILE_FUEL, COMPILE_MEMORY_MB, COMPILE_MEMORY_PER_BY
 pub use self::files::{
     APP_UPLOADS_MAX, FILE_BYTES_MAX, FILE_LINK_S_MAX, FILE_NAME_BYTES_MAX, FILE_UPLOAD_S_MAX,
     FILE_UPLOADS_MAX, FILES_BYTES_MAX, FILES_LIST_MAX, FILES_UPLOADS_MAX,
+};
+pub use self::logs::{LOG_BYTES_MAX, LOG_LINES_MAX, LOG_NOTICES_MAX, LOGS_BYTES_MAX, NOTICE_BYTES_MAX};
+pub use self::queues::{
+    MESSAGE_BYTES_MAX, QUEUE_CONCURRENCY_MAX, QUEUE_DELAY_MS_MAX, QUEUE_MESSAGES_MAX, QUEUES_BYTES_MAX,
 };
 pub use self::realtime::{
     EPHEMERAL_EXTERNAL_BYTES_MAX, REALTIME_ADDRESS_LISTENERS_MAX, REALTIME_APP_LISTENERS_MAX,
@@ -101,14 +107,6 @@ pub const TOPICS_MAX: usize = 1_000;
 pub const TRIGGER_CONFIG_BYTES_MAX: usize = 16 << 10;
 /// Times that an event may be tried.
 pub const ATTEMPTS_MAX: u16 = 25;
-/// Longest delay of a message or of a later call: 14 days, as other queues have it.
-pub const QUEUE_DELAY_MS_MAX: u64 = 14 * 24 * 60 * 60 * 1_000;
-/// Messages that wait in the queues of an app: a few hours of a busy one, and some dozen megabytes.
-pub const QUEUE_MESSAGES_MAX: u64 = 100_000;
-/// A message of a queue or a topic, and the arguments of a later call, as JSON: more is a file.
-pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
-/// Executions that a queue's consumer may have at once: no more than two workers have slots.
-pub const QUEUE_CONCURRENCY_MAX: u16 = 32;
 
 /// Secrets that one webhook's requests may be signed with: the new one, the old one, and two to spare.
 pub const WEBHOOK_SECRETS_MAX: usize = 4;
@@ -148,15 +146,6 @@ pub const BODY_BYTES_MAX: u32 = 32 << 20;
 /// largest.
 pub const BODIES_BYTES_MIN: u64 = 64 << 20;
 
-/// Log lines kept with one execution.
-pub const LOG_LINES_MAX: u32 = 1_000;
-/// Log notices a worker passes on for one execution: the lines, and one that shows there were more.
-pub const LOG_NOTICES_MAX: u32 = LOG_LINES_MAX + 1;
-/// Bytes of log kept with one execution.
-pub const LOG_BYTES_MAX: u32 = 256 << 10;
-/// Arguments of a call that nobody waits for: a log line as long as the whole log, and what frames it.
-/// The guest sends none that is longer, the worker passes none on, and the parent kills for one.
-pub const NOTICE_BYTES_MAX: usize = LOG_BYTES_MAX as usize + 32;
 /// Host calls one execution may make, log lines not counted: each may be work for the database, at
 /// about 100 µs.
 pub const HOST_CALLS_MAX: u32 = 10_000;

@@ -19,13 +19,16 @@ use crate::events::triggers::queue::QueueConfig;
 use crate::events::triggers::{Kind, Trigger, TriggerConfig, TriggerTable};
 use crate::events::{EmitError, EventKind, NewEvent, Outbox, Payload};
 use crate::snapshot::Snapshot;
-use crate::store::queues::Message;
+use crate::store::queues::{Load, Message};
 use crate::store::{self, Database};
 
 /// When to ask again what a database that did not answer was asked.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often the messages of all apps are counted, however often one of them has too many.
+/// When to look again at a queue whose messages are due and could not be taken.
+const HELD: Duration = Duration::from_secs(60);
+
+/// How often the messages of all apps are counted, however often one of them has too much.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// As late as a timer can be set; delays are shorter.
@@ -40,15 +43,14 @@ pub(crate) struct Feeder {
     outbox: Outbox,
     queues: Queues,
     inbox: Inbox,
-    /// When to look at which queue.
-    agenda: BTreeSet<(Instant, Key)>,
+    agenda: Agenda,
     /// The shards whose messages are ours to move.
     shards: BTreeSet<u8>,
     /// What other nodes are to be told, and after how many milliseconds they are to look.
     errands: BTreeMap<Key, u64>,
     /// When what waits was counted.
     counted: Option<Instant>,
-    /// The consumers as they were when the agenda was made.
+    /// The consumers that the agenda goes by.
     table: Arc<TriggerTable>,
 }
 
@@ -66,7 +68,7 @@ impl Feeder {
             outbox,
             queues,
             inbox,
-            agenda: BTreeSet::new(),
+            agenda: Agenda::default(),
             shards: BTreeSet::new(),
             errands: BTreeMap::new(),
             counted: None,
@@ -77,10 +79,10 @@ impl Feeder {
     /// Runs until the sender of `stop` sends or goes.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut changed = self.snapshot.changes();
-        self.table = self.snapshot.triggers();
+        self.go_by(self.snapshot.triggers());
         loop {
             let errands = (!self.errands.is_empty()).then(|| Instant::now() + RETRY);
-            let next = self.agenda.first().map(|(at, _)| *at).into_iter().chain(errands).min();
+            let next = self.agenda.first().into_iter().chain(errands).min();
             let news = tokio::select! {
                 Some(news) = self.inbox.0.recv() => Some(news),
                 changes = changed.changed() => {
@@ -146,7 +148,7 @@ impl Feeder {
     /// Looks at a queue, or lets its owner look.
     fn look_in(&mut self, app: AppId, queue: QueueName, in_ms: u64) {
         if self.owns(app) {
-            self.agenda.insert((Instant::now() + Duration::from_millis(in_ms), (app, queue)));
+            self.agenda.note(Instant::now() + Duration::from_millis(in_ms), (app, queue));
         } else {
             let soonest = self.errands.entry((app, queue)).or_insert(in_ms);
             *soonest = in_ms.min(*soonest);
@@ -170,15 +172,15 @@ impl Feeder {
     async fn count_waiting(&mut self) -> sqlx::Result<()> {
         let mut conn = self.database.acquire().await?;
         let backlogs = store::queues::backlogs(&mut conn).await?;
-        let mut waiting: HashMap<AppId, u64> = HashMap::new();
+        let mut waiting: HashMap<AppId, Load> = HashMap::new();
         let now = Instant::now();
         for backlog in backlogs {
-            *waiting.entry(backlog.app_id).or_default() +=
-                u64::try_from(backlog.messages).unwrap_or_default();
+            let load = waiting.entry(backlog.app_id).or_default();
+            *load = load.plus(backlog.load);
             if let Ok(queue) = backlog.queue.parse()
                 && self.owns(backlog.app_id)
             {
-                self.agenda.insert((now + seconds(backlog.due_in_s), (backlog.app_id, queue)));
+                self.agenda.note(now + seconds(backlog.due_in_s), (backlog.app_id, queue));
             }
         }
         self.queues.lanes.set_waiting(waiting);
@@ -213,10 +215,20 @@ impl Feeder {
         }
     }
 
+    /// Has these consumers from now on.
+    fn go_by(&mut self, table: Arc<TriggerTable>) {
+        let consumers = table.of_kind(Kind::Queue).filter(|trigger| trigger.may_run());
+        self.agenda.keep_to(consumers.filter_map(|trigger| match &trigger.config {
+            TriggerConfig::Queue(config) => Some((trigger.app, config.queue.clone())),
+            _ => None,
+        }));
+        self.table = table;
+    }
+
     /// Looks at the queues whose consumers are others than before.
     fn compare(&mut self) {
         let (old, new) = (Arc::clone(&self.table), self.snapshot.triggers());
-        self.table = Arc::clone(&new);
+        self.go_by(Arc::clone(&new));
         for trigger in new.of_kind(Kind::Queue).filter(|trigger| trigger.may_run()) {
             let before = old.get(trigger.id);
             let is_same = before.is_some_and(|before| before.may_run() && before.config == trigger.config);
@@ -228,23 +240,18 @@ impl Feeder {
 
     /// Feeds every queue whose time has come.
     async fn work(&mut self) {
-        let now = Instant::now();
-        let mut due = BTreeSet::new();
-        while self.agenda.first().is_some_and(|(at, _)| *at <= now) {
-            due.extend(self.agenda.pop_first().map(|(_, key)| key));
-        }
-        for (app, queue) in due {
+        for (app, queue) in self.agenda.take_due(Instant::now()) {
             if !self.owns(app) {
                 // Ours no more since it was noted.
                 self.look_in(app, queue, 0);
                 continue;
             }
             match self.feed(app, &queue).await {
-                Ok(Some(again)) => drop(self.agenda.insert((Instant::now() + again, (app, queue)))),
+                Ok(Some(again)) => self.agenda.note(Instant::now() + again, (app, queue)),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, %queue, "a queue waits for the database");
-                    self.agenda.insert((Instant::now() + RETRY, (app, queue)));
+                    self.agenda.note(Instant::now() + RETRY, (app, queue));
                 }
             }
         }
@@ -268,6 +275,8 @@ impl Feeder {
         let messages = store::queues::take(&mut tx, app, queue, room).await?;
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         if count > 0 {
+            let bytes = messages.iter().map(|message| u64::from(message.bytes)).sum();
+            let load = Load { messages: count.into(), bytes };
             let events = messages.into_iter().filter_map(|message| event(consumer, config, message));
             let pending = match self.outbox.insert(&mut tx, events.collect()).await {
                 Ok(pending) => pending,
@@ -281,7 +290,7 @@ impl Feeder {
                 self.queues.lanes.returned(consumer.id, count);
                 return Err(error);
             }
-            self.queues.lanes.left(app, count.into());
+            self.queues.lanes.left(app, load);
             pending.hand_over();
         }
         if count == room {
@@ -289,13 +298,67 @@ impl Feeder {
         }
         let mut conn = self.database.acquire().await?;
         let next = store::queues::next_due_s(&mut conn, app, queue).await?;
-        // What is due and was not taken is held by a pause, whose end is told.
-        Ok(next.filter(|next| *next > 0.0).map(seconds))
+        // What is due and was not taken is held by a pause, whose end is told, or was locked for a moment or
+        // has become due since, which nobody tells.
+        Ok(next.map(|next| if next > 0.0 { seconds(next) } else { HELD }))
+    }
+}
+
+/// When to look at which queue: at each at most once, because a look finds out when the next one is due.
+/// There are no entries for queues without a consumer, of which an app can name as many as it likes.
+#[derive(Debug, Default)]
+struct Agenda {
+    /// Every queue that has a consumer.
+    queues: HashMap<Key, Option<Instant>>,
+    /// Those to look at, the soonest first.
+    looks: BTreeSet<(Instant, Key)>,
+}
+
+impl Agenda {
+    /// Has entries only for these queues from now on.
+    fn keep_to(&mut self, queues: impl Iterator<Item = Key>) {
+        let noted = std::mem::take(&mut self.queues);
+        let with_time = |key: Key| {
+            let at = noted.get(&key).copied().flatten();
+            (key, at)
+        };
+        self.queues = queues.map(with_time).collect();
+        self.looks = self.queues.iter().filter_map(|(key, at)| Some(((*at)?, key.clone()))).collect();
+    }
+
+    /// Notes to look at a queue, unless it is looked at sooner.
+    fn note(&mut self, at: Instant, key: Key) {
+        let Some(noted) = self.queues.get_mut(&key) else { return };
+        if noted.is_some_and(|noted| noted <= at) {
+            return;
+        }
+        if let Some(later) = noted.replace(at) {
+            self.looks.remove(&(later, key.clone()));
+        }
+        self.looks.insert((at, key));
+    }
+
+    fn first(&self) -> Option<Instant> {
+        self.looks.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the queues out whose time has come.
+    fn take_due(&mut self, now: Instant) -> Vec<Key> {
+        let mut due = Vec::new();
+        while self.first().is_some_and(|at| at <= now)
+            && let Some((_, key)) = self.looks.pop_first()
+        {
+            if let Some(at) = self.queues.get_mut(&key) {
+                *at = None;
+            }
+            due.push(key);
+        }
+        due
     }
 }
 
 fn event(consumer: &Trigger, config: &QueueConfig, message: Message) -> Option<NewEvent> {
-    let Message { delivery, message, key, enqueued_at, cause } = message;
+    let Message { delivery, message, key, enqueued_at, cause, .. } = message;
     // It was JSON when it was sent.
     let message = RawValue::from_string(message).ok()?;
     let enqueued_at = enqueued_at.to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -318,5 +381,90 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn three_queues(app: AppId) -> [Key; 3] {
+        ["a", "b", "c"].map(|name| (app, name.parse().unwrap()))
+    }
+
+    /// An agenda that keeps to these queues, with nothing noted.
+    fn agenda(queues: &[Key]) -> Agenda {
+        let mut agenda = Agenda::default();
+        agenda.keep_to(queues.iter().cloned());
+        agenda
+    }
+
+    #[test]
+    fn the_sooner_of_two_times_is_kept() {
+        let [a, b, _] = three_queues(AppId::new());
+        let mut agenda = agenda(&[a.clone(), b.clone()]);
+        assert_eq!(agenda.first(), None);
+        let now = Instant::now();
+        agenda.note(now + 2 * DAY, a.clone());
+        agenda.note(now + DAY, a.clone());
+        agenda.note(now + 3 * DAY, a.clone());
+        agenda.note(now + 2 * DAY, b.clone());
+        assert_eq!(agenda.first(), Some(now + DAY));
+        assert_eq!(agenda.looks.iter().cloned().collect::<Vec<_>>(), [(now + DAY, a), (now + 2 * DAY, b)]);
+    }
+
+    #[test]
+    fn what_is_due_is_taken_once_the_soonest_first_and_can_be_noted_later() {
+        let [a, b, c] = three_queues(AppId::new());
+        let mut agenda = agenda(&[a.clone(), b.clone(), c.clone()]);
+        let now = Instant::now();
+        agenda.note(now + 2 * DAY, a.clone());
+        agenda.note(now + DAY, b.clone());
+        agenda.note(now + 3 * DAY, c);
+        assert!(agenda.take_due(now).is_empty());
+        assert_eq!(agenda.take_due(now + 2 * DAY), [b, a.clone()]);
+        assert!(agenda.take_due(now + 2 * DAY).is_empty());
+        agenda.note(now + 9 * DAY, a.clone());
+        assert!(agenda.looks.contains(&(now + 9 * DAY, a)), "the time that was taken is no sooner one");
+    }
+
+    #[test]
+    fn a_queue_without_a_consumer_has_no_entry_and_another_keeps_its_own() {
+        let [a, b, c] = three_queues(AppId::new());
+        let mut agenda = agenda(&[a.clone(), b.clone()]);
+        let now = Instant::now();
+        for key in [&a, &b, &c] {
+            agenda.note(now, key.clone());
+        }
+        agenda.keep_to([b.clone(), c.clone()].into_iter());
+        assert_eq!(agenda.looks.iter().cloned().collect::<Vec<_>>(), [(now, b)]);
+        agenda.note(now + DAY, c.clone());
+        assert!(agenda.looks.contains(&(now + DAY, c)));
+    }
+
+    #[test]
+    fn attack_counting_the_same_queues_again_and_again_leaves_one_entry_for_each() {
+        let queues = three_queues(AppId::new());
+        let mut agenda = agenda(&queues);
+        let now = Instant::now();
+        for counting in 0..10 {
+            for key in &queues {
+                // As seen at each counting, the same time comes out a little later.
+                agenda.note(now + 14 * DAY + Duration::from_micros(counting), key.clone());
+            }
+        }
+        assert_eq!((agenda.looks.len(), agenda.queues.len()), (3, 3));
+    }
+
+    #[test]
+    fn attack_delayed_messages_to_ever_new_queues_that_are_purged_leave_nothing() {
+        let app = AppId::new();
+        let mut agenda = agenda(&three_queues(app));
+        for number in 0..1_000 {
+            agenda.note(Instant::now() + 14 * DAY, (app, format!("q{number}").parse().unwrap()));
+        }
+        assert_eq!((agenda.looks.len(), agenda.queues.len()), (0, 3));
     }
 }

@@ -1,19 +1,21 @@
-//! How many messages wait, by app, and how many are on their way, by consumer. Counted in memory and
+//! How many messages wait and what they take, by app, and how many are on their way, by consumer. Counted in memory and
 //! right again when a node takes over: the first is a bound, and the second only says when to look.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::id::{AppId, TriggerId};
+use shared::limits::{QUEUE_MESSAGES_MAX, QUEUES_BYTES_MAX};
 
 use crate::events::row::shard_of;
+use crate::store::queues::Load;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    waiting: HashMap<AppId, u64>,
+    waiting: HashMap<AppId, Load>,
     on_their_way: HashMap<TriggerId, Lane>,
 }
 
@@ -25,19 +27,27 @@ struct Lane {
 }
 
 impl Lanes {
-    pub(super) fn waiting(&self, app: AppId) -> u64 {
+    /// Whether an app may have so much more.
+    pub(super) fn has_room(&self, app: AppId, more: Load) -> bool {
+        let waiting = self.waiting(app).plus(more);
+        waiting.messages <= QUEUE_MESSAGES_MAX && waiting.bytes <= QUEUES_BYTES_MAX
+    }
+
+    fn waiting(&self, app: AppId) -> Load {
         self.lock().waiting.get(&app).copied().unwrap_or_default()
     }
 
-    pub(super) fn came(&self, app: AppId) {
-        *self.lock().waiting.entry(app).or_default() += 1;
+    pub(super) fn came(&self, app: AppId, load: Load) {
+        let mut counts = self.lock();
+        let waiting = counts.waiting.entry(app).or_default();
+        *waiting = waiting.plus(load);
     }
 
-    pub(super) fn left(&self, app: AppId, messages: u64) {
+    pub(super) fn left(&self, app: AppId, load: Load) {
         let mut counts = self.lock();
         if let Some(waiting) = counts.waiting.get_mut(&app) {
-            *waiting = waiting.saturating_sub(messages);
-            if *waiting == 0 {
+            *waiting = waiting.minus(load);
+            if waiting.messages == 0 {
                 counts.waiting.remove(&app);
             }
         }
@@ -68,7 +78,7 @@ impl Lanes {
     }
 
     /// Begins anew with the numbers of the table.
-    pub(super) fn set_waiting(&self, waiting: HashMap<AppId, u64>) {
+    pub(super) fn set_waiting(&self, waiting: HashMap<AppId, Load>) {
         self.lock().waiting = waiting;
     }
 
@@ -89,15 +99,29 @@ mod tests {
     #[test]
     fn what_is_over_is_forgotten() {
         let (lanes, app, consumer) = (Lanes::default(), AppId::new(), TriggerId::new());
-        lanes.came(app);
+        lanes.came(app, Load::of_one("1", None));
         lanes.set_out(app, consumer, 2);
-        lanes.left(app, 5);
+        lanes.left(app, Load { messages: 5, bytes: 0 });
         lanes.arrived(consumer);
-        assert_eq!((lanes.waiting(app), lanes.on_their_way(consumer)), (0, 1));
+        assert_eq!((lanes.waiting(app), lanes.on_their_way(consumer)), (Load::default(), 1));
         lanes.arrived(consumer);
         lanes.arrived(consumer);
         let counts = lanes.lock();
         assert!(counts.waiting.is_empty() && counts.on_their_way.is_empty());
+    }
+
+    #[test]
+    fn an_app_has_room_for_as_many_messages_and_bytes_as_the_limits_and_no_more() {
+        let (lanes, app) = (Lanes::default(), AppId::new());
+        let has_room = |messages, bytes| lanes.has_room(app, Load { messages, bytes });
+        assert!(has_room(QUEUE_MESSAGES_MAX, QUEUES_BYTES_MAX));
+        assert!(!has_room(QUEUE_MESSAGES_MAX + 1, 0) && !has_room(1, QUEUES_BYTES_MAX + 1));
+        lanes.came(app, Load { messages: 2, bytes: 10 });
+        assert!(has_room(1, QUEUES_BYTES_MAX - 10) && !has_room(1, QUEUES_BYTES_MAX - 9));
+        lanes.left(app, Load::of_one("12345", Some("ada")));
+        assert!(has_room(1, QUEUES_BYTES_MAX - 2) && !has_room(1, QUEUES_BYTES_MAX - 1));
+        let another = AppId::new();
+        assert!(lanes.has_room(another, Load { messages: 1, bytes: QUEUES_BYTES_MAX }), "it has its own");
     }
 
     #[test]

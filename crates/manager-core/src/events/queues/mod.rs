@@ -18,7 +18,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use shared::cause::Cause;
 use shared::id::{AppId, DeliveryId, TriggerId};
-use shared::limits::{QUEUE_DELAY_MS_MAX, QUEUE_MESSAGES_MAX};
+use shared::limits::{QUEUE_DELAY_MS_MAX, QUEUE_MESSAGES_MAX, QUEUES_BYTES_MAX};
 use shared::name::QueueName;
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -29,7 +29,7 @@ use self::lanes::Lanes;
 pub(crate) use self::message::{is_of, mark, order_key_again};
 use crate::store;
 use crate::store::outbox::Seen;
-use crate::store::queues::NewMessage;
+use crate::store::queues::{Load, NewMessage};
 
 /// When to look for a message whose sender went away before it could say whether it had committed.
 const DOUBT_MS: u64 = 1_000;
@@ -55,7 +55,9 @@ pub(crate) enum SendError {
     #[error("another message was sent under this word in the last 24 hours")]
     OtherMessage,
     #[error(
-        "the app has {QUEUE_MESSAGES_MAX} messages waiting in its queues; no more are taken until some are done"
+        "the app has {QUEUE_MESSAGES_MAX} messages waiting in its queues, or {} MiB of them and their keys; \
+         no more are taken until some are handled or purged",
+        QUEUES_BYTES_MAX >> 20
     )]
     Full,
     #[error(transparent)]
@@ -89,7 +91,7 @@ enum News {
     /// Shards are ours now, those with `true` as if they always had been.
     Acquired(Vec<(u8, bool)>),
     Lost(Vec<u8>),
-    /// An app seems to have as many messages as it may; other nodes may have moved some.
+    /// An app seems to have as much waiting as it may; other nodes may have moved some.
     Full,
 }
 
@@ -102,6 +104,7 @@ pub(crate) struct Inbox(UnboundedReceiver<News>);
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) delivery: DeliveryId,
+    load: Load,
     look: Option<(AppId, QueueName, u64)>,
     queues: Queues,
 }
@@ -129,7 +132,8 @@ impl Queues {
         if ![key, message.dedup].into_iter().flatten().all(is_good) {
             return Err(SendError::InvalidKey);
         }
-        if self.lanes.waiting(app) >= QUEUE_MESSAGES_MAX {
+        let load = Load::of_one(message.message, key);
+        if !self.lanes.has_room(app, load) {
             let _ = self.news.send(News::Full);
             return Err(SendError::Full);
         }
@@ -140,7 +144,7 @@ impl Queues {
             match store::outbox::remember(conn, app, &scope, &word, &body, delivery).await? {
                 Seen::New => {}
                 Seen::Before(delivery) => {
-                    return Ok(Sent { delivery, look: None, queues: self.clone() });
+                    return Ok(Sent { delivery, load, look: None, queues: self.clone() });
                 }
                 Seen::Otherwise => return Err(SendError::OtherMessage),
             }
@@ -148,7 +152,7 @@ impl Queues {
         let message = message.message;
         let new = NewMessage { app, queue, delivery, message, key, delay_ms, cause: cause(delivery) };
         store::queues::insert(conn, &new).await?;
-        Ok(Sent { delivery, look: Some((app, queue.clone(), delay_ms)), queues: self.clone() })
+        Ok(Sent { delivery, load, look: Some((app, queue.clone(), delay_ms)), queues: self.clone() })
     }
 
     /// A queue may have something for its consumer: it was let go on.
@@ -179,8 +183,8 @@ impl Queues {
     }
 
     /// Messages were thrown away.
-    pub(crate) fn purged(&self, app: AppId, messages: u64) {
-        self.lanes.left(app, messages);
+    pub(crate) fn purged(&self, app: AppId, load: Load) {
+        self.lanes.left(app, load);
     }
 }
 
@@ -188,7 +192,7 @@ impl Sent {
     /// Tells that the message is there. Only after the commit.
     pub(crate) fn tell(mut self) -> DeliveryId {
         if let Some((app, queue, in_ms)) = self.look.take() {
-            self.queues.lanes.came(app);
+            self.queues.lanes.came(app, self.load);
             let _ = self.queues.news.send(News::Look { app, queue, in_ms });
         }
         self.delivery

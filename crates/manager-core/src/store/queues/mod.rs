@@ -1,5 +1,7 @@
 //! Messages that wait in queues.
 
+mod load;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +15,7 @@ use shared::name::QueueName;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Row};
 
+pub(crate) use self::load::Load;
 use super::columns;
 use crate::events::{STRIKES_MAX, shard_of};
 
@@ -40,6 +43,8 @@ pub(crate) struct Message {
     pub(crate) key: Option<String>,
     pub(crate) enqueued_at: DateTime<Utc>,
     pub(crate) cause: Cause,
+    /// As they were counted while it waited.
+    pub(crate) bytes: u32,
 }
 
 impl FromRow<'_, PgRow> for Message {
@@ -54,6 +59,7 @@ impl FromRow<'_, PgRow> for Message {
                 parent: row.try_get("parent_id")?,
                 depth: columns::count(row, "depth")?,
             },
+            bytes: columns::count(row, "bytes")?,
         })
     }
 }
@@ -126,20 +132,31 @@ pub(crate) struct Level {
 }
 
 /// A queue with messages in it.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) app_id: AppId,
     pub(crate) queue: String,
-    pub(crate) messages: i64,
+    pub(crate) load: Load,
     /// Seconds until the first is due; negative when it is.
     pub(crate) due_in_s: f64,
+}
+
+impl FromRow<'_, PgRow> for Backlog {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            app_id: row.try_get("app_id")?,
+            queue: row.try_get("queue")?,
+            load: Load::from_row(row)?,
+            due_in_s: row.try_get("due_in_s")?,
+        })
+    }
 }
 
 pub(crate) async fn insert(conn: &mut PgConnection, new: &NewMessage<'_>) -> sqlx::Result<()> {
     sqlx::query(
         "insert into queue_messages (app_id, queue, delivery_id, message, key, due_at, root_id, parent_id,
-                                     depth)
-         values ($1, $2, $3, $4, $5, clock_timestamp() + $6 * interval '1 millisecond', $7, $8, $9)",
+                                     depth, bytes)
+         values ($1, $2, $3, $4, $5, clock_timestamp() + $6 * interval '1 millisecond', $7, $8, $9, $10)",
     )
     .bind(new.app)
     .bind(new.queue.as_str())
@@ -150,6 +167,7 @@ pub(crate) async fn insert(conn: &mut PgConnection, new: &NewMessage<'_>) -> sql
     .bind(new.cause.root)
     .bind(new.cause.parent)
     .bind(i32::try_from(new.cause.depth).unwrap_or(i32::MAX))
+    .bind(i32::try_from(Load::of_one(new.message, new.key).bytes).unwrap_or(i32::MAX))
     .execute(conn)
     .await?;
     Ok(())
@@ -179,9 +197,9 @@ pub(crate) async fn take(
              using due d
              where m.app_id = d.app_id and m.queue = d.queue and m.id = d.id
              returning m.id, m.due_at, m.delivery_id, m.message, m.key, m.enqueued_at, m.root_id,
-                       m.parent_id, m.depth
+                       m.parent_id, m.depth, m.bytes
          )
-         select delivery_id, message, key, enqueued_at, root_id, parent_id, depth
+         select delivery_id, message, key, enqueued_at, root_id, parent_id, depth, bytes
          from taken
          order by due_at, id",
     )
@@ -209,10 +227,11 @@ pub(crate) async fn next_due_s(
     .await
 }
 
-/// Every queue that has messages.
+/// Every queue that has messages. An index has all that is asked, so that as many as there may be are counted in
+/// milliseconds.
 pub(crate) async fn backlogs(conn: &mut PgConnection) -> sqlx::Result<Vec<Backlog>> {
     sqlx::query_as(
-        "select app_id, queue, count(*) as messages,
+        "select app_id, queue, count(*) as messages, sum(bytes) as bytes,
                 extract(epoch from min(due_at) - statement_timestamp())::float8 as due_in_s
          from queue_messages
          group by app_id, queue",
@@ -323,30 +342,34 @@ pub(crate) async fn peek(
     .await
 }
 
-/// Throws messages of a queue away, at most `limit`; answers how many.
+/// Throws messages of a queue away, at most `limit`; answers how many, and what they took.
 pub(crate) async fn purge(
     conn: &mut PgConnection,
     app: AppId,
     queue: &QueueName,
     limit: i64,
-) -> sqlx::Result<u64> {
-    let done = sqlx::query(
-        "delete from queue_messages
-         where (app_id, queue, id) in (
-             select app_id, queue, id
-             from queue_messages
-             where app_id = $1 and queue = $2
-             order by due_at, id
-             limit $3
-             for update skip locked
-         )",
+) -> sqlx::Result<Load> {
+    sqlx::query_as(
+        "with gone as (
+             delete from queue_messages
+             where (app_id, queue, id) in (
+                 select app_id, queue, id
+                 from queue_messages
+                 where app_id = $1 and queue = $2
+                 order by due_at, id
+                 limit $3
+                 for update skip locked
+             )
+             returning bytes
+         )
+         select count(*) as messages, coalesce(sum(bytes), 0) as bytes
+         from gone",
     )
     .bind(app)
     .bind(queue.as_str())
     .bind(limit)
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_one(conn)
+    .await
 }
 
 /// Stops a queue or lets it go on; false when it is so already.
