@@ -5,8 +5,9 @@
 //! Failures are never shed; if the database is away for so long that even they have no place left,
 //! each one lost is said in the log. An idle recorder runs no SQL, and
 //! wakes only to see that it has nothing to do: see `retention`. What is recorded of an app, and all else of it, goes
-//! with the app: see `removal`.
+//! with the app: see `removal`. What has too many bytes of logs loses the oldest, and no record: see `logs`.
 
+mod logs;
 mod queue;
 mod removal;
 mod retention;
@@ -25,6 +26,7 @@ use shared::ports::RecordSink;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use self::logs::Logs;
 use self::queue::{Pushed, Queue};
 use self::removal::Removals;
 pub use self::retention::Retention;
@@ -62,6 +64,7 @@ struct Shared {
     lost: AtomicU64,
     writer: Mutex<Option<JoinHandle<()>>>,
     retention: Mutex<Option<JoinHandle<()>>>,
+    logs: Logs,
     removals: Removals,
 }
 
@@ -85,9 +88,15 @@ impl Recorder {
             lost: AtomicU64::new(0),
             writer: Mutex::default(),
             retention: Mutex::default(),
+            logs: Logs::default(),
             removals: Removals::start(database.clone()),
         });
-        let keeping = tokio::spawn(retention::run(Arc::clone(&shared), database.clone(), retention));
+        let records = retention::run(Arc::clone(&shared), database.clone(), retention);
+        let logs = logs::run(Arc::clone(&shared), database.clone());
+        // Neither ends by itself.
+        let keeping = tokio::spawn(async move {
+            tokio::join!(records, logs);
+        });
         *shared.retention.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeping);
         let writer = tokio::spawn(writer::run(Arc::clone(&shared), database));
         *shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);

@@ -45,7 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Rete
                 tracing::warn!(%error, "what old events left could not be removed; trying again later");
             }
         }
-        let records = sweep(&database, retention, Utc::now()).await;
+        let records = sweep(&shared, &database, retention, seen.is_none()).await;
         match &records {
             Ok(0) => {}
             Ok(removed) => tracing::info!(executions.removed = removed, "old execution records were removed"),
@@ -59,9 +59,15 @@ pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Rete
     }
 }
 
-async fn sweep(database: &Database, retention: Retention, now: DateTime<Utc>) -> sqlx::Result<u64> {
+async fn sweep(
+    shared: &Shared,
+    database: &Database,
+    retention: Retention,
+    is_first: bool,
+) -> sqlx::Result<u64> {
     let apps = store::apps::all(&mut *database.acquire().await?).await?;
-    let oldest = first_id_at(now - retention.age);
+    shared.logs.doubt(apps.iter().filter(|_| is_first).map(|app| app.id));
+    let oldest = first_id_at(Utc::now() - retention.age);
     let mut removed = 0;
     for app in apps {
         let excess = {

@@ -66,7 +66,7 @@ struct Line<'a> {
     data: Option<Box<RawValue>>,
 }
 
-fn lines(logs: &[LogEntry]) -> Box<RawValue> {
+pub(super) fn lines(logs: &[LogEntry]) -> Box<RawValue> {
     let lines: Vec<_> = logs
         .iter()
         .map(|entry| Line { level: entry.level, message: &entry.message, data: data(&entry.data) })

@@ -118,7 +118,10 @@ impl Writer {
         let mut delay = RETRY_FIRST;
         loop {
             match insert(&self.database, &rows, failed > 0).await {
-                Ok(locked) => return self.settle(records, &locked),
+                Ok(locked) => {
+                    self.shared.logs.wrote(&rows, &locked);
+                    return self.settle(records, &locked);
+                }
                 Err(error) if store::is_about_data(&error) => {
                     tracing::warn!(%error, "a batch of execution records was refused; writing one by one");
                     return self.write_singly(records, rows).await;
@@ -142,10 +145,13 @@ impl Writer {
                 // What a script wrote is the likeliest reason; the outcome itself is worth keeping.
                 row.error = None;
                 row.logs = empty();
-                written = insert(&self.database, &[row], is_failure).await;
+                written = insert(&self.database, std::slice::from_ref(&row), is_failure).await;
             }
             match written {
-                Ok(locked) => self.settle(vec![record], &locked),
+                Ok(locked) => {
+                    self.shared.logs.wrote(&[row], &locked);
+                    self.settle(vec![record], &locked);
+                }
                 Err(error) => {
                     tracing::error!(%error, execution.id = %record.id, "an execution record was refused");
                     self.give_up(&record);

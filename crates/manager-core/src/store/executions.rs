@@ -204,6 +204,94 @@ pub(crate) async fn delete_up_to(
     Ok(done.rows_affected())
 }
 
+/// Bytes of an app's logs as they are stored, which are known without reading what is large.
+pub(crate) async fn log_bytes(conn: &mut PgConnection, app: AppId) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(pg_column_size(logs)), 0)
+         from executions
+         where app_id = $1",
+    )
+    .bind(app)
+    .fetch_one(conn)
+    .await
+}
+
+/// The newest record of an app for whose log there is no room: with those of all newer ones it has more than so many
+/// bytes.
+pub(crate) async fn first_log_too_many(
+    conn: &mut PgConnection,
+    app: AppId,
+    bytes: i64,
+) -> sqlx::Result<Option<ExecutionId>> {
+    sqlx::query_scalar(
+        "select id
+         from (
+             select id, sum(pg_column_size(logs)) over (order by id desc rows unbounded preceding) as bytes
+             from executions
+             where app_id = $1
+         ) newest_first
+         where bytes > $2
+         order by id desc
+         limit 1",
+    )
+    .bind(app)
+    .bind(bytes)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Puts this in place of an app's logs from after one record up to another, the oldest first, `limit` of them at most;
+/// answers the newest of these and how many were replaced, none when there were none. Those that are no longer than it,
+/// with the length that goes before it, stay as they are; what somebody removes meanwhile is not replaced.
+pub(crate) async fn replace_logs(
+    conn: &mut PgConnection,
+    app: AppId,
+    after: Option<ExecutionId>,
+    last: ExecutionId,
+    logs: &RawValue,
+    limit: u32,
+) -> sqlx::Result<Option<(ExecutionId, i64)>> {
+    // An `or` would keep the start out of the index's condition: each batch would pass over all before it.
+    sqlx::query_as(
+        "with oldest as materialized (
+             select id
+             from executions
+             where app_id = $1
+               and id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid)
+               and id <= $3
+               and pg_column_size(logs) > octet_length($4::text) + 4
+             order by id
+             limit $5
+         ), replaced as (
+             update executions e
+             set logs = $4::text::json
+             from oldest o
+             where e.app_id = $1 and e.id = o.id
+             returning e.id
+         )
+         select id, (select count(*) from replaced)
+         from oldest
+         order by id desc
+         limit 1",
+    )
+    .bind(app)
+    .bind(after)
+    .bind(last)
+    .bind(logs.get())
+    .bind(i64::from(limit))
+    .fetch_optional(conn)
+    .await
+}
+
+/// Has the database use the place again of what is gone. On a connection of its own: it takes long. Nobody is locked out,
+/// so the table becomes no shorter.
+pub(crate) async fn vacuum(conn: &mut PgConnection) -> sqlx::Result<()> {
+    // As autovacuum has it. Unless it is told, one that is asked for takes all of the disk that it gets.
+    sqlx::query("set vacuum_cost_delay = '2ms'").execute(&mut *conn).await?;
+    sqlx::query("vacuum (truncate off) executions").execute(conn).await?;
+    Ok(())
+}
+
 /// Writes rows in one statement. Rows that are there already, and rows of apps that are gone or being removed, are
 /// passed over, so that a batch may be sent again. Apps that somebody has locked against every reference to them are
 /// not waited for, because all others would wait, too: answers which, and nothing of theirs is written.
