@@ -114,19 +114,21 @@ impl Manager {
     /// Connects, brings the schema up to date, reads the routing table and starts the recorder.
     pub async fn open(options: PgConnectOptions, config: ManagerConfig) -> Result<Self, OpenError> {
         let database = migrations::open(options.clone()).await?;
-        let snapshot =
-            Snapshot::load(database.clone(), config.base_domain.clone()).await.map_err(OpenError::Load)?;
         let vault = {
             let mut conn = database.acquire().await.map_err(OpenError::Load)?;
             let opened = Vault::open(&mut conn, config.secret_keys.clone()).await;
             Arc::new(opened.map_err(OpenError::Load)??)
         };
         let scripts = AppDatabase::open(&database, options).await.map_err(OpenError::Load)?;
+        let budgets = Budgets::load(database.clone()).await.map_err(OpenError::Load)?;
+        let room = Room::new(database.clone(), budgets.clone());
+        let base_domain = config.base_domain.clone();
+        let snapshot = Snapshot::load(database.clone(), base_domain, budgets.clone(), room.clone())
+            .await
+            .map_err(OpenError::Load)?;
         let (events, keepers) = (Dispatching::new(), Keepers::new());
         let watch = Watch::new(Arc::clone(&snapshot), events.outbox.clone());
         let files = (&config.files, config.orphans);
-        let budgets = Budgets::load(database.clone()).await.map_err(OpenError::Load)?;
-        let room = Room::new(database.clone(), budgets.clone());
         let hub = Hub::start(database.clone());
         let doors = (watch, keepers.queues.clone(), hub.clone(), room);
         let data = Data::open((scripts, &database), files, Arc::clone(&vault), doors, Arc::clone(&snapshot))

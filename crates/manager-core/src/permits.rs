@@ -11,7 +11,7 @@ use crate::incidents::Incidents;
 use crate::recorder::Recorder;
 use crate::tally::Tally;
 
-/// A script may run that is not quarantined and whose app has budget left.
+/// A script may run that is not quarantined and whose app is not gone and has budget left.
 pub(crate) struct Gate {
     pub(crate) budgets: Budgets,
     pub(crate) incidents: Incidents,

@@ -1,5 +1,8 @@
 //! The routing table, the triggers and the topics in memory. A change of configuration is committed and shown here before
 //! its caller is answered, so that what was deployed is what answers. Other nodes are told of the commit, and read it.
+//!
+//! An app that was there and is not any more is gone. Whoever reads that here has what is kept in memory of it forgotten,
+//! on every node, and also where the commit could be shown only later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,9 @@ use shared::route::RoutingTable;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::budgets::Budgets;
 use crate::catch_up::{CatchUp, RETRY_FIRST};
+use crate::data::Room;
 use crate::events::triggers::{Trigger, TriggerTable};
 use crate::realtime::ExternalTopics;
 use crate::store::docs::schemas::Versions;
@@ -28,13 +33,21 @@ pub(crate) struct Snapshot {
     schemas: ArcSwap<Versions>,
     topics: ArcSwap<ExternalTopics>,
     changed: watch::Sender<()>,
+    budgets: Budgets,
+    room: Room,
     /// One reads at a time, each after the one before, so that an older table never replaces a newer.
     reading: tokio::sync::Mutex<()>,
     catch_up: CatchUp,
 }
 
 impl Snapshot {
-    pub(crate) async fn load(database: Database, base_domain: String) -> sqlx::Result<Arc<Self>> {
+    /// Reads everything for the first time. Apps that are gone later are gone for the budgets and the room too.
+    pub(crate) async fn load(
+        database: Database,
+        base_domain: String,
+        budgets: Budgets,
+        room: Room,
+    ) -> sqlx::Result<Arc<Self>> {
         let snapshot = Arc::new(Self {
             node: Uuid::now_v7(),
             database,
@@ -44,6 +57,8 @@ impl Snapshot {
             schemas: ArcSwap::default(),
             topics: ArcSwap::default(),
             changed: watch::Sender::default(),
+            budgets,
+            room,
             reading: tokio::sync::Mutex::default(),
             catch_up: CatchUp::default(),
         });
@@ -145,9 +160,19 @@ impl Snapshot {
         self.triggers.store(Arc::new(triggers));
         self.schemas.store(Arc::new(schemas));
         self.topics.store(Arc::new(topics.into_iter().collect()));
-        self.table.store(Arc::new(table));
+        let before = self.table.swap(Arc::new(table));
+        self.forget_gone(&before);
         self.changed.send_replace(());
         Ok(())
+    }
+
+    /// Forgets the apps that were in the table before and are not in the present one. One that is in neither may have been
+    /// made by another node a moment ago.
+    fn forget_gone(&self, before: &RoutingTable) {
+        for app in before.apps.iter().map(|routes| routes.app).filter(|app| !self.has_app(*app)) {
+            self.budgets.forget(app);
+            self.room.forget(app);
+        }
     }
 
     /// Reloads after this time, or as soon as the database lets it.

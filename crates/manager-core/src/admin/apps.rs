@@ -12,6 +12,7 @@ use shared::fault::Code;
 use shared::host::of_url;
 use shared::id::AppId;
 use shared::name::AppSlug;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::page::{Items, PageParams};
@@ -22,10 +23,10 @@ use super::{Admin, access};
 use crate::audit::{self, Entry};
 use crate::auth::{Capability, Place, Principal, Standing, can};
 use crate::manager::ManagerConfig;
-use crate::store;
 use crate::store::apps::removal::{self, COUNTED_MAX, Contents};
 use crate::store::apps::{App, Change};
 use crate::store::members::AppRole;
+use crate::store::{self, Tx};
 
 const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 2_000;
@@ -239,13 +240,22 @@ pub(super) async fn delete(
     removal::hide(&mut tx, app.id).await?;
     let entry = Entry::new(&principal, "app.delete", &app.slug).on(app.id).before(&(&app, &contents));
     audit::append(&mut tx, entry).await?;
-    admin.snapshot.publish(tx).await?;
-    admin.budgets.forget(app.id);
-    admin.data.forget(app.id);
-    let mut removing = admin.recorder.remove(app.id);
+    let mut removing = publish_removal(admin, tx, app.id).await?;
     // Nothing is ever sent: an error says that it has ended. Where that takes long, it goes on without the caller.
     let _ = timeout(REMOVAL_WAIT, removing.changed()).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Commits that an app is hidden and begins to remove it, in a task of its own: a caller that goes away between the two
+/// would leave what nobody finds any more. The sender of what it answers goes when all of it is gone.
+async fn publish_removal(admin: Arc<Admin>, hidden: Tx, app: AppId) -> sqlx::Result<watch::Receiver<()>> {
+    let publishing = tokio::spawn(async move {
+        let published = admin.snapshot.publish(hidden).await;
+        // A commit that failed may have happened all the same: an app that is not hidden stays.
+        let removing = admin.recorder.remove(app);
+        published.map(|()| removing)
+    });
+    publishing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// Names what would be lost, so that it is lost knowingly.

@@ -126,6 +126,8 @@ pub(crate) struct Meter {
     pub(super) set_at: Option<DateTime<Utc>>,
     pub(crate) minute: Window,
     pub(crate) day: Window,
+    /// Whether the app was removed: what waits starts no more, and what runs is counted to its end.
+    pub(super) is_gone: bool,
 }
 
 impl Meter {
@@ -143,6 +145,10 @@ impl Meter {
 
     /// Whether one more execution may start.
     pub(super) fn permit(&mut self, now_s: i64) -> Result<(), Refusal> {
+        if self.is_gone {
+            // Its code goes with it.
+            return Err(Refusal::BundleUnavailable);
+        }
         self.roll(now_s);
         if self.budget.frozen {
             return Err(Refusal::Frozen);
@@ -265,6 +271,19 @@ mod tests {
         }
         assert_eq!(meter.permit(0), Ok(()));
         assert_eq!((meter.day.used.executions, meter.level()), (10, Level::Ok));
+    }
+
+    #[test]
+    fn an_app_that_is_gone_starts_nothing_and_pays_for_what_runs() {
+        let budget = Budget { mails_per_day: Some(1), ..Budget::default() };
+        let mut meter = Meter { is_gone: true, ..meter(budget) };
+        assert_eq!(meter.permit(0), Err(Refusal::BundleUnavailable));
+        meter.charge(0, ran(5));
+        assert_eq!(meter.spend(0, Sending::Mail), Ok(()));
+        assert!(meter.spend(0, Sending::Mail).is_err(), "it has the budget that it had");
+        assert_eq!((meter.day.used.executions, meter.day.used.fuel), (1, 5));
+        meter.set(None);
+        assert_eq!(meter.permit(2 * DAY_S), Err(Refusal::BundleUnavailable), "whatever its budget");
     }
 
     #[test]

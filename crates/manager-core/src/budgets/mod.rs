@@ -7,7 +7,7 @@
 mod meter;
 mod writer;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,9 @@ pub(crate) use self::meter::{Level, Meter, Sending, Spent, level_of_kept};
 use crate::catch_up::{CatchUp, RETRY_FIRST};
 use crate::store::usage::{Added, Used};
 use crate::store::{self, Database, Tx};
+
+/// Apps that are gone and remembered: more than people remove in the minutes in which something of one may wait and run.
+const GONE_MAX: usize = 4_096;
 
 /// The budgets, as a cheap handle.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     meters: HashMap<AppId, Meter>,
+    /// Apps that are gone, the last one last. Their meters stay for what was on its way.
+    gone: VecDeque<AppId>,
     unsaved: Unsaved,
     /// Apps whose budgets may differ from the database's.
     behind: BTreeSet<AppId>,
@@ -227,11 +232,9 @@ impl Budgets {
         Ok(())
     }
 
-    /// Forgets an app that is gone.
+    /// Lets nothing more of an app start, which is gone, and forgets it when many others are gone too.
     pub(crate) fn forget(&self, app: AppId) {
-        let mut state = self.shared.lock();
-        state.meters.remove(&app);
-        state.behind.remove(&app);
+        self.shared.lock().forget(app);
     }
 
     /// Writes what is unsaved and stops.
@@ -244,6 +247,23 @@ impl Budgets {
             && writer.await.is_err()
         {
             tracing::error!("the budgets' writer ended by itself");
+        }
+    }
+}
+
+impl State {
+    fn forget(&mut self, app: AppId) {
+        self.behind.remove(&app);
+        let meter = self.meters.entry(app).or_default();
+        if std::mem::replace(&mut meter.is_gone, true) {
+            // A second place would end the first one's time early.
+            return;
+        }
+        self.gone.push_back(app);
+        if self.gone.len() > GONE_MAX
+            && let Some(first) = self.gone.pop_front()
+        {
+            self.meters.remove(&first);
         }
     }
 }
@@ -267,4 +287,20 @@ async fn read(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<HashM
         meter.tell(false);
     }
     Ok(meters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_apps_that_are_gone_the_last_ones_are_remembered_and_no_more() {
+        let mut state = State::default();
+        let apps: Vec<_> = (0..=GONE_MAX).map(|_| AppId::new()).collect();
+        // Whoever is told twice forgets none earlier.
+        apps.iter().flat_map(|app| [app; 2]).for_each(|app| state.forget(*app));
+        assert_eq!((state.meters.len(), state.gone.len()), (GONE_MAX, GONE_MAX));
+        assert!(!state.meters.contains_key(&apps[0]));
+        assert!(apps[1..].iter().all(|app| state.meters[app].is_gone));
+    }
 }

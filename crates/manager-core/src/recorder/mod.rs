@@ -3,8 +3,8 @@
 //! When more executions end than can be written, successes are shed, the oldest of the app with the
 //! most first, and counted.
 //! Failures are never shed; if the database is away for so long that even they have no place left,
-//! each one lost is said in the log. An idle recorder runs no SQL, and
-//! wakes only to see that it has nothing to do: see `retention`. What is recorded of an app, and all else of it, goes
+//! each one lost is said in the log. An idle recorder runs one statement three times an hour, which looks for removals that
+//! were left undone: see `retention`. What is recorded of an app, and all else of it, goes
 //! with the app: see `removal`. What has too many bytes of logs loses the oldest, and no record: see `logs`.
 
 mod logs;

@@ -2,14 +2,14 @@
 //! next to nothing left that goes with it. In one statement it would keep everybody waiting who writes down something
 //! about the app, and with them those who write down something about others.
 //!
-//! What a process leaves undone, the next one does.
+//! What a process leaves undone, the next one does, or one that is there already when it looks again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::id::AppId;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::store::apps::removal;
 use crate::store::{self, Database};
@@ -18,14 +18,28 @@ use crate::store::{self, Database};
 const BATCH: i64 = 200;
 /// Between two batches, so that removing never takes the database from those who use it.
 const PAUSE: Duration = Duration::from_millis(20);
-/// When to go on after the database was away, or somebody held rows of the app.
+/// When to go on after the database was away, or somebody held rows of an app that this process began with.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The removals that are under way.
 #[derive(Debug)]
 pub(super) struct Removals {
     database: Database,
-    tasks: Mutex<JoinSet<()>>,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    all: JoinSet<()>,
+    /// The one that goes on with what others left: a second would do the same.
+    taking_up: Option<AbortHandle>,
+}
+
+impl Tasks {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        while self.all.try_join_next().is_some() {}
+        self.all.spawn(task)
+    }
 }
 
 impl Removals {
@@ -38,14 +52,18 @@ impl Removals {
 
     /// Goes on with whatever somebody began and left.
     pub(super) fn take_up(&self) {
-        self.spawn(take_up(self.database.clone()));
+        let mut tasks = self.tasks();
+        if tasks.taking_up.as_ref().is_none_or(AbortHandle::is_finished) {
+            let taking_up = tasks.spawn(take_up(self.database.clone()));
+            tasks.taking_up = Some(taking_up);
+        }
     }
 
-    /// Begins with an app that is hidden.
+    /// Begins with an app, if it is hidden.
     pub(super) fn begin(&self, app: AppId) -> watch::Receiver<()> {
         let (done, removing) = watch::channel(());
         let database = self.database.clone();
-        self.spawn(async move {
+        self.tasks().spawn(async move {
             remove(&database, app).await;
             drop(done);
         });
@@ -53,35 +71,28 @@ impl Removals {
     }
 
     pub(super) fn end(&self) {
-        self.tasks().abort_all();
+        self.tasks().all.abort_all();
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Tries each app once: one that cannot be removed now keeps none of the others, and is found when somebody looks again.
 async fn take_up(database: Database) {
-    loop {
+    let apps = loop {
         match begun(&database).await {
-            Ok(apps) => {
-                for app in apps {
-                    remove(&database, app).await;
-                }
-                return;
-            }
+            Ok(apps) => break apps,
             Err(sqlx::Error::PoolClosed) => return,
             Err(error) => {
                 tracing::warn!(%error, "apps that are to be removed could not be looked for; trying again");
                 tokio::time::sleep(RETRY).await;
             }
         }
+    };
+    for app in apps {
+        try_remove(&database, app).await;
     }
 }
 
@@ -89,27 +100,38 @@ async fn begun(database: &Database) -> sqlx::Result<Vec<AppId>> {
     removal::begun(&mut *database.acquire().await?).await
 }
 
-/// Removes an app, however long the database is away.
+/// Removes an app that is hidden, however long the database is away.
 async fn remove(database: &Database, app: AppId) {
-    loop {
-        match remove_once(database, app).await {
-            Ok(()) => {
-                tracing::info!(app.id = %app, "an app was removed with all that was of it");
-                return;
-            }
-            Err(sqlx::Error::PoolClosed) => return,
-            Err(error) if store::waited_too_long(&error) => {
-                tracing::debug!(app.id = %app, "somebody holds rows of an app that is to be removed");
-            }
-            Err(error) => {
-                tracing::warn!(app.id = %app, %error, "an app could not be removed; trying again");
-            }
-        }
+    while !try_remove(database, app).await {
         tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn remove_once(database: &Database, app: AppId) -> sqlx::Result<()> {
+/// Removes an app that is hidden. False when that is to be tried again; the log says why.
+async fn try_remove(database: &Database, app: AppId) -> bool {
+    match remove_once(database, app).await {
+        Ok(true) => {
+            tracing::info!(app.id = %app, "an app was removed with all that was of it");
+            true
+        }
+        Ok(false) | Err(sqlx::Error::PoolClosed) => true,
+        Err(error) if store::waited_too_long(&error) => {
+            tracing::debug!(app.id = %app, "somebody holds rows of an app that is to be removed");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(app.id = %app, %error, "an app could not be removed; it is tried again");
+            false
+        }
+    }
+}
+
+/// False when the app is not hidden, and so is somebody's, or is gone.
+async fn remove_once(database: &Database, app: AppId) -> sqlx::Result<bool> {
+    // Once is enough: whoever hides an app does not show it again.
+    if !begun(database).await?.contains(&app) {
+        return Ok(false);
+    }
     for statement in removal::SOME {
         loop {
             let mut conn = database.acquire().await?;
@@ -124,5 +146,6 @@ async fn remove_once(database: &Database, app: AppId) -> sqlx::Result<()> {
     }
     let mut tx = database.begin().await?;
     removal::rest(&mut tx, app).await?;
-    tx.commit().await
+    tx.commit().await?;
+    Ok(true)
 }

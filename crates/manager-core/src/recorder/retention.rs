@@ -1,5 +1,6 @@
 //! Removes execution records that are too old, or too many for one app: from time to time, in small
-//! batches, and only when something was recorded since the last time.
+//! batches, and only when something was recorded since the last time. Apps whose removal somebody left undone are looked
+//! for each time, whether or not anything was recorded.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,11 +33,11 @@ pub(super) async fn run(shared: Arc<Shared>, database: Database, retention: Rete
     let mut seen = None;
     loop {
         tokio::time::sleep(retention.every).await;
+        shared.removals.take_up();
         let written = shared.written.load(Ordering::Relaxed);
         if seen == Some(written) {
             continue;
         }
-        shared.removals.take_up();
         let of_events = events::sweep_retention(&database, retention.events).await;
         match &of_events {
             Ok(0) => {}

@@ -1,7 +1,12 @@
-use manager_core::ManagerConfig;
-use serde_json::json;
+use std::time::Duration;
 
-use crate::harness::{TestApi, config};
+use manager_core::{Manager, ManagerConfig};
+use serde_json::json;
+use shared::id::AppId;
+use shared::invocation::{ExecutionStatus, Refusal};
+use tower::ServiceExt;
+
+use crate::harness::{TestApi, config, record};
 use crate::outbox::eventually;
 
 #[tokio::test]
@@ -126,6 +131,153 @@ async fn an_app_whose_removal_was_cut_off_is_found_by_nobody_and_goes_after_the_
     api.restart().await;
     are_empty(&api, &["kv", "routes", &format!("apps where id = '{id}'")]).await;
     api.get("/apps/default").await.is(200);
+}
+
+#[tokio::test]
+async fn an_app_goes_whose_removers_client_leaves_before_the_answer() {
+    let api = TestApi::start().await;
+    api.call("PUT", "/apps/default/kv/things/one", Some(json!({ "value": 1 }))).await.is(200);
+    // What the router knows is read from this table, and hiding an app does not touch it: the removal stops exactly
+    // between the two.
+    let mut holder = api.database.connect().await;
+    let lock = "begin; lock table doc_schemas in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let request = api.request("DELETE", "/apps/default?force=true", None);
+    let removing = tokio::spawn(api.router.clone().oneshot(request));
+    let hidden = "select count(*) from apps where removing_at is not null";
+    eventually("it is hidden", || async { (api.database.scalar::<i64>(hidden).await == 1).then_some(()) })
+        .await;
+    assert!(!removing.is_finished(), "the answer comes after the router knows");
+    removing.abort();
+    assert!(removing.await.unwrap_err().is_cancelled());
+    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+    are_empty(&api, &["kv", "apps"]).await;
+}
+
+#[tokio::test]
+async fn an_app_goes_whose_removal_was_committed_and_could_not_be_shown() {
+    let api = TestApi::start().await;
+    let app = api.app_id("default").await;
+    api.call("PUT", "/apps/default/kv/things/one", Some(json!({ "value": 1 }))).await.is(200);
+    api.database.execute("alter table doc_schemas rename to out_of_reach").await;
+    let unsure = api.call("DELETE", "/apps/default?force=true", None).await;
+    assert!(unsure.status.is_server_error(), "{unsure:?}");
+    are_empty(&api, &["kv", "apps"]).await;
+    // As soon as it can be read that the app is gone, nothing of it starts that waited meanwhile.
+    api.database.execute("alter table out_of_reach rename to doc_schemas").await;
+    starts_nothing(&api.manager, app).await;
+}
+
+#[tokio::test]
+async fn an_app_whose_removal_could_not_be_committed_keeps_everything_and_runs() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "other" })).await.is(201);
+    let app = api.app_id("default").await;
+    for slug in ["default", "other"] {
+        api.call("PUT", &format!("/apps/{slug}/kv/things/one"), Some(json!({ "value": 1 }))).await.is(200);
+    }
+    api.database
+        .execute(
+            "create function refuse() returns trigger language plpgsql as $$
+             begin raise exception 'refused'; return null; end $$;
+             create constraint trigger refuse after update on apps deferrable initially deferred
+             for each row execute function refuse()",
+        )
+        .await;
+    let failed = api.call("DELETE", "/apps/default?force=true", None).await;
+    assert!(failed.status.is_server_error(), "{failed:?}");
+    api.database.execute("drop trigger refuse on apps; drop function refuse").await;
+    // What was begun for the first one has looked at it by the time the second one is gone.
+    assert_eq!(api.call("DELETE", "/apps/other?force=true", None).await.status, 204);
+    let others = format!("apps where id <> '{app}'");
+    are_empty(&api, &[others.as_str()]).await;
+    assert_eq!(api.get("/apps/default/kv/things/one").await.is(200)["value"], 1);
+    assert_eq!(permit(&api.manager, app), Ok(()));
+}
+
+#[tokio::test]
+async fn an_app_whose_removal_was_left_goes_without_a_restart_though_nothing_runs() {
+    let mut config = config();
+    config.retention.every = Duration::from_millis(5);
+    let api = TestApi::start_with(config).await;
+    // The first look after a start is at everything, so the first app alone would prove little.
+    for slug in ["first", "second"] {
+        api.post("/apps", json!({ "slug": slug })).await.is(201);
+        let hide = format!("update apps set removing_at = now(), slug = id::text where slug = '{slug}'");
+        api.database.execute(&hide).await;
+        are_empty(&api, &["apps where removing_at is not null"]).await;
+    }
+}
+
+fn permit(manager: &Manager, app: AppId) -> Result<(), Refusal> {
+    manager.permits().permit(&record(app, ExecutionStatus::Ok).target)
+}
+
+/// Waits until nothing of an app may start any more.
+async fn starts_nothing(manager: &Manager, app: AppId) {
+    eventually("nothing of the app may start", || async {
+        (permit(manager, app) == Err(Refusal::BundleUnavailable)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn attack_a_removal_that_somebody_holds_up_holds_up_no_other_that_was_left() {
+    let mut config = config();
+    config.retention.every = Duration::from_millis(5);
+    let api = TestApi::start_with(config).await;
+    for slug in ["first", "second"] {
+        api.post("/apps", json!({ "slug": slug })).await.is(201);
+    }
+    let [first, second] = [api.app_id("first").await, api.app_id("second").await];
+    api.call("PUT", "/apps/first/kv/things/one", Some(json!({ "value": 1 }))).await.is(200);
+    let mut holder = api.database.connect().await;
+    sqlx::raw_sql("begin; select from kv for update").execute(&mut holder).await.unwrap();
+    // They are gone through in the order in which they were hidden.
+    let hide = format!(
+        "update apps
+         set removing_at = now() - case id when '{first}' then interval '1 hour' else interval '0' end, slug = id::text
+         where id in ('{first}', '{second}')"
+    );
+    api.database.execute(&hide).await;
+    let of_second = format!("apps where id = '{second}'");
+    are_empty(&api, &[of_second.as_str()]).await;
+    let of_first = format!("select count(*) from apps where id = '{first}'");
+    assert_eq!(api.database.scalar::<i64>(&of_first).await, 1, "its value is held");
+    // What could not be removed is found when it is looked again.
+    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+    are_empty(&api, &["kv", "apps where removing_at is not null"]).await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_removed_app_may_start_on_another_node_once_it_has_heard_of_that() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "shop" })).await.is(201);
+    let app = api.app_id("shop").await;
+    let other = Manager::open(api.database.options(), config()).await.unwrap();
+    other.start_events(api.pool.clone(), 1);
+    assert_eq!(permit(&other, app), Ok(()));
+    assert_eq!(api.call("DELETE", "/apps/shop", None).await.status, 204);
+    starts_nothing(&other, app).await;
+    let kept = api.app_id("default").await;
+    assert_eq!(permit(&other, kept), Ok(()));
+    other.stop_events().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_removed_app_may_start_whatever_of_it_ends_afterwards() {
+    let api = TestApi::start().await;
+    api.post("/apps", json!({ "slug": "shop" })).await.is(201);
+    let app = api.app_id("shop").await;
+    assert_eq!(permit(&api.manager, app), Ok(()));
+    assert_eq!(api.call("DELETE", "/apps/shop", None).await.status, 204);
+    assert_eq!(permit(&api.manager, app), Err(Refusal::BundleUnavailable));
+    // One that ran, and one that was being deployed.
+    api.manager.recorder().record(record(app, ExecutionStatus::Ok));
+    api.manager.recorder().compiled(app, 5);
+    assert_eq!(permit(&api.manager, app), Err(Refusal::BundleUnavailable));
+    assert_eq!(permit(&api.manager, AppId::new()), Ok(()), "another node may have made it a moment ago");
 }
 
 #[tokio::test]

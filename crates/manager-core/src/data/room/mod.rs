@@ -85,11 +85,6 @@ impl Data {
     pub(crate) async fn kept(&self, app: AppId) -> (i64, i64) {
         (self.room.kept(app).await, self.room.limit(app))
     }
-
-    /// Forgets what an app kept that is gone.
-    pub(crate) fn forget(&self, app: AppId) {
-        self.room.0.gauges().remove(&app);
-    }
 }
 
 impl Room {
@@ -97,6 +92,11 @@ impl Room {
     pub(crate) fn new(database: Database, budgets: Budgets) -> Self {
         let (gauges, measuring) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared { database, budgets, gauges, turn: Semaphore::new(1), measuring }))
+    }
+
+    /// Forgets what an app kept that is gone.
+    pub(crate) fn forget(&self, app: AppId) {
+        self.0.gauges().remove(&app);
     }
 
     /// Measures no more.
