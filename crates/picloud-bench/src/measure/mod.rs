@@ -40,6 +40,8 @@ const HELLO_ANSWER: &str = "Hello, world!";
 pub(crate) struct Plan {
     /// Every contestant once is a round.
     pub(crate) rounds: usize,
+    /// Servers of each kind that are started where one differs from the next.
+    pub(crate) starts: usize,
     /// One contestant's turn, and what it runs before to warm up.
     pub(crate) turn: Duration,
     pub(crate) warm_up: Duration,
@@ -69,6 +71,7 @@ impl Plan {
     pub(crate) fn full() -> Self {
         Self {
             rounds: 5,
+            starts: 7,
             turn: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
             cpu_runs: 31,
@@ -88,6 +91,7 @@ impl Plan {
     pub(crate) fn quick() -> Self {
         Self {
             rounds: 3,
+            starts: 2,
             turn: Duration::from_secs(1),
             warm_up: Duration::from_millis(300),
             cpu_runs: 9,

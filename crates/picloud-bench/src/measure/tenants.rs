@@ -24,19 +24,32 @@ const MORE_CONNECTIONS: [usize; 2] = [16, CONNECTIONS];
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     report.heading(format_args!("Owners kept apart, room for {ROOM} workers"));
-    let mut picloud = Picloud::start_with(bench.binary.as_deref(), &[("PICLOUD_WORKERS_MAX", ROOM)])?;
-    let requests = owners(&picloud)?;
-    let turn = |requests: &[Request], connections| {
+    let turn = |picloud: &Picloud, requests: &[Request], connections| {
         load::run_in_turn(picloud.address, requests, connections, bench.plan.warm_up)?;
         load::run_in_turn(picloud.address, requests, connections, bench.plan.turn)
     };
+    let start = || -> anyhow::Result<(Picloud, Vec<Request>)> {
+        let picloud = Picloud::start_with(bench.binary.as_deref(), &[("PICLOUD_WORKERS_MAX", ROOM)])?;
+        let requests = owners(&picloud)?;
+        Ok((picloud, requests))
+    };
+    let (mut picloud, mut requests) = start()?;
     let mut ratios = Vec::new();
-    for _ in 0..bench.plan.rounds {
-        let one = turn(&requests[..1], CONNECTIONS)?.per_second();
-        let few = turn(&requests[..FEW], CONNECTIONS)?.per_second();
+    // As with walls, each ratio is of a new server.
+    for number in 0..bench.plan.starts {
+        if number > 0 {
+            picloud.stop()?;
+            (picloud, requests) = start()?;
+        }
+        let rate =
+            |requests| -> anyhow::Result<f64> { Ok(turn(&picloud, requests, CONNECTIONS)?.per_second()) };
+        let (one, few) = (&requests[..1], &requests[..FEW]);
+        let rates = [rate(one)?, rate(few)?, rate(few)?, rate(one)?];
+        let (one, few) = ((rates[0] + rates[3]) / 2.0, (rates[1] + rates[2]) / 2.0);
         report.line(format_args!("  one owner {one:.0}/s, {FEW} owners in turn {few:.0}/s"));
         ratios.push(few / one);
     }
+    let turn = |requests: &[Request], connections| turn(&picloud, requests, connections);
     let mut ratios_beside = Vec::new();
     for connections in OTHER_CONNECTIONS {
         let one = turn(&requests[..1], connections)?.per_second();
