@@ -5,8 +5,8 @@ CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # nextest isolates each test in a process of its own; without it the built-in runner does.
 TEST_RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
-# What of `make torture` takes minutes: longer than this, and something is stuck.
-BOUNDED := timeout --kill-after=10s 15m
+# What of `make torture` takes minutes, some twelve on two slow cores: longer than this, and something is stuck.
+BOUNDED := timeout --kill-after=10s 30m
 GUEST_TARGET := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
